@@ -1,0 +1,47 @@
+"""Execution and caching: typed configurations whose computations run anywhere and are computed once.
+
+The names are loaded when first touched, so that ``import exca`` is instant.
+"""
+
+import importlib
+import typing as tp
+
+__version__ = "1.0.0.dev0"
+
+if tp.TYPE_CHECKING:
+    from . import cachedict as cachedict
+    from . import helpers as helpers
+    from . import steps as steps
+    from . import utils as utils
+    from . import workdir as workdir
+    from .confdict import ConfDict as ConfDict
+    from .map import MapInfra as MapInfra
+    from .submit import SubmitInfra as SubmitInfra
+    from .task import TaskInfra as TaskInfra
+
+__all__ = ["ConfDict", "MapInfra", "SubmitInfra", "TaskInfra", "__version__", "helpers"]
+
+_HOMES = {
+    "ConfDict": "confdict",
+    "MapInfra": "map",
+    "SubmitInfra": "submit",
+    "TaskInfra": "task",
+}
+_SUBMODULES = frozenset(
+    ("base", "cachedict", "confdict", "errors", "helpers", "map", "slurm", "steps", "task", "utils", "workdir")
+)
+
+
+def __getattr__(name: str) -> tp.Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_SUBMODULES})
