@@ -18,8 +18,8 @@ class Data(pydantic.BaseModel):
     """1797 images of 8 x 8 pixels (grey levels 0 to 16), split into training and test images."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
-    noise: float = pydantic.Field(0.0, ge=0)  # standard deviation of the noise, in grey levels
-    test_fraction: float = pydantic.Field(0.5, gt=0, lt=1)
+    noise: pydantic.NonNegativeFloat = 0.0  # standard deviation of the noise, in grey levels
+    test_fraction: float = pydantic.Field(default=0.5, gt=0, lt=1)
     seed: int = 0
 
     def split(self) -> list[tp.Any]:
@@ -41,7 +41,7 @@ class SupportVectors(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
     name: tp.Literal["svm"] = "svm"
-    penalty: float = pydantic.Field(1.0, gt=0)
+    penalty: pydantic.PositiveFloat = 1.0
 
     def build(self) -> "ClassifierMixin":
         from sklearn.svm import SVC
@@ -54,7 +54,7 @@ class Forest(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
     name: tp.Literal["forest"] = "forest"
-    trees: int = pydantic.Field(100, gt=0)
+    trees: pydantic.PositiveInt = 100
     depth: int | None = None
 
     def build(self) -> "ClassifierMixin":
@@ -74,7 +74,7 @@ class Experiment(pydantic.BaseModel):
     """Train one model on the noisy digits and measure its accuracy."""
 
     data: Data = Data()
-    model: SupportVectors | Forest = pydantic.Field(SupportVectors(), discriminator="name")
+    model: SupportVectors | Forest = pydantic.Field(default=SupportVectors(), discriminator="name")
     infra: exca.TaskInfra = exca.TaskInfra(version="1")
 
     @infra.apply
