@@ -1,0 +1,83 @@
+# Each target makes the virtual environment that it needs; nothing has to be installed by hand but
+# make, git and Python 3.11 to 3.13 with its venv module. Variables, as in `make test TORCH=0`:
+#   PYTHON   interpreter the environment is built on          (python3)
+#   TORCH    0 leaves torch out, and its tests are skipped    (1)
+#   WORKERS  processes that run the tests                     (2)
+#   CLUSTER  where the demo runs: local or slurm              (local)
+#   ARGS     further arguments of pytest, of the demo or of the benchmark
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= 1
+CLUSTER ?= local
+WORKERS ?= 2
+ARGS ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright bench torture format lock slurm-up slurm-down clean
+
+help: ## say what each target does
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+$(VENV)/.demo: pyproject.toml requirements-dev.lock scripts/venv.sh
+	@scripts/venv.sh $(VENV) demo
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements-dev.lock scripts/venv.sh
+	@scripts/venv.sh $(VENV) dev
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.torch: $(VENV)/.dev
+	@scripts/venv.sh $(VENV) dev,torch
+	@touch $@
+
+TEST_VENV := $(if $(filter 0,$(TORCH)),$(VENV)/.dev,$(VENV)/.torch)
+
+demo: $(VENV)/.demo ## run the study of examples/digits (CLUSTER=slurm: on Slurm, started here if none answers)
+	@if [ "$(CLUSTER)" = slurm ] && ! scontrol ping 2> /dev/null | grep -q "is UP"; then \
+	  scripts/slurm/up.sh && export SLURM_CONF=$${EXCA_SLURM_STATE:-/tmp/exca-slurm}/etc/slurm.conf || exit 1; \
+	fi; \
+	CLUSTER="$(CLUSTER)" $(BIN)/python examples/digits/study.py $(ARGS)
+
+test: $(TEST_VENV) ## run the tests, those that need Slurm too where the test cluster can be started
+	@scripts/slurm/up.sh || echo "Slurm tests skipped: the test cluster is not up, the line above says why"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
+
+check: check-format check-lint check-mypy check-pyright ## look at format, style and types (make -k check: all, even if one fails)
+
+check-format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+check-lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+check-mypy: $(TEST_VENV)
+	$(BIN)/mypy
+
+check-pyright: $(TEST_VENV)
+	$(BIN)/pyright
+
+bench: $(VENV)/.dev ## measure beside the published release
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+torture: $(TEST_VENV) ## run the long form of the torture suite
+	$(BIN)/python -m pytest -m torture $(ARGS)
+
+format: $(VENV)/.dev ## format the code, and mend what can be mended by itself
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.torch ## write the versions that lie in .venv into requirements-dev.lock
+	@$(BIN)/pip freeze --exclude-editable | sed -E '/^(exca|pip|setuptools|wheel)\b|^#| @ /d; s/\+[a-z0-9.]+$$//' > requirements-dev.lock
+
+slurm-up: ## start the Slurm test cluster (root, Debian)
+	scripts/slurm/up.sh
+
+slurm-down: ## stop the Slurm test cluster
+	scripts/slurm/down.sh
+
+clean: ## remove environments, caches and what the demo wrote
+	rm -rf .venv .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
