@@ -1,0 +1,337 @@
+"""Nested configurations written with dotted keys: set, look up, remove, merge, patch, fold.
+
+Everything here works on plain containers. Functions that create levels take the class of a level
+(``dict`` or a subclass of it, whose own ``__setitem__`` is not used), so that ``ConfDict`` and the
+computation of uids share one meaning of a dotted key. An ``OrderedDict`` keeps its keys as they are.
+"""
+
+import typing as tp
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, MutableMapping
+
+
+class Ops:
+    """The strings that patch a configuration instead of setting a value."""
+
+    REPLACE = "=replace="
+    DELETE = "=delete="
+    BEFORE = "=before="
+    AFTER = "=after="
+
+
+OPS = frozenset((Ops.REPLACE, Ops.DELETE, Ops.BEFORE, Ops.AFTER))
+MOVES = (Ops.BEFORE, Ops.AFTER)
+LEAVES = frozenset((str, int, float, bool, type(None)))
+
+Level = type[dict[str, tp.Any]]
+
+
+class DottedKeyError(ValueError):
+    """A key still holds a dot: the configuration must be nested first."""
+
+
+def _require_str(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"configuration keys must be str, got {key!r} ({type(key).__name__}): write it as a str")
+    return key
+
+
+def is_op(value: object) -> bool:
+    """Tell whether a value has the form of an operation, `=<anything>=`."""
+    return isinstance(value, str) and len(value) > 2 and value[0] == "=" and value[-1] == "="
+
+
+def _check_op(value: object, allowed: str | frozenset[str]) -> None:
+    if value in allowed if isinstance(allowed, frozenset) else value == allowed:
+        return
+    if value in OPS:
+        raise ValueError(f"operation {value!r} cannot stand here: only '=delete=' is a value, the others are keys")
+    known = ", ".join(sorted(OPS))
+    raise ValueError(f"unknown operation {value!r}: strings of the form '=<name>=' are kept for {known}")
+
+
+def _write(level: MutableMapping[str, tp.Any], key: str, value: tp.Any) -> None:
+    # a level's own __setitem__ would split and merge again; an OrderedDict needs its own, to keep its order
+    if isinstance(level, dict) and not isinstance(level, OrderedDict):
+        dict.__setitem__(level, key, value)
+    else:
+        level[key] = value
+
+
+def _erase(level: MutableMapping[str, tp.Any], key: str) -> None:
+    if isinstance(level, dict) and not isinstance(level, OrderedDict):
+        dict.__delitem__(level, key)
+    else:
+        del level[key]
+
+
+def _refill(level: MutableMapping[str, tp.Any], items: Iterable[tuple[str, tp.Any]]) -> None:
+    items = list(items)
+    level.clear()
+    for key, value in items:
+        _write(level, key, value)
+
+
+def _is_level(value: object) -> bool:
+    return isinstance(value, Mapping) and not isinstance(value, OrderedDict)
+
+
+def absorb(value: tp.Any, new: Level) -> tp.Any:
+    """Copy a value with its lists and mappings, dotted keys split and mappings made levels.
+
+    Parameters: `value` anything; `new` the class of a level.
+    Returns: the copy; what is no mapping and no list is handed on as it is, and so is what stands in a tuple.
+    Raises: TypeError for a key that is no str, ValueError for an unknown operation.
+    """
+    kind = type(value)
+    if kind in LEAVES:
+        return value
+    if isinstance(value, OrderedDict):
+        return OrderedDict((_require_str(key), absorb(sub, new)) for key, sub in value.items())
+    if isinstance(value, Mapping):
+        level = new()
+        merge(level, value.items(), new)
+        return level
+    if isinstance(value, list):
+        return [absorb(sub, new) for sub in value]
+    return value
+
+
+def merge(level: MutableMapping[str, tp.Any], items: Iterable[tuple[str, tp.Any]], new: Level) -> None:
+    """Set many (key, value) on a level, in order, each as `assign` does."""
+    for key, value in items:
+        assign(level, key, value, new)
+
+
+def assign(level: MutableMapping[str, tp.Any], key: str, value: tp.Any, new: Level) -> None:
+    """Set a dotted key: a mapping merges into what is there, operations are applied, the rest replaces.
+
+    Parameters: `level` the container, changed in place; `key` the dotted key, numbers index into
+    lists and tuples; `value` the value; `new` the class of a level that has to be created.
+    Raises: TypeError for a key that does not fit the container, IndexError outside of a list,
+    ValueError for an unknown or impossible operation. An operation whose target is not there (yet)
+    is kept, for the configuration that this one will patch.
+    """
+    if "." not in _require_str(key) or (isinstance(level, OrderedDict) and key in level):
+        _assign_here(level, key, value, new)
+        return
+    head, _, rest = key.partition(".")
+    if rest in OPS and rest != Ops.DELETE:
+        _assign_here(level, head, {rest: value}, new)
+        return
+    child = level[head] if head in level else None
+    if isinstance(child, (list, tuple)):
+        _write(level, head, _assign_in_sequence(child, rest, value, new))
+        return
+    if not isinstance(child, MutableMapping):
+        if head in OPS:
+            raise ValueError(f"operation {head!r} cannot hold the key {rest!r}")
+        child = new()
+    assign(child, rest, value, new)
+    _write(level, head, child)
+
+
+def _assign_in_sequence(
+    sequence: list[tp.Any] | tuple[tp.Any, ...], key: str, value: tp.Any, new: Level
+) -> list[tp.Any] | tuple[tp.Any, ...]:
+    head, _, rest = key.partition(".")
+    if not (head.isascii() and head.isdigit()):
+        raise TypeError(f"key {head!r} does not fit the list {sequence!r}: index it by a number from 0")
+    index = int(head)
+    if index >= len(sequence):
+        raise IndexError(f"index {index} is outside of the list {sequence!r} of length {len(sequence)}")
+    items = list(sequence)
+    if isinstance(sequence, tuple):  # its items may be shared with whoever made it
+        items[index] = absorb(items[index], new)
+    if not rest:
+        items[index] = _new_item(value, head, new)
+    elif isinstance(items[index], (list, tuple)):
+        items[index] = _assign_in_sequence(items[index], rest, value, new)
+    else:
+        if not isinstance(items[index], MutableMapping):
+            items[index] = new()
+        assign(items[index], rest, value, new)
+    if isinstance(sequence, list):
+        sequence[:] = items
+        return sequence
+    return type(sequence)(*items) if hasattr(sequence, "_fields") else tuple(items)
+
+
+def _new_item(value: tp.Any, index: str, new: Level) -> tp.Any:
+    if isinstance(value, str) and value in OPS:
+        raise TypeError(f"operation {value!r} does not fit item {index} of a list: give the whole list instead")
+    if _is_level(value) and any(op in value for op in (Ops.REPLACE, *MOVES)):
+        if any(op in value for op in MOVES):
+            raise TypeError(f"item {index} of a list cannot be moved: give the whole list instead")
+        value = {key: sub for key, sub in value.items() if key != Ops.REPLACE}
+    return absorb(value, new)
+
+
+def _assign_here(level: MutableMapping[str, tp.Any], key: str, value: tp.Any, new: Level) -> None:
+    if isinstance(value, str):
+        if value[:1] == "=" and is_op(value):
+            _check_op(value, Ops.DELETE)
+            if key in level:
+                _erase(level, key)
+                return
+        if key[:1] == "=" and is_op(key):
+            _check_op(key, OPS)
+        _write(level, key, value)
+        return
+    if key[:1] == "=" and is_op(key):
+        _check_op(key, OPS)
+        if key in MOVES:
+            raise TypeError(f"{key!r} expects the name of a key beside it, got {value!r}")
+    if not _is_level(value):
+        _write(level, key, absorb(value, new))
+        return
+    moves = _moves(key, value)
+    _write(level, key, _merged(level, key, value, new))
+    if moves and moves[1] in level:
+        _erase(level[key], moves[0])
+        _move(level, key, *moves)
+
+
+def _moves(key: str, value: Mapping[str, tp.Any]) -> tuple[str, str] | None:
+    """Return the (operation, neighbour) in a patch for `key`, if there is one."""
+    found = [(op, value[op]) for op in MOVES if op in value]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise ValueError(f"patch for {key!r} has both '=before=' and '=after=': give one of them")
+    op, anchor = found[0]
+    if not isinstance(anchor, str):
+        raise TypeError(f"{op!r} expects the name of a key beside {key!r}, got {anchor!r}")
+    if anchor == key:
+        raise ValueError(f"cannot move {key!r} {op.strip('=')} itself: name another key")
+    return op, anchor
+
+
+def _merged(level: MutableMapping[str, tp.Any], key: str, value: Mapping[str, tp.Any], new: Level) -> tp.Any:
+    old = level[key] if key in level else None
+    if key not in level:
+        return absorb(value, new)
+    if Ops.REPLACE in value:
+        replace = value[Ops.REPLACE]
+        value = {sub: item for sub, item in value.items() if sub != Ops.REPLACE}
+        if replace:
+            old = OrderedDict() if isinstance(old, OrderedDict) else None
+    if not isinstance(old, MutableMapping):
+        return absorb(value, new)
+    merge(old, list(value.items()), new)
+    return old
+
+
+def _move(level: MutableMapping[str, tp.Any], key: str, op: str, anchor: str) -> None:
+    moved = level[key]
+    items: list[tuple[str, tp.Any]] = []
+    for name, value in level.items():
+        if name == anchor:
+            pair = [(key, moved), (name, value)]
+            items += pair if op == Ops.BEFORE else reversed(pair)
+        elif name != key:
+            items.append((name, value))
+    _refill(level, items)
+
+
+def lookup(level: tp.Any, key: str) -> tp.Any:
+    """Return what a dotted key holds.
+
+    Raises: KeyError that names the key and the part that is not there, IndexError outside of a list.
+    """
+    found, rest = level, key
+    while True:
+        if isinstance(found, OrderedDict) and rest in found:
+            return found[rest]
+        head, dot, rest = rest.partition(".")
+        found = _step(found, head, key)
+        if not dot:
+            return found
+
+
+def _step(container: tp.Any, part: str, key: str) -> tp.Any:
+    if isinstance(container, dict):
+        if part in container if isinstance(container, OrderedDict) else dict.__contains__(container, part):
+            return dict.__getitem__(container, part)
+        raise KeyError(key if part == key else f"{key} (there is no {part!r} beside {sorted(map(str, container))})")
+    if isinstance(container, (list, tuple)) and part.isascii() and part.isdigit():
+        if int(part) >= len(container):
+            raise IndexError(f"key {key!r}: index {part} is outside of a list of length {len(container)}")
+        return container[int(part)]
+    raise KeyError(f"{key} (there is no {part!r} in {container!r})")
+
+
+def remove(level: tp.Any, key: str) -> tp.Any:
+    """Remove a dotted key and return what it held; levels that become empty stay.
+
+    Raises: KeyError when it is not there, TypeError for an item of a list.
+    """
+    value = lookup(level, key)
+    container, rest = level, key
+    while "." in rest and not (isinstance(container, OrderedDict) and rest in container):
+        head, _, rest = rest.partition(".")
+        container = _step(container, head, key)
+    if not isinstance(container, MutableMapping):
+        raise TypeError(f"cannot remove {key!r}, an item of a list: set the whole list instead")
+    _erase(container, rest)
+    return value
+
+
+def flatten(value: tp.Any) -> tp.Any:
+    """Return a mapping as one dict with dotted keys; mappings in lists become flat too, empty ones vanish."""
+    if isinstance(value, Mapping):
+        return dict(_leaves(value, ""))
+    if isinstance(value, list):
+        return [flatten(sub) for sub in value]
+    return value
+
+
+def _leaves(level: Mapping[str, tp.Any], prefix: str) -> Iterable[tuple[str, tp.Any]]:
+    for key, value in level.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", flatten(value)
+
+
+def fold(value: tp.Any) -> tp.Any:
+    """Fold every level with a single key into its parent (`a: {b: 1}` becomes `a.b: 1`), except an OrderedDict.
+
+    Returns: plain dicts and lists, ready for the uid and for YAML.
+    Raises: DottedKeyError for a dotted key (nest the configuration with `absorb` first), TypeError for a key that
+    is no str.
+    """
+    kind = type(value)
+    if kind in LEAVES:
+        return value
+    if isinstance(value, OrderedDict):
+        return _fold_ordered(value)
+    if isinstance(value, Mapping):
+        out: dict[str, tp.Any] = {}
+        for key, sub in value.items():
+            if "." in _require_str(key):
+                raise DottedKeyError(key)
+            if type(sub) not in LEAVES:
+                sub = fold(sub)
+                if type(sub) is dict and len(sub) == 1:
+                    ((name, sub),) = sub.items()
+                    key = f"{key}.{name}"
+            out[key] = sub
+        return out
+    if isinstance(value, list):
+        return [fold(sub) for sub in value]
+    return value
+
+
+def _fold_ordered(value: "OrderedDict[str, tp.Any]") -> "OrderedDict[str, tp.Any]":
+    out: OrderedDict[str, tp.Any] = OrderedDict()
+    for key, sub in value.items():
+        _require_str(key)
+        sub = fold(sub)
+        if type(sub) is dict and len(sub) == 1:
+            ((name, inner),) = sub.items()
+            # keys of an OrderedDict may hold dots of their own: never let two of them meet
+            if f"{key}.{name}" not in value:
+                key, sub = f"{key}.{name}", inner
+        out[key] = sub
+    return out
