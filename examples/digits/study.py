@@ -19,7 +19,7 @@ from rich.table import Table
 NOISES = [0.0, 4.0]
 MODELS: list[dict[str, tp.Any]] = [
     *({"name": "svm", "penalty": penalty} for penalty in (0.1, 1.0, 10.0)),
-    *({"name": "forest", "trees": trees} for trees in (10, 100, 500)),
+    *({"name": "forest", "trees": trees} for trees in (10, 50, 200)),
 ]
 COLOURS = {"from cache": "cyan", "running": "yellow", "completed": "green", "failed": "red"}
 DONE = ("from cache", "completed")

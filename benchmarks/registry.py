@@ -1,0 +1,113 @@
+"""What a row of the benchmark is, and the few tools with which rows measure."""
+
+import dataclasses
+import gc
+import statistics
+import time
+import typing as tp
+from collections.abc import Callable
+from pathlib import Path
+
+Stage = Callable[[Path], None]
+Measure = Callable[[Path], float]
+M = tp.TypeVar("M", bound=Measure)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Parameters
+    ----------
+    group, title: where it belongs, and what is measured
+    measure: takes a folder and returns one number; runs in a process of its own, so nothing is warm that
+        it did not warm itself
+    unit: "s" (seconds; shown as ns, us, ms or s), "MB/s", "MB", "B" (bytes), "x" (a factor) or "" (a count)
+    bar: how many times better than the published release it must be at least, or None
+    limit: what the number itself must not be worse than (in `unit`), or None
+    higher_is_better: whether a larger number is better
+    stage: prepares the folder once a run, in another process; the measurement only reads it.
+        Without one, every measurement gets an empty folder.
+    rounds: how often it is measured at most, for those that take long
+    """
+
+    group: str
+    title: str
+    measure: Measure
+    unit: str = "s"
+    bar: float | None = None
+    limit: float | None = None
+    higher_is_better: bool = False
+    stage: Stage | None = None
+    rounds: int | None = None
+
+    def better(self, reference: float, ours: float) -> float:
+        """Return how many times better `ours` is than `reference`."""
+        return ours / reference if self.higher_is_better else reference / ours
+
+    def met(self, reference: float | None, ours: float) -> bool | None:
+        """Return whether the bar or the limit is met, None where there is none or nothing to compare with."""
+        if self.limit is not None:
+            return ours >= self.limit if self.higher_is_better else ours <= self.limit
+        if self.bar is None or reference is None:
+            return None
+        return self.better(reference, ours) >= self.bar
+
+
+ROWS: list[Row] = []
+PEERS: dict[tuple[str, str], Row] = {}  # (name of another tool, title of the row) -> how it does there
+
+
+def row(title: str, **options: tp.Any) -> Callable[[M], M]:
+    """Add the decorated function to the table; the options are those of `Row`, the group is the module's name."""
+
+    def add(measure: M) -> M:
+        ROWS.append(Row(measure.__module__.removeprefix("rows_"), title, measure, **options))
+        return measure
+
+    return add
+
+
+def peer(tool: str, title: str, **options: tp.Any) -> Callable[[M], M]:
+    """Add the decorated function as another tool's number in the row of this title."""
+
+    def add(measure: M) -> M:
+        PEERS[tool, title] = Row("peers", title, measure, **options)
+        return measure
+
+    return add
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Return the seconds that one call takes."""
+    gc.collect()
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def seconds_per_call(function: Callable[[], object], calls: int, repeats: int = 5) -> float:
+    """Return the seconds per call: the median over `repeats` loops of `calls` calls, after one that is not counted."""
+
+    def loop() -> None:
+        for _ in range(calls):
+            function()
+
+    loop()
+    return statistics.median(seconds(loop) for _ in range(repeats)) / calls
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Return by how many bytes the process grew at most while the function ran (Linux)."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
+    before = _status("VmRSS")
+    function()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}: memory rows need Linux")

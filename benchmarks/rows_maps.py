@@ -1,0 +1,83 @@
+"""Maps: 100,000 ints to floats, in process."""
+
+import statistics
+import typing as tp
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pydantic
+from registry import row, seconds, seconds_per_call
+
+import exca
+
+ITEMS = 100_000
+
+
+class Halves(pydantic.BaseModel):
+    infra: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(item_uid=str)
+    def process(self, items: Iterable[int]) -> Iterator[float]:
+        for item in items:
+            yield item / 2
+
+
+def halves(folder: Path, **infra: tp.Any) -> Halves:
+    return Halves.model_validate({"infra": {"folder": folder, **infra}})
+
+
+def warm_up(folder: Path) -> None:
+    """Load what a first map loads, in a folder that is not the one measured."""
+    aside = folder.with_name(folder.name + "-warm-up")
+    assert list(halves(aside).process([1, 2])) == [0.5, 1.0]
+    assert list(halves(aside).process([1, 2])) == [0.5, 1.0]
+
+
+def cached_items(folder: Path) -> None:
+    assert sum(halves(folder).process(range(ITEMS))) == sum(range(ITEMS)) / 2
+
+
+@row("map, first time, per item", bar=8)
+def first_time(folder: Path) -> float:
+    warm_up(folder)
+    results: list[float] = []
+    took = seconds(lambda: results.extend(halves(folder).process(range(ITEMS))))
+    assert results == [item / 2 for item in range(ITEMS)]
+    return took / ITEMS
+
+
+@row("map, again, new object, from disk, per item", bar=3, stage=cached_items)
+def again(folder: Path) -> float:
+    warm_up(folder)
+    results: list[float] = []
+    took = seconds(lambda: results.extend(halves(folder).process(range(ITEMS))))
+    assert results == [item / 2 for item in range(ITEMS)]
+    return took / ITEMS
+
+
+@row("map, one item out of 100,000 cached, new object", bar=50, stage=cached_items)
+def one_of_many(folder: Path) -> float:
+    """The first question of a new process, then others through new objects: the median of seven."""
+    warm_up(folder)
+    times = []
+    for item in range(500, 500 + 7 * 11_111, 11_111):
+        results: list[float] = []
+        times.append(seconds(lambda: results.extend(halves(folder).process([item]))))  # noqa: B023  # called here
+        assert results == [item / 2]
+    return statistics.median(times)
+
+
+@row("map, one item out of 100,000 cached, first of a process", stage=cached_items)
+def one_of_many_first(folder: Path) -> float:
+    warm_up(folder)
+    results: list[float] = []
+    took = seconds(lambda: results.extend(halves(folder).process([77_777])))
+    assert results == [77_777 / 2]
+    return took
+
+
+@row("map, one cached item, same object", bar=2, stage=cached_items)
+def one_item_same_object(folder: Path) -> float:
+    obj = halves(folder)
+    assert list(obj.process([5])) == [2.5]
+    return seconds_per_call(lambda: list(obj.process([5])), 2000)

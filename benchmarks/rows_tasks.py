@@ -1,0 +1,158 @@
+"""Tasks: identity, cached calls, arrays, one task in a process of its own."""
+
+import statistics
+import subprocess
+import sys
+import typing as tp
+from pathlib import Path
+
+import pydantic
+from registry import row, seconds, seconds_per_call
+
+import exca
+
+TASKS = 200
+
+
+class Data(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: str = "digits"
+    seed: int = 0
+
+
+class Conv(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: tp.Literal["conv"] = "conv"
+    layers: int = 12
+    kernel: int = 5
+
+
+class Transformer(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: tp.Literal["transformer"] = "transformer"
+    layers: int = 12
+    embeddings: int = 128
+
+
+class Trainer(pydantic.BaseModel):
+    """Two nested models, one of them in a discriminated union, a list and a dict."""
+
+    data: Data = Data()
+    model: Conv | Transformer = pydantic.Field(default=Conv(), discriminator="name")
+    sizes: list[int] = [1, 2, 3]
+    options: dict[str, float] = {}
+    optimizer: str = "Adam"
+    epochs: int = 10
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> float:
+        return self.data.seed + 0.5
+
+
+def trainer(folder: Path, seed: int, **infra: tp.Any) -> Trainer:
+    """Return an object that differs from its defaults in every kind of field."""
+    return Trainer.model_validate(
+        {
+            "data": {"seed": seed},
+            "model": {"name": "transformer", "embeddings": 256},
+            "sizes": [4, 5, 6],
+            "options": {"rate": 0.1, "decay": 0.01},
+            "optimizer": "SGD",
+            "infra": {"folder": folder, **infra},
+        }
+    )
+
+
+def cached_tasks(folder: Path) -> None:
+    for seed in range(TASKS):
+        assert trainer(folder, seed).run() == seed + 0.5
+
+
+def import_seconds(statement: str) -> float:
+    """Return the time of a statement in a new interpreter that has imported pydantic."""
+    code = f"import time, pydantic; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    command = [sys.executable, "-c", code]
+    times = [float(subprocess.check_output(command, text=True)) for _ in range(8)]
+    return statistics.median(times[1:])  # the first one may compile
+
+
+@row("import exca (beyond import pydantic)", bar=8)
+def import_exca(folder: Path) -> float:
+    return import_seconds("import exca")
+
+
+@row("import exca and touch TaskInfra (beyond import pydantic)")
+def import_task_infra(folder: Path) -> float:
+    return import_seconds("import exca; exca.TaskInfra")
+
+
+@row("uid of a new object", bar=50)
+def uid_of_new_object(folder: Path) -> float:
+    objects = [trainer(folder, seed) for seed in range(TASKS + 1)]
+    warm_up = objects.pop().infra.uid()
+    uids: list[str] = []
+    took = seconds(lambda: uids.extend(obj.infra.uid() for obj in objects))
+    assert len({*uids, warm_up}) == TASKS + 1
+    return took / TASKS
+
+
+@row("cached call through a new object", bar=50, stage=cached_tasks)
+def cached_call_new_object(folder: Path) -> float:
+    """What a script does when it is run again: build the object, ask for its result."""
+    assert trainer(folder, 0).run() == 0.5
+    results: list[float] = []
+    took = seconds(lambda: results.extend(trainer(folder, seed).run() for seed in range(1, TASKS)))
+    assert results == [seed + 0.5 for seed in range(1, TASKS)]
+    return took / (TASKS - 1)
+
+
+@row("cached call, same object, from disk", bar=2.5, stage=cached_tasks)
+def cached_call_same_object(folder: Path) -> float:
+    obj = trainer(folder, 7, keep_in_ram=False)
+    assert obj.run() == 7.5
+    return seconds_per_call(obj.run, 2000)
+
+
+@row("cached call, same object, keep_in_ram", bar=1, stage=cached_tasks)
+def cached_call_in_ram(folder: Path) -> float:
+    obj = trainer(folder, 7, keep_in_ram=True)
+    assert obj.run() == 7.5
+    return seconds_per_call(obj.run, 200_000)
+
+
+@row("clone_obj of one field", bar=2.5)
+def clone_one_field(folder: Path) -> float:
+    obj = trainer(folder, 0)
+    assert obj.infra.clone_obj({"data.seed": 3}).data.seed == 3
+    return seconds_per_call(lambda: obj.infra.clone_obj({"data.seed": 3}), 500)
+
+
+@row("status()", bar=2, stage=cached_tasks)
+def status(folder: Path) -> float:
+    obj = trainer(folder, 9)
+    assert obj.infra.status() == "completed"
+    return seconds_per_call(obj.infra.status, 2000)
+
+
+@row("job_array of 1,000 tasks, in process, first time", bar=8)
+def job_array(folder: Path) -> float:
+    base = trainer(folder, 0, cluster=None)
+    assert base.run() == 0.5
+    clones = [base.infra.clone_obj({"data.seed": seed}) for seed in range(1, 1001)]
+    results: list[float] = []
+
+    def submit_and_read() -> None:
+        with base.infra.job_array() as array:
+            array.extend(clones)
+        results.extend(clone.run() for clone in clones)
+
+    took = seconds(submit_and_read)
+    assert results == [seed + 0.5 for seed in range(1, 1001)]
+    return took
+
+
+@row('one task through cluster="local"', bar=3)
+def local_task(folder: Path) -> float:
+    assert trainer(folder, 0, cluster="local").run() == 0.5
+    return statistics.median(seconds(trainer(folder, seed, cluster="local").run) for seed in range(1, 4))
