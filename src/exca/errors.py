@@ -1,1 +1,69 @@
 """The error classes of exca, each deriving from the builtin that a caller would catch anyway."""
+
+
+class InfraError(RuntimeError):
+    """An infra is placed, applied or used in a way that cannot work."""
+
+
+class ReadOnlyError(RuntimeError):
+    """A result was asked for in read-only mode and is not in the cache."""
+
+
+class JobError(RuntimeError):
+    """A job ended without a result: killed, timed out, out of memory, or its error could not be carried."""
+
+
+class SubmissionError(RuntimeError):
+    """A computation could not be handed to the backend."""
+
+
+class ResultError(TypeError):
+    """A result cannot be stored."""
+
+
+class WorkDirError(RuntimeError):
+    """A working directory has nothing to copy, or cannot be copied as it stands."""
+
+
+class UncommittedChangesError(WorkDirError):
+    """Code that was to be recorded by its commit holds changes that no commit holds."""
+
+
+class IdentityError(RuntimeError):
+    """A configuration has no trustworthy uid as it is written."""
+
+    culprit: object = None  # what is at fault, by which the field that holds it is found
+
+
+class ExtraFieldsError(IdentityError):
+    """A model does not say what becomes of unknown fields, so that a typing error would go unseen."""
+
+
+class BareModelError(IdentityError):
+    """A plain `pydantic.BaseModel`, which has no fields, stands where a configuration was meant."""
+
+
+class DiscriminatorError(IdentityError):
+    """Nothing tells which of several models was meant."""
+
+
+class ExportError(ValueError):
+    """A value has no form in a configuration."""
+
+    culprit: object = None
+
+
+class ExclusionError(ValueError, TypeError):
+    """What a model excludes from its uid is no collection of names of its fields."""
+
+
+class FrozenError(RuntimeError):
+    """A field was set on an object whose uid is already in use."""
+
+
+class ClaimLostError(RuntimeError):
+    """Somebody else took over what this process, or its job, was to compute."""
+
+
+class ReentrantClaimError(RuntimeError):
+    """A computation asked for its own result while computing it."""

@@ -1,0 +1,272 @@
+"""Copying code: which files match, where they go, and a copy that appears whole or not at all."""
+
+import fnmatch
+import functools
+import logging
+import os
+import re
+import shutil
+import typing as tp
+from pathlib import Path
+
+from ..errors import WorkDirError
+
+logger = logging.getLogger("exca")
+
+# folders that hold the results, logs and copies of a method: no code of the user lies there
+_RESULTS_FOLDER = re.compile(r"[^,]+\.[^,]+\.[^,]+,[^,]+")
+# what marks the folder of an environment: copying it would copy thousands of installed modules
+_ENVIRONMENT_MARKS = frozenset(("pyvenv.cfg", "conda-meta"))
+_POOL_FROM = 64  # files; below, starting threads costs more than network file systems make wait
+_POOL_SIZE = 8
+
+
+class Source(tp.NamedTuple):
+    """Something to copy, and its place in the copy (empty for the content of a folder)."""
+
+    path: Path
+    place: str
+
+
+class Rules(tp.NamedTuple):
+    """Which names are copied from folders, and which folders (real paths) never are."""
+
+    includes: re.Pattern[str]
+    excludes: re.Pattern[str]
+    untouched: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, includes: tp.Iterable[str], excludes: tp.Iterable[str]) -> tp.Self:
+        """Compile the patterns of names."""
+        return cls(_any_of(includes), _any_of(excludes))
+
+    def without(self, *folders: Path) -> "Rules":
+        """The same rules, which never enter these folders: the copy must not copy itself."""
+        return self._replace(untouched=self.untouched | {os.path.realpath(folder) for folder in folders})
+
+
+def _any_of(patterns: tp.Iterable[str]) -> re.Pattern[str]:
+    joined = "|".join(fnmatch.translate(os.path.normcase(pattern)) for pattern in patterns)
+    return re.compile(joined or r"(?!)")  # no pattern matches no name
+
+
+def source_of(name: str | Path, path: Path) -> Source:
+    """Say where something found lands: a relative path keeps its place, all else goes to the top."""
+    given = Path(name)
+    if given == Path("."):
+        return Source(path, "")
+    if given.is_absolute() or ".." in given.parts or str(given).startswith("~") or given.name != path.name:
+        return Source(path, path.name)
+    return Source(path, str(given))
+
+
+def check_places(sources: tp.Sequence[Source]) -> None:
+    """Refuse two different sources with one place in the copy."""
+    taken: dict[str, Path] = {}
+    for source in sources:
+        other = taken.setdefault(os.path.normcase(source.place), source.path)
+        if not os.path.samefile(other, source.path):
+            raise WorkDirError(
+                f"The workdir would copy both {other} and {source.path} to {source.place or 'its top'!r}: "
+                "remove one of them from 'workdir.copied', or rename it."
+            )
+
+
+def check_something_matches(sources: tuple[Source, ...], rules: Rules) -> None:
+    """Refuse sources of which no file would be copied."""
+    if not _matches_something(sources, rules):
+        raise _nothing_matches(sources)
+
+
+@functools.lru_cache(maxsize=256)
+def _matching_once(sources: tuple[Source, ...], rules: Rules) -> None:
+    # a configuration is built once for each task of a large array: what was seen to match needs no second
+    # look (the copy itself looks again); an exception is not kept, so what did not match is
+    for source in sources:
+        if next(_files(source, rules), None) is not None:
+            return
+    raise LookupError
+
+
+def _matches_something(sources: tuple[Source, ...], rules: Rules) -> bool:
+    try:
+        _matching_once(sources, rules)
+    except LookupError:
+        return False
+    return True
+
+
+def _nothing_matches(sources: tp.Sequence[Source]) -> WorkDirError:
+    shown = ", ".join(str(source.path) for source in sources)
+    return WorkDirError(
+        f"The workdir copies nothing: no file in {shown} matches 'workdir.includes' and is left by "
+        "'workdir.excludes'. Name files themselves in 'workdir.copied', or widen 'workdir.includes'."
+    )
+
+
+def files(sources: tp.Iterable[Source], rules: Rules) -> dict[str, str]:
+    """List what is copied.
+
+    Returns
+    -------
+    dict of str to str
+        place in the copy (relative) -> absolute path of the file.
+
+    Raises
+    ------
+    WorkDirError
+        two different files have the same place, or a folder cannot be read.
+    """
+    plan: dict[str, str] = {}
+    for source in sources:
+        for place, path in _files(source, rules):
+            other = plan.setdefault(place, path)
+            if other != path and not os.path.samefile(other, path):
+                raise WorkDirError(
+                    f"The workdir would copy both {other} and {path} to {place!r}: "
+                    "remove one of them from 'workdir.copied'."
+                )
+    return plan
+
+
+def _files(source: Source, rules: Rules) -> tp.Iterator[tuple[str, str]]:
+    """Yield (place, path) of the files of a source, those near its top first."""
+    if not source.path.is_dir():
+        yield source.place, str(source.path)
+        return
+    folders = [(str(source.path), source.place)]
+    while folders:
+        path, place = folders.pop()
+        entries = _entries(path)
+        if path != str(source.path) and not _ENVIRONMENT_MARKS.isdisjoint(entry.name for entry in entries):
+            logger.debug("Not copied, since it is an environment: %s", path)
+            continue
+        for entry in entries:
+            name = os.path.normcase(entry.name)
+            if rules.excludes.match(name):
+                continue
+            if entry.is_dir():
+                if not _never_entered(entry, rules):
+                    folders.append((entry.path, os.path.join(place, entry.name)))
+            elif rules.includes.match(name) and entry.is_file():  # a dangling link or a socket is none
+                yield os.path.join(place, entry.name), entry.path
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise WorkDirError(
+            f"The folder {folder} cannot be read for the workdir ({error.strerror}): "
+            "make it readable, or add its name to 'workdir.excludes'."
+        ) from error
+
+
+def _never_entered(entry: os.DirEntry[str], rules: Rules) -> bool:
+    if "," in entry.name and _RESULTS_FOLDER.fullmatch(entry.name):
+        return True
+    if entry.is_symlink():
+        here, target = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
+        return target in rules.untouched or (here + os.sep).startswith(target + os.sep)  # a loop
+    return bool(rules.untouched) and os.path.realpath(entry.path) in rules.untouched
+
+
+def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
+    """Copy the matching files; a folder that holds the same code already is left as it is.
+
+    Raises
+    ------
+    WorkDirError
+        nothing matches, a file cannot be read or written, or the folder holds another version of the code.
+    """
+    plan = files(sources, rules)
+    if not plan:
+        raise _nothing_matches(sources)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = _copy_aside(plan, folder)
+    except OSError as error:
+        raise WorkDirError(
+            f"The workdir cannot be copied to {folder} ({error.strerror}: {error.filename}): "
+            "make the place writable and what is copied readable, or leave it out through 'workdir.excludes'."
+        ) from error
+    if fresh:
+        logger.info(
+            "Copied %s file(s) of %s to %s", len(plan), ", ".join(str(s.path) for s in sources), folder
+        )
+    elif not _holds(folder, plan, sources, rules):
+        raise WorkDirError(
+            f"The folder {folder} holds another version of the code, with which jobs may be running: "
+            "give another 'workdir.folder' (or none, for a fresh one at each submission), or remove it."
+        )
+
+
+def _copy_aside(plan: tp.Mapping[str, str], folder: Path) -> bool:
+    """Copy next to the folder and move into place; False if something of the copy is there already."""
+    import secrets
+
+    if _is_filled(folder):
+        if any(os.path.lexists(folder / place) for place in plan):
+            return False
+        _copy_all(plan, folder)  # the user's own folder, which holds other things
+        return True
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.tmp")
+    try:
+        _copy_all(plan, aside)
+        if folder.is_dir() and not _is_filled(folder):
+            folder.rmdir()  # Windows renames onto nothing, not even onto an empty folder
+        os.rename(aside, folder)
+    except OSError:
+        if _is_filled(folder):  # another process was faster
+            return False
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and bool(os.listdir(folder))
+
+
+def _copy_all(plan: tp.Mapping[str, str], folder: Path) -> None:
+    for parent in sorted({os.path.dirname(place) for place in plan}):
+        os.makedirs(folder / parent, exist_ok=True)
+    pairs = [(path, str(folder / place)) for place, path in plan.items()]
+    if len(pairs) < _POOL_FROM:
+        _copy_files(pairs)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_POOL_SIZE) as pool:
+        for _ in pool.map(_copy_files, (pairs[start::_POOL_SIZE] for start in range(_POOL_SIZE))):
+            pass  # asked for, so that an error of a thread is raised here
+
+
+def _copy_files(pairs: tp.Iterable[tuple[str, str]]) -> None:
+    for source, target in pairs:
+        _copy_file(source, target)
+
+
+def _copy_file(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+    if os.access(source, os.X_OK):  # whoever may read the copy may run it; all else follows the umask
+        mode = os.stat(target).st_mode
+        os.chmod(target, mode | (mode & 0o444) >> 2)
+
+
+def _holds(folder: Path, plan: tp.Mapping[str, str], sources: tp.Sequence[Source], rules: Rules) -> bool:
+    """Tell whether the folder holds these files and no further module (one that was deleted since)."""
+    copied = [Source(folder / source.place, source.place) for source in sources]
+    copied = [source for source in copied if source.path.exists()]
+    found = files(copied, rules._replace(untouched=frozenset()))
+    if any(place.endswith(".py") and place not in plan for place in found):
+        return False
+    return all(_same(path, folder / place) for place, path in plan.items())
+
+
+def _same(path: str, copied: Path) -> bool:
+    import filecmp
+
+    return copied.is_file() and filecmp.cmp(path, copied, shallow=False)
