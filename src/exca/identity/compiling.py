@@ -1,0 +1,157 @@
+"""Reads a model class once, and writes the plan by which its objects are exported."""
+
+import functools
+import typing as tp
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from ..errors import BareModelError, DiscriminatorError, ExtraFieldsError, IdentityError
+from . import exclusions
+from .plans import MISSING, FieldDefault, Plan, Step, is_unsafe
+from .scalars import OVERRIDE, SCALARS, Export
+from .shapes import Shape, ShapeReader
+
+if tp.TYPE_CHECKING:
+    from .values import ValueExporter
+
+# their results are always equal: they need not be called for every object
+_PURE_FACTORIES: tp.Final = frozenset((list, dict, set, frozenset, tuple, str, int, float, bool))
+_NOTHING: tp.Final[frozenset[type]] = frozenset()
+_BY_ANNOTATION: tp.Final[dict[tp.Any, frozenset[type]]] = {
+    int: SCALARS - {bool},
+    float: SCALARS - {bool, int},
+    int | None: SCALARS - {bool},
+    float | None: SCALARS - {bool, int},
+}
+
+
+def compile_plan(
+    values: "ValueExporter", cls: type[pydantic.BaseModel], excluded: frozenset[str] | None = None
+) -> Plan:
+    """Returns the plan of a class.
+
+    Parameters
+    ----------
+    values: the mode
+    cls: a class, complete since there is an object of it
+    excluded: names of fields to leave out; None for those that the class itself names
+    """
+    plan = Plan(values, cls)
+    plan._compile = functools.partial(compile_plan, values, cls)
+    if excluded is not None:
+        plan.excluded = excluded
+    elif values.uid:
+        static = exclusions.fixed(cls)
+        plan.dynamic = static is None
+        plan.static = static
+        plan.excluded = frozenset(static or ())
+    key = getattr(cls, "_exca_discriminator_key", None)
+    if isinstance(key, str):
+        plan.head = (key, cls.__name__)
+    if not plan.dynamic:
+        _read_fields(plan)
+    _choose(plan)
+    return plan
+
+
+def _choose(plan: Plan) -> None:
+    """Sets the shortest way that does all that the class asks for."""
+    cls = plan.cls
+    if plan.values.uid and plan.values.exclude_defaults and hasattr(cls, OVERRIDE):
+        plan.overrides = True
+        plan.run = plan.overridden
+    elif exclusions.WHOLE in plan.excluded:
+        plan.run = plan.left_out
+    elif (
+        plan.dynamic
+        or plan.fault is not None
+        or plan.root is not None
+        or plan.asked
+        or plan.by_serializer
+        or cls.model_config.get("extra") == "allow"
+    ):
+        plan.run = plan.unusual
+    else:
+        exclusions.check_known(cls, plan.excluded)
+
+
+def _read_fields(plan: Plan) -> None:
+    cls, values = plan.cls, plan.values
+    decorators = cls.__pydantic_decorators__
+    reader = ShapeReader(values, cls.model_config)
+    serialized = {name for d in decorators.field_serializers.values() for name in d.info.fields}
+    steps: list[Step] = []
+    asked: list[str] = []
+    plan.fault = _fault(plan)
+    for name, field in cls.__pydantic_fields__.items():
+        if name in plan.excluded or field.exclude:
+            continue
+        shape = reader.read(field)
+        if shape.ambiguous and plan.fault is None and values.uid and values.exclude_defaults:
+            plan.fault = functools.partial(_ambiguous, cls.__qualname__, name, shape)
+        export = shape.export
+        if export is None or not serialized.isdisjoint((name, "*")) or getattr(field, "exclude_if", None):
+            asked.append(name)
+        elif issubclass(cls, pydantic.RootModel):
+            plan.root = export
+        else:
+            steps.append(_step(values, name, field, export))
+    computed = [name for name in cls.__pydantic_computed_fields__ if name not in plan.excluded]
+    plan.steps = tuple(steps)
+    plan.asked = frozenset(asked + computed)
+    head = [] if plan.head is None else [plan.head[0]]
+    plan.order = tuple([*head, *cls.__pydantic_fields__, *computed])
+    plan.by_serializer = bool(decorators.model_serializers or cls.model_config.get("json_encoders"))
+
+
+def _step(values: "ValueExporter", name: str, field: FieldInfo, export: Export) -> Step:
+    direct = _BY_ANNOTATION.get(field.annotation, SCALARS)
+    default, factory = MISSING, field.default_factory
+    if factory is not None and not field.default_factory_takes_validated_data:
+        default = tp.cast(tp.Callable[[], tp.Any], factory)() if factory in _PURE_FACTORIES else MISSING
+    elif not field.is_required() and factory is None:
+        default = field.default
+    changing = factory is not None and default is MISSING and not field.default_factory_takes_validated_data
+    if not values.exclude_defaults or (default is MISSING and not changing):
+        return name, direct, MISSING, export
+    maker = tp.cast(tp.Callable[[], tp.Any], factory) if changing else None
+    write = FieldDefault(values, export, default, maker).written
+    if changing or is_unsafe(default):
+        return name, _NOTHING, MISSING, write
+    return name, direct, default, write
+
+
+def _fault(plan: Plan) -> tp.Callable[[], IdentityError] | None:
+    cls = plan.cls
+    if cls is pydantic.BaseModel:
+        return _bare
+    checked = plan.values.uid and plan.values.exclude_defaults
+    if checked and cls.model_config.get("extra") is None and not issubclass(cls, pydantic.RootModel):
+        return functools.partial(_unset_extra, f"{cls.__module__}.{cls.__qualname__}")
+    return None
+
+
+def _bare() -> IdentityError:
+    return BareModelError(
+        "A plain pydantic.BaseModel has no fields and cannot be part of a configuration: use an object of a class "
+        "that derives from it."
+    )
+
+
+def _unset_extra(name: str) -> IdentityError:
+    return ExtraFieldsError(
+        f"{name} does not say what to do with unknown fields, so that a typing error would be ignored and change no "
+        'uid. Add `model_config = pydantic.ConfigDict(extra="forbid")` to the class (or extra="allow", if they '
+        "are meant)."
+    )
+
+
+def _ambiguous(cls: str, name: str, shape: Shape) -> IdentityError:
+    kinds = [kind.__name__ for kind in shape.ambiguous]
+    return DiscriminatorError(
+        f"Field {name!r} of {cls} may hold {' or '.join(kinds)}, and its uid would not tell which. Give each of them "
+        'a field like `kind: typing.Literal["..."] = "..."` with a text of its own, and write '
+        f'`{name}: {" | ".join(kinds)} = pydantic.Field(..., discriminator="kind")` (for a member of a list or '
+        'dict: `typing.Annotated[A | B, pydantic.Field(discriminator="kind")]`).'
+    )

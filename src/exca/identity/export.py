@@ -1,0 +1,93 @@
+"""From an object to its configuration: everything, or what its uid is made of."""
+
+import collections.abc
+import typing as tp
+
+import pydantic
+
+from ..errors import ExclusionError, ExportError, IdentityError
+from . import exclusions
+from .scalars import DROPPED, is_model
+from .values import exporter
+
+
+def export(
+    obj: pydantic.BaseModel,
+    *,
+    uid: bool = False,
+    exclude_defaults: bool = False,
+    exclude: tp.Collection[str] = (),
+    ignore_first_discriminator: bool = True,
+    ignore_first_override: bool = False,
+) -> dict[str, tp.Any]:
+    """Returns the configuration of an object, as nested plain dicts of JSON values.
+
+    Parameters
+    ----------
+    obj: the object
+    uid: leave out what the object and its sub-models exclude from their uids, and sub-models that equal their
+        default after that
+    exclude_defaults: leave out fields that equal their default; discriminators stay
+    exclude: names of fields of the object itself to leave out, in addition to what its class excludes
+    ignore_first_discriminator: leave out, at its default, the field by which a discriminated union would know the
+        object (the key of a `DiscriminatedModel` is always written)
+    ignore_first_override: do not call `_exca_uid_dict_override` of the object itself, so that it can build on this
+
+    Returns
+    -------
+    A dict of fresh values. An OrderedDict stays one, sets are sorted by text, keys with dots are split into dicts.
+
+    Raises
+    ------
+    IdentityError: a model leaves `extra` unset, or a union of models has no discriminator (both only where `uid` and
+        `exclude_defaults` are asked for), or a plain BaseModel is part of the object
+    ExclusionError: an excluded name is no field
+    ExportError: a value has no JSON form
+    """
+    values = exporter(bool(uid), bool(exclude_defaults))
+    try:
+        plan = values.plan(obj)
+        if exclude or ignore_first_override:
+            own = exclusions.asked(obj) if plan.dynamic else plan.excluded
+            plan = plan.variant(own | exclusions.checked(type(obj), exclude))
+            out = plan.unusual(obj) if ignore_first_override else plan.run(obj)
+        else:
+            out = plan.run(obj)
+    except (IdentityError, ExportError) as error:
+        _tell_place(obj, error)
+        raise
+    if out is DROPPED:
+        return {}
+    if not isinstance(out, dict):
+        raise ExportError(
+            f"{type(obj).__qualname__} is written as {type(out).__name__}, but a configuration has named fields: make "
+            "it a field of another model."
+        )
+    return out
+
+
+def _tell_place(obj: tp.Any, error: IdentityError | ExportError) -> None:
+    path = _path(obj, error.culprit, set()) if error.culprit is not None else None
+    if path:
+        error.add_note(f"Found at {path!r} of {type(obj).__module__}.{type(obj).__qualname__}.")
+
+
+def _path(value: tp.Any, culprit: object, seen: set[int]) -> str | None:
+    """Returns where the culprit lies below a value, like "models.0.inner"; "" if it is the value."""
+    if value is culprit:
+        return ""
+    if id(value) in seen:
+        return None
+    seen.add(id(value))
+    items: tp.Iterable[tuple[tp.Any, tp.Any]] = ()
+    if is_model(value):
+        items = [*value.__dict__.items(), *(value.__pydantic_extra__ or {}).items()]
+    elif isinstance(value, collections.abc.Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
+        items = enumerate(value)
+    for key, item in items:
+        below = _path(item, culprit, seen)
+        if below is not None:
+            return f"{key}.{below}" if below else str(key)
+    return None

@@ -1,0 +1,229 @@
+"""One plan a model class: what to do with each field when an object is exported.
+
+Reading annotations, exclusions and defaults takes far longer than walking over an object, and they are the same for every
+object of a class: they are read once.
+"""
+
+import typing as tp
+
+import pydantic
+import pydantic_core
+
+from ..errors import ExportError, IdentityError
+from . import exclusions
+from .scalars import DROPPED, OVERRIDE, Export, is_model, is_nan, same, split_dots, unexportable
+
+if tp.TYPE_CHECKING:
+    from .values import ValueExporter
+
+MISSING: tp.Final = object()
+_CONTAINERS: tp.Final = frozenset((list, tuple, dict))
+
+Step = tuple[str, frozenset[type], tp.Any, Export]
+
+
+class FieldDefault:
+    """Writes the values of a field that is left out at its default.
+
+    Parameters
+    ----------
+    values: the mode
+    export: how values are written
+    default: the default; ignored if there is a factory
+    factory: makes the default anew where it may change from call to call
+    """
+
+    __slots__ = ("_default", "_export", "_exported", "_factory", "_values")
+
+    def __init__(
+        self,
+        values: "ValueExporter",
+        export: Export,
+        default: tp.Any,
+        factory: tp.Callable[[], tp.Any] | None,
+    ) -> None:
+        self._values = values
+        self._export = export
+        self._default = default
+        self._factory = factory
+        self._exported: tp.Any = MISSING
+
+    def written(self, value: tp.Any) -> tp.Any:
+        """Returns the exported value, or DROPPED if it is the default."""
+        default = self._default if self._factory is None else self._factory()
+        if is_model(value):
+            exported = self._export(value)
+            # a uid knows a model by what it says; elsewhere another class is another value
+            if exported == self._exported_default(default) and (
+                self._values.uid or type(value) is type(default)
+            ):
+                return DROPPED
+            return exported
+        if same(value, default) or (type(default) in _CONTAINERS and self._same_models(value, default)):
+            return DROPPED
+        return self._export(value)
+
+    def _exported_default(self, default: tp.Any) -> tp.Any:
+        if self._factory is not None:
+            return self._export(default) if is_model(default) else MISSING
+        if self._exported is MISSING:
+            self._exported = (
+                self._export(default) if is_model(default) else None
+            )  # no model is written as None
+        return self._exported
+
+    def _same_models(self, value: tp.Any, default: tp.Any) -> bool:
+        """Compares containers of models by all they say: with infras in them, `==` sees private state as well."""
+        if type(value) is not type(default) or not value or len(value) != len(default):
+            return False
+        if not any(map(is_model, value.values() if isinstance(value, dict) else value)):
+            return False
+        whole = self._values.whole.value
+        return bool(whole(value) == whole(default))
+
+
+class Plan:
+    """What to do with the objects of one class, under one mode; filled in by `compile_plan`.
+
+    serializer: pydantic's, by which a rebuilt class is noticed
+    run: exports an object of the class to a dict, or DROPPED if it asks to be left out
+    """
+
+    def __init__(self, values: "ValueExporter", cls: type[pydantic.BaseModel]) -> None:
+        self.cls = cls
+        self.values = values
+        self.serializer = cls.__pydantic_serializer__
+        self.run: tp.Callable[[tp.Any], tp.Any] = self.fields
+        self.head: tuple[str, str] | None = None
+        self.steps: tuple[Step, ...] = ()
+        self.fault: tp.Callable[[], IdentityError] | None = None
+        self.root: Export | None = None
+        self.asked: frozenset[str] = frozenset()
+        self.order: tuple[str, ...] = ()
+        self.excluded: frozenset[str] = frozenset()
+        self.static: tp.Any = None
+        self.dynamic = False
+        self.by_serializer = False
+        self.overrides = False
+        self._compile: tp.Callable[[frozenset[str]], Plan] | None = None
+        self._variants: dict[frozenset[str], Plan] = {}
+
+    def fields(self, obj: tp.Any) -> tp.Any:
+        """Returns the fields, as they lie in the object: an infra's attribute is a descriptor that binds."""
+        values = obj.__dict__
+        out: dict[str, tp.Any] = {}
+        if self.head is not None:
+            out[self.head[0]] = self.head[1]
+        for name, direct, default, write in self.steps:
+            value = values.get(name, DROPPED)
+            if type(value) in direct:
+                if value != default:
+                    out[name] = value
+            elif value is not DROPPED:  # absent after model_construct
+                exported = write(value)
+                if exported is not DROPPED:
+                    out[name] = exported
+        return out
+
+    def left_out(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes that drop themselves."""
+        return DROPPED
+
+    def overridden(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes that write their own part of the uid configuration."""
+        out = getattr(obj, OVERRIDE)()
+        return self.unusual(obj) if out is None else self.values.mapping(out)
+
+    def unusual(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes with anything beyond plain fields."""
+        if self.dynamic:
+            return self.variant(exclusions.asked(obj)).unusual(obj)
+        if exclusions.WHOLE in self.excluded:
+            return DROPPED
+        if self.fault is not None:
+            fault = self.fault()
+            fault.culprit = obj
+            raise fault
+        extra = obj.__pydantic_extra__ or {}
+        if self.excluded:
+            exclusions.check_known(self.cls, self.excluded, extra)
+        if self.root is not None:
+            return self.root(obj.root)
+        if self.by_serializer:
+            return self._serialized(obj)
+        out = self.fields(obj)
+        if self.asked:
+            dump = self._dump(obj, set(self.asked))
+            dump.update(out)
+            out = {name: dump[name] for name in self.order if name in dump}
+        if extra:
+            for name, value in extra.items():
+                if name not in self.excluded:
+                    out[name] = self.values.value(value)
+            out = split_dots({name: value for name, value in out.items() if value is not DROPPED})
+        return out
+
+    def variant(self, excluded: frozenset[str]) -> "Plan":
+        """Returns the plan of the class that leaves out these fields, in place of those that the class names."""
+        plan = self._variants.get(excluded)
+        if plan is None:
+            assert self._compile is not None
+            plan = self._compile(excluded)
+            if len(self._variants) >= 64:  # a method may name fields by their values
+                self._variants.clear()
+            self._variants[excluded] = plan
+        return plan
+
+    def _dump(self, obj: tp.Any, names: set[str] | None) -> tp.Any:
+        try:
+            return self.serializer.to_python(
+                obj,
+                mode="json",
+                include=names,
+                by_alias=False,
+                exclude_defaults=self.values.exclude_defaults,
+                warnings=False,
+            )
+        except pydantic_core.PydanticSerializationError as error:
+            raise self._explained(obj, names, error) from error
+
+    def _explained(self, obj: tp.Any, names: tp.Iterable[str] | None, error: Exception) -> ExportError:
+        for name in self.cls.__pydantic_fields__ if names is None else names:
+            try:
+                self.serializer.to_python(obj, mode="json", include={name}, warnings=False)
+            except pydantic_core.PydanticSerializationError:
+                return unexportable(obj.__dict__.get(name))
+        return ExportError(
+            f"Objects of {self.cls.__qualname__} cannot be written as a configuration: {error}"
+        )
+
+    def _serialized(self, obj: tp.Any) -> tp.Any:
+        """Trusts the class's own serializer, and looks into what it wrote for sub-models that exclude something."""
+        out = self._dump(obj, None)
+        if not isinstance(out, dict):
+            return out
+        for name in self.excluded:
+            out.pop(name, None)
+        if self.values.uid:
+            for name, _, _, write in self.steps:
+                value = obj.__dict__.get(name)
+                if name in out and is_model(value) and out[name] == self._plain(value):
+                    exported = write(value)
+                    if exported is DROPPED:
+                        del out[name]
+                    else:
+                        out[name] = exported
+        return out
+
+    def _plain(self, value: pydantic.BaseModel) -> tp.Any:
+        return value.model_dump(
+            mode="json", by_alias=False, exclude_defaults=self.values.exclude_defaults, warnings=False
+        )
+
+
+def is_unsafe(default: tp.Any) -> bool:
+    """Tells if `value != default` on scalars may go wrong or mislead."""
+    return is_nan(default) or type(default).__ne__ not in _NE
+
+
+_NE: tp.Final = frozenset(kind.__ne__ for kind in (int, float, str, type(None), list, tuple, dict, object))

@@ -1,0 +1,110 @@
+"""What the runtime type of a value says about its place in a configuration."""
+
+import typing as tp
+
+import pydantic
+import pydantic_core
+from pydantic_core import core_schema
+
+from ..errors import ExportError
+
+# JSON takes these as they are; the exact type is asked, since a subclass may print differently
+SCALARS: tp.Final = frozenset((int, str, float, bool, type(None)))
+
+OVERRIDE: tp.Final = "_exca_uid_dict_override"
+
+Export = tp.Callable[[tp.Any], tp.Any]
+
+
+class Dropped:
+    """The type of `DROPPED`, which stands for a sub-model that asks to be left out with "."."""
+
+
+DROPPED: tp.Final = Dropped()
+
+# inf and nan would become None without the config, and two configurations would then share a uid
+_ANY = pydantic_core.SchemaSerializer(
+    core_schema.any_schema(), core_schema.CoreConfig(ser_json_inf_nan="constants")
+)
+
+
+def json_value(value: tp.Any, exclude_defaults: bool = False) -> tp.Any:
+    """Returns the JSON form that pydantic infers for a value of which no annotation is known."""
+    try:
+        return _ANY.to_python(
+            value, mode="json", exclude_defaults=exclude_defaults, by_alias=False, warnings=False
+        )
+    except pydantic_core.PydanticSerializationError as error:
+        raise unexportable(value) from error
+
+
+def unexportable(value: tp.Any) -> ExportError:
+    kind = type(value)
+    error = ExportError(
+        f"A value of type {kind.__module__}.{kind.__qualname__} has no place in a configuration: {value!r:.120}\n"
+        "Give a path, a list or a number instead, write a pydantic.field_serializer for the field, keep the value "
+        "in a private attribute (_name), or leave it out with pydantic.Field(exclude=True)."
+    )
+    error.culprit = value
+    return error
+
+
+def key_text(key: tp.Any) -> str:
+    """Returns the JSON form of a key of a dict, which is always text."""
+    if type(key) is str:
+        return key
+    if type(key) is int:
+        return str(key)
+    (text,) = json_value({key: None})
+    return str(text)
+
+
+def text_order(value: tp.Any) -> tuple[str, str]:
+    """Orders the members of a set: by text, then by type, so that every process agrees."""
+    return str(value), type(value).__name__
+
+
+def split_dots(mapping: dict[str, tp.Any]) -> dict[str, tp.Any]:
+    """Returns the mapping with `{"a.b": 1}` written as `{"a": {"b": 1}}`, as configurations read it."""
+    out: dict[str, tp.Any] = {}
+    for key, value in mapping.items():
+        *parents, last = key.split(".")
+        place = out
+        for parent in parents:
+            inner = place.get(parent)
+            if type(inner) is not dict:
+                inner = place[parent] = {}
+            place = inner
+        _merge(place, last, value)
+    return out
+
+
+def _merge(place: dict[str, tp.Any], key: str, value: tp.Any) -> None:
+    old = place.get(key)
+    if type(old) is dict and type(value) is dict:
+        for name, item in value.items():
+            _merge(old, name, item)
+    else:
+        place[key] = value
+
+
+def is_nan(value: tp.Any) -> bool:
+    return type(value) is float and value != value
+
+
+def same(value: tp.Any, default: tp.Any) -> bool:
+    """Tells if a value is its default, also for values whose `==` gives no truth value (arrays)."""
+    if value is default:
+        return True
+    try:
+        return bool(value == default) or (is_nan(value) and is_nan(default))
+    except Exception:  # `==` is the user's code: whatever goes wrong there, the value is not the default
+        return False
+
+
+_MODEL_TYPE: tp.Final = type(pydantic.BaseModel)
+
+
+def is_model(value: tp.Any) -> tp.TypeGuard[pydantic.BaseModel]:
+    """Tells if a value is a pydantic model (by its metaclass: `isinstance` takes three times longer)."""
+    return isinstance(type(value), _MODEL_TYPE)

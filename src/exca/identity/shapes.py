@@ -1,0 +1,258 @@
+"""From the annotation of a field to the function that exports its values.
+
+The runtime type of a value says nearly everything; the annotation adds what it cannot: which models form a discriminated
+union, where a number is meant to be a float, and where pydantic has to be asked since somebody wrote a serializer.
+"""
+
+import collections.abc
+import dataclasses
+import datetime
+import enum
+import pathlib
+import types
+import typing as tp
+
+import pydantic
+import typing_extensions
+from pydantic.fields import FieldInfo
+
+from .scalars import DROPPED, SCALARS, Export, is_model, text_order
+
+if tp.TYPE_CHECKING:
+    from .values import ValueExporter
+
+_SEQUENCES: tp.Final = (list, tuple, set, frozenset, collections.deque)
+_SEQUENCE_ORIGINS: tp.Final = frozenset(
+    (*_SEQUENCES, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+    + (collections.abc.Set, collections.abc.MutableSet, collections.abc.MutableSequence)
+)
+_MAPPING_ORIGINS: tp.Final = frozenset(
+    (dict, collections.OrderedDict, collections.defaultdict)
+    + (collections.abc.Mapping, collections.abc.MutableMapping)
+)
+# their text depends on these keys of a model's configuration: pydantic reads them
+_CONFIGURED: tp.Final[dict[type, tuple[str, ...]]] = {
+    bytes: ("ser_json_bytes",),
+    datetime.timedelta: ("ser_json_timedelta", "ser_json_temporal"),
+    datetime.datetime: ("ser_json_temporal",),
+    datetime.date: ("ser_json_temporal",),
+    datetime.time: ("ser_json_temporal",),
+}
+# metadata that shapes validation only
+_HARMLESS: tp.Final = (
+    FieldInfo,
+    pydantic.BeforeValidator,
+    pydantic.AfterValidator,
+    pydantic.WrapValidator,
+    pydantic.Discriminator,
+    pydantic.SerializeAsAny,
+    pydantic.Strict,
+    pydantic.StringConstraints,
+    pydantic.Tag,
+)
+
+
+class _Odd(Exception):
+    """Only pydantic knows how to write values of this annotation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What an annotation says.
+
+    export: how values are written, or None where pydantic has to be asked
+    ambiguous: the models of a union that nothing tells apart
+    """
+
+    export: Export | None
+    ambiguous: tuple[type, ...] = ()
+
+
+class ShapeReader:
+    """Reads the annotations of one model class.
+
+    Parameters
+    ----------
+    values: exports values whose annotation says nothing
+    config: the `model_config` of the class
+    """
+
+    def __init__(self, values: "ValueExporter", config: tp.Mapping[str, tp.Any]) -> None:
+        self._values = values
+        self._value: Export = values.value
+        self._config = config
+        self._ambiguous: tuple[type, ...] = ()
+
+    def read(self, field: FieldInfo) -> Shape:
+        """Returns the shape of a field."""
+        self._ambiguous = ()
+        try:
+            export: Export | None = self._annotated(field.annotation, field.metadata, field.discriminator)
+        except _Odd:
+            export = None
+        return Shape(export, self._ambiguous)
+
+    def _annotated(self, annotation: tp.Any, metadata: tp.Iterable[tp.Any], key: tp.Any = None) -> Export:
+        for item in metadata:
+            if not isinstance(item, _HARMLESS) and hasattr(item, "__get_pydantic_core_schema__"):
+                raise _Odd
+            if isinstance(item, FieldInfo | pydantic.Discriminator) and item.discriminator is not None:
+                key = item.discriminator
+        return self._export(annotation, key)
+
+    def _export(self, annotation: tp.Any, key: tp.Any = None) -> Export:
+        annotation = _unwrapped(annotation)
+        origin, args = tp.get_origin(annotation), tp.get_args(annotation)
+        if origin is tp.Annotated:
+            return self._annotated(args[0], args[1:], key)
+        if origin is tp.Union or origin is types.UnionType:
+            return self._union(args, key)
+        if origin in (tp.Literal, typing_extensions.Literal) or isinstance(annotation, tp.TypeVar):
+            return self._value
+        if origin in _SEQUENCE_ORIGINS:
+            return self._sequence(args)
+        if origin in _MAPPING_ORIGINS and len(args) == 2:
+            return self._mapping(self._export(args[1]))
+        return self._plain(annotation)
+
+    def _plain(self, annotation: tp.Any) -> Export:
+        if annotation is float:
+            return self._float
+        if annotation is int:
+            return self._int
+        if not isinstance(annotation, type):
+            return self._value
+        if any(self._config.get(name) for name in _CONFIGURED.get(annotation, ())):
+            raise _Odd
+        if issubclass(annotation, pydantic.BaseModel | enum.Enum | pathlib.PurePath):
+            return self._value
+        if hasattr(annotation, "__get_pydantic_core_schema__") or dataclasses.is_dataclass(annotation):
+            raise _Odd
+        return self._value
+
+    def _float(self, value: tp.Any) -> tp.Any:
+        # a default like `x: float = 1` is never validated, and has to read as the same value given by hand
+        return float(value) if type(value) in (int, bool) else self._value(value)
+
+    def _int(self, value: tp.Any) -> tp.Any:
+        return int(value) if type(value) is bool else self._value(value)
+
+    def _sequence(self, args: tuple[tp.Any, ...]) -> Export:
+        fixed = len(args) > 1 and args[-1] is not Ellipsis
+        exports = [self._export(arg) for arg in args if arg is not Ellipsis]
+        if all(export == self._value for export in exports):
+            return self._value
+        if not fixed:
+            return self._items(exports[0])
+
+        def export_tuple(value: tp.Any) -> tp.Any:
+            if isinstance(value, _SEQUENCES) and len(value) == len(exports):
+                return [_listed(export(item)) for export, item in zip(exports, value, strict=True)]
+            return self._value(value)
+
+        return export_tuple
+
+    def _items(self, export: Export) -> Export:
+        def export_items(value: tp.Any) -> tp.Any:
+            if not isinstance(value, _SEQUENCES):
+                return self._value(value)
+            out = [_listed(export(item)) for item in value]
+            if isinstance(value, set | frozenset):
+                out.sort(key=text_order)
+            return out
+
+        return export_items
+
+    def _mapping(self, export: Export) -> Export:
+        if export == self._value:
+            return self._value
+
+        def export_mapping(value: tp.Any) -> tp.Any:
+            if isinstance(value, collections.abc.Mapping):
+                return self._values.mapping(value, export)
+            return self._value(value)
+
+        return export_mapping
+
+    def _union(self, args: tuple[tp.Any, ...], key: tp.Any) -> Export:
+        members = [arg for arg in args if arg is not type(None)]
+        if len(members) == 1:
+            return self._export(members[0], key)
+        models = [arg for arg in members if _is_undiscriminated(arg)]
+        if key is None and len(models) > 1:
+            self._ambiguous = tuple(models)
+        branches = _Branches(self._value, [(_matched_types(arg), self._export(arg)) for arg in members])
+        choose: Export = branches.export if branches.known else self._value
+        if not isinstance(key, str):
+            return choose
+        return self._discriminated(choose, key)
+
+    def _discriminated(self, export: Export, key: str) -> Export:
+        """Adds the discriminator to what is left of a model: without it nobody knows which model it was."""
+
+        def export_choice(value: tp.Any) -> tp.Any:
+            out = export(value)
+            if type(out) is dict and key not in out and is_model(value):
+                choice = value.__dict__.get(key, DROPPED)
+                if choice is not DROPPED and not self._values.plan(value).overrides:
+                    out[key] = self._value(choice)
+            return out
+
+        return export_choice
+
+
+class _Branches:
+    """Exports a value as the first member of a union that it can be."""
+
+    def __init__(self, value: Export, members: list[tuple[tuple[type, ...], Export]]) -> None:
+        self._value = value
+        # lone numbers stay what they are: in `int | float` nothing says that 1 was meant to be 1.0
+        self.known = [(kinds, export) for kinds, export in members if kinds and export != value]
+
+    def export(self, value: tp.Any) -> tp.Any:
+        for kinds, export in self.known:
+            if isinstance(value, kinds):
+                return export(value)
+        return self._value(value)
+
+
+def _listed(exported: tp.Any) -> tp.Any:
+    # a place in a list cannot be left out without moving those behind it
+    return {} if exported is DROPPED else exported
+
+
+def _matched_types(annotation: tp.Any) -> tuple[type, ...]:
+    annotation = _unwrapped(annotation)
+    origin, args = tp.get_origin(annotation), tp.get_args(annotation)
+    if origin is tp.Annotated:
+        return _matched_types(args[0])
+    if origin is tp.Union or origin is types.UnionType:
+        return tuple(kind for arg in args for kind in _matched_types(arg))
+    if origin in _SEQUENCE_ORIGINS:
+        return _SEQUENCES
+    if origin in _MAPPING_ORIGINS:
+        return (dict,)
+    if isinstance(annotation, type) and annotation not in SCALARS:
+        return (annotation,)
+    return ()
+
+
+def _is_undiscriminated(annotation: tp.Any) -> bool:
+    annotation = _unwrapped(annotation)
+    if tp.get_origin(annotation) is tp.Annotated:
+        return _is_undiscriminated(tp.get_args(annotation)[0])
+    return (
+        isinstance(annotation, type)
+        and issubclass(annotation, pydantic.BaseModel)
+        and not hasattr(annotation, "_exca_discriminator_key")
+    )
+
+
+def _unwrapped(annotation: tp.Any) -> tp.Any:
+    while True:
+        if isinstance(annotation, typing_extensions.TypeAliasType | getattr(tp, "TypeAliasType", tuple)):
+            annotation = annotation.__value__
+        elif isinstance(annotation, tp.NewType):
+            annotation = annotation.__supertype__
+        else:
+            return annotation

@@ -1,0 +1,114 @@
+"""Values of every kind, by their runtime type."""
+
+import collections
+import collections.abc
+import enum
+import functools
+import pathlib
+import typing as tp
+import weakref
+
+import pydantic
+
+from . import exclusions
+from .compiling import compile_plan
+from .plans import Plan
+from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, split_dots, text_order
+
+
+class ValueExporter:
+    """Writes values as plain dicts, lists and scalars, with one plan a model class.
+
+    Parameters
+    ----------
+    uid: leave out what models exclude from their uid
+    exclude_defaults: leave out fields that equal their default
+    """
+
+    def __init__(self, uid: bool, exclude_defaults: bool) -> None:
+        self.uid = uid
+        self.exclude_defaults = exclude_defaults
+        # by the class's id: a weak dictionary costs more than running a small plan
+        self._plans: dict[int, tuple[Plan, weakref.ref[type]]] = {}
+
+    @property
+    def whole(self) -> "ValueExporter":
+        """The mode that leaves out nothing."""
+        return exporter(False, False)
+
+    def plan(self, obj: pydantic.BaseModel) -> Plan:
+        """Returns the plan for the class of an object, compiled anew if the class was changed since."""
+        cls = type(obj)
+        found = self._plans.get(id(cls))
+        # asked of the object, since attributes of model classes are slow
+        if found is not None and found[0].serializer is obj.__pydantic_serializer__:
+            plan = found[0]
+            if not plan.static or getattr(obj, exclusions.ATTRIBUTE, None) is plan.static:
+                return plan
+        plan = compile_plan(self, cls)
+        key, plans = id(cls), self._plans
+        plans[key] = (plan, weakref.ref(cls, lambda _: plans.pop(key, None)))
+        return plan
+
+    def value(self, value: tp.Any) -> tp.Any:
+        """Returns the JSON form of any value, an OrderedDict staying one."""
+        kind = type(value)
+        if kind in SCALARS:
+            return value
+        if kind is list or kind is tuple:
+            return [item if type(item) in SCALARS else self._item(item) for item in value]
+        if kind is dict:
+            return self._dict(value)
+        if is_model(value):
+            return self.plan(value).run(value)
+        return self._rare(value)
+
+    def _dict(self, value: dict[tp.Any, tp.Any]) -> dict[str, tp.Any]:
+        out = {}
+        for key, item in value.items():
+            if type(key) is not str or "." in key:
+                return self.mapping(value)
+            exported = item if type(item) in SCALARS else self.value(item)
+            if exported is not DROPPED:
+                out[key] = exported
+        return out
+
+    def _item(self, value: tp.Any) -> tp.Any:
+        out = self.value(value)
+        return {} if out is DROPPED else out  # a place in a list cannot be left out
+
+    def _rare(self, value: tp.Any) -> tp.Any:
+        if isinstance(value, enum.Enum):
+            return self.value(value.value)
+        if isinstance(value, pathlib.PurePath):
+            return str(value)
+        if isinstance(value, list | tuple | collections.deque):
+            return [self._item(item) for item in value]
+        if isinstance(value, set | frozenset):
+            return sorted((self._item(item) for item in value), key=text_order)
+        if isinstance(value, collections.abc.Mapping):
+            return self.mapping(value)
+        return json_value(value, self.exclude_defaults)
+
+    def mapping(self, value: tp.Mapping[tp.Any, tp.Any], export: Export | None = None) -> dict[str, tp.Any]:
+        """Returns a mapping with text for keys, dotted ones split, and values written by `export` if given."""
+        ordered = isinstance(value, collections.OrderedDict)
+        out: dict[str, tp.Any] = collections.OrderedDict() if ordered else {}
+        dotted = False
+        for key, item in value.items():
+            if type(key) is not str:
+                key = key_text(key)
+            if export is not None:
+                exported = export(item)
+            else:
+                exported = item if type(item) in SCALARS else self.value(item)
+            if exported is not DROPPED:
+                out[key] = exported
+                dotted = dotted or "." in key
+        return split_dots(out) if dotted and not ordered else out
+
+
+@functools.cache
+def exporter(uid: bool, exclude_defaults: bool) -> ValueExporter:
+    """Returns the one exporter of a mode."""
+    return ValueExporter(uid, exclude_defaults)
