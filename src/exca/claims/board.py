@@ -1,0 +1,326 @@
+"""The claims of one folder: who computes what right now."""
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from ..errors import ReentrantClaimError
+from . import claim, heartbeat, protocol, scheduler
+from .claim import Claim
+from .ledger import Entry, Ledger, dump_json, name_of, revision_of, token_of
+from .liveness import alive
+from .owner import Owner
+
+logger = logging.getLogger("exca")
+
+FIRST_PAUSE, LAST_PAUSE = 0.002, 0.25  # seconds between two looks while waiting
+SAY_SO = 1.0  # seconds of waiting after which it is logged
+MAX_SAID = 10_000
+
+
+class Holder:
+    """Somebody who holds keys, as the claim file says.
+
+    Parameters
+    ----------
+    ledger, entry
+        the claim file
+    """
+
+    def __init__(self, ledger: Ledger, entry: Entry) -> None:
+        self._ledger, self._entry = ledger, entry
+        self.owner: Owner = entry.owner or Owner("process", "unknown", entry.maker())
+        self.token = entry.token
+        self.since = entry.since
+        self.path = Path(ledger.path(entry.name))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What is held; empty when the file is damaged or may not be read."""
+        return self._entry.keys or ()
+
+    def alive(self) -> bool:
+        """Whether the owner lives now."""
+        return alive(self._ledger, self._entry)
+
+    def describe(self) -> str:
+        """For log lines and errors: who, since when, and how to look."""
+        owner, since = self.owner, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        if owner.scheduled and owner.job_id is not None:
+            state = scheduler.job_states([owner.job_id])[owner.job_id].state
+            return f"{owner.describe()} ({state}) since {since}, look with: squeue -j {owner.job_id}"
+        text = f"{owner.describe()} since {since}"
+        if self._entry.announced is not None:
+            text += f", submitting to {self._entry.announced.cluster}"
+        if owner.process is not None:
+            text += f", look with: ps -fp {owner.process.pid}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"<Holder {self.describe()}>"
+
+
+class Claims:
+    """Who computes what in a folder, over all threads, processes and hosts that share it.
+
+    Parameters
+    ----------
+    folder
+        the folder; the claim files lie in ``claims`` under it
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self._ledger = Ledger(folder)
+
+    def acquire(
+        self, keys: Sequence[str], *, thread_bound: bool = True
+    ) -> tuple[Claim | None, dict[str, Holder]]:
+        """Claim all keys that nobody alive holds.
+
+        Parameters
+        ----------
+        keys
+            what is to be computed
+        thread_bound
+            False when others than this thread do the work, so that this thread may wait for it
+
+        Returns
+        -------
+        tuple
+            the claim (None when there was nothing left) and, by key, who holds the rest
+        """
+        keys = tuple(dict.fromkeys(keys))
+        if not keys:
+            return None, {}
+        ledger = self._ledger
+        entry = claim.fresh_entry(keys, Owner.current(thread_bound=thread_bound))
+        claim.place(ledger, entry)
+        try:
+            lost = protocol.contest(ledger, entry, keys, frozenset())
+            won = self._take(entry, keys, lost)
+        except BaseException:
+            claim.drop(ledger, entry.name)
+            raise
+        return won, self._holders(lost)
+
+    def _take(self, entry: Entry, keys: tuple[str, ...], lost: Collection[str]) -> Claim | None:
+        """Decide: keep what is not lost."""
+        ledger = self._ledger
+        if lost:
+            keys = tuple(k for k in keys if k not in lost)
+            entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
+        if not keys:
+            claim.drop(ledger, entry.name)
+            return None
+        if lost:
+            ledger.place(entry)  # over the file that asks: there is one at any moment
+        elif not ledger.decide(entry.name):
+            return self.acquire(keys)[0]  # swept away by somebody who thought us dead: ask again
+        return Claim(ledger, entry, keys)
+
+    def _holders(self, entries: dict[str, Entry]) -> dict[str, Holder]:
+        holders = {e.name: Holder(self._ledger, e) for e in {id(e): e for e in entries.values()}.values()}
+        return {k: holders[e.name] for k, e in entries.items()}
+
+    def holders(self, keys: Sequence[str] | None = None) -> dict[str, Holder]:
+        """Look who holds what, the dead ones included (:meth:`Holder.alive` tells).
+
+        Parameters
+        ----------
+        keys
+            what to look for; None for everything
+        """
+        wanted = None if keys is None else frozenset(keys)
+        found: dict[str, Entry] = {}
+        for entry in protocol.look(self._ledger):
+            mine = (entry.keys or ()) if wanted is None else protocol.shared(entry, wanted) if wanted else ()
+            for key in mine:
+                if key not in found or self._rather(entry, found[key]):
+                    found[key] = entry
+        return self._holders(found)
+
+    def _rather(self, new: Entry, old: Entry) -> bool:
+        """Of two claims on one key (one of them dead, or both still asking), the one that counts."""
+        if new.owned != old.owned:
+            return new.owned
+        return not alive(self._ledger, old)
+
+    def stale(self) -> list[Holder]:
+        """Claims of dead owners, which the next claimant sweeps away."""
+        return [Holder(self._ledger, e) for e in protocol.look(self._ledger) if not alive(self._ledger, e)]
+
+    def sweep(self) -> int:
+        """Remove the claims of dead owners, return how many there were."""
+        entries = [e for e in protocol.look(self._ledger) if not alive(self._ledger, e)]
+        for entry in entries:
+            self._ledger.remove(entry.name)
+        return len(entries)
+
+    def adopt(self, token: str) -> Claim | None:
+        """Called by a job when it starts: its process now stands behind the claim that it was given.
+
+        Parameters
+        ----------
+        token
+            the claim's
+
+        Returns
+        -------
+        Claim or None
+            None when the claim was lost to somebody else, or released: compute nothing
+        """
+        ledger = self._ledger
+        old = protocol.latest(ledger, token)
+        if old is None or old.owner is None or old.keys is None:
+            return None
+        name = name_of(token, revision_of(old.name)[0] + 1)
+        owner = old.owner if old.owner.kind == "job" else _job_of_announcement(old)
+        entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
+        entry = dataclasses.replace(entry, every=heartbeat.period())
+        claim.place(ledger, entry)
+        try:
+            keys = self._inherit(old, entry)
+        except BaseException:
+            claim.drop(ledger, name)
+            raise
+        if not keys:
+            claim.drop(ledger, name)
+            return None
+        adopted = self._take(entry, old.keys, [k for k in old.keys if k not in keys])
+        for other in ledger.names():
+            if token_of(other) == token and other != name:
+                ledger.remove(other)
+        return adopted
+
+    def _inherit(self, old: Entry, entry: Entry) -> Collection[str]:
+        """The keys that are left of the claim that stood before."""
+        ledger, family = self._ledger, frozenset((entry.token,))
+        if old.owned:
+            decided = protocol.others_decided(ledger, family)
+            return (old.keys or ()) if decided and ledger.exists(old.name) else ()
+        lost = protocol.contest(ledger, entry, old.keys or (), family)
+        return [k for k in old.keys or () if k not in lost]
+
+    def revoke(self, token: str) -> None:
+        """Remove a claim, whoever holds it: after its job was cancelled.
+
+        Parameters
+        ----------
+        token
+            the claim's
+        """
+        for name in self._ledger.names():
+            if token_of(name) == token:
+                claim.drop(self._ledger, name)
+
+    def wait(self, keys: Sequence[str], *, done: Callable[[], bool], timeout: float | None = None) -> None:
+        """Wait until it is done, or until one who holds some of the keys is gone: then look and claim again.
+
+        Parameters
+        ----------
+        keys
+            what is waited for
+        done
+            says whether all is there
+        timeout
+            seconds after which to return anyway
+
+        Raises
+        ------
+        ReentrantClaimError
+            when this very thread holds one of the keys, so that it would wait for itself
+        """
+        started, pause = time.monotonic(), FIRST_PAUSE
+        first: dict[str, Holder] | None = None
+        entries = _Overlapping(self._ledger, keys)
+        while not done():
+            now = {e.token: Holder(self._ledger, e) for e in entries.living()}
+            if first is None:
+                first = now
+                self._refuse_own(now.values(), keys)
+            if not now or not first.keys() <= now.keys():
+                return
+            waited = time.monotonic() - started
+            if timeout is not None and waited >= timeout:
+                return
+            if waited >= SAY_SO:
+                self._say(first.values(), len(keys))
+            left = pause if timeout is None else min(pause, max(0.0, timeout - waited))
+            time.sleep(left)
+            pause = min(2 * pause, LAST_PAUSE)
+
+    def _refuse_own(self, holders: Collection[Holder], keys: Sequence[str]) -> None:
+        for holder in holders:
+            if holder.owner.is_this_thread():
+                what = next((k for k in holder.keys if k in set(keys)), keys[0])
+                raise ReentrantClaimError(
+                    f"The computation of {what!r} in {self.folder} asks for its own result: "
+                    "it would wait for itself for ever. Look in the traceback where the decorated method is called again, and break the circle."
+                )
+
+    def _say(self, holders: Collection[Holder], count: int) -> None:
+        with _said_lock:
+            new = [h for h in holders if h.token not in _said]
+            if len(_said) > MAX_SAID:
+                _said.clear()
+            _said.update(h.token for h in new)
+        if new:
+            who = "; ".join(h.describe() for h in new[:3]) + (
+                "" if len(new) <= 3 else f"; and {len(new) - 3} more"
+            )
+            what = "a result" if count == 1 else f"{count} results"
+            logger.info("Waiting for %s in %s, being computed by %s", what, self.folder, who)
+
+
+_said: set[str] = set()
+_said_lock = threading.Lock()
+
+
+def _job_of_announcement(entry: Entry) -> Owner:
+    """The owner of a claim whose submitter died before it could write which job it had become."""
+    assert entry.owner is not None
+    announced = entry.announced
+    if announced is None or announced.cluster == "local":
+        return dataclasses.replace(entry.owner, kind="job", cluster="local", job_id=str(os.getpid()))
+    env = os.environ
+    base = env.get("SLURM_ARRAY_JOB_ID") or env.get("SLURM_JOB_ID", "")
+    task = env.get("SLURM_ARRAY_TASK_ID")
+    job_id = f"{base}_{task}" if task else base
+    return dataclasses.replace(entry.owner, kind="job", cluster=announced.cluster, job_id=job_id or None)
+
+
+class _Overlapping:
+    """The living claims on some keys, looked at again and again: a file's keys are read once."""
+
+    def __init__(self, ledger: Ledger, keys: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._wanted = frozenset(keys)
+        self._known: dict[str, Entry | None] = {}
+
+    def living(self) -> list[Entry]:
+        names = self._ledger.names()
+        known: dict[str, Entry | None] = {}
+        for name in names:
+            if name in self._known:
+                known[name] = self._known[name]
+                continue
+            entry = self._ledger.read(name)
+            overlap = entry is not None and self._wanted and protocol.shared(entry, self._wanted)
+            if entry is not None and (not entry.owned):
+                if overlap:
+                    known[name] = dataclasses.replace(entry)
+                continue
+            known[name] = entry if overlap else None
+        self._known = {n: e for n, e in known.items() if e is None or e.owned}
+        entries = [e for e in known.values() if e is not None]
+        jobs = [
+            e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id
+        ]
+        if len(jobs) > 1:
+            scheduler.job_states(jobs)
+        return [e for e in entries if alive(self._ledger, e)]

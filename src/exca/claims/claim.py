@@ -1,0 +1,213 @@
+"""A claim that is held: by us, or by a job on our behalf."""
+
+import dataclasses
+import os
+import sys
+import time
+import typing as tp
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ClaimLostError
+from . import heartbeat, protocol
+from .ledger import Announcement, Entry, Ledger, dump_json, name_of, new_token, revision_of
+from .owner import Owner, Process
+
+
+class Claim:
+    """The right to compute some keys of a folder, until it is released.
+
+    Use it as a context manager, so that an error releases it. A claim that was handed over to a job
+    is released by that job.
+
+    Parameters
+    ----------
+    ledger
+        the folder's claim files
+    entry
+        the claim file that stands
+    keys
+        what is claimed
+    """
+
+    def __init__(self, ledger: Ledger, entry: Entry, keys: tuple[str, ...]) -> None:
+        self._ledger = ledger
+        self._entry: Entry | None = entry
+        self._pid = os.getpid()
+        self.token = entry.token
+        self.folder: Path = ledger.folder
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        return f"<Claim {self.token} of {len(self.keys)} keys in {self.folder}>"
+
+    def __enter__(self) -> tp.Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # else the file is stale in a moment anyway
+            self.release()
+
+    def release(self) -> None:
+        """Give the keys back, if they are still ours to give; may be called again."""
+        entry, self._entry = self._entry, None
+        if entry is not None and self._pid == os.getpid():  # a forked child holds nothing
+            self._ledger.remove(entry.name)
+            heartbeat.heart.forget(self._ledger.path(entry.name))
+
+    def still_ours(self) -> bool:
+        """Whether nobody took the claim over: to be asked before a result is published."""
+        heartbeat.heart.ensure()
+        return self._entry is not None and self._pid == os.getpid() and self._ledger.exists(self._entry.name)
+
+    def announce(self, cluster: str, *, tag: str | None = None, task: int | None = None) -> str:
+        """Note that the keys are about to be submitted, so that the job is found should we die in the middle.
+
+        Parameters
+        ----------
+        cluster
+            "slurm" or "local"
+        tag
+            for the claims of one array: the tag that the first of them returned
+        task
+            number of the array's task that gets this claim
+
+        Returns
+        -------
+        str
+            the tag to be put into the job's comment
+
+        Raises
+        ------
+        ClaimLostError
+            when the claim was taken over, so that nothing must be submitted
+        """
+        tag = tag or f"exca:{self.token}"
+        entry = self._current()
+        self._succeed([dataclasses.replace(entry, announced=Announcement(cluster, tag, task))])
+        return tag
+
+    def hand_over(self, owner: Owner) -> None:
+        """Make a job the owner: from now on nothing depends on this process.
+
+        Parameters
+        ----------
+        owner
+            the job, see :meth:`Owner.for_job`
+
+        Raises
+        ------
+        ClaimLostError
+            when the claim was taken over before: the job will find out too, and do nothing
+        """
+        self._succeed([dataclasses.replace(self._current(), owner=owner, announced=None)])
+        self._entry = None
+
+    def split(self, groups: Sequence[Sequence[str]]) -> list["Claim"]:
+        """Divide the claim, one for each job of an array; this one is void afterwards.
+
+        Parameters
+        ----------
+        groups
+            disjoint groups of the claim's keys; keys in no group are released
+
+        Raises
+        ------
+        ClaimLostError
+            when the claim was taken over
+        ValueError
+            when a key is not in this claim, or in two groups
+        """
+        flat = [k for group in groups for k in group]
+        if len(set(flat)) != len(flat) or not set(flat) <= set(self.keys):
+            raise ValueError(
+                f"Claim {self.token} is split into groups that overlap or hold keys it has not got."
+            )
+        entry = self._current()
+        parts = [
+            dataclasses.replace(entry, name=name_of(new_token(), 0), body=dump_json(list(group)))
+            for group in groups
+        ]
+        self._succeed(parts, rename=False)
+        self._entry = None
+        return [Claim(self._ledger, part, tuple(group)) for part, group in zip(parts, groups, strict=True)]
+
+    def _current(self) -> Entry:
+        if self._entry is None or self._pid != os.getpid():
+            raise ClaimLostError(f"Claim {self.token} in {self.folder} is not held by this process any more.")
+        return self._entry
+
+    def _succeed(self, entries: list[Entry], rename: bool = True) -> None:
+        """Put new files in the place of the one that stands, so that no key is ever without one."""
+        old = self._current()
+        if rename:
+            entries = [
+                dataclasses.replace(entries[0], name=name_of(self.token, revision_of(old.name)[0] + 1))
+            ]
+        if not succeed(self._ledger, old, entries):
+            self._entry = None
+            heartbeat.heart.forget(self._ledger.path(old.name))
+            raise ClaimLostError(
+                f"Claim {self.token} in {self.folder} was taken over by another owner, who found this process dead."
+            )
+        self._entry = entries[0]
+
+
+def place(ledger: Ledger, entry: Entry) -> None:
+    """Make a claim file, with somebody to beat for it."""
+    process, me = None if entry.owner is None else entry.owner.process, Process.current()
+    if process is not None and process.host == me.host:  # without one, the scheduler is asked
+        heartbeat.heart.watch(ledger.path(entry.name), process, remember=process == me)
+    try:
+        ledger.place(entry)
+    except BaseException:
+        heartbeat.heart.forget(ledger.path(entry.name))
+        raise
+
+
+def drop(ledger: Ledger, name: str) -> None:
+    """Take a claim file of ours away."""
+    ledger.remove(name)
+    heartbeat.heart.forget(ledger.path(name))
+
+
+def succeed(ledger: Ledger, old: Entry, entries: list[Entry]) -> bool:
+    """Replace a decided file by new ones, see "Succession" in the argument; False when it was taken over."""
+    names = [e.name for e in entries]
+    try:
+        for entry in entries:
+            place(ledger, dataclasses.replace(entry, owned=False))
+        ours = frozenset(e.token for e in entries) | {old.token}
+        protocol.others_decided(ledger, ours, known=OwnFiles(ledger))
+        if not ledger.exists(old.name):
+            raise ClaimLostError("taken over")
+    except BaseException as e:
+        for name in names:
+            drop(ledger, name)
+        if isinstance(e, ClaimLostError):
+            return False
+        raise
+    for name in names:
+        ledger.decide(name)
+    drop(ledger, old.name)
+    return True
+
+
+class OwnFiles:
+    """The claim files that this process holds: a container of names."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __contains__(self, name: object) -> bool:
+        return self._ledger.path(str(name)) in heartbeat.heart.watched
+
+
+def fresh_entry(keys: Sequence[str], owner: Owner) -> Entry:
+    """An entry of a new token that asks for the keys."""
+    return Entry(
+        name_of(new_token(), 0), owner, time.time(), heartbeat.period(), False, None, dump_json(keys)
+    )

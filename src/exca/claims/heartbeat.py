@@ -1,0 +1,205 @@
+"""Heartbeats across hosts: giving them (through a keeper process) and reading them.
+
+When the keeper starts. A claimant may be stopped (SIGSTOP, a debugger, a frozen cgroup) at any moment, so from
+another host "stopped just after claiming" and "died just after claiming" look the same unless somebody else on the
+claimant's host is there to tell. Therefore the keeper is spawned *before* a process's first claim file appears, and
+knows of each claim before its file appears (one write into a pipe, 1 us). Spawning is one posix_spawn (about 1 ms, once
+a process); the keeper's own start (10 ms) goes on beside the claimant. It ends when its owner ends.
+
+How it is read. An observer remembers the counter it saw and for how long it has seen it stand still, on its own
+monotonic clock, and counts no more than one period per look: an observer that was itself stopped, or whose clock
+jumped, learns nothing from the gap. ``MISSED`` periods without a beat mean dead: 40 s by default.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import typing as tp
+
+from . import keeper
+from .owner import Process
+
+MISSED = 8
+MAX_REMEMBERED = 100_000
+MAX_KEEPERS = 5  # in a process's life: after so many killed ones, a thread does it
+PATIENCE = 2.0  # seconds for a full pipe to be read
+
+
+def period() -> float:
+    """Seconds between two beats of this process's claims (``EXCA_HEARTBEAT``, default 5)."""
+    try:
+        return max(0.05, float(os.environ.get("EXCA_HEARTBEAT", "5")))
+    except ValueError:
+        return 5.0
+
+
+class Heart:
+    """Gives the beats for the claims of this process; one a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pipe: int | None = None
+        self._keeper_pid: int | None = None
+        self._local: keeper.Beats | None = None
+        self._spawned = 0
+        self.watched: dict[str, Process] = {}
+
+    def watch(self, path: str, process: Process, remember: bool = True) -> None:
+        """Beat for this claim file, which is about to appear, while the process lives.
+
+        Parameters
+        ----------
+        path, process
+            the file, and for whom
+        remember
+            False for a worker of ours: it soon has a keeper of its own
+        """
+        if remember:
+            self.watched[path] = process
+        self._tell(f"+ {process.pid} {process.start} {path}\n")
+
+    def forget(self, path: str) -> None:
+        """Stop beating for this claim file."""
+        if self.watched.pop(path, None) is not None and self._pipe is not None:
+            self._tell(f"- {path}\n")
+
+    def ensure(self) -> None:
+        """Replace a keeper that was killed."""
+        if self._pipe is not None and self.watched:
+            self._tell("\n")
+
+    def _tell(self, line: str) -> None:
+        if self._local is not None:
+            return
+        pipe = self._pipe
+        try:
+            if pipe is None:
+                raise BrokenPipeError
+            _write(pipe, os.fsencode(line))  # below PIPE_BUF: lines of several threads never mix
+        except OSError:
+            self._start(pipe, line)
+
+    def _start(self, broken: int | None, line: str) -> None:
+        with self._lock:
+            if self._pipe is not None and self._pipe != broken:
+                _write(self._pipe, os.fsencode(line))  # another thread was faster
+                return
+            self._close()
+            while self._spawned < MAX_KEEPERS:
+                self._spawned += 1
+                pipe = self._spawn()
+                if pipe is None:
+                    break
+                try:
+                    _write(pipe, self._all())
+                except OSError:
+                    os.close(pipe)
+                    continue
+                self._pipe = pipe  # only now: other threads' lines must not get into the middle
+                return
+            self._local = keeper.Beats()
+            threading.Thread(target=self._beat_here, name="exca-heartbeat", daemon=True).start()
+
+    def _all(self) -> bytes:
+        lines = [f"+ {p.pid} {p.start} {path}\n" for path, p in list(self.watched.items())]
+        return os.fsencode("".join(lines))
+
+    def _spawn(self) -> int | None:
+        """Start a keeper and return the pipe to it; None where there is no way to."""
+        if not os.path.exists("/proc/self/stat") or not sys.executable or not hasattr(os, "posix_spawn"):
+            return None
+        me = Process.current()
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        args = [sys.executable, "-I", "-S", keeper.__file__, str(period()), str(me.pid), me.start]
+        actions: list[tuple[tp.Any, ...]] = [(os.POSIX_SPAWN_DUP2, read, 0)]
+        actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+        # no LD_PRELOAD: what bends the owner's clock must not bend the keeper's
+        env = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH") if k in os.environ}
+        try:
+            self._keeper_pid = os.posix_spawn(sys.executable, args, env, file_actions=actions, setsid=True)
+        except (OSError, NotImplementedError):
+            os.close(write)
+            return None
+        finally:
+            os.close(read)
+        return write
+
+    def _close(self) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+        if self._keeper_pid is not None:
+            try:
+                os.kill(self._keeper_pid, signal.SIGKILL)  # it is dead already, or stopped and useless
+                os.waitpid(self._keeper_pid, 0)
+            except OSError:
+                pass
+            self._keeper_pid = None
+
+    def _beat_here(self) -> None:
+        """Where no keeper can be spawned, a thread beats: right as long as this process is not stopped."""
+        beats = self._local
+        assert beats is not None
+        while True:
+            time.sleep(period())
+            beats.count += 1
+            digits = b"%0*d" % (keeper.BEAT_DIGITS, beats.count % 10**keeper.BEAT_DIGITS)
+            for path, process in list(self.watched.items()):
+                if process.alive() is not False:
+                    keeper.beat_file(path, digits)
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's claims and keeper are not ours."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+        self.__init__()  # type: ignore[misc]  # the lock may be held by a thread that the child has not got
+
+
+def _write(pipe: int, data: bytes) -> None:
+    """Write everything; raises BrokenPipeError when the keeper is gone or does not read any more."""
+    while data:
+        try:
+            data = data[os.write(pipe, data) :]
+        except BlockingIOError:
+            if not select.select([], [pipe], [], PATIENCE)[1]:
+                raise BrokenPipeError("the keeper does not read") from None
+
+
+class Observer:
+    """Remembers how long each claim's counter has stood still."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[tp.Hashable, float, float]] = {}
+
+    def still(self, path: str, counter: tp.Hashable, every: float) -> bool:
+        """Whether this counter, just read, has stood still for long enough to call its owner dead.
+
+        Parameters
+        ----------
+        path
+            the claim file
+        counter
+            what was just read from it
+        every
+            seconds between two beats, as its owner announced
+        """
+        now = time.monotonic()
+        before, credit, last = self._seen.get(path, (None, 0.0, now))
+        if before != counter:
+            credit = 0.0
+        else:
+            credit += min(now - last, every)
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.clear()  # forgetting only delays
+        self._seen[path] = (counter, credit, now)
+        return credit >= MISSED * every
+
+
+heart = Heart()
+observer = Observer()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=heart.after_fork)

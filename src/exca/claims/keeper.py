@@ -1,0 +1,111 @@
+"""The keeper: beats for the claims of another process, also while that one is stopped.
+
+Runs as a script of its own (``python -I -S keeper.py SECONDS``), so it imports the standard library only. Lines
+on stdin: ``+ <pid> <start> <path>`` to beat for a claim file as long as this process lives, ``- <path>`` to stop.
+A beat writes a new number over the old one in the claim file: a counter, since clocks may be wrong.
+"""
+
+import os
+import select
+import sys
+import time
+
+BEAT_OFFSET = 25  # where the digits stand in a claim file
+BEAT_DIGITS = 10
+MAX_WAKEUPS = 50  # per second, however many claims come and go
+
+
+class Beats:
+    """The claims to beat for."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, tuple[int, str]] = {}
+        self.count = time.time_ns() // 100_000_000  # another keeper of the same claim starts elsewhere
+
+    def order(self, line: str) -> None:
+        """Take one line of orders."""
+        if line.startswith("+ "):
+            _, pid, start, path = line.split(" ", 3)
+            self.paths[path] = (int(pid), start)
+        elif line.startswith("- "):
+            self.paths.pop(line[2:], None)
+
+    def beat(self) -> None:
+        """Beat once for every claim whose process lives, and forget the others."""
+        alive = {who: _lives(*who) for who in set(self.paths.values())}
+        self.paths = {path: who for path, who in self.paths.items() if alive[who]}
+        self.count += 1
+        digits = b"%0*d" % (BEAT_DIGITS, self.count % 10**BEAT_DIGITS)
+        for path in list(self.paths):
+            beat_file(path, digits)
+
+
+def beat_file(path: str, digits: bytes) -> None:
+    """Write the digits into a claim file; one that is not there (yet, or any more) is no error."""
+    try:
+        fd = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return
+    try:
+        os.lseek(fd, BEAT_OFFSET, os.SEEK_SET)
+        os.write(fd, digits)
+    except OSError:
+        pass  # disk full or server away: the next beat may get through
+    finally:
+        try:
+            os.close(fd)  # on NFS the beat travels now, and may fail now
+        except OSError:
+            pass
+
+
+def _lives(pid: int, start: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            text = f.read()
+    except OSError:
+        return False
+    fields = text[text.rfind(b")") + 2 :].split(b" ", 20)
+    return fields[0] not in b"ZXx" and fields[19].decode() == start
+
+
+def main(every: float, owner: tuple[int, str]) -> None:
+    """Beat until the owner is dead and no other process is left to beat for.
+
+    Parameters
+    ----------
+    every
+        seconds between two beats
+    owner
+        pid and start time of the process that gives the orders
+    """
+    beats, rest, open_ = Beats(), b"", True
+    due = time.monotonic() + every
+    while True:
+        wait = max(0.0, due - time.monotonic())
+        if open_ and select.select([0], [], [], wait)[0]:
+            chunk = os.read(0, 1 << 16)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                beats.order(os.fsdecode(line))
+            open_ = bool(chunk)
+            if open_:
+                time.sleep(1 / MAX_WAKEUPS)
+        elif not open_:
+            time.sleep(wait)
+        if time.monotonic() >= due or not open_:
+            beats.beat()
+            due = time.monotonic() + every
+            if not beats.paths and (not open_ or not _lives(*owner)):
+                return
+
+
+if __name__ == "__main__":
+    import signal
+
+    for name in (
+        "SIGINT",
+        "SIGTERM",
+        "SIGHUP",
+    ):  # meant for the owner: the keeper goes when the owner is gone
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    main(float(sys.argv[1]), (int(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,308 @@
+"""The claim files of one folder: their format, and the few operations on them.
+
+``<folder>/claims/<token>.<revision>.<random>.json`` holds two lines of JSON: who claims, and the keys.
+The first bytes stand at fixed places, so that one write into the file changes them::
+
+    {"state": "asked", "beat": "0000000000", "since": 1.7e9, "every": 5.0, "owner": {...}, "count": 2}
+    ["key 1", "key 2"]
+
+A token is ``<host>-<pid>-<start time>-<random>``: even of a file that cannot be read its maker is known.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import json
+import os
+import secrets
+import typing as tp
+from pathlib import Path
+
+import orjson
+
+from .keeper import BEAT_DIGITS, BEAT_OFFSET
+from .owner import Owner, Process
+
+FOLDER = "claims"
+STATE_OFFSET = 10
+ASKED, OWNED = b"asked", b"owned"
+_PREFIX = b'{"state":"%s","beat":"%s",'
+assert len((_PREFIX % (ASKED, b""))[:-2]) == BEAT_OFFSET
+_GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Announcement:
+    """A submission that is about to happen.
+
+    Parameters
+    ----------
+    cluster
+        where to
+    tag
+        text in the job's comment by which it is found again
+    task
+        number of the array's task that will do the work; None for a job that is no array
+    """
+
+    cluster: str
+    tag: str
+    task: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What one claim file says.
+
+    Parameters
+    ----------
+    name
+        the file's name
+    owner
+        who claims; None when the file cannot be read (damaged, or not allowed)
+    since
+        Unix time of the claim, in seconds
+    every
+        seconds between two heartbeats
+    owned
+        False while the claimant still looks whether somebody else was there first
+    announced
+        the submission that may be under way
+    body
+        the line of keys, as bytes; None when it cannot be read
+    """
+
+    name: str
+    owner: Owner | None
+    since: float
+    every: float
+    owned: bool
+    announced: Announcement | None = None
+    body: bytes | None = None
+
+    @property
+    def token(self) -> str:
+        """The token of the claim that the file belongs to."""
+        return token_of(self.name)
+
+    @property
+    def rank(self) -> str:
+        """What decides between two that ask at the same time: the greater one gets it."""
+        return self.token.rpartition("-")[2]
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...] | None:
+        """The keys; None when they cannot be read: then it may be all."""
+        if self.body is None:
+            return None
+        keys = load_json(self.body)
+        return tuple(keys) if isinstance(keys, list) else None
+
+    def maker(self) -> Process | None:
+        """The process that made the file, by its name."""
+        host, pid, start, _ = (self.token + "---").split("-", 3)
+        return Process(host, f"host {host}", int(pid), start) if pid.isdigit() else None
+
+
+def new_token() -> str:
+    """A token that nobody ever had."""
+    me = Process.current()
+    return f"{me.host}-{me.pid}-{me.start}-{secrets.token_hex(6)}"
+
+
+def token_of(name: str) -> str:
+    """The token in the name of a claim file."""
+    return name.partition(".")[0]
+
+
+def revision_of(name: str) -> tuple[int, str]:
+    """The order of the revisions of a claim."""
+    _, revision, salt, _ = (name + "...").split(".", 3)
+    return (int(revision) if revision.isdigit() else 0, salt)
+
+
+def name_of(token: str, revision: int) -> str:
+    """A name for the next file of a claim."""
+    return f"{token}.{revision}.{secrets.token_hex(3)}.json"
+
+
+def dump_json(value: tp.Any) -> bytes:
+    """JSON in one line, of any str (also with lone surrogates)."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def load_json(data: bytes) -> tp.Any:
+    """What the JSON says, None when it is none."""
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        try:
+            return json.loads(data)
+        except ValueError:
+            return None
+
+
+class Ledger:
+    """The claim files of one folder.
+
+    Parameters
+    ----------
+    folder
+        the folder whose keys are claimed
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self._base = os.path.join(os.path.abspath(folder), FOLDER)
+
+    def path(self, name: str) -> str:
+        """Where the file of this name is."""
+        return f"{self._base}/{name}"
+
+    def names(self) -> list[str]:
+        """All claim files there are now."""
+        try:
+            names = os.listdir(self._base)
+        except OSError as e:
+            if e.errno in _GONE:
+                return []
+            raise
+        return [n for n in names if n.endswith(".json") and not n.startswith(".")]
+
+    def drafts(self) -> list[str]:
+        """Claim files that were never finished (their maker is at it, or died)."""
+        try:
+            return [n for n in os.listdir(self._base) if n.startswith(".") and n.endswith(".json.tmp")]
+        except OSError:
+            return []
+
+    def read(self, name: str) -> Entry | None:
+        """What the file says now; None when it is gone."""
+        try:
+            fd = os.open(self.path(name), os.O_RDONLY)
+        except PermissionError:
+            return Entry(name, None, 0.0, 5.0, True)
+        except OSError as e:
+            if e.errno in _GONE:
+                return None
+            raise
+        try:
+            data = os.read(fd, 1 << 16)
+            if len(data) == 1 << 16:
+                with open(fd, "rb", closefd=False) as f:
+                    data += f.read()
+        except OSError as e:
+            if e.errno in _GONE:
+                return None
+            raise
+        finally:
+            os.close(fd)
+        return _parse(name, data)
+
+    def beat(self, name: str) -> tp.Hashable:
+        """A value that changes with every heartbeat; None when the file is gone."""
+        try:
+            fd = os.open(self.path(name), os.O_RDONLY)  # opening makes an NFS client look at the server
+        except PermissionError:
+            return os.stat(self.path(name)).st_mtime_ns
+        except OSError:
+            return None
+        try:
+            return os.read(fd, BEAT_OFFSET + BEAT_DIGITS)[BEAT_OFFSET:]
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
+    def place(self, entry: Entry) -> None:
+        """Make the file: it appears whole, in one step."""
+        data = _render(entry)
+        draft = f"{self._base}/.{entry.name}.tmp"
+        for _ in range(100):
+            try:
+                fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+                with contextlib.closing(_File(fd)) as file:
+                    file.write(data)
+                os.replace(draft, self.path(entry.name))
+                return
+            except FileExistsError:
+                os.unlink(draft)  # our own, from the attempt before
+            except OSError as e:
+                if e.errno not in _GONE:
+                    with contextlib.suppress(OSError):
+                        os.unlink(draft)
+                    e.add_note(f"exca: could not claim in {self.folder}: check that it can be written to")
+                    raise
+                os.makedirs(self._base, exist_ok=True)
+        raise FileNotFoundError(errno.ENOENT, "is being removed again and again", self._base)
+
+    def decide(self, name: str) -> bool:
+        """Turn asked into owned; False when the file is gone."""
+        try:
+            fd = os.open(self.path(name), os.O_WRONLY)
+        except FileNotFoundError:
+            return False
+        with contextlib.closing(_File(fd)) as file:
+            os.lseek(fd, STATE_OFFSET, os.SEEK_SET)
+            file.write(OWNED)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove the file, if it is there and may be removed (a dead one that stays is no harm)."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path(name))
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there, asked in the way in which an NFS client asks its server."""
+        try:
+            os.close(os.open(self.path(name), os.O_RDONLY))
+        except OSError as e:
+            return e.errno not in _GONE
+        return True
+
+
+class _File:
+    """A file descriptor that is written whole and closed."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _render(entry: Entry) -> bytes:
+    assert entry.owner is not None
+    assert entry.body is not None
+    head: dict[str, tp.Any] = {"since": entry.since, "every": entry.every, "owner": entry.owner.to_json()}
+    if entry.announced is not None:
+        head["announced"] = dataclasses.asdict(entry.announced)
+    prefix = _PREFIX % (OWNED if entry.owned else ASKED, b"0" * BEAT_DIGITS)
+    return prefix + dump_json(head)[1:] + b"\n" + entry.body + b"\n"
+
+
+def _parse(name: str, data: bytes) -> Entry:
+    line, _, rest = data.partition(b"\n")
+    head = load_json(line)
+    try:
+        announced = head.get("announced")
+        return Entry(
+            name,
+            Owner.from_json(head["owner"]),
+            float(head["since"]),
+            float(head["every"]),
+            head["state"] == OWNED.decode(),
+            None if announced is None else Announcement(**announced),
+            rest[:-1] if rest.endswith(b"]\n") else None,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # damaged: the name still says who made it
+        return Entry(name, None, 0.0, 5.0, True)

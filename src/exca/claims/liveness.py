@@ -1,0 +1,70 @@
+"""Whether the owner of a claim lives: never "dead" of a live one, however slow or stopped."""
+
+import time
+
+from . import scheduler
+from .heartbeat import observer
+from .ledger import Announcement, Entry, Ledger
+from .owner import Process
+
+GRACE = 2.5  # seconds for a submission to come through whose submitter died in the middle of it
+
+_first_seen_dead: dict[str, float] = {}
+
+
+def alive(ledger: Ledger, entry: Entry) -> bool:
+    """Whether somebody stands behind the claim.
+
+    A job lives when the scheduler says so, or the worker does; a process when it does; and a submission that was
+    under way when its submitter died lives when the scheduler knows a job with its tag.
+
+    Parameters
+    ----------
+    ledger, entry
+        the claim file
+    """
+    owner = entry.owner
+    if owner is None:
+        maker = entry.maker()
+        # a name of somebody else's making says nothing: only standing still can tell
+        return _process_lives(ledger, entry, maker)
+    if owner.scheduled and owner.job_id is not None:
+        state = scheduler.job_states([owner.job_id])[owner.job_id]
+        if state.alive:
+            return True
+        if owner.process is None:
+            return state.alive is None  # who cannot be asked about is not robbed
+        if state.ended:
+            return bool(owner.process.alive())
+    if _process_lives(ledger, entry, owner.process):
+        return True
+    return entry.announced is not None and _submitted(ledger.path(entry.name), entry.announced)
+
+
+def _process_lives(ledger: Ledger, entry: Entry, process: Process | None) -> bool:
+    """On its own host a process is looked at; elsewhere its heartbeat is."""
+    lives = None if process is None else process.alive()
+    if lives is not None:
+        return lives
+    path = ledger.path(entry.name)
+    return not observer.still(path, ledger.beat(entry.name), entry.every)
+
+
+def _submitted(path: str, announced: Announcement) -> bool:
+    """Whether the announced job exists: the submit command may outlive who started it, so not at the first look."""
+    now = time.monotonic()
+    if len(_first_seen_dead) > 10_000:
+        _first_seen_dead.clear()  # forgetting only delays
+    late = _first_seen_dead.setdefault(path, now) + GRACE
+    if now < late:
+        return True
+    if announced.cluster == "local":
+        return False  # its worker would have adopted the claim by now; if it comes later, it is told that it lost it
+    try:
+        base = scheduler.find_tagged(announced.tag, not_before=late)
+    except OSError:
+        return True  # who cannot be asked about is not robbed
+    if base is None:
+        return False
+    job_id = base if announced.task is None else f"{base}_{announced.task}"
+    return scheduler.job_states([job_id])[job_id].alive is not False
