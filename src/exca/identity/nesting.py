@@ -77,10 +77,10 @@ def _is_level(value: object) -> bool:
 
 
 def absorb(value: tp.Any, new: Level) -> tp.Any:
-    """Copy a value with its lists and mappings, dotted keys split and mappings made levels.
+    """Copy a value with its containers, dotted keys split and mappings made levels.
 
     Parameters: `value` anything; `new` the class of a level.
-    Returns: the copy; what is no mapping and no list is handed on as it is, and so is what stands in a tuple.
+    Returns: the copy; what is no mapping, list or tuple is handed on as it is.
     Raises: TypeError for a key that is no str, ValueError for an unknown operation.
     """
     kind = type(value)
@@ -94,6 +94,9 @@ def absorb(value: tp.Any, new: Level) -> tp.Any:
         return level
     if isinstance(value, list):
         return [absorb(sub, new) for sub in value]
+    if isinstance(value, tuple):
+        parts = [absorb(sub, new) for sub in value]
+        return kind(*parts) if hasattr(kind, "_fields") else tuple(parts)
     return value
 
 
@@ -141,8 +144,6 @@ def _assign_in_sequence(
     if index >= len(sequence):
         raise IndexError(f"index {index} is outside of the list {sequence!r} of length {len(sequence)}")
     items = list(sequence)
-    if isinstance(sequence, tuple):  # its items may be shared with whoever made it
-        items[index] = absorb(items[index], new)
     if not rest:
         items[index] = _new_item(value, head, new)
     elif isinstance(items[index], (list, tuple)):
@@ -283,6 +284,8 @@ def flatten(value: tp.Any) -> tp.Any:
         return dict(_leaves(value, ""))
     if isinstance(value, list):
         return [flatten(sub) for sub in value]
+    if isinstance(value, tuple):
+        return tuple([flatten(sub) for sub in value])
     return value
 
 

@@ -22,6 +22,9 @@ _DASHES = str.maketrans(dict.fromkeys("/\\\n\t ", "-"))
 # what a value or a key of the form "=...=" looks like in a hash text; false alarms only cost a second look
 _looks_like_op = re.compile(r"(?::|\{|,)=[^=]+=").search
 
+# how keys are treated: as they are; nested, so that a dotted one is refused; nested, and single keys folded
+AS_IS, NEST, FOLD = 0, 1, 2
+
 # the readable text, the text to hash, and the brackets that stand around both
 _Pair = tuple[str, str]
 
@@ -50,7 +53,7 @@ class UidMaker:
     hash: str
 
     def __init__(self, data: tp.Any) -> None:
-        self.string, self.hash = _pair(data, False)
+        self.string, self.hash = _pair(data, AS_IS)
         # only a container carries brackets of ours, a str may begin with a bracket of its own
         self._brackets = self.hash.startswith(("seq:", "dict:"))
 
@@ -74,9 +77,9 @@ def uid_text(config: Mapping[str, tp.Any]) -> str:
     # the outermost level is a dict whatever it was given as: only inner OrderedDicts have an order
     top = dict(config) if isinstance(config, OrderedDict) else config
     try:
-        text, hashed = _dict(top, True)
+        text, hashed = _dict(top, FOLD)
     except DottedKeyError:
-        text, hashed = _dict(absorb(top, dict), True)
+        text, hashed = _dict(absorb(top, dict), FOLD)
     if _looks_like_op(hashed):
         _refuse_ops(absorb(top, dict))
     return _format(text[1:-1], hashed)
@@ -110,16 +113,16 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...{len(text) - MAX_TEXT}"
 
 
-def _str(value: str, fold: bool = False) -> _Pair:
+def _str(value: str, mode: int = AS_IS) -> _Pair:
     return _clean(value), f"str:{value}"
 
 
-def _int(value: tp.Any, fold: bool = False) -> _Pair:
+def _int(value: tp.Any, mode: int = AS_IS) -> _Pair:
     text = str(value)
     return _cut(text), f"int:{text}"
 
 
-def _float(value: tp.Any, fold: bool = False) -> _Pair:
+def _float(value: tp.Any, mode: int = AS_IS) -> _Pair:
     if value != value:  # hash(nan) differs from one nan to the next
         return "nan", "float:nan"
     number = float(value)
@@ -129,16 +132,17 @@ def _float(value: tp.Any, fold: bool = False) -> _Pair:
     return _clean(text), f"float:{hash(value)}"
 
 
-def _seq(value: tp.Iterable[tp.Any], fold: bool) -> _Pair:
-    return _bracketed([_pair(item, fold) for item in value])
+def _seq(value: tp.Iterable[tp.Any], mode: int) -> _Pair:
+    return _bracketed([_pair(item, mode) for item in value])
 
 
-def _tuple(value: tuple[tp.Any, ...], fold: bool) -> _Pair:
-    return _seq(value, False)  # configurations come with lists: what stands in a tuple is a value, kept as it is
+def _tuple(value: tuple[tp.Any, ...], mode: int) -> _Pair:
+    # configurations come with lists: what stands in a tuple was never folded, and uids hold for ever
+    return _seq(value, NEST if mode else AS_IS)
 
 
-def _set(value: tp.Iterable[tp.Any], fold: bool) -> _Pair:
-    return _bracketed(sorted([_pair(item, fold) for item in value]))
+def _set(value: tp.Iterable[tp.Any], mode: int) -> _Pair:
+    return _bracketed(sorted([_pair(item, mode) for item in value]))
 
 
 def _bracketed(pairs: list[_Pair]) -> _Pair:
@@ -147,19 +151,19 @@ def _bracketed(pairs: list[_Pair]) -> _Pair:
     return f"({text})", "seq:(" + ",".join([pair[1] for pair in pairs]) + ")"
 
 
-def _dict(value: Mapping[str, tp.Any], fold: bool) -> _Pair:
+def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
     ordered = isinstance(value, OrderedDict)
     entries = []
     for key, item in value.items():
         if not isinstance(key, str):
             raise TypeError(f"key {key!r} ({type(key).__name__}) has no uid: keys must be str, convert it first")
-        if fold:
+        if mode:
             if "." in key and not ordered:
                 raise DottedKeyError(key)
-            if type(item) not in LEAVES:
+            if mode == FOLD and type(item) not in LEAVES:
                 key, item = _folded_entry(value, key, item)
         maker = _MAKERS.get(type(item))
-        text, hashed = maker(item, fold) if maker is not None else _other_pair(item, fold)
+        text, hashed = maker(item, mode) if maker is not None else _other_pair(item, mode)
         entries.append((len(text) + len(key), key, text, hashed))
     if not ordered:
         entries.sort()
@@ -176,10 +180,11 @@ def _folded_entry(level: Mapping[str, tp.Any], key: str, item: tp.Any) -> tuple[
             raise DottedKeyError(name)
         path = f"{path}.{name}"
     # keys of an OrderedDict may hold dots of their own: never let two of them meet
-    return (key, item) if path in level and path != key else (path, inner)
+    meets = path != key and isinstance(level, OrderedDict) and path in level
+    return (key, item) if meets else (path, inner)
 
 
-def _array(value: tp.Any, fold: bool = False) -> _Pair:
+def _array(value: tp.Any, mode: int = AS_IS) -> _Pair:
     import numpy as np
 
     if value.dtype.hasobject:
@@ -191,7 +196,7 @@ def _array(value: tp.Any, fold: bool = False) -> _Pair:
     return f"data-{text}", f"array:{text}"
 
 
-def _tensor(value: tp.Any, fold: bool = False) -> _Pair:
+def _tensor(value: tp.Any, mode: int = AS_IS) -> _Pair:
     import torch
 
     tensor = value.detach().cpu().resolve_conj().resolve_neg()
@@ -200,7 +205,7 @@ def _tensor(value: tp.Any, fold: bool = False) -> _Pair:
     return _array(tensor.numpy())
 
 
-def _date(value: tp.Any, fold: bool = False) -> _Pair:
+def _date(value: tp.Any, mode: int = AS_IS) -> _Pair:
     if isinstance(value, datetime.timedelta):
         import pydantic_core
 
@@ -209,7 +214,7 @@ def _date(value: tp.Any, fold: bool = False) -> _Pair:
     return _str(text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text)
 
 
-_Maker = Callable[[tp.Any, bool], _Pair]
+_Maker = Callable[[tp.Any, int], _Pair]
 # exact types first: one look-up decides for nearly every value
 _MAKERS: dict[type, _Maker] = {
     str: _str,
@@ -226,25 +231,25 @@ _MAKERS: dict[type, _Maker] = {
 }
 # then what derives from them, in this order: many enums are a str or an int as well, a datetime is a date
 _BASES: tuple[tuple[tp.Any, _Maker], ...] = (
-    (enum.Enum, lambda value, fold: _pair(value.value, fold)),
+    (enum.Enum, lambda value, mode: _pair(value.value, mode)),
     (Mapping, _dict),
     ((datetime.date, datetime.time, datetime.timedelta), _date),
-    (PurePath, lambda value, fold: _str(str(value))),
-    (str, lambda value, fold: _str(str.__str__(value))),
+    (PurePath, lambda value, mode: _str(str(value))),
+    (str, lambda value, mode: _str(str.__str__(value))),
     (list, _seq),
     (tuple, _tuple),
     ((set, frozenset), _set),
-    (numbers.Integral, lambda value, fold: _int(int(value))),
+    (numbers.Integral, lambda value, mode: _int(int(value))),
     ((numbers.Real, decimal.Decimal), _float),
 )
 
 
-def _pair(value: tp.Any, fold: bool) -> _Pair:
+def _pair(value: tp.Any, mode: int) -> _Pair:
     maker = _MAKERS.get(type(value))
-    return maker(value, fold) if maker is not None else _other_pair(value, fold)
+    return maker(value, mode) if maker is not None else _other_pair(value, mode)
 
 
-def _other_pair(value: tp.Any, fold: bool) -> _Pair:
+def _other_pair(value: tp.Any, mode: int) -> _Pair:
     maker = next((maker for kind, maker in _BASES if isinstance(value, kind)), None) or _foreign_maker(value)
     if maker is None:
         raise TypeError(
@@ -253,7 +258,7 @@ def _other_pair(value: tp.Any, fold: bool) -> _Pair:
         )
     if isinstance(value, dict):
         _MAKERS[type(value)] = maker  # a ConfDict comes often
-    return maker(value, fold)
+    return maker(value, mode)
 
 
 def _foreign_maker(value: tp.Any) -> _Maker | None:
@@ -262,7 +267,7 @@ def _foreign_maker(value: tp.Any) -> _Maker | None:
     if numpy is not None and isinstance(value, numpy.ndarray):
         return _array
     if numpy is not None and isinstance(value, numpy.bool_):
-        return lambda flag, fold: _int(bool(flag))
+        return lambda flag, mode: _int(bool(flag))
     if torch is not None and isinstance(value, torch.Tensor):
         return _tensor
     return None

@@ -1,0 +1,169 @@
+"""Configurations as YAML text: what people read in the cache, written fast and always in the same bytes.
+
+The text is what PyYAML writes for the folded configuration (block style, keys in the order given).
+Ordinary configurations are written here without PyYAML, which takes about 20 us a value; whatever is
+not plainly ordinary goes through it.
+"""
+
+import datetime
+import enum
+import re
+import typing as tp
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from .nesting import DottedKeyError, absorb, fold
+from .uid import UidMaker
+
+Config = Mapping[str, tp.Any] | Sequence[tp.Any]
+
+# Strings that YAML writes as they are, whatever stands around them: too short to be wrapped, no space,
+# no character with a meaning, and nothing that a reader of YAML 1.1 takes for a bool, a number or a date.
+_is_plain = re.compile(r"[a-zA-Z_/][a-zA-Z0-9_/.\-]{0,100}").fullmatch
+_is_quoted = re.compile(r"(?:0|[1-9][0-9]{0,30}|[0-9]{4}-[0-9]{2}-[0-9]{2}|)").fullmatch
+_WORDS = frozenset(("yes", "no", "on", "off", "true", "false", "null"))
+
+
+class _Unusual(Exception):
+    """A value that PyYAML has to write."""
+
+
+def to_text(config: Config) -> str:
+    """Write a configuration as YAML.
+
+    Parameters: `config` a mapping, nested or with dotted keys, or a list of them.
+    Returns: the YAML text; levels with a single key are folded into dotted keys.
+    Raises: TypeError for a value that has no YAML form.
+    """
+    try:
+        folded = fold(config)
+    except DottedKeyError:
+        folded = fold(absorb(config, dict))
+    try:
+        return _block(folded, "") if folded else _scalar(folded) + "\n"
+    except _Unusual:
+        return _pyyaml_text(folded)
+
+
+def from_text(text: str | bytes) -> tp.Any:
+    """Read YAML text (safe types only).
+
+    Raises: yaml.YAMLError when it is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        # libyaml refuses some texts that PyYAML itself writes, such as a lone surrogate
+        return yaml.load(text, Loader=yaml.SafeLoader)
+
+
+def _scalar(value: tp.Any) -> str:
+    kind = type(value)
+    if kind is str:
+        if _is_plain(value) and value.lower() not in _WORDS:
+            return tp.cast(str, value)
+        if _is_quoted(value):
+            return f"'{value}'"
+    elif kind is bool:
+        return "true" if value else "false"
+    elif kind is int:
+        return str(value)
+    elif value is None:
+        return "null"
+    elif kind is float and value - value == 0:  # neither infinite nor nan
+        text = repr(value)
+        return text.replace("e", ".0e", 1) if "e" in text and "." not in text else text
+    elif kind is list and not value:
+        return "[]"
+    elif isinstance(value, dict) and not value:
+        return "{}"
+    raise _Unusual
+
+
+def _block(value: tp.Any, indent: str) -> str:
+    """Write a filled dict or list; every line but the first begins with the indentation."""
+    lines = []
+    if isinstance(value, dict):
+        for key, sub in value.items():
+            if not (_is_plain(key) and key.lower() not in _WORDS):
+                raise _Unusual
+            if sub and type(sub) is list:
+                lines.append(f"{key}:\n{indent}{_block(sub, indent)}")
+            elif sub and isinstance(sub, dict):
+                lines.append(f"{key}:\n{indent}  {_block(sub, indent + '  ')}")
+            else:
+                lines.append(f"{key}: {_scalar(sub)}\n")
+    elif type(value) is list:
+        for sub in value:
+            filled = sub and (type(sub) is list or isinstance(sub, dict))
+            lines.append(f"- {_block(sub, indent + '  ')}" if filled else f"- {_scalar(sub)}\n")
+    else:
+        raise _Unusual
+    return indent.join(lines)
+
+
+def _pyyaml_text(folded: tp.Any) -> str:
+    import yaml
+
+    try:
+        return tp.cast(str, yaml.dump(_plain(folded), Dumper=_dumper(), sort_keys=False, default_flow_style=False))
+    except yaml.representer.RepresenterError as error:
+        value = error.args[1] if len(error.args) > 1 else folded
+        raise TypeError(
+            f"{value!r} of type {type(value).__qualname__} has no YAML form: use str, numbers, None, Path, enum, date, "
+            "bytes, list, tuple, set or dict"
+        ) from None
+
+
+class _Set(dict[tp.Any, None]):
+    """The items of a set, in the order to write them."""
+
+
+def _uid_order(value: tp.Any) -> tuple[str, str]:
+    maker = UidMaker(value)
+    return maker.string, maker.hash
+
+
+def _dumper() -> type[tp.Any]:
+    global _DUMPER
+    if _DUMPER is None:
+        import yaml
+
+        class Dumper(yaml.SafeDumper):
+            def ignore_aliases(self, data: tp.Any) -> bool:
+                return True  # an object used twice is written twice
+
+        Dumper.add_representer(_Set, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:set", data))
+        _DUMPER = Dumper
+    return _DUMPER
+
+
+_DUMPER: type[tp.Any] | None = None
+
+
+def _plain(value: tp.Any) -> tp.Any:
+    """Convert to the types that PyYAML writes."""
+    if value is None or type(value) in (str, bool, int, float, bytes):
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if isinstance(value, Mapping):
+        return {key: _plain(sub) for key, sub in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(sub) for sub in value]
+    if isinstance(value, (set, frozenset)):
+        # in an order that no hash seed changes
+        return _Set.fromkeys(_plain(sub) for sub in sorted(value, key=_uid_order))
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value
+    item = getattr(value, "item", None)  # a number or bool of numpy's
+    if item is not None and getattr(value, "shape", None) == ():
+        return _plain(item())
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
