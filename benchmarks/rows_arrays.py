@@ -24,7 +24,7 @@ def written(folder: Path, count: int = COUNT) -> None:
 def total(folder: Path) -> float:
     """Return the sum of all elements: every byte is read."""
     cache: CacheDict[np.ndarray] = CacheDict(folder)
-    return sum(float(cache[key].sum()) for key in cache.keys())
+    return sum(float(cache[key].sum()) for key in cache)
 
 
 @row("arrays of 128 KiB, write", unit="MB/s", bar=1.2, higher_is_better=True)
@@ -32,11 +32,17 @@ def write(folder: Path) -> float:
     written(folder.with_name(folder.name + "-warm-up"), 3)
     took = seconds(lambda: written(folder))
     cache: CacheDict[np.ndarray] = CacheDict(folder)
-    assert cache["1234"][0] == 1234 and cache["1234"][-1] == FLOATS - 1
+    assert (cache["1234"][0], cache["1234"][-1]) == (1234, FLOATS - 1)
     return MEGABYTES / took
 
 
-@row("arrays of 128 KiB, read back through a new object", unit="MB/s", bar=1, higher_is_better=True, stage=written)
+@row(
+    "arrays of 128 KiB, read back through a new object",
+    unit="MB/s",
+    bar=1,
+    higher_is_better=True,
+    stage=written,
+)
 def read(folder: Path) -> float:
     aside = folder.with_name(folder.name + "-warm-up")
     written(aside, 3)

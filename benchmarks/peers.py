@@ -1,0 +1,161 @@
+"""How joblib.Memory, diskcache and a plain SQLite table do in the rows that they can answer.
+
+Each is used as its documentation says: joblib.Memory decorates the function and is called item by item,
+diskcache is a dict on disk (many puts in one transaction), the table has the key as its primary key and the
+value as JSON. joblib.Memory takes so much longer that it gets 2,000 items where the others get 100,000.
+"""
+
+import contextlib
+import itertools
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from registry import peer, seconds, seconds_per_call
+
+JOBLIB, DISKCACHE, SQLITE = "joblib.Memory", "diskcache", "SQLite"
+MAP_FIRST = "map, first time, per item"
+MAP_AGAIN = "map, again, new object, from disk, per item"
+MAP_ONE = "map, one item out of 100,000 cached, new object"
+PUT, GET = "CacheDict put, per key", "CacheDict get"
+OPEN_LEN = "CacheDict open and len at 100,000 keys"
+MISS = 'CacheDict miss ("nope" in cd)'
+ITEMS = 100_000
+FEWER = 2_000
+
+
+def half(item: int) -> float:
+    return item / 2
+
+
+def remembered(folder: Path) -> Callable[[int], float]:
+    import joblib
+
+    function: Callable[[int], float] = joblib.Memory(folder, verbose=0).cache(half)
+    return function
+
+
+def remember(folder: Path) -> None:
+    function = remembered(folder)
+    assert [function(item) for item in range(FEWER)] == [half(item) for item in range(FEWER)]
+
+
+@peer(JOBLIB, MAP_FIRST)
+def joblib_first(folder: Path) -> float:
+    remembered(folder.with_name(folder.name + "-warm-up"))(1)
+    return seconds(lambda: remember(folder)) / FEWER
+
+
+@peer(JOBLIB, MAP_AGAIN, stage=remember)
+def joblib_again(folder: Path) -> float:
+    remembered(folder)(1)
+    return seconds(lambda: remember(folder)) / FEWER
+
+
+@peer(JOBLIB, MAP_ONE, stage=remember)
+def joblib_one(folder: Path) -> float:
+    remembered(folder)(1)
+    return seconds(lambda: remembered(folder)(1234))
+
+
+def open_diskcache(folder: Path) -> Mapping[str, float]:
+    import diskcache
+
+    cache: Mapping[str, float] = diskcache.Cache(str(folder), eviction_policy="none")
+    return cache
+
+
+def fill_diskcache(folder: Path) -> None:
+    cache = open_diskcache(folder)
+    with cache.transact():  # type: ignore[attr-defined]  # diskcache has no types
+        for key in range(ITEMS):
+            cache[str(key)] = half(key)  # type: ignore[index]  # diskcache has no types
+
+
+class Table(Mapping[str, float]):
+    """A table of keys and JSON values."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.connection = sqlite3.connect(folder / "table.sqlite")
+        self.connection.execute(
+            "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID"
+        )
+
+    def put(self, entries: Iterable[tuple[str, float]]) -> None:
+        with contextlib.closing(self.connection.cursor()) as cursor, self.connection:
+            for key, value in entries:
+                cursor.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (key, json.dumps(value)))
+
+    def __getitem__(self, key: str) -> float:
+        found = self.connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+        if found is None:
+            raise KeyError(key)
+        return float(json.loads(found[0]))
+
+    def __contains__(self, key: object) -> bool:
+        return self.connection.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for (key,) in self.connection.execute("SELECT key FROM entries"))
+
+    def __len__(self) -> int:
+        return int(self.connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0])
+
+
+def fill_table(folder: Path) -> None:
+    Table(folder).put((str(key), half(key)) for key in range(ITEMS))
+
+
+def mapped(open_it: Callable[[Path], Mapping[str, float]], folder: Path, items: Iterable[int]) -> list[float]:
+    cache = open_it(folder)
+    return [cache[str(item)] for item in items]
+
+
+def stores(tool: str, open_it: Callable[[Path], Mapping[str, float]], fill: Callable[[Path], None]) -> None:
+    """Add the rows of a tool that is a mapping on disk."""
+
+    @peer(tool, MAP_FIRST)
+    @peer(tool, PUT)
+    def put(folder: Path) -> float:
+        len(open_it(folder.with_name(folder.name + "-warm-up")))
+        took = seconds(lambda: fill(folder))
+        assert len(open_it(folder)) == ITEMS
+        return took / ITEMS
+
+    @peer(tool, MAP_AGAIN, stage=fill)
+    def again(folder: Path) -> float:
+        results: list[float] = []
+        took = seconds(lambda: results.extend(mapped(open_it, folder, range(ITEMS))))
+        assert results == [half(item) for item in range(ITEMS)]
+        return took / ITEMS
+
+    @peer(tool, MAP_ONE, stage=fill)
+    def one(folder: Path) -> float:
+        mapped(open_it, folder, [1])
+        return seconds(lambda: mapped(open_it, folder, [77_777]))
+
+    @peer(tool, OPEN_LEN, stage=fill)
+    def open_and_len(folder: Path) -> float:
+        len(open_it(folder))
+        return seconds(lambda: len(open_it(folder)))
+
+    @peer(tool, GET, stage=fill)
+    def get(folder: Path) -> float:
+        cache = open_it(folder)
+        keys = [str(k * 7919 % ITEMS) for k in range(20_000)]  # all over, in no order
+        assert all(cache[key] == half(int(key)) for key in keys)
+        following = itertools.cycle(keys)
+        return seconds_per_call(lambda: cache[next(following)], 20_000)
+
+    @peer(tool, MISS, stage=fill)
+    def miss(folder: Path) -> float:
+        cache = open_it(folder)
+        assert "5" in cache
+        assert "nope" not in cache
+        return seconds_per_call(lambda: "nope" in cache, 20_000)
+
+
+stores(DISKCACHE, open_diskcache, fill_diskcache)
+stores(SQLITE, Table, fill_table)
