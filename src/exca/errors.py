@@ -67,3 +67,27 @@ class ClaimLostError(RuntimeError):
 
 class ReentrantClaimError(RuntimeError):
     """A computation asked for its own result while computing it."""
+
+
+class UntrustedFileError(PermissionError):
+    """A pickled file belongs to somebody whose code this user has not agreed to run."""
+
+
+class DamagedEntryError(ValueError):
+    """What a cache entry names is not there whole: missing, of another size, or with another checksum."""
+
+
+class HandlerError(TypeError):
+    """No storage handler takes a value, or a handler is not what it must be."""
+
+
+class UnknownHandlerError(LookupError):
+    """A cache entry names a storage handler that nobody has registered."""
+
+
+class MissingPackageError(ImportError):
+    """A storage handler needs a package that is not installed."""
+
+
+class CacheWriteError(OSError):
+    """A cache entry could not be written: the disk is full, or the folder cannot be written to."""

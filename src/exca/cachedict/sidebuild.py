@@ -1,0 +1,101 @@
+"""Building and merging tables of the side index, and bulk questions to them. The only part of it that needs numpy."""
+
+import array
+import typing as tp
+
+import xxhash
+
+from .sideindex import ROW, FileMark, Table
+
+if tp.TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Rows = npt.NDArray[tp.Any]
+
+_LOAD = 0.7  # rows over slots: at this filling a search reads two rows on average
+
+
+def _dtype() -> "np.dtype[tp.Any]":
+    import numpy as np
+
+    return np.dtype([("hash", "<u8"), ("offset", "<u8"), ("length", "<u4"), ("file", "<u4")])
+
+
+def rows_of_table(table: Table) -> "Rows":
+    """All rows of a table, sorted by hash. Raises OSError when the table is damaged."""
+    import numpy as np
+
+    rows = np.frombuffer(table.read_all(), dtype=_dtype())
+    return tp.cast("Rows", rows[rows["length"] > 0])
+
+
+def rows_of_places(places: tp.Iterable[tuple[str, int]], count: int) -> "Rows":
+    """Rows for (key, place) pairs, a place being the packed ``file << 80 | offset << 32 | length``."""
+    import numpy as np
+
+    hashes, offsets, lengths, files = array.array("Q"), array.array("Q"), array.array("I"), array.array("I")
+    hash_of = xxhash.xxh3_64_intdigest
+    for key, place in places:
+        hashes.append(hash_of(key.encode()))
+        offsets.append(place >> 32 & 0xFFFFFFFFFFFF)
+        lengths.append(place & 0xFFFFFFFF)
+        files.append(place >> 80)
+    rows = np.empty(len(hashes), dtype=_dtype())
+    rows["hash"], rows["offset"], rows["length"], rows["file"] = hashes, offsets, lengths, files
+    return rows
+
+
+def build(parts: "tp.Sequence[Rows]", keys: int, marks: list[FileMark]) -> Table:
+    """A table of all rows in ``parts``; ``keys`` is the number of distinct keys that have a live line."""
+    import numpy as np
+
+    rows = np.concatenate(parts)
+    rows = rows[np.argsort(rows["hash"], kind="stable")]
+    slots = max(int(len(rows) / _LOAD), 8)
+    order = np.arange(len(rows), dtype=np.int64)
+    # linear probing for all rows at once: each goes to its home or behind the row before it
+    places = np.maximum.accumulate(_homes(rows["hash"], slots) - order) + order
+    table = np.zeros(max(slots, int(places[-1]) + 1 if len(rows) else 0) + 1, dtype=_dtype())
+    table[places] = rows
+    assert table.itemsize == ROW.size
+    return Table.of_bytes(table.tobytes(), slots, len(rows), keys, marks)
+
+
+def _homes(hashes: "Rows", slots: int) -> "Rows":
+    """``hash * slots >> 64`` without 128-bit integers: in two halves, exactly as Python computes it."""
+    import numpy as np
+
+    high, low = hashes >> np.uint64(32), hashes & np.uint64(0xFFFFFFFF)
+    if slots >= 1 << 32:
+        raise ValueError("a side index holds at most 2**32 slots")
+    factor = np.uint64(slots)
+    homes = (high * factor + (low * factor >> np.uint64(32))) >> np.uint64(32)
+    return tp.cast("Rows", homes.astype(np.int64))
+
+
+def locate_many(rows: "Rows", hashes: "array.array[int]") -> "Rows":
+    """For each hash the number of a row that has it, or -1."""
+    import numpy as np
+
+    wanted = np.frombuffer(hashes, dtype=np.uint64)
+    if not len(rows):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    numbers = np.searchsorted(rows["hash"], wanted)
+    numbers[numbers == len(rows)] = 0
+    return np.where(rows["hash"][numbers] == wanted, numbers, -1)
+
+
+def alive(rows: "Rows", texts: "tp.Mapping[int, bytes]") -> "Rows":
+    """Whether the line of each row still stands; ``texts`` are the index files whose lines may have been deleted."""
+    import numpy as np
+
+    result = np.ones(len(rows), dtype=bool)
+    for number, text in texts.items():
+        mine = np.flatnonzero(rows["file"] == number)
+        content = np.frombuffer(text, dtype=np.uint8)
+        offsets = rows["offset"][mine].astype(np.int64)
+        inside = offsets < len(content)
+        result[mine[~inside]] = False
+        result[mine[inside]] = content[offsets[inside]] == ord("{")
+    return result

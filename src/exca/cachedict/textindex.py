@@ -1,0 +1,127 @@
+"""The text index: one JSON object a line, one file a writer. This is the truth; all else is derived from it.
+
+A line holds what a handler needs to load a value, and reserved fields: ``#type`` (the handler), ``#key``,
+``#gen`` (only on a line that replaced an older one: the highest wins) and ``#xxh`` (XXH3-64 of all bytes of the
+line before this field; absent in files of older releases). A deleted entry's line is overwritten by spaces.
+"""
+
+import os
+import typing as tp
+
+import orjson
+import xxhash
+
+from .files import Handle, pread
+
+INFO_SUFFIX = "-info.jsonl"
+_SEAL = b',"#xxh":"'
+_SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')
+_DIGEST = slice(-19, -3)
+_MARK = slice(-_SEAL_LENGTH, -19)
+_CHUNK = 4 << 20  # bytes read at once when a file is scanned
+
+
+def seal(body: bytes) -> bytes:
+    """Close a line: ``body`` is its JSON object without the closing brace; returns it with its checksum."""
+    return b'%b,"#xxh":"%016x"}\n' % (body, xxhash.xxh3_64_intdigest(body))
+
+
+def parse_line(line: bytes) -> dict[str, tp.Any] | None:
+    """Returns the object on a whole line (with its line end), or None when the line is damaged or no entry."""
+    if line[_MARK] == _SEAL and xxhash.xxh3_64_hexdigest(line[:-_SEAL_LENGTH]).encode() != line[_DIGEST]:
+        return None
+    try:
+        info = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(info, dict) and isinstance(info.get("#key"), str) and isinstance(info.get("#type"), str):
+        return info
+    return None
+
+
+def key_hash(key: str) -> int:
+    """64-bit hash of a key, as it stands in the side index. Raises ValueError for lone surrogates."""
+    try:
+        return xxhash.xxh3_64_intdigest(key.encode())
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"The key {key[:50]!r} holds lone surrogates, which a UTF-8 file cannot hold; "
+            "use key.encode('utf8', 'backslashreplace').decode() instead."
+        ) from None
+
+
+class TextFile:
+    """One file of the text index, and how far it has been read."""
+
+    __slots__ = ("blanks", "counted_mtime", "inode", "mtime", "name", "number", "path", "scanned", "size", "_handle")
+
+    def __init__(self, folder: str, name: str, number: int) -> None:
+        self.name = name
+        self.path = os.path.join(folder, name)
+        self.number = number
+        self.scanned = 0  # bytes, up to a line end
+        self.size = 0
+        self.mtime = 0  # as last seen, ns
+        self.inode = 0
+        self.blanks = 0  # deleted lines before `scanned`
+        self.counted_mtime = -1  # the mtime at which `blanks` was true
+        self._handle: Handle | None = None
+
+    def handle(self) -> Handle:
+        """The open file. Hold the returned object while using its ``fd``. Raises FileNotFoundError."""
+        handle = self._handle
+        if handle is None:
+            self._handle = handle = Handle.open(self, self.path)
+        return handle
+
+    def drop_handle(self) -> None:
+        self._handle = None
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file, fewer at its end; empty when the file is gone."""
+        try:
+            handle = self._handle or self.handle()
+            return pread(handle.fd, length, offset)
+        except OSError:
+            self._handle = None
+            return b""
+
+    def lines(self, start: int, stop: int) -> tp.Iterator[tuple[int, bytes]]:
+        """Yield (offset, line without its line end) for every whole line in a range of bytes."""
+        rest = b""
+        offset = position = start
+        while position < stop:
+            chunk = self.read(position, min(_CHUNK, stop - position))
+            if not chunk:
+                return
+            position += len(chunk)
+            pieces = (rest + chunk).split(b"\n")
+            rest = pieces.pop()
+            for piece in pieces:
+                yield offset, piece
+                offset += len(piece) + 1
+
+    def count_blanks(self) -> int:
+        """Number of deleted lines before ``scanned``: those that start with a space."""
+        count, position, previous = 0, 0, b"\n"
+        while position < self.scanned:
+            chunk = self.read(position, min(_CHUNK, self.scanned - position))
+            if not chunk:
+                break
+            position += len(chunk)
+            count += chunk.count(b"\n ") + (previous == b"\n" and chunk[:1] == b" ")
+            previous = chunk[-1:]
+        return count
+
+    def blank(self, offset: int, expected: bytes) -> bool:
+        """Overwrite the line ``expected`` at ``offset`` by spaces, if it still stands there; returns whether it did."""
+        # never through the appending descriptor: with O_APPEND, Linux appends whatever the offset
+        fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            if pread(fd, len(expected), offset) != expected:
+                return False
+            os.lseek(fd, offset, os.SEEK_SET)
+            os.write(fd, b" " * (len(expected) - 1))
+        finally:
+            os.close(fd)
+        return True

@@ -1,0 +1,147 @@
+"""The backends by name, and what each of them answers."""
+
+import abc
+import dataclasses
+import importlib
+import pickle
+import typing as tp
+from pathlib import Path
+
+from ..errors import SubmissionError
+from .job import Submission
+
+if tp.TYPE_CHECKING:
+    from .resources import Resources
+
+_MODULES = {"local": "local", "slurm": "slurm", "debug": "debug"}
+
+
+@dataclasses.dataclass
+class Request:
+    """What is to be submitted, and how.
+
+    Parameters
+    ----------
+    calls: list of callable
+        one a job, without arguments; what they return is kept beside the logs
+    resources: Resources
+        what each job asks for
+    logs: str
+        folder of a job's logs, with ``%j`` for its id
+    name: str
+        name shown by the scheduler
+    max_workers: int
+        how many of the jobs may run at once
+    workdir: Path, optional
+        folder in which the jobs run, first on ``sys.path``
+    tag: str
+        text by which the jobs can be found again in the scheduler
+    """
+
+    calls: list[tp.Callable[[], tp.Any]]
+    resources: "Resources"
+    logs: str
+    name: str
+    max_workers: int = 256
+    workdir: Path | None = None
+    tag: str = ""
+
+
+class Backend(abc.ABC):
+    """A place where jobs run."""
+
+    @abc.abstractmethod
+    def submit(self, request: Request) -> list[Submission]:
+        """Submit jobs; more than one go as one array.
+
+        Raises
+        ------
+        SubmissionError
+            if they cannot be pickled or the backend refuses them
+        """
+
+    @abc.abstractmethod
+    def alive(self, submission: Submission) -> bool | None:
+        """Whether a job is waiting or running; None where that cannot be told."""
+
+    @abc.abstractmethod
+    def state(self, submission: Submission) -> str:
+        """The backend's word for the state of a job."""
+
+    @abc.abstractmethod
+    def verdict(self, submission: Submission) -> str:
+        """A sentence on how a job ended."""
+
+    @abc.abstractmethod
+    def cancel(self, submission: Submission) -> None:
+        """End a job."""
+
+
+def get(cluster: str | None) -> Backend:
+    """The backend of a cluster.
+
+    Parameters
+    ----------
+    cluster: str or None
+        name of the cluster; None is this process
+    """
+    name = _MODULES.get(cluster or "inline", "inline")
+    backend = importlib.import_module(f".{name}", __package__).BACKEND
+    return tp.cast(Backend, backend)
+
+
+def submit(cluster: str, request: Request) -> list[Submission]:
+    """Submit jobs to a cluster; see ``Backend.submit``."""
+    return get(cluster).submit(request)
+
+
+def alive(submission: Submission) -> bool | None:
+    """Whether a job is waiting or running; None where that cannot be told."""
+    return get(submission.cluster).alive(submission)
+
+
+def state(submission: Submission) -> str:
+    """The backend's word for the state of a job."""
+    return get(submission.cluster).state(submission)
+
+
+def verdict(submission: Submission) -> str:
+    """A sentence on how a job ended."""
+    return get(submission.cluster).verdict(submission)
+
+
+def cancel(submission: Submission) -> None:
+    """End a job."""
+    get(submission.cluster).cancel(submission)
+
+
+def pickled(call: tp.Callable[[], tp.Any], max_gb: float | None) -> bytes:
+    """Pickle a call for a job; classes of ``__main__``, notebooks and functions go by value.
+
+    Parameters
+    ----------
+    call: callable
+        what the job runs
+    max_gb: float, optional
+        largest size allowed, in GB
+
+    Raises
+    ------
+    SubmissionError
+        if it cannot be pickled, or is too large
+    """
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(call)
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError, ValueError) as e:
+        raise SubmissionError(
+            f"cannot send {call} to a job: {e}. Everything an object holds must be picklable: "
+            "create locks, open files, connections and the like inside the method, or leave them out in __getstate__"
+        ) from e
+    if max_gb is not None and len(data) > max_gb * 1e9:
+        raise SubmissionError(
+            f"{call} is {len(data) / 1e9:.3g} GB as a pickle, more than max_pickle_size_gb={max_gb}: "
+            "load large data inside the method, or raise the limit"
+        )
+    return data

@@ -1,0 +1,249 @@
+"""From asked to stored, exactly once: the path that maps and pipelines share.
+
+Look up, claim what is missing, compute it here or in jobs, wait for what others are computing, look again.
+"""
+
+import dataclasses
+import itertools
+import logging
+import os
+import typing as tp
+import uuid
+from pathlib import Path
+
+from ..errors import ClaimLostError, JobError
+from . import backends
+from .current import current_job
+from .job import CallJob, CarriedError, Submission
+from .paths import write_atomically
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim
+
+logger = logging.getLogger("exca")
+
+
+class Work(tp.Protocol):
+    """Keyed results in a folder, and the way to compute them."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the results and the claims on them."""
+
+    def missing(self, keys: tp.Sequence[str]) -> list[str]:
+        """Those of the keys that have no result yet, in order."""
+
+    def execute(self, claim: "Claim", keys: tp.Sequence[str]) -> None:
+        """Compute these claimed keys, here or in jobs, and return when that is done."""
+
+
+def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
+    """Return when every key has a result, computing those that nobody else computes.
+
+    Parameters
+    ----------
+    work: Work
+        the results and the way to compute them
+    keys: sequence of str
+        what is wanted
+    """
+    from ..claims import Claims
+
+    remaining = work.missing(keys)
+    claims = Claims(work.folder)
+    while remaining:
+        claim, held = claims.acquire(remaining)
+        if claim is not None:
+            with claim:
+                mine = work.missing(claim.keys)  # somebody may have finished between our look and our claim
+                if mine:
+                    work.execute(claim, mine)
+        if held:
+            waiting = list(held)
+            claims.wait(waiting, done=lambda: not work.missing(waiting[:1]))
+        remaining = work.missing(remaining)
+
+
+class Computer(tp.Protocol):
+    """What travels to a job: computes items and stores their results."""
+
+    def compute(self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]) -> None:
+        """Compute the items and store each result under its key."""
+
+
+@dataclasses.dataclass
+class Shared:
+    """An object that many jobs need, pickled once beside their logs.
+
+    Parameters
+    ----------
+    path: Path
+        its pickle
+    """
+
+    path: Path
+
+    @classmethod
+    def write(cls, value: tp.Any, folder: Path, max_gb: float | None) -> "Shared":
+        """Pickle a value into a fresh file of a folder."""
+        data = backends.pickled(value, max_gb)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{uuid.uuid4().hex}.shared.pkl"
+        write_atomically(path, data)
+        return cls(path)
+
+    def load(self) -> tp.Any:
+        """Load the value."""
+        import pickle
+
+        from ..cachedict import trust
+
+        trust.require_trusted(self.path)
+        with open(self.path, "rb") as f:
+            return pickle.load(f)
+
+
+@dataclasses.dataclass(repr=False)
+class ItemsCall:
+    """What a job runs: a share of the items of one computation.
+
+    Parameters
+    ----------
+    computer: Shared
+        pickled once for all jobs
+    folder: Path
+        folder that holds the results and the claims on them
+    token: str
+        token of the claim under which the job runs
+    keys: list of str
+        keys of the items
+    items: list
+        the items
+    logs: str
+        folder of the job's logs, with ``%j`` for its id
+    """
+
+    computer: Shared
+    folder: Path
+    token: str
+    keys: list[str]
+    items: list[tp.Any]
+    logs: str
+
+    def __repr__(self) -> str:
+        return f"{len(self.keys)} item(s) of {self.folder.parent.name}/{self.folder.name}"
+
+    def __call__(self) -> tp.Any:
+        """Compute in a job; an error is carried to the caller as a value."""
+        from ..claims import Claims
+
+        _, rank = current_job(self.logs)
+        if rank > 0:
+            return None
+        claim = Claims(self.folder).adopt(self.token)
+        if claim is None:
+            logger.warning("%r are computed by somebody else by now: leaving them to it", self)
+            return None
+        with claim:
+            try:
+                self.computer.load().compute(self.keys, self.items)
+            except Exception as e:
+                logger.exception("%r failed", self)
+                return CarriedError(e)
+        return None
+
+
+def run_in_jobs(
+    claim: "Claim",
+    groups: tp.Sequence[tuple[list[str], list[tp.Any]]],
+    computer: Computer,
+    *,
+    cluster: str,
+    request: tp.Callable[[list[tp.Callable[[], tp.Any]], str], backends.Request],
+    progress: tp.Callable[[int], None],
+) -> None:
+    """Submit shares of items as one array and wait for the jobs, each owning what it was given.
+
+    Parameters
+    ----------
+    claim: Claim
+        claim on all the keys
+    groups: sequence of (keys, items)
+        one a job
+    computer: Computer
+        computes and stores
+    cluster: str
+        where to run
+    request: callable (calls, tag) -> Request
+        makes the request for the backend
+    progress: callable (number of items)
+        told when a job is done
+
+    Raises
+    ------
+    Exception
+        the error of the first job that failed, with its own type where it can be carried, once all jobs ended
+    JobError
+        if a job ended without an outcome
+    """
+    claims = claim.split([keys for keys, _ in groups])
+    try:
+        draft = request([], "")
+        pattern = Path(draft.logs)
+        stable = Path(*itertools.takewhile(lambda part: "%" not in part, pattern.parts))
+        shared = Shared.write(computer, stable, draft.resources.max_pickle_size_gb)
+        calls: list[tp.Callable[[], tp.Any]] = [
+            ItemsCall(shared, c.folder, c.token, keys, items, draft.logs) for c, (keys, items) in zip(claims, groups)
+        ]
+        tag = ""
+        for k, c in enumerate(claims):
+            tag = c.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
+        final = request(calls, tag)
+        submissions = backends.submit(cluster, final)
+    except BaseException:
+        for c in claims:
+            c.release()
+        raise
+    if cluster != "debug":
+        for c, submission in zip(claims, submissions):
+            hand_over(c, submission)
+    ids = submissions[0].job_id if len(submissions) == 1 else f"{submissions[0].job_id}...{submissions[-1].job_id}"
+    logger.info("Submitted %d job(s) for %s to %s: %s", len(submissions), final.name, cluster, ids)
+    _wait_for([CallJob(s) for s in submissions], [len(keys) for keys, _ in groups], progress)
+    shared.path.unlink(missing_ok=True)
+
+
+def hand_over(claim: "Claim", submission: Submission) -> None:
+    """Make a submitted job the owner of a claim, unless it has adopted the claim by itself already.
+
+    Parameters
+    ----------
+    claim: Claim
+        the claim under which the job was submitted
+    submission: Submission
+        the job
+    """
+    from ..claims import Owner
+
+    assert submission.cluster is not None, "only jobs take claims over"
+    job_id = str(submission.pid or submission.job_id)  # the owner of a local job is its process
+    try:
+        claim.hand_over(Owner.for_job(cluster=submission.cluster, job_id=job_id, folder=submission.logs))
+    except ClaimLostError:
+        logger.debug("%s already stands behind %r", submission.job_id, claim)
+
+
+def _wait_for(jobs: list[CallJob[tp.Any]], sizes: list[int], progress: tp.Callable[[int], None]) -> None:
+    first_error: BaseException | None = None
+    for job, size in zip(jobs, sizes):
+        try:
+            job.result()
+        except Exception as e:
+            if first_error is None:
+                first_error = e
+            logger.warning("%s failed: %s", job.describe(), e)
+        progress(size)
+    if first_error is not None:
+        if not isinstance(first_error, JobError):
+            first_error.add_note(f"{os.linesep}Raised in a job; results computed before it are kept.")
+        raise first_error

@@ -1,0 +1,355 @@
+"""The record of a task: its outcome, published in one atomic step.
+
+``job.json`` in the uid folder is all that decides whether a task has a result. It is written once the
+data it names is on disk, under a temporary name, then renamed: a reader sees the whole of it or nothing.
+The write is also made durable (fsync) when the computation took over a second, since losing
+a shorter one to a power failure costs less than syncing thousands of them.
+"""
+
+import base64
+import dataclasses
+import datetime
+import functools
+import logging
+import os
+import platform
+import subprocess
+import time
+import traceback
+import typing as tp
+from pathlib import Path
+
+from ..errors import JobError, ResultError
+from . import paths
+
+NAME = "job.json"
+DURABLE_SECONDS = 1.0
+logger = logging.getLogger("exca")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Outcome of a task.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    content: dict
+        content of the record file
+    """
+
+    folder: Path
+    content: dict[str, tp.Any]
+
+    @property
+    def state(self) -> str:
+        """``completed`` or ``failed``."""
+        return tp.cast(str, self.content["state"])
+
+    @property
+    def attempt(self) -> str:
+        """Token of the claim under which it was computed."""
+        return tp.cast(str, self.content.get("attempt", ""))
+
+    def value(self) -> tp.Any:
+        """Load the result of a completed task.
+
+        Raises
+        ------
+        Exception
+            whatever tells that the stored data is damaged or not trusted
+        """
+        from ..cachedict import load_one
+
+        return load_one(self.folder, self.content["result"])
+
+    def exception(self) -> BaseException:
+        """Rebuild the error of a failed task, with the remote traceback as a note."""
+        from ..cachedict import trust
+
+        c = self.content
+        job = f", {c['cluster']} job {c['job_id']}" if c.get("job_id") else ""
+        where = f"host {c.get('host')}, process {c.get('pid')}{job}, {c.get('finished')}"
+        return rebuild_error(c["error"], trusted=trust.is_trusted(self.folder / NAME), where=where)
+
+
+def read(folder: Path) -> Record | None:
+    """Read the outcome of a task.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+
+    Returns
+    -------
+    Record or None
+        None where there is no outcome (yet); a damaged record is set aside and counts as none
+    """
+    import orjson
+
+    file = os.path.join(folder, NAME)
+    try:
+        # plain system calls: this is the way of every cached call
+        fd = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        return None
+    try:
+        data = os.read(fd, 1 << 16)
+        if len(data) == 1 << 16:
+            while chunk := os.read(fd, 1 << 20):
+                data += chunk
+    finally:
+        os.close(fd)
+    try:
+        content = orjson.loads(data)
+        if content["state"] in ("completed", "failed"):
+            return Record(folder, content)
+    except (ValueError, KeyError, TypeError):
+        pass
+    set_aside(folder, "it is damaged")
+    return None
+
+
+def set_aside(folder: Path, reason: str) -> None:
+    """Move a record that cannot be used out of the way, so that the task is computed again.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    reason: str
+        why, for the log
+    """
+    target = folder / f"{NAME}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
+    try:
+        os.rename(folder / NAME, target)
+    except FileNotFoundError:
+        return  # somebody else was quicker
+    logger.warning("Set aside the record of %s as %s (%s): it will be computed again", folder, target.name, reason)
+
+
+class Attempt:
+    """One computation of a task, from its start to the publication of its outcome.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    token: str
+        token of the claim under which it is computed
+    where: dict
+        cluster, job id and logs, for the record
+    source: Path, optional
+        folder of the code, whose git commit is recorded
+    """
+
+    def __init__(self, folder: Path, token: str, where: dict[str, tp.Any], source: Path | None = None) -> None:
+        self.folder = folder
+        self.token = token
+        self.where = where
+        self.source = source
+        self.started = time.time()
+        self._clock = time.monotonic()
+
+    def completed(self, value: tp.Any) -> Record:
+        """Store a result and publish it.
+
+        Raises
+        ------
+        ResultError
+            if no handler can store it
+        """
+        from ..cachedict import dump_one
+
+        try:
+            info = dump_one(self.folder, value, key=f"result-{self.token[:12]}")
+        except OSError:
+            raise
+        except Exception as e:
+            raise ResultError(
+                f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: {e}; "
+                "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler for the type"
+            ) from e
+        return self._publish({"state": "completed", "result": info})
+
+    def failed(self, error: BaseException) -> Record:
+        """Publish an error."""
+        return self._publish({"state": "failed", "error": error_content(error)})
+
+    def _publish(self, content: dict[str, tp.Any]) -> Record:
+        seconds = time.monotonic() - self._clock
+        content = {
+            "version": 1,
+            **content,
+            "attempt": self.token,
+            "started": _iso(self.started),
+            "finished": _iso(self.started + seconds),
+            "seconds": round(seconds, 6),
+            **_here(),
+            **self.where,
+        }
+        commit = None if self.source is None else git_commit(str(self.source))
+        if commit is not None:
+            content["git"] = commit
+        return publish(self.folder, content, durable=seconds > DURABLE_SECONDS)
+
+
+def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> Record:
+    """Write a record in one atomic step.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    content: dict
+        the record
+    durable: bool
+        whether it must survive a power failure right after
+    """
+    import orjson
+
+    data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS, default=str)
+    paths.write_atomically(folder / NAME, data, durable=durable)
+    return Record(folder, orjson.loads(data))
+
+
+def _iso(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+
+
+def _here() -> dict[str, tp.Any]:
+    """Where and by whom something is computed."""
+    return {**_host(), "pid": os.getpid()}
+
+
+@functools.lru_cache(maxsize=1)
+def _host() -> dict[str, tp.Any]:
+    from .. import __version__
+
+    return {
+        "host": platform.node(),
+        "user": paths.user_name(),
+        "python": platform.python_version(),
+        "exca": __version__,
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def git_commit(folder: str) -> dict[str, tp.Any] | None:
+    """Commit of the git repository that holds a folder, asked once a process.
+
+    Parameters
+    ----------
+    folder: str
+        any folder
+
+    Returns
+    -------
+    dict or None
+        ``commit`` and ``dirty`` (whether tracked files were changed), None outside a repository
+    """
+    command = ["git", "-C", folder, "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "-uno"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def publish_failure(
+    folder: Path, attempt: str, error: dict[str, tp.Any], where: dict[str, tp.Any]
+) -> Record:
+    """Publish on behalf of a dead job that it failed, unless it left an outcome after all.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    attempt: str
+        token of the computation that died
+    error: dict
+        as ``error_content`` gives
+    where: dict
+        cluster, job id and logs
+    """
+    found = read(folder)
+    if found is not None and found.attempt == attempt:
+        return found
+    now = _iso(time.time())
+    content = {"version": 1, "state": "failed", "error": error, "attempt": attempt, "finished": now, **where}
+    return publish(folder, content, durable=True)
+
+
+def error_content(error: BaseException) -> dict[str, tp.Any]:
+    """An error in JSON types: its type, message, traceback, and pickle where it can be carried.
+
+    Parameters
+    ----------
+    error: BaseException
+        the error
+    """
+    kind = type(error)
+    return {
+        "type": kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        "pickle": _pickled(error),
+    }
+
+
+def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> BaseException:
+    """Rebuild an error from its JSON form, the traceback added as a note.
+
+    Parameters
+    ----------
+    content: dict
+        as ``error_content`` gives
+    trusted: bool
+        whether its pickle may be loaded
+    where: str
+        where the error was raised, for the note
+
+    Returns
+    -------
+    BaseException
+        of the error's own type where it could be carried, else a JobError
+    """
+    error = _unpickled(content.get("pickle")) if trusted else None
+    if error is None:
+        error = JobError(f"{content['type']}: {content['message']}" if content.get("type") else content["message"])
+    if content.get("traceback"):
+        error.add_note(f"\nTraceback where it ran ({where}):\n{content['traceback'].rstrip()}")
+    return error
+
+
+def _pickled(error: BaseException) -> str | None:
+    """The error as text, or None where it cannot be carried."""
+    import cloudpickle
+
+    try:
+        data = cloudpickle.dumps(error)
+        cloudpickle.loads(data)  # errors with own constructors often pickle but do not unpickle
+    except Exception:
+        return None
+    return base64.b64encode(data).decode()
+
+
+def _unpickled(data: str | None) -> BaseException | None:
+    """Rebuild an error, where its class is there."""
+    if not data:
+        return None
+    import pickle
+
+    try:
+        error = pickle.loads(base64.b64decode(data))
+    except Exception:
+        return None
+    return error if isinstance(error, BaseException) else None

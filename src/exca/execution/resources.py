@@ -1,0 +1,103 @@
+"""Where a computation runs and with what: the fields that every infra shares."""
+
+import typing as tp
+from pathlib import Path
+
+import pydantic
+
+
+class Resources(pydantic.BaseModel):
+    """What a computation asks of the machine it runs on.
+
+    Parameters
+    ----------
+    folder: Path or str, optional
+        where results, logs and job records are kept; without it nothing is cached and everything runs in this thread
+    cluster: str, optional
+        where to run: None (this thread), "debug", "local" (a process of its own), "slurm", or "auto" (Slurm where there is one, else local)
+    logs: Path or str
+        folder of a job's logs; ``{folder}`` is the folder of the method, ``{user}`` the login name, ``%j`` the job id
+    job_name: str, optional
+        name shown by the scheduler (default: the name of the method)
+    timeout_min: int, optional
+        time limit of a job, in minutes
+    nodes: int
+        number of nodes of a job
+    tasks_per_node: int
+        number of processes on each node; more than one needs ``slurm_use_srun``
+    cpus_per_task: int, optional
+        CPUs of each process
+    gpus_per_node: int, optional
+        GPUs of each node
+    mem_gb: float, optional
+        memory of each node, in GiB
+    max_pickle_size_gb: float, optional
+        refuse to submit objects whose pickle is larger than this, in GB
+    slurm_constraint, slurm_partition, slurm_account, slurm_qos: str, optional
+        as in sbatch
+    slurm_use_srun: bool
+        start the processes of a job through srun (needed for several tasks; such a job cannot submit jobs that do so too)
+    slurm_additional_parameters: dict, optional
+        further sbatch options by their name, e.g. ``{"nice": 100}``
+    slurm_setup: list of str, optional
+        shell commands that run in the job before Python starts
+    conda_env: Path or str, optional
+        environment (folder or conda name) whose Python runs the job
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", validate_assignment=True)
+
+    folder: Path | str | None = None
+    cluster: tp.Literal[None, "auto", "local", "slurm", "debug", "threadpool", "processpool"] = None
+    logs: Path | str = "{folder}/logs/{user}/%j"
+    job_name: str | None = None
+    timeout_min: pydantic.PositiveInt | None = None
+    nodes: pydantic.PositiveInt = 1
+    tasks_per_node: pydantic.PositiveInt = 1
+    cpus_per_task: pydantic.PositiveInt | None = None
+    gpus_per_node: pydantic.NonNegativeInt | None = None
+    mem_gb: pydantic.PositiveFloat | None = None
+    max_pickle_size_gb: pydantic.PositiveFloat | None = None
+    slurm_constraint: str | None = None
+    slurm_partition: str | None = None
+    slurm_account: str | None = None
+    slurm_qos: str | None = None
+    slurm_use_srun: bool = False
+    slurm_additional_parameters: dict[str, int | str | float | bool] | None = None
+    slurm_setup: list[str] | None = None
+    conda_env: Path | str | None = None
+
+    def check_resources(self) -> None:
+        """Check what no single field can tell.
+
+        Raises
+        ------
+        ValueError
+            if the fields do not fit together, or the environment does not exist
+        """
+        if self.cluster is not None and self.folder is None and self.cluster not in ("threadpool", "processpool"):
+            raise ValueError(
+                f"cluster={self.cluster!r} needs a folder for results and logs: set folder=..., or cluster=None to run here without one"
+            )
+        if self.tasks_per_node > 1 and not self.slurm_use_srun and self.cluster in ("slurm", "auto"):
+            raise ValueError(
+                f"tasks_per_node={self.tasks_per_node} needs slurm_use_srun=True: without srun only one of the tasks would run"
+            )
+        if self.conda_env is not None:
+            from .python_env import python_of
+
+            python_of(self.conda_env)
+
+    def resolved_cluster(self) -> str | None:
+        """The cluster to use, with "auto" decided: Slurm where one answers, else local.
+
+        Returns
+        -------
+        str or None
+            None, "debug", "local", "slurm", or what a subclass adds
+        """
+        if self.cluster != "auto":
+            return self.cluster
+        from .slurm import slurm_answers
+
+        return "slurm" if slurm_answers() else "local"

@@ -1,0 +1,154 @@
+"""Jobs on Slurm, through submitit."""
+
+import shlex
+import shutil
+import subprocess
+import typing as tp
+from pathlib import Path
+
+from ..errors import SubmissionError
+from .backends import Backend, Request, pickled
+from .job import Submission
+
+if tp.TYPE_CHECKING:
+    from .resources import Resources
+
+
+def slurm_answers() -> bool:
+    """Whether there is a Slurm controller that answers from here."""
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return " is UP" in done.stdout
+
+
+def make_executor(
+    resources: "Resources", logs: Path | str, *, name: str, max_workers: int = 256, workdir: Path | None = None, tag: str = ""
+) -> tp.Any:
+    """A submitit executor with the given resources.
+
+    Parameters
+    ----------
+    resources: Resources
+        what each job asks for
+    logs: Path or str
+        folder of a job's logs, with ``%j`` for its id
+    name: str
+        name shown by the scheduler
+    max_workers: int
+        how many jobs of an array may run at once
+    workdir: Path, optional
+        folder in which the jobs run
+    tag: str
+        comment by which the jobs can be found again
+
+    Returns
+    -------
+    submitit.AutoExecutor
+    """
+    import submitit
+
+    cluster = resources.resolved_cluster()
+    kwargs: dict[str, tp.Any] = {}
+    if resources.conda_env is not None:
+        from .python_env import python_of
+
+        kwargs["slurm_python"] = shlex.quote(str(python_of(resources.conda_env)))
+    executor = submitit.AutoExecutor(folder=logs, cluster=cluster, **kwargs)
+    params: dict[str, tp.Any] = {"name": name}
+    for field in ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb"):
+        value = getattr(resources, field)
+        if value is not None:
+            params[field] = value
+    if cluster == "slurm":
+        params.update(_slurm_parameters(resources, max_workers, workdir, tag))
+    executor.update_parameters(**params)
+    return executor
+
+
+def _slurm_parameters(resources: "Resources", max_workers: int, workdir: Path | None, tag: str) -> dict[str, tp.Any]:
+    params: dict[str, tp.Any] = {"slurm_use_srun": resources.slurm_use_srun, "slurm_array_parallelism": max_workers}
+    for field in ("slurm_constraint", "slurm_partition", "slurm_account", "slurm_qos"):
+        if getattr(resources, field) is not None:
+            params[field] = getattr(resources, field)
+    additional = dict(resources.slurm_additional_parameters or {})
+    if resources.timeout_min is None and "time" not in additional:
+        params["slurm_time"] = None  # the partition's default; submitit's own would be 5 minutes
+    if tag and "comment" not in additional:
+        additional["comment"] = tag
+    setup = list(resources.slurm_setup or [])
+    if workdir is not None:
+        additional.setdefault("chdir", str(workdir))
+        setup.append(f"export PYTHONPATH={shlex.quote(str(workdir))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    if additional:
+        params["slurm_additional_parameters"] = additional
+    if setup:
+        params["slurm_setup"] = setup
+    return params
+
+
+class SlurmBackend(Backend):
+    """Jobs and job arrays on a Slurm cluster."""
+
+    def submit(self, request: Request) -> list[Submission]:
+        """Submit one job, or one array for several."""
+        import submitit
+
+        from .python_env import clean_environment
+
+        resources = request.resources
+        for call in request.calls:
+            pickled(call, resources.max_pickle_size_gb)  # speaks up before anything is submitted
+        executor = make_executor(
+            resources, request.logs, name=request.name, max_workers=request.max_workers, workdir=request.workdir, tag=request.tag
+        )
+        try:
+            with clean_environment():
+                if len(request.calls) == 1:
+                    jobs = [executor.submit(request.calls[0])]
+                else:
+                    with executor.batch():
+                        jobs = [executor.submit(call) for call in request.calls]
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError, subprocess.SubprocessError) as e:
+            raise SubmissionError(
+                f"Slurm refused {request.name}: {e}. Check partition, account, time and resources against `sinfo` and `scontrol show partition`"
+            ) from e
+        processes = resources.nodes * resources.tasks_per_node
+        return [Submission("slurm", str(job.job_id), request.logs, processes) for job in jobs]
+
+    def alive(self, submission: Submission) -> bool | None:
+        """Whether Slurm holds or runs the job; None where Slurm does not answer."""
+        return _state(submission).alive
+
+    def state(self, submission: Submission) -> str:
+        """The state in Slurm's words."""
+        return _state(submission).state
+
+    def verdict(self, submission: Submission) -> str:
+        """What Slurm says of the end of the job."""
+        state = _state(submission)
+        details = [d for d in (state.reason and f"reason {state.reason}", state.exit_code and f"exit code {state.exit_code}") if d]
+        text = f"Slurm says {state.state}" + (f" ({', '.join(details)})" if details else "")
+        hint = {
+            "TIMEOUT": "raise timeout_min",
+            "OUT_OF_MEMORY": "raise mem_gb",
+            "CANCELLED": "it was cancelled",
+            "NODE_FAIL": "its node failed",
+        }.get(state.state.split()[0] if state.state else "")
+        return f"{text}: {hint}." if hint else f"{text}."
+
+    def cancel(self, submission: Submission) -> None:
+        """Cancel the job, or the one task of an array."""
+        subprocess.run(["scancel", submission.job_id], check=False, capture_output=True, timeout=60)
+
+
+def _state(submission: Submission) -> tp.Any:
+    from ..claims import job_states
+
+    return job_states([submission.job_id])[submission.job_id]
+
+
+BACKEND = SlurmBackend()

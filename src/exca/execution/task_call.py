@@ -1,0 +1,128 @@
+"""Computing one task, here or in a job, and publishing its outcome."""
+
+import logging
+import os
+import sys
+import typing as tp
+from pathlib import Path
+
+from . import record
+from .current import current_job
+from .job import CarriedError
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim
+    from ..infra.base import BaseInfra
+
+KEY = "task"
+logger = logging.getLogger("exca")
+
+
+class TaskCall:
+    """What a job runs for a task.
+
+    Parameters
+    ----------
+    obj: Any
+        the configuration
+    infra_name: str
+        name of its infra
+    folder: Path
+        uid folder of the task
+    token: str
+        token of the claim under which it runs
+    logs: str
+        folder of the job's logs, with ``%j`` for its id
+    """
+
+    def __init__(self, obj: tp.Any, infra_name: str, folder: Path, token: str, logs: str) -> None:
+        self.obj = obj
+        self.infra_name = infra_name
+        self.folder = folder
+        self.token = token
+        self.logs = logs
+
+    def __repr__(self) -> str:
+        return f"{type(self.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
+
+    def __call__(self) -> tp.Any:
+        """Run in a job: the first process publishes the outcome, the others return theirs."""
+        from ..claims import Claims
+
+        infra = getattr(self.obj, self.infra_name)
+        where, rank = current_job(self.logs)
+        if rank > 0:
+            try:
+                return infra._applied.function(self.obj)
+            except Exception as e:
+                return CarriedError(e)
+        claim = Claims(self.folder).adopt(self.token)
+        if claim is None:
+            logger.warning("%r is computed by somebody else by now: leaving it to them", self)
+            return None
+        with claim:
+            try:
+                compute(infra, self.folder, claim, where)
+            except Exception:
+                if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
+                    raise  # submitit's debug executor stops here in a debugger
+                logger.exception("%r failed", self)
+        return None
+
+
+def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, tp.Any]) -> tp.Any:
+    """Compute a task and publish its outcome under a claim.
+
+    Parameters
+    ----------
+    infra: BaseInfra
+        infra of the task, bound to its object
+    folder: Path
+        uid folder
+    claim: Claim
+        the claim on the task
+    where: dict
+        cluster, job id and logs, for the record
+
+    Returns
+    -------
+    Any
+        what the method returned
+
+    Raises
+    ------
+    Exception
+        what the method raised, after it was published
+    """
+    obj, applied = infra._bound
+    attempt = record.Attempt(folder, claim.token, where, _source_folder(type(obj)))
+    try:
+        value = applied.function(obj)
+        if not claim.still_ours():
+            logger.warning("%s was taken over by somebody else while it was computed: not published again", folder)
+            return value
+        attempt.completed(value)
+    except OSError as e:
+        if e.errno in _STORAGE_ERRORS:  # says nothing about the computation, so it is no outcome
+            raise
+        attempt.failed(e)
+        raise
+    except Exception as e:
+        attempt.failed(e)
+        raise
+    return value
+
+
+def _storage_errors() -> frozenset[int]:
+    import errno
+
+    return frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS)) if hasattr(errno, "EDQUOT") else frozenset((errno.ENOSPC,))
+
+
+_STORAGE_ERRORS = _storage_errors()
+
+
+def _source_folder(cls: type) -> Path | None:
+    """Folder of the code of a class, or the current one where it has no file."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return Path(file).parent if file else Path(os.getcwd())

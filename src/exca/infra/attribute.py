@@ -1,0 +1,130 @@
+"""Placing an infra on a class and binding it to the objects of that class."""
+
+import typing as tp
+
+import pydantic
+
+from ..errors import InfraError
+
+if tp.TYPE_CHECKING:
+    from .base import BaseInfra
+
+# (class, attribute name, default infra) waiting until pydantic has collected the fields of the class
+_WAITING: list[tuple[type, str, "BaseInfra"]] = []
+
+
+class InfraAttribute:
+    """Data descriptor through which an object's infra is read, always bound to that very object.
+
+    A descriptor rather than a hook at construction: objects also come to be by unpickling, copying
+    and ``model_copy``, and an infra bound to another object would answer for the wrong configuration.
+
+    Parameters
+    ----------
+    name: str
+        attribute name of the infra on the class
+    default: BaseInfra
+        the infra that stands as default on the class; its set fields seed those of each object
+    owner: type
+        the class on which the infra was placed
+    """
+
+    def __init__(self, name: str, default: "BaseInfra", owner: type) -> None:
+        self.name = name
+        self.default = default
+        self.owner = owner
+        self.private = name.startswith("_")
+
+    def __get__(self, obj: tp.Any, cls: type | None = None) -> tp.Any:
+        if obj is None:  # pydantic expects a field to be no attribute of the class
+            raise AttributeError(self.name)
+        try:
+            infra = (obj.__pydantic_private__ if self.private else obj.__dict__)[self.name]
+        except (KeyError, TypeError):
+            raise AttributeError(f"{type(obj).__name__!r} object has no attribute {self.name!r}") from None
+        if infra.__pydantic_private__["_obj"] is obj:
+            return infra
+        return self._bind(obj, infra)
+
+    def __set__(self, obj: tp.Any, value: tp.Any) -> None:
+        (obj.__pydantic_private__ if self.private else obj.__dict__)[self.name] = value
+
+    def _bind(self, obj: tp.Any, infra: "BaseInfra") -> "BaseInfra":
+        """Bind the infra to the object, or a copy of it where it belongs to another object already."""
+        if infra._obj is not None or infra is self.default:
+            infra = infra._unbound_copy()
+            self.__set__(obj, infra)
+        seeds = self.default.model_fields_set - infra.model_fields_set
+        if seeds:
+            infra.__dict__.update({name: self.default.__dict__[name] for name in seeds})
+            infra.__pydantic_fields_set__.update(seeds)
+        private = infra.__pydantic_private__
+        assert private is not None
+        private.update(_infra_name=self.name, _applied=self.default._applied, _owner=self.owner)
+        private["_obj"] = obj  # last: another thread may look while we write
+        return infra
+
+
+def place(owner: type, name: str, default: "BaseInfra") -> None:
+    """Prepare a class for the infra that stands as default on one of its attributes.
+
+    Raises
+    ------
+    InfraError
+        if the class is no pydantic model
+    """
+    if not issubclass(owner, pydantic.BaseModel):
+        raise InfraError(
+            f"{type(default).__name__} {name!r} stands on {owner.__qualname__}, which is no pydantic model: "
+            f"let {owner.__qualname__} inherit from pydantic.BaseModel"
+        )
+    if owner.model_config.get("extra") is None:
+        owner.model_config["extra"] = "forbid"
+    if name.startswith("_"):
+        setattr(owner, name, InfraAttribute(name, default, owner))
+    else:
+        _WAITING.append((owner, name, default))
+    owner._exca_check_infras = pydantic.model_validator(mode="after")(_check_infras)  # type: ignore[attr-defined] # picked up by pydantic's class building
+
+
+def settle_waiting() -> None:
+    """Put the descriptors on the classes whose fields pydantic has collected by now."""
+    for item in list(_WAITING):
+        owner, name, default = item
+        if name not in owner.__dict__:
+            setattr(owner, name, InfraAttribute(name, default, owner))
+            _WAITING.remove(item)
+
+
+def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
+    """All infra attributes of a class, by name, parents' first.
+
+    Parameters
+    ----------
+    cls: type
+        a class with infras, its own or inherited
+    """
+    cached = cls.__dict__.get("_exca_infra_attributes")
+    if cached is None:
+        found = {}
+        for base in reversed(cls.__mro__):
+            found.update({n: v for n, v in vars(base).items() if isinstance(v, InfraAttribute)})
+        cached = found
+        type.__setattr__(cls, "_exca_infra_attributes", cached)
+    return tp.cast(dict[str, InfraAttribute], cached)
+
+
+def _check_infras(self: pydantic.BaseModel) -> pydantic.BaseModel:
+    """Validate what only shows once an infra is merged with the default on its class."""
+    if _WAITING:
+        settle_waiting()
+    for name, attribute in infra_attributes(type(self)).items():
+        if attribute.default._applied is None:
+            raise InfraError(
+                f"{type(attribute.default).__name__} {name!r} of {type(self).__qualname__} is not applied to a method: "
+                f"decorate the method to run with @{name}.apply"
+            )
+        if attribute.private and self.__pydantic_private__ is None:
+            continue  # private attributes are filled after validators in some pydantic versions
+        getattr(self, name)._check_bound()
+    return self

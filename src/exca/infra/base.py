@@ -1,0 +1,381 @@
+"""BaseInfra: what task, map and submit infras share."""
+
+import threading
+import types
+import typing as tp
+from pathlib import Path
+
+import pydantic
+
+from ..errors import InfraError
+from ..execution.resources import Resources
+from ..execution.workdir import WorkDir
+from . import attribute, configfiles
+
+if tp.TYPE_CHECKING:
+    from ..confdict import ConfDict
+
+Exclusion = tp.Iterable[str] | tp.Callable[[tp.Any], tp.Iterable[str]] | str
+
+
+class Applied:
+    """The method an infra is applied to, and how.
+
+    Parameters
+    ----------
+    function: callable
+        the undecorated function (or staticmethod) of the class body
+    exclude: iterable of str, callable or "method:<name>"
+        fields of the object left out of the uid, for the cache only
+    options: Any
+        what else the decorator was told (one keyword each)
+    """
+
+    def __init__(self, function: tp.Any, exclude: Exclusion = (), **options: tp.Any) -> None:
+        self.function = function
+        self.name: str = function.__name__
+        self.exclude = exclude
+        self.options = options
+        self.wrapper: tp.Any = None
+
+
+class InfraState:
+    """Run-time state of a bound infra; never copied nor pickled."""
+
+    __slots__ = ("cache_dict", "folder", "forced", "job", "lock", "ram", "settled", "uid", "uid_config")
+
+    def __init__(self) -> None:
+        self.uid: str | None = None
+        self.uid_config: dict[str, tp.Any] = {}
+        self.folder: Path | None = None
+        self.settled = False  # whether the folder is there, with its configuration files
+        self.forced: set[str] = set()  # what this object has computed again already
+        self.job: tp.Any = None
+        self.ram: tuple[tp.Any] | None = None
+        self.cache_dict: tp.Any = None
+        self.lock = threading.RLock()
+
+
+class BaseInfra(Resources):
+    """Base of all infras: a configuration of where and how a method of a configuration runs.
+
+    Parameters
+    ----------
+    version: str
+        part of the address of results: change it when the method changes meaning
+    workdir: WorkDir, optional
+        copy of code in which jobs run, so that later edits do not reach them
+    """
+
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ()
+    _obj: tp.Any = pydantic.PrivateAttr(default=None)
+    _owner: tp.Any = pydantic.PrivateAttr(default=None)
+    _infra_name: str = pydantic.PrivateAttr(default="")
+    _applied: Applied | None = pydantic.PrivateAttr(default=None)
+    _state: InfraState = pydantic.PrivateAttr(default_factory=InfraState)
+
+    workdir: WorkDir | None = None
+    version: str = "0"
+
+    @pydantic.field_validator("version")
+    @classmethod
+    def _check_version(cls, version: str) -> str:
+        if ".." in version or "/" in version or "\\" in version:
+            raise ValueError(f"version={version!r} becomes part of a folder's name: it may hold no '..' and no slash")
+        return version
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: tp.Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._exclude_from_cls_uid = tuple(name for name in cls.__pydantic_fields__ if name != "version")
+
+    # ---------------------------------------------------------------- placing and binding
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._infra_name = name
+        attribute.place(owner, name, self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: tp.Any, handler: tp.Any) -> tp.Any:
+        attribute.settle_waiting()
+        return handler(source)
+
+    def _register(self, applied: Applied, wrapper: tp.Any) -> None:
+        """Note the method this infra is applied to."""
+        if self._applied is not None:
+            raise InfraError(
+                f"{type(self).__name__} is already applied to {self._applied.name!r} and cannot be applied to {applied.name!r} too: "
+                "give each method an infra of its own"
+            )
+        applied.wrapper = wrapper
+        self._applied = applied
+
+    def _unbound_copy(self) -> "tp.Self":
+        """A copy with the same fields that belongs to no object and has no run-time state."""
+        cls = type(self)
+        new = cls.__new__(cls)
+        object.__setattr__(new, "__dict__", self.__dict__.copy())
+        object.__setattr__(new, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
+        object.__setattr__(new, "__pydantic_extra__", None)
+        private = {"_obj": None, "_owner": None, "_infra_name": "", "_applied": None, "_state": InfraState()}
+        object.__setattr__(new, "__pydantic_private__", private)
+        return new
+
+    def __copy__(self) -> "tp.Self":
+        return self._unbound_copy()
+
+    def __deepcopy__(self, memo: dict[int, tp.Any] | None = None) -> "tp.Self":
+        return self._unbound_copy()
+
+    def __getstate__(self) -> dict[tp.Any, tp.Any]:
+        state = super().__getstate__()
+        private: dict[str, tp.Any] = dict(_obj=None, _owner=None, _infra_name="", _applied=None)
+        if self._obj is None:  # the default on a class, which travels when a class is pickled by value
+            private.update(_infra_name=self._infra_name, _applied=self._applied)
+        return {**state, "__pydantic_private__": private}
+
+    def __setstate__(self, state: dict[tp.Any, tp.Any]) -> None:
+        state["__pydantic_private__"]["_state"] = InfraState()
+        super().__setstate__(state)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment] # mutable, as every pydantic model
+
+    def __repr_args__(self) -> tp.Iterator[tuple[str | None, tp.Any]]:
+        for name, field in type(self).__pydantic_fields__.items():
+            value = self.__dict__.get(name)
+            if value != field.default:
+                yield name, value
+
+    def __setattr__(self, name: str, value: tp.Any) -> None:
+        if not name.startswith("_") and self._state.uid is not None:
+            raise InfraError(
+                f"cannot set {name}={value!r} on {self._infra_name!r} of {type(self._obj).__qualname__}: "
+                "its uid was computed, so it is frozen; "
+                f"make an unfrozen copy with obj.{self._infra_name}.clone_obj({{'{self._infra_name}.{name}': {value!r}}})"
+            )
+        super().__setattr__(name, value)
+
+    def _check_bound(self) -> None:
+        """Check the fields once they are merged with the default on the class."""
+        self.check_resources()
+        if self.workdir is not None and self.folder is None and self.workdir.folder is None:
+            raise ValueError("workdir needs a folder to copy into: set infra.folder or workdir.folder")
+
+    # ---------------------------------------------------------------- identity
+
+    @property
+    def _bound(self) -> tuple[tp.Any, Applied]:
+        if self._obj is None or self._applied is None:
+            raise InfraError(
+                f"this {type(self).__name__} belongs to no object: place it on a class, apply it to a method "
+                "and read it from an instance of the class"
+            )
+        return self._obj, self._applied
+
+    def _excluded(self) -> tuple[str, ...]:
+        """Fields of the object that do not count for the cache."""
+        obj, applied = self._bound
+        exclude = applied.exclude
+        if isinstance(exclude, str):
+            if not exclude.startswith("method:"):
+                raise InfraError(
+                    f"exclude_from_cache_uid={exclude!r} of {applied.name!r}: give a list of field names, a callable or 'method:<name>'"
+                )
+            return tuple(getattr(obj, exclude[len("method:") :])())
+        return tuple(exclude(obj)) if callable(exclude) else tuple(exclude)
+
+    def config(self, uid: bool = True, exclude_defaults: bool = False) -> "ConfDict":
+        """Export the configuration of the object.
+
+        Parameters
+        ----------
+        uid: bool
+            keep only what makes the address of the result (all but what is excluded)
+        exclude_defaults: bool
+            leave out what equals its default
+
+        Returns
+        -------
+        ConfDict
+            the nested configuration, in JSON types
+        """
+        from ..confdict import ConfDict
+
+        return ConfDict(self._export(uid, exclude_defaults))
+
+    def _export(self, uid: bool = True, exclude_defaults: bool = False) -> dict[str, tp.Any]:
+        from .. import identity
+
+        obj, _ = self._bound
+        return identity.export(obj, uid=uid, exclude_defaults=exclude_defaults, exclude=self._excluded() if uid else ())
+
+    def _factory(self) -> str:
+        """Name of the method and its version: first part of every address."""
+        obj, applied = self._bound
+        cls = type(obj)
+        if getattr(cls, applied.name, None) is not applied.wrapper:
+            cls = self._owner  # overridden by a plain method: the results are those of the decorated one
+        return f"{cls.__module__}.{cls.__qualname__}.{applied.name},{self.version}"
+
+    def uid(self) -> str:
+        """The address of the result below the folder; freezes the object.
+
+        Returns
+        -------
+        str
+            ``<module>.<Class>.<method>,<version>/<text>-<hash>``, or ``.../default`` where nothing differs from the defaults
+        """
+        state = self._state
+        if state.uid is None:
+            from .. import identity
+
+            state.uid_config = self._export(uid=True, exclude_defaults=True)
+            identity.freeze(self._obj)
+            state.uid = f"{self._factory()}/{identity.uid_text(state.uid_config) or 'default'}"
+        return state.uid
+
+    def _method_folder(self) -> Path | None:
+        return None if self.folder is None else Path(self.folder) / self._factory()
+
+    def uid_folder(self, create: bool = False) -> Path | None:
+        """Folder of the result, or None for an infra without folder.
+
+        Parameters
+        ----------
+        create: bool
+            make the folder and write the configuration files into it
+
+        Raises
+        ------
+        RuntimeError
+            if the folder holds another configuration, or a default changed under the results in it
+        """
+        if self.folder is None:
+            return None
+        state = self._state
+        if state.settled or (state.folder is not None and not create):
+            return state.folder
+        folder = Path(self.folder) / self.uid()
+        state.folder = configfiles.settle(
+            folder,
+            uid_config=state.uid_config,
+            full_uid_config=lambda: self._export(uid=True),
+            config=lambda: self._export(uid=False),
+            create=create,
+        )
+        state.settled = create
+        return state.folder
+
+    # ---------------------------------------------------------------- other objects
+
+    def clone_obj(self, *args: dict[str, tp.Any], **kwargs: tp.Any) -> tp.Any:
+        """Make a new, unfrozen object with some fields changed, validated as any other.
+
+        Parameters
+        ----------
+        *args: dict
+            changes by (dotted) field name, e.g. ``{"model.layers": 12}``
+        **kwargs: Any
+            changes by field name
+
+        Returns
+        -------
+        Any
+            object of the same class
+        """
+        from .. import identity
+        from ..confdict import ConfDict
+
+        obj, _ = self._bound
+        fields = identity.as_input(obj)
+        for update in (*args, kwargs):
+            if update and all("." not in k and not isinstance(v, (dict, str)) for k, v in update.items()):
+                fields.update(update)  # nothing to split, merge or interpret
+            elif update:
+                conf = ConfDict(fields)
+                conf.update(update)
+                fields = dict(conf)
+        new = type(obj)(**fields)
+        for name, attr in attribute.infra_attributes(type(obj)).items():
+            if attr.private:
+                attr.__set__(new, getattr(obj, name)._unbound_copy())
+        return new
+
+    def iter_cached(self) -> tp.Iterator[tp.Any]:
+        """Go through all configurations that have a folder in the cache of this method.
+
+        Yields
+        ------
+        Any
+            objects of the same class, with the folder of this infra
+        """
+        import yaml
+
+        obj, _ = self._bound
+        folder = self._method_folder()
+        if folder is None or not folder.exists():
+            return
+        for path in sorted(folder.glob("*/config.yaml")):
+            config = yaml.safe_load(path.read_text("utf8")) or {}
+            if not self._infra_name.startswith("_"):
+                from ..confdict import ConfDict
+
+                conf = ConfDict(config)
+                conf.update({f"{self._infra_name}.folder": str(self.folder)})
+                config = dict(conf)
+            yield type(obj)(**config)
+
+    def obj_infras(self) -> dict[str, "BaseInfra"]:
+        """Every infra in the object and its sub-configurations.
+
+        Returns
+        -------
+        dict
+            infras by dotted path
+        """
+        from ..utils import find_models
+
+        obj, _ = self._bound
+        return find_models(obj, BaseInfra)
+
+    def executor(self) -> tp.Any:
+        """The submitit executor with these resources, or None where nothing is submitted.
+
+        Returns
+        -------
+        submitit.AutoExecutor or None
+        """
+        if self.cluster is None or self.folder is None:
+            return None
+        from ..execution.slurm import make_executor
+
+        return make_executor(self, self._logs_folder(), name=self.job_name or self._factory())
+
+    def _logs_folder(self) -> Path:
+        """Folder of a job's logs, with ``%j`` where the job's id goes."""
+        from ..execution.paths import user_name
+
+        method_folder = self._method_folder()
+        assert method_folder is not None, "only infras with a folder have logs"
+        return Path(str(self.logs).format(folder=method_folder, user=user_name())).absolute()
+
+
+def wrap(function: tp.Any, call: tp.Callable[..., tp.Any]) -> tp.Any:
+    """Give the function that stands in for a method the method's name, docstring and signature.
+
+    Parameters
+    ----------
+    function: callable
+        the method
+    call: callable
+        what is called in its place
+    """
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "__type_params__"):
+        if hasattr(function, name):
+            setattr(call, name, getattr(function, name))
+    call.__wrapped__ = function  # type: ignore[attr-defined] # as functools.wraps does
+    assert isinstance(call, types.FunctionType)
+    return call

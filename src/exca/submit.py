@@ -1,0 +1,176 @@
+"""SubmitInfra: remote execution without a cache."""
+
+import contextlib
+import logging
+import typing as tp
+
+from .errors import InfraError, SubmissionError
+from .execution import backends
+from .execution.job import CallJob, CarriedError, DoneJob, Job, Submission
+from .infra.base import Applied, BaseInfra, wrap
+from .infra.submitting import request_for
+
+F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
+logger = logging.getLogger("exca")
+
+
+class SubmitInfra(BaseInfra):
+    """Runs a method with any arguments where its fields say; nothing is cached."""
+
+    # narrower than for maps: pools make no sense for a single call
+    cluster: tp.Literal[None, "auto", "local", "slurm", "debug"] = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
+    _batch: "list[PendingJob] | None" = None
+
+    def apply(self, method: F, /) -> F:
+        """Tie the infra to a method; used as a decorator.
+
+        Parameters
+        ----------
+        method: callable
+            a method or static method with any arguments
+        """
+        function: tp.Any = method.__func__ if isinstance(method, staticmethod) else method
+        applied = Applied(function, static=isinstance(method, staticmethod))
+
+        def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+            obj = args[0] if args else None
+            infra = getattr(obj, self._infra_name, None)
+            if not isinstance(infra, SubmitInfra) or infra._applied is not applied:
+                return function(*args, **kwargs)  # a static method called without object, or a parent's method
+            return infra._call(*args[1:], **kwargs)
+
+        self._register(applied, wrap(function, call))
+        return tp.cast(F, applied.wrapper)
+
+    def _call(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        """Run and wait."""
+        if self.cluster is None:
+            return RemoteCall(self, args, kwargs).run()
+        return self.submit(*args, **kwargs).result()
+
+    def submit(self, *args: tp.Any, **kwargs: tp.Any) -> Job[tp.Any]:
+        """Run the method in a job.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            arguments of the method
+
+        Returns
+        -------
+        Job
+            handle with ``result()``, ``done()``, ``wait()``, ``exception()``, ``cancel()``, ``stdout()``...
+
+        Raises
+        ------
+        SubmissionError
+            if the arguments or the object cannot be pickled, or the backend refuses the job
+        """
+        call = RemoteCall(self, args, kwargs)
+        if self.cluster is None:
+            return DoneJob.of(call.run)
+        pending = PendingJob(call)
+        if self._batch is not None:
+            self._batch.append(pending)
+        else:
+            self._send([pending], 1)
+        return pending
+
+    @contextlib.contextmanager
+    def batch(self, max_workers: int = 256) -> tp.Iterator[None]:
+        """Send everything submitted inside the context as one job array, on leaving it.
+
+        Parameters
+        ----------
+        max_workers: int
+            how many jobs may run at once
+        """
+        if self._batch is not None:
+            raise InfraError(f"batch() of {self._factory()} is already open: submit inside it, or close it first")
+        self._batch = []
+        try:
+            yield
+            pending = self._batch
+        finally:
+            self._batch = None
+        if pending:
+            self._send(pending, max_workers)
+
+    def _send(self, pending: "list[PendingJob]", max_workers: int) -> None:
+        cluster = self.resolved_cluster()
+        assert cluster is not None
+        request = request_for(self, [p.call for p in pending], max_workers=max_workers)
+        submissions = backends.submit(cluster, request)
+        for job, submission in zip(pending, submissions):
+            job.submission = submission
+        ids = ", ".join(s.job_id for s in submissions[:5]) + ("..." if len(submissions) > 5 else "")
+        logger.info("Submitted %d job(s) for %s to %s: %s", len(pending), self._factory(), cluster, ids)
+
+
+class RemoteCall:
+    """A call of a method on its object, to be run elsewhere.
+
+    Parameters
+    ----------
+    infra: SubmitInfra
+        infra of the method
+    args: tuple
+        positional arguments
+    kwargs: dict
+        arguments by name
+    """
+
+    def __init__(self, infra: SubmitInfra, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> None:
+        self.obj, _ = infra._bound
+        self.infra_name = infra._infra_name
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"a call of {type(self.obj).__qualname__}.{getattr(self.obj, self.infra_name)._applied.name}"
+
+    def run(self) -> tp.Any:
+        """Call the method."""
+        applied = getattr(self.obj, self.infra_name)._applied
+        args = self.args if applied.options["static"] else (self.obj, *self.args)
+        return applied.function(*args, **self.kwargs)
+
+    def __call__(self) -> tp.Any:
+        """Run in a job: an error is carried to the caller as a value."""
+        try:
+            return self.run()
+        except Exception as e:
+            logger.exception("%r failed", self)
+            return CarriedError(e)
+
+
+class PendingJob(CallJob[tp.Any]):
+    """A call that is, or will be, submitted.
+
+    Parameters
+    ----------
+    call: RemoteCall
+        the call
+    """
+
+    def __init__(self, call: RemoteCall) -> None:
+        super().__init__(Submission(None, "", ""))
+        self.call = call
+
+    def _require_sent(self) -> None:
+        if not self.submission.job_id:
+            raise SubmissionError("the batch of this job is not sent yet: leave the `with infra.batch():` block first")
+
+    def done(self) -> bool:
+        """Whether there is an outcome, be it a result or an error."""
+        return bool(self.submission.job_id) and super().done()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job is done, at most ``timeout`` seconds."""
+        self._require_sent()
+        return super().wait(timeout)
+
+    def result(self) -> tp.Any:
+        """Wait for the call and return what it returned."""
+        self._require_sent()
+        return super().result()

@@ -1,0 +1,466 @@
+"""TaskInfra: one computation, cached and run anywhere."""
+
+import contextlib
+import logging
+import typing as tp
+from pathlib import Path
+
+from .errors import InfraError, ReadOnlyError
+from .execution import backends, once, record
+from .execution.job import DoneJob, Job, Submission, TaskJob
+from .execution.paths import write_atomically
+from .execution.task_call import KEY, TaskCall, compute
+from .infra.base import Applied, BaseInfra, Exclusion, wrap
+from .infra.submitting import link_code, request_for
+from .submit import SubmitInfra as SubmitInfra  # its import path in earlier releases
+
+if tp.TYPE_CHECKING:
+    from .claims import Claim, Holder
+
+F = tp.TypeVar("F", bound=tp.Callable[[tp.Any], tp.Any])
+Status = tp.Literal["not submitted", "running", "completed", "failed"]
+logger = logging.getLogger("exca")
+
+
+class TaskInfra(BaseInfra):
+    """Runs a method without arguments where its fields say, and keeps the result.
+
+    Parameters
+    ----------
+    mode: str
+        "cached" (a cached result or error is returned), "retry" (a cached error is computed again),
+        "force" (computed again, once per object), "read-only" (never computed)
+    keep_in_ram: bool
+        also keep the result on the object, for instant access
+    """
+
+    # narrower than for maps: pools make no sense for a single call
+    cluster: tp.Literal[None, "auto", "local", "slurm", "debug"] = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
+    mode: tp.Literal["cached", "retry", "force", "read-only"] = "cached"
+    keep_in_ram: bool = False
+
+    @tp.overload
+    def apply(self, method: F, /) -> F: ...
+    @tp.overload
+    def apply(self, method: None = None, /, *, exclude_from_cache_uid: Exclusion = ()) -> tp.Callable[[F], F]: ...
+    def apply(self, method: tp.Any = None, /, *, exclude_from_cache_uid: Exclusion = ()) -> tp.Any:
+        """Tie the infra to a method; used as a decorator.
+
+        Parameters
+        ----------
+        method: callable
+            a method that takes nothing but ``self``
+        exclude_from_cache_uid: iterable of str, callable on the object, or "method:<name>"
+            fields that do not count for the cache
+
+        Raises
+        ------
+        ValueError
+            if the method takes arguments
+        """
+        if method is None:
+            return lambda function: self._apply_to(function, exclude_from_cache_uid)
+        return self._apply_to(method, exclude_from_cache_uid)
+
+    def _apply_to(self, function: F, exclude: Exclusion) -> F:
+        """Tie the infra to a method (what the decorator does).
+
+        Parameters
+        ----------
+        function: callable
+            the method
+        exclude: iterable of str, callable or "method:<name>"
+            fields that do not count for the cache
+        """
+        _check_signature(function)
+        applied = Applied(function, exclude)
+
+        def call(obj: tp.Any) -> tp.Any:
+            infra = _infra_of(obj, applied, self)
+            if infra._applied is not applied:
+                return function(obj)  # super().method() from a child that applied an infra of its own
+            ram = infra._state.ram
+            return infra._result() if ram is None else ram[0]
+
+        self._register(applied, wrap(function, call))
+        return tp.cast(F, applied.wrapper)
+
+    # ---------------------------------------------------------------- the way of a call
+
+    def _result(self) -> tp.Any:
+        """The result of the task, from the cache or computed."""
+        if self.folder is None:
+            value = self._compute_without_cache()
+        else:
+            value = self._cached_result()
+        if self.keep_in_ram:
+            self._state.ram = (value,)
+        return value
+
+    def _compute_without_cache(self) -> tp.Any:
+        if self.mode == "read-only":
+            raise ReadOnlyError(f"{self.uid()} cannot be read: the infra has no folder; set folder=... or another mode")
+        obj, applied = self._bound
+        job = self._state.job
+        return applied.function(obj) if job is None else job.result()
+
+    def _cached_result(self) -> tp.Any:
+        while True:
+            found = self._usable_record()
+            if found is not None and found.state == "completed":
+                try:
+                    return found.value()
+                except _damage() as e:
+                    record.set_aside(found.folder, str(e))
+                    continue
+            job = self.job()
+            if job.cluster is not None or isinstance(job, DoneJob):
+                return job.result()
+            job.wait()  # computed in another process: should that one die, it is ours to compute
+
+    def _usable_record(self) -> record.Record | None:
+        """The outcome on disk, unless the mode asks to compute again."""
+        folder = self.uid_folder()
+        assert folder is not None
+        found = record.read(folder) or _legacy(folder)
+        if found is None or self._state.forced or self.mode in ("cached", "read-only"):
+            return found
+        return None if self.mode == "force" or found.state == "failed" else found
+
+    def job(self) -> Job[tp.Any]:
+        """The job of the task, submitted now if there is neither a job nor a result.
+
+        Returns
+        -------
+        Job
+            handle with ``result()``, ``done()``, ``wait()``, ``exception()``, ``cancel()``, ``stdout()``...
+
+        Raises
+        ------
+        ReadOnlyError
+            in read-only mode, if there is no result
+        """
+        with self._state.lock:
+            if self.folder is None:
+                return self._job_without_folder()
+            known = self._known_job()
+            if known is not None:
+                return known
+            if self.mode == "read-only":
+                raise ReadOnlyError(
+                    f"{self.uid()} has no result in {self.folder} and mode='read-only' forbids computing it: "
+                    "check the folder and the configuration, or use mode='cached'"
+                )
+            self.uid_folder(create=True)
+            job = _start([self], self)[0]
+            self._state.job = job
+            return job
+
+    def _job_without_folder(self) -> Job[tp.Any]:
+        if self._state.job is None:
+            obj, applied = self._bound
+            self._state.job = DoneJob.of(lambda: applied.function(obj))
+        return tp.cast(Job[tp.Any], self._state.job)
+
+    def _known_job(self) -> Job[tp.Any] | None:
+        """The job of this object, of a record, or of whoever computes the task now."""
+        state = self._state
+        if state.job is not None and (state.forced or state.job.record() is not None):
+            return tp.cast(Job[tp.Any], state.job)
+        found = self._usable_record()
+        if found is not None:
+            return TaskJob(found.folder, Submission.from_json(found.content), found.attempt, self._hint())
+        return self._running_job()
+
+    def _running_job(self) -> Job[tp.Any] | None:
+        from .claims import Claims
+
+        folder = self.uid_folder()
+        assert folder is not None
+        holder = Claims(folder).holders([KEY]).get(KEY)
+        if holder is None or (not holder.alive() and (holder.owner.kind == "process" or self.mode != "cached")):
+            return None
+        return self._job_of(folder, holder)
+
+    def _job_of(self, folder: Path, holder: "Holder") -> TaskJob[tp.Any]:
+        """The job behind a claim."""
+        submission = Submission(None, "", "")
+        if holder.owner.kind == "job":
+            submission = read_submission(folder) or submission
+        return TaskJob(folder, submission, holder.token, self._hint())
+
+    def _hint(self) -> str:
+        name = self._infra_name
+        return (
+            f"This is the cached error of {self.uid()}. To compute it again: mode='retry' on {name!r}, "
+            f"or obj.{name}.clear_job() and call again."
+        )
+
+    def status(self) -> Status:
+        """What is known of the task, without computing anything.
+
+        Returns
+        -------
+        str
+            "not submitted", "running", "completed" or "failed"
+        """
+        if self.folder is None:
+            job = self._state.job
+            return "not submitted" if job is None else ("completed" if job._finished() else "failed")
+        folder = self.uid_folder()
+        assert folder is not None
+        found = record.read(folder) or _legacy(folder)
+        if found is not None and found.state == "completed" and self._state.job is None:
+            return "completed"
+        running = self._holder_status(folder, found)
+        if running is not None:
+            return running
+        if found is None:
+            found = record.read(folder)  # it may have finished between the two looks
+        return "not submitted" if found is None else tp.cast(Status, found.state)
+
+    def _holder_status(self, folder: Path, found: record.Record | None) -> Status | None:
+        """The state of whoever holds the task, None where its outcome is there."""
+        from .claims import Claims
+
+        holder = Claims(folder).holders([KEY]).get(KEY)
+        if holder is None or (found is not None and found.attempt == holder.token):
+            return None
+        if holder.alive():
+            return "running"
+        if holder.owner.kind == "process":
+            return None
+        death = self._job_of(folder, holder).record_death()
+        return None if death is None else tp.cast(Status, death.state)
+
+    def clear_job(self) -> None:
+        """Cancel the job if it runs, and remove the outcome; other files in the uid folder stay."""
+        if self.folder is None:
+            self._state.job = self._state.ram = None
+            return
+        from .cachedict import delete_one
+        from .claims import Claims
+
+        folder = self.uid_folder()
+        assert folder is not None
+        for holder in Claims(folder).holders([KEY]).values():
+            if holder.alive() and holder.owner.kind == "job":
+                backends.cancel(self._job_of(folder, holder).submission)
+            Claims(folder).revoke(holder.token)
+        found = record.read(folder)
+        if found is not None and found.state == "completed":
+            delete_one(folder, found.content["result"])
+        for name in (record.NAME, SUBMISSION, "job.pkl"):
+            (folder / name).unlink(missing_ok=True)
+        state = self._state
+        state.job = state.ram = None
+        state.forced.clear()
+
+    @contextlib.contextmanager
+    def job_array(
+        self, max_workers: int = 256, allow_empty: bool = False, allow_repeated_tasks: bool = False
+    ) -> tp.Iterator[list[tp.Any]]:
+        """Collect objects and submit, on leaving the context, those without a result as one job array.
+
+        Parameters
+        ----------
+        max_workers: int
+            how many jobs may run at once
+        allow_empty: bool
+            do not complain when nothing was collected
+        allow_repeated_tasks: bool
+            do not complain when two objects stand for the same task
+
+        Yields
+        ------
+        list
+            to which objects of the same class are appended
+
+        Raises
+        ------
+        ValueError
+            if a task is repeated
+        RuntimeError
+            if nothing was collected
+        """
+        objects: list[tp.Any] = []
+        yield objects
+        if not objects and not allow_empty:
+            raise InfraError(f"nothing was added to the job array of {self._factory()}: append objects, or pass allow_empty=True")
+        infras = [self._sibling(obj) for obj in objects]
+        unique = {infra.uid(): infra for infra in infras}
+        if len(unique) < len(infras) and not allow_repeated_tasks:
+            _complain_of_repetition(infras)
+        todo = []
+        for infra in unique.values():
+            if infra.folder is None:
+                infra.job()
+            elif infra._known_job() is None:
+                if infra.mode == "read-only":
+                    infra.job()  # raises
+                infra.uid_folder(create=True)
+                todo.append(infra)
+        for infra, job in zip(todo, _start(todo, self, max_workers)):
+            infra._state.job = job
+
+    def _sibling(self, obj: tp.Any) -> "TaskInfra":
+        infra = getattr(obj, self._infra_name, None)
+        if not isinstance(infra, TaskInfra):
+            raise InfraError(
+                f"a job array of {type(self._obj).__qualname__}.{self._infra_name} takes objects with such an infra, got {obj!r}"
+            )
+        return infra
+
+
+SUBMISSION = "submission.json"
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """Read which job was last submitted for a uid folder.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder
+    """
+    import orjson
+
+    try:
+        return Submission.from_json(orjson.loads((folder / SUBMISSION).read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _start(infras: list[TaskInfra], through: TaskInfra, max_workers: int = 256) -> list[Job[tp.Any]]:
+    """Claim tasks and compute or submit those that nobody else computes.
+
+    Parameters
+    ----------
+    infras: list of TaskInfra
+        tasks without an outcome, their folders made
+    through: TaskInfra
+        infra whose cluster and resources are used
+    max_workers: int
+        how many jobs may run at once
+    """
+    from .claims import Claims
+
+    cluster = through.resolved_cluster()
+    if cluster is None:
+        return [_compute_here(infra) for infra in infras]
+    jobs: dict[int, Job[tp.Any]] = {}
+    claimed: list[tuple[int, TaskInfra, Claim]] = []
+    try:
+        for k, infra in enumerate(infras):
+            folder = tp.cast(Path, infra.uid_folder())
+            claim, held = Claims(folder).acquire([KEY])
+            found = infra._usable_record()
+            if claim is None:
+                jobs[k] = infra._job_of(folder, held[KEY])
+            elif found is not None:
+                claim.release()
+                jobs[k] = TaskJob(folder, Submission.from_json(found.content), found.attempt, infra._hint())
+            else:
+                claimed.append((k, infra, claim))
+        if claimed:
+            sent = _submit([c[1] for c in claimed], [c[2] for c in claimed], through, cluster, max_workers)
+            jobs.update(zip((c[0] for c in claimed), sent))
+    except BaseException:
+        for _, _, claim in claimed:
+            claim.release()
+        raise
+    return [jobs[k] for k in range(len(infras))]
+
+
+def _compute_here(infra: TaskInfra) -> Job[tp.Any]:
+    """Compute a task in this thread, unless somebody else is at it."""
+    from .claims import Claims
+
+    folder = tp.cast(Path, infra.uid_folder())
+    claim, held = Claims(folder).acquire([KEY])
+    if claim is None:
+        return infra._job_of(folder, held[KEY])
+    with claim:
+        found = infra._usable_record()
+        if found is not None:
+            return TaskJob(folder, Submission.from_json(found.content), found.attempt, infra._hint())
+        infra._state.forced.add(KEY)
+        try:
+            value = compute(infra, folder, claim, {})
+        except Exception as e:
+            return DoneJob(None, e, record.read(folder))
+    return DoneJob(value, None, record.read(folder))
+
+
+def _submit(
+    infras: list[TaskInfra], claims: "list[Claim]", through: TaskInfra, cluster: str, max_workers: int
+) -> list[Job[tp.Any]]:
+    """Submit claimed tasks and hand the claims over to their jobs."""
+    import orjson
+
+    logs = str(through._logs_folder())
+    folders = [tp.cast(Path, infra.uid_folder()) for infra in infras]
+    calls = [TaskCall(i._obj, i._infra_name, f, c.token, logs) for i, f, c in zip(infras, folders, claims)]
+    tag = ""
+    for k, claim in enumerate(claims):
+        tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
+    request = request_for(through, list(calls), max_workers=max_workers, tag=tag)
+    submissions = backends.submit(cluster, request)
+    jobs: list[Job[tp.Any]] = []
+    for infra, folder, claim, submission in zip(infras, folders, claims, submissions):
+        write_atomically(folder / SUBMISSION, orjson.dumps({**submission.to_json(), "attempt": claim.token}))
+        if cluster != "debug":
+            once.hand_over(claim, submission)
+        link_code(folder, request.workdir)
+        infra._state.forced.add(KEY)
+        jobs.append(TaskJob(folder, submission, claim.token, infra._hint()))
+    ids = submissions[0].job_id if len(submissions) == 1 else f"{submissions[0].job_id}...{submissions[-1].job_id}"
+    logger.info("Submitted %d job(s) for %s to %s: %s", len(jobs), through._factory(), cluster, ids)
+    return jobs
+
+
+def _infra_of(obj: tp.Any, applied: Applied, default: TaskInfra) -> TaskInfra:
+    """The infra through which a call of the method goes."""
+    try:
+        return tp.cast(TaskInfra, getattr(obj, default._infra_name))
+    except AttributeError:
+        raise InfraError(f"{applied.name!r} was called on {obj!r}, which has no infra {default._infra_name!r}") from None
+
+
+def _check_signature(function: tp.Any) -> None:
+    import inspect
+
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 1:
+        raise ValueError(
+            f"TaskInfra cannot be applied to {function.__module__}.{function.__qualname__}, which takes {parameters}: "
+            "a task takes only 'self'; make what it depends on fields of the class (or use SubmitInfra, which does not cache)"
+        )
+
+
+def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
+    seen: dict[str, int] = {}
+    for k, infra in enumerate(infras):
+        first = seen.setdefault(infra.uid(), k)
+        if first != k:
+            configs = "\n\n".join(
+                f"* number {n}:\n{infras[n].config(uid=True, exclude_defaults=True).to_yaml()}" for n in (first, k)
+            )
+            raise ValueError(
+                f"the job array holds {infra.uid()} twice:\n\n{configs}\n"
+                "Often a field that was meant to vary does not; where it is intended: job_array(allow_repeated_tasks=True)"
+            )
+    raise AssertionError("no repetition")
+
+
+def _damage() -> type[Exception]:
+    from .cachedict import DamagedError
+
+    return DamagedError
+
+
+def _legacy(folder: Path) -> record.Record | None:
+    """The outcome that an earlier release left in a folder."""
+    from .execution.legacy import read_job_pickle
+
+    return read_job_pickle(folder)
