@@ -91,3 +91,15 @@ class MissingPackageError(ImportError):
 
 class CacheWriteError(OSError):
     """A cache entry could not be written: the disk is full, or the folder cannot be written to."""
+
+
+class InconsistentConfigError(RuntimeError):
+    """A folder holds another configuration than the one it is named after."""
+
+
+class ChangedDefaultError(RuntimeError):
+    """A default changed under results that were computed with the old one."""
+
+
+class FolderNotWritableError(PermissionError):
+    """A cache folder cannot be written to."""
