@@ -1,5 +1,6 @@
 """The claims of one folder: who computes what right now."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from ..errors import ReentrantClaimError
 from . import claim, heartbeat, protocol, scheduler
 from .claim import Claim
-from .ledger import Entry, Ledger, dump_json, name_of, revision_of, token_of
+from .ledger import Announcement, Entry, Ledger, dump_json, name_of, revision_of, token_of
 from .liveness import alive
 from .owner import Owner
 
@@ -37,6 +38,15 @@ class Holder:
         self.token = entry.token
         self.since = entry.since
         self.path = Path(ledger.path(entry.name))
+
+    @property
+    def job_id(self) -> str | None:
+        """The scheduler's id of the job behind the claim, also when its submitter died before noting it."""
+        announced = self._entry.announced
+        if self.owner.job_id is None and announced is not None and announced.cluster != "local":
+            with contextlib.suppress(OSError):
+                return scheduler.tagged_job(announced.tag, announced.task)
+        return self.owner.job_id
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -95,33 +105,36 @@ class Claims:
             the claim (None when there was nothing left) and, by key, who holds the rest
         """
         keys = tuple(dict.fromkeys(keys))
-        if not keys:
-            return None, {}
-        ledger = self._ledger
-        entry = claim.fresh_entry(keys, Owner.current(thread_bound=thread_bound))
-        claim.place(ledger, entry)
-        try:
-            lost = protocol.contest(ledger, entry, keys, frozenset())
-            won = self._take(entry, keys, lost)
-        except BaseException:
-            claim.drop(ledger, entry.name)
-            raise
-        return won, self._holders(lost)
+        owner = Owner.current(thread_bound=thread_bound)
+        while keys:
+            entry = claim.fresh_entry(keys, owner)
+            claim.place(self._ledger, entry)
+            try:
+                lost = protocol.contest(self._ledger, entry, keys, frozenset())
+                won = self._take(entry, keys, lost)
+            except BaseException:
+                claim.drop(self._ledger, entry.name)
+                raise
+            if won is not None or len(lost) == len(keys):
+                return won, self._holders(lost)
+            # swept away by somebody who thought us dead: ask again
+        return None, {}
 
     def _take(self, entry: Entry, keys: tuple[str, ...], lost: Collection[str]) -> Claim | None:
-        """Decide: keep what is not lost."""
+        """Decide: keep what is not lost; None when nothing is left, or our file is gone."""
         ledger = self._ledger
-        if lost:
+        if not lost:
+            taken = ledger.decide(entry.name)
+        else:
             keys = tuple(k for k in keys if k not in lost)
-            entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
-        if not keys:
-            claim.drop(ledger, entry.name)
-            return None
-        if lost:
-            ledger.place(entry)  # over the file that asks: there is one at any moment
-        elif not ledger.decide(entry.name):
-            return self.acquire(keys)[0]  # swept away by somebody who thought us dead: ask again
-        return Claim(ledger, entry, keys)
+            taken = bool(keys) and ledger.exists(entry.name)
+            if taken:
+                entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
+                ledger.place(entry)  # over the file that asks: there is one at any moment
+        if taken:
+            return Claim(ledger, entry, keys)
+        claim.drop(ledger, entry.name)
+        return None
 
     def _holders(self, entries: dict[str, Entry]) -> dict[str, Holder]:
         holders = {e.name: Holder(self._ledger, e) for e in {id(e): e for e in entries.values()}.values()}
@@ -159,7 +172,7 @@ class Claims:
         entries = [e for e in protocol.look(self._ledger) if not alive(self._ledger, e)]
         for entry in entries:
             self._ledger.remove(entry.name)
-        return len(entries)
+        return len(entries) + protocol.sweep_drafts(self._ledger, self._ledger.listing()[1])
 
     def adopt(self, token: str) -> Claim | None:
         """Called by a job when it starts: its process now stands behind the claim that it was given.
@@ -174,37 +187,41 @@ class Claims:
         Claim or None
             None when the claim was lost to somebody else, or released: compute nothing
         """
-        ledger = self._ledger
-        old = protocol.latest(ledger, token)
-        if old is None or old.owner is None or old.keys is None:
-            return None
+        while (old := protocol.latest(self._ledger, token)) is not None:
+            if old.owner is None or old.keys is None:
+                return None  # damaged: it holds nobody for longer than its maker lives
+            adopted = self._adopt(old, old.owner, old.keys)
+            if adopted is not None or self._ledger.exists(old.name):
+                return adopted
+            # the submitter wrote its own succession (see Claim.hand_over) at the same moment: succeed that one
+        return None
+
+    def _adopt(self, old: Entry, before: Owner, keys: tuple[str, ...]) -> Claim | None:
+        ledger, token = self._ledger, old.token
         name = name_of(token, revision_of(old.name)[0] + 1)
-        owner = old.owner if old.owner.kind == "job" else _job_of_announcement(old)
+        owner = before if before.kind == "job" else _job_of_announcement(before, old.announced)
         entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
         entry = dataclasses.replace(entry, every=heartbeat.period())
         claim.place(ledger, entry)
         try:
-            keys = self._inherit(old, entry)
+            lost = self._lost_meanwhile(old, entry, keys)
+            adopted = self._take(entry, keys, lost)
         except BaseException:
             claim.drop(ledger, name)
             raise
-        if not keys:
-            claim.drop(ledger, name)
-            return None
-        adopted = self._take(entry, old.keys, [k for k in old.keys if k not in keys])
-        for other in ledger.names():
-            if token_of(other) == token and other != name:
-                ledger.remove(other)
+        if adopted is not None:
+            for other in ledger.names():
+                if token_of(other) == token and other != name:
+                    ledger.remove(other)
         return adopted
 
-    def _inherit(self, old: Entry, entry: Entry) -> Collection[str]:
-        """The keys that are left of the claim that stood before."""
-        ledger, family = self._ledger, frozenset((entry.token,))
-        if old.owned:
-            decided = protocol.others_decided(ledger, family)
-            return (old.keys or ()) if decided and ledger.exists(old.name) else ()
-        lost = protocol.contest(ledger, entry, old.keys or (), family)
-        return [k for k in old.keys or () if k not in lost]
+    def _lost_meanwhile(self, old: Entry, entry: Entry, keys: tuple[str, ...]) -> Collection[str]:
+        """The keys that others took from the claim that stood before, thinking its owner dead."""
+        family = frozenset((entry.token,))
+        if not old.owned:
+            return protocol.contest(self._ledger, entry, keys, family)
+        decided = protocol.others_decided(self._ledger, family)
+        return () if decided and self._ledger.exists(old.name) else keys
 
     def revoke(self, token: str) -> None:
         """Remove a claim, whoever holds it: after its job was cancelled.
@@ -259,8 +276,9 @@ class Claims:
             if holder.owner.is_this_thread():
                 what = next((k for k in holder.keys if k in set(keys)), keys[0])
                 raise ReentrantClaimError(
-                    f"The computation of {what!r} in {self.folder} asks for its own result: "
-                    "it would wait for itself for ever. Look in the traceback where the decorated method is called again, and break the circle."
+                    f"The computation of {what!r} in {self.folder} asks for its own result: it would wait for "
+                    "itself for ever. Look in the traceback where the decorated method is called again, and break "
+                    "the circle."
                 )
 
     def _say(self, holders: Collection[Holder], count: int) -> None:
@@ -281,17 +299,15 @@ _said: set[str] = set()
 _said_lock = threading.Lock()
 
 
-def _job_of_announcement(entry: Entry) -> Owner:
-    """The owner of a claim whose submitter died before it could write which job it had become."""
-    assert entry.owner is not None
-    announced = entry.announced
+def _job_of_announcement(before: Owner, announced: Announcement | None) -> Owner:
+    """The owner of a claim whose submitter did not (yet) write which job it had become."""
     if announced is None or announced.cluster == "local":
-        return dataclasses.replace(entry.owner, kind="job", cluster="local", job_id=str(os.getpid()))
+        return dataclasses.replace(before, kind="job", cluster="local", job_id=str(os.getpid()))
     env = os.environ
     base = env.get("SLURM_ARRAY_JOB_ID") or env.get("SLURM_JOB_ID", "")
     task = env.get("SLURM_ARRAY_TASK_ID")
     job_id = f"{base}_{task}" if task else base
-    return dataclasses.replace(entry.owner, kind="job", cluster=announced.cluster, job_id=job_id or None)
+    return dataclasses.replace(before, kind="job", cluster=announced.cluster, job_id=job_id or None)
 
 
 class _Overlapping:

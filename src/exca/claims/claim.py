@@ -1,5 +1,6 @@
 """A claim that is held: by us, or by a job on our behalf."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -101,9 +102,13 @@ class Claim:
         Raises
         ------
         ClaimLostError
-            when the claim was taken over before: the job will find out too, and do nothing
+            when this process released the claim before
         """
-        self._succeed([dataclasses.replace(self._current(), owner=owner, announced=None)])
+        entry = dataclasses.replace(self._current(), owner=owner, announced=None)
+        with contextlib.suppress(
+            ClaimLostError
+        ):  # the job was faster and adopted it; or lost it, and will find out
+            self._succeed([entry])
         self._entry = None
 
     def split(self, groups: Sequence[Sequence[str]]) -> list["Claim"]:

@@ -40,6 +40,9 @@ class Heart:
     """Gives the beats for the claims of this process; one a process."""
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pipe: int | None = None
         self._keeper_pid: int | None = None
@@ -156,7 +159,7 @@ class Heart:
         """In a forked child: the parent's claims and keeper are not ours."""
         if self._pipe is not None:
             os.close(self._pipe)
-        self.__init__()  # type: ignore[misc]  # the lock may be held by a thread that the child has not got
+        self._reset()  # with a new lock: a thread that the child has not got may hold the old one
 
 
 def _write(pipe: int, data: bytes) -> None:

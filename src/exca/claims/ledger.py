@@ -113,7 +113,7 @@ def new_token() -> str:
 
 def token_of(name: str) -> str:
     """The token in the name of a claim file."""
-    return name.partition(".")[0]
+    return name.lstrip(".").partition(".")[0]
 
 
 def revision_of(name: str) -> tuple[int, str]:
@@ -165,20 +165,19 @@ class Ledger:
 
     def names(self) -> list[str]:
         """All claim files there are now."""
+        return self.listing()[0]
+
+    def listing(self) -> tuple[list[str], list[str]]:
+        """All claim files, and all drafts of such (their maker is at it, or died), in one look."""
         try:
-            names = os.listdir(self._base)
+            found = os.listdir(self._base)
         except OSError as e:
             if e.errno in _GONE:
-                return []
+                return [], []
             raise
-        return [n for n in names if n.endswith(".json") and not n.startswith(".")]
-
-    def drafts(self) -> list[str]:
-        """Claim files that were never finished (their maker is at it, or died)."""
-        try:
-            return [n for n in os.listdir(self._base) if n.startswith(".") and n.endswith(".json.tmp")]
-        except OSError:
-            return []
+        names = [n for n in found if n.endswith(".json") and n[0] != "."]
+        drafts = [n for n in found if n.endswith(".json.tmp")] if len(names) < len(found) else []
+        return names, drafts
 
     def read(self, name: str) -> Entry | None:
         """What the file says now; None when it is gone."""
@@ -229,8 +228,6 @@ class Ledger:
                     file.write(data)
                 os.replace(draft, self.path(entry.name))
                 return
-            except FileExistsError:
-                os.unlink(draft)  # our own, from the attempt before
             except OSError as e:
                 if e.errno not in _GONE:
                     with contextlib.suppress(OSError):

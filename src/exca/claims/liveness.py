@@ -61,10 +61,7 @@ def _submitted(path: str, announced: Announcement) -> bool:
     if announced.cluster == "local":
         return False  # its worker would have adopted the claim by now; if it comes later, it is told that it lost it
     try:
-        base = scheduler.find_tagged(announced.tag, not_before=late)
+        job_id = scheduler.tagged_job(announced.tag, announced.task, not_before=late)
     except OSError:
         return True  # who cannot be asked about is not robbed
-    if base is None:
-        return False
-    job_id = base if announced.task is None else f"{base}_{announced.task}"
-    return scheduler.job_states([job_id])[job_id].alive is not False
+    return job_id is not None and scheduler.job_states([job_id])[job_id].alive is not False

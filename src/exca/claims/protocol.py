@@ -1,4 +1,47 @@
-"""How a claim is won: the order of steps, and why two owners are impossible."""
+"""How a claim is won: the order of steps, and why two owners are impossible.
+
+There is no lock, hence no stale lock: every claimant makes a file of its own, under a name that nobody ever
+uses again.
+
+**What the file system must do.** (a) Renaming a whole draft to its name shows the file at once and whole.
+(b) Who lists the folder after making a file there sees every file that was there before, and still is. (c)
+Who opens a file sees what was written by those who closed it before. (d) Unlinking is final: names are
+never used again. Local file systems do all that. NFS does (a) and (d) on the server; (b) since creating or
+renaming makes the client's cached listing of that directory invalid, so that the listing after it comes
+from the server; (c) by close-to-open consistency, which is why everything here opens before it reads and
+closes after it writes. Directory mtimes, file locks and clocks are not relied on.
+
+**Claiming.** 1. Make the file, in state *asked*. 2. List the folder, read all others. 3. Remove those of
+dead owners. 4. Drop the keys that somebody holds. 5. Write *owned* (or a file with fewer keys over it), or
+remove the file. Of two claimants A and B of one key let A's file appear first. Then B's listing shows A's
+file (b), unless A has released it. B sees A *owned*: B drops the key. B sees A *asked*: both may see each
+other, and the random part of the token decides: if A's is greater, B drops the key. If B's is greater, B
+waits until A has decided, and reads A again: A may have listed before B's file appeared and own the key by
+now; then B drops it. If A does not decide (it is slow, or stopped in the middle) B gives way after
+``PATIENCE``. Giving way is always right; at worst nobody gets the key, both wait for the other to go, and
+ask anew. What B reads may be old on NFS: *asked* instead of *owned*, or more keys than there are now: both
+make B more careful, not less.
+
+**Death.** A file whose owner is dead is ignored and removed. Two that find the same dead owner need no
+agreement on that: they settle it between themselves by the files that they have made. A crash at any step
+leaves a file of a dead owner, or a draft; both are swept by the next claimant.
+
+**Succession.** A claim that changes (announced, handed over, split, adopted) never rewrites its file, which
+would bring back one that was removed meanwhile. It makes the next file *asked* (1), lists (2), waits until
+all others that ask have decided, opens the old file, and only if that is still there writes *owned* and
+removes the old. A rival R who thinks the old owner dead removes the old file before it writes *owned* (3
+before 5). If R's listing came before our new file, then R's file was there when we listed: we waited for R
+to decide, and found the old file gone. If it came after, R sees the new file, whose owner lives. At every
+moment one of the two files stands. When two succeed at once (the submitter hands over while the job
+adopts), both belong to one claim: the one that finds the old file gone succeeds the other, or leaves it.
+
+**Where that ends.** It rests on liveness: a living owner is never thought dead by its own host (pid, start
+time, boot) nor by the scheduler, nor by another host as long as its keeper's beats come through. A host
+that is cut off from the file system or frozen as a whole for longer than ``MISSED`` beats is thought dead
+by others. It is harmless then: before publishing it asks ``Claim.still_ours`` (its file was removed, and
+never comes back); between that and the publication lies no more than a rename, which is atomic, and whose
+last writer wins with the result of the same computation.
+"""
 
 import time
 import typing as tp
@@ -12,9 +55,9 @@ LONG_PATIENCE = 5.0  # the same, where nothing but waiting can be done
 PAUSE = 0.0005
 
 
-def look(ledger: Ledger, skip: tp.Callable[[str], bool] | None = None) -> list[Entry]:
-    """All claims that stand now; jobs among them are asked about together."""
-    names = [n for n in ledger.names() if skip is None or not skip(n)]
+def look(ledger: Ledger, names: tp.Iterable[str] | None = None) -> list[Entry]:
+    """All claims that stand now (or the named ones); jobs among them are asked about together."""
+    names = ledger.names() if names is None else names
     entries = [e for e in map(ledger.read, names) if e is not None]
     jobs = [e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
     if len(jobs) > 1:
@@ -49,7 +92,9 @@ def contest(
     wanted: tp.Collection[str] = ()
     while True:
         pending: list[tuple[Entry, tp.Collection[str]]] = []
-        for entry in look(ledger, lambda n: n in settled or token_of(n) in exempt):
+        names, drafts = ledger.listing()
+        sweep_drafts(ledger, drafts)
+        for entry in look(ledger, (n for n in names if n not in settled and token_of(n) not in exempt)):
             wanted = wanted or (keys if len(keys) == 1 else frozenset(keys))
             overlap = shared(entry, wanted)
             if overlap and not alive(ledger, entry):
@@ -69,6 +114,14 @@ def contest(
                 lost.update(dict.fromkeys(overlap, entry))
             return lost
         time.sleep(PAUSE)
+
+
+def sweep_drafts(ledger: Ledger, drafts: tp.Iterable[str]) -> int:
+    """Remove unfinished files of dead makers, return how many; a live maker whose draft goes makes another."""
+    dead = [d for d in drafts if not alive(ledger, Entry(d, None, 0.0, 5.0, owned=False))]
+    for draft in dead:
+        ledger.remove(draft)
+    return len(dead)
 
 
 def shared(entry: Entry, wanted: tp.Collection[str]) -> tp.Collection[str]:

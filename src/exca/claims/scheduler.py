@@ -17,10 +17,10 @@ MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of 
 UNKNOWN = "UNKNOWN"
 
 # every other state is one from which a job may still come back, by itself (requeue, preemption) or by hand
-_FINAL = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
-    + ("PREEMPTED", "REVOKED", "TIMEOUT")
-)
+_FINAL = frozenset((
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+))  # fmt: skip
 _COLUMNS = (
     ("JobArrayID", 48),
     ("JobID", 24),
@@ -72,13 +72,15 @@ def job_states(job_ids: tp.Iterable[str]) -> dict[str, JobState]:
     return _slurm.states(list(job_ids))
 
 
-def find_tagged(tag: str, not_before: float = 0.0) -> str | None:
-    """The id of the job whose comment is this tag (of an array: the array's), None when there is none.
+def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) -> str | None:
+    """The id of the job whose comment is this tag, None when there is none.
 
     Parameters
     ----------
     tag
         the comment
+    task
+        number of the array's task, None for a job that is no array
     not_before
         monotonic time: an older answer will not do
 
@@ -87,7 +89,8 @@ def find_tagged(tag: str, not_before: float = 0.0) -> str | None:
     OSError
         when the scheduler cannot be asked
     """
-    return _slurm.tagged(tag, not_before)
+    base = _slurm.tagged(tag, not_before)
+    return base if base is None or task is None else f"{base}_{task}"
 
 
 class _Slurm:
