@@ -53,7 +53,9 @@ class ConfDict(dict[str, tp.Any]):
         self.update(mapping, **kwargs)
 
     @classmethod
-    def from_model(cls, model: "pydantic.BaseModel", uid: bool = False, exclude_defaults: bool = False) -> tp.Self:
+    def from_model(
+        cls, model: "pydantic.BaseModel", uid: bool = False, exclude_defaults: bool = False
+    ) -> tp.Self:
         """Export a pydantic model.
 
         Parameters: `uid` leave out what does not count for the uid; `exclude_defaults` leave out fields at their
@@ -96,8 +98,6 @@ class ConfDict(dict[str, tp.Any]):
         return cls((key, value) for key in keys)
 
     def __getitem__(self, key: str) -> tp.Any:
-        if not isinstance(key, str):
-            raise KeyError(f"{key!r} (keys are str)")
         return nesting.lookup(self, key)
 
     def __setitem__(self, key: str, value: tp.Any) -> None:
@@ -159,13 +159,14 @@ class ConfDict(dict[str, tp.Any]):
         merged.update(self)
         return merged
 
-    def __ior__(self, other: tp.Any) -> tp.Self:  # type: ignore[override,misc]  # merges
+    def __ior__(self, other: tp.Any) -> tp.Self:  # type: ignore[override]  # merges
         self.update(other)
         return self
 
     def copy(self) -> tp.Self:
         """Return a copy that shares no container with this one."""
-        return _restore(type(self), [(key, _copied(value)) for key, value in self.items()])
+        copied: tp.Self = _restore(type(self), [(key, _copied(value)) for key, value in self.items()])
+        return copied
 
     __copy__ = copy
 
@@ -198,7 +199,7 @@ class ConfDict(dict[str, tp.Any]):
 
 
 def _restore(cls: type[tp.Any], items: list[tuple[str, tp.Any]]) -> tp.Any:
-    restored = cls.__new__(cls)
+    restored = dict.__new__(cls)
     for key, value in items:
         dict.__setitem__(restored, key, value)
     return restored

@@ -32,7 +32,9 @@ class DottedKeyError(ValueError):
 
 def _require_str(key: object) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"configuration keys must be str, got {key!r} ({type(key).__name__}): write it as a str")
+        raise TypeError(
+            f"configuration keys must be str, got {key!r} ({type(key).__name__}): write it as a str"
+        )
     return key
 
 
@@ -45,7 +47,9 @@ def _check_op(value: object, allowed: str | frozenset[str]) -> None:
     if value in allowed if isinstance(allowed, frozenset) else value == allowed:
         return
     if value in OPS:
-        raise ValueError(f"operation {value!r} cannot stand here: only '=delete=' is a value, the others are keys")
+        raise ValueError(
+            f"operation {value!r} cannot stand here: only '=delete=' is a value, the others are keys"
+        )
     known = ", ".join(sorted(OPS))
     raise ValueError(f"unknown operation {value!r}: strings of the form '=<name>=' are kept for {known}")
 
@@ -122,7 +126,9 @@ def assign(level: MutableMapping[str, tp.Any], key: str, value: tp.Any, new: Lev
     if rest in OPS and rest != Ops.DELETE:
         _assign_here(level, head, {rest: value}, new)
         return
-    child = level[head] if head in level else None
+    child = None
+    if head in level:  # not get(), which would take a level's own meaning of a key
+        child = level[head]
     if isinstance(child, (list, tuple)):
         _write(level, head, _assign_in_sequence(child, rest, value, new))
         return
@@ -160,7 +166,9 @@ def _assign_in_sequence(
 
 def _new_item(value: tp.Any, index: str, new: Level) -> tp.Any:
     if isinstance(value, str) and value in OPS:
-        raise TypeError(f"operation {value!r} does not fit item {index} of a list: give the whole list instead")
+        raise TypeError(
+            f"operation {value!r} does not fit item {index} of a list: give the whole list instead"
+        )
     if _is_level(value) and any(op in value for op in (Ops.REPLACE, *MOVES)):
         if any(op in value for op in MOVES):
             raise TypeError(f"item {index} of a list cannot be moved: give the whole list instead")
@@ -209,9 +217,9 @@ def _moves(key: str, value: Mapping[str, tp.Any]) -> tuple[str, str] | None:
 
 
 def _merged(level: MutableMapping[str, tp.Any], key: str, value: Mapping[str, tp.Any], new: Level) -> tp.Any:
-    old = level[key] if key in level else None
     if key not in level:
         return absorb(value, new)
+    old = level[key]
     if Ops.REPLACE in value:
         replace = value[Ops.REPLACE]
         value = {sub: item for sub, item in value.items() if sub != Ops.REPLACE}
@@ -240,6 +248,8 @@ def lookup(level: tp.Any, key: str) -> tp.Any:
 
     Raises: KeyError that names the key and the part that is not there, IndexError outside of a list.
     """
+    if not isinstance(key, str):
+        raise KeyError(f"{key!r} (configuration keys are str)")
     found, rest = level, key
     while True:
         if isinstance(found, OrderedDict) and rest in found:
@@ -254,7 +264,9 @@ def _step(container: tp.Any, part: str, key: str) -> tp.Any:
     if isinstance(container, dict):
         if part in container if isinstance(container, OrderedDict) else dict.__contains__(container, part):
             return dict.__getitem__(container, part)
-        raise KeyError(key if part == key else f"{key} (there is no {part!r} beside {sorted(map(str, container))})")
+        raise KeyError(
+            key if part == key else f"{key} (there is no {part!r} beside {sorted(map(str, container))})"
+        )
     if isinstance(container, (list, tuple)) and part.isascii() and part.isdigit():
         if int(part) >= len(container):
             raise IndexError(f"key {key!r}: index {part} is outside of a list of length {len(container)}")
@@ -300,41 +312,31 @@ def _leaves(level: Mapping[str, tp.Any], prefix: str) -> Iterable[tuple[str, tp.
 def fold(value: tp.Any) -> tp.Any:
     """Fold every level with a single key into its parent (`a: {b: 1}` becomes `a.b: 1`), except an OrderedDict.
 
-    Returns: plain dicts and lists, ready for the uid and for YAML.
+    Returns: plain dicts and lists, as they are written; what stands in a tuple stays as it is.
     Raises: DottedKeyError for a dotted key (nest the configuration with `absorb` first), TypeError for a key that
     is no str.
     """
-    kind = type(value)
-    if kind in LEAVES:
+    if type(value) in LEAVES:
         return value
-    if isinstance(value, OrderedDict):
-        return _fold_ordered(value)
     if isinstance(value, Mapping):
-        out: dict[str, tp.Any] = {}
-        for key, sub in value.items():
-            if "." in _require_str(key):
-                raise DottedKeyError(key)
-            if type(sub) not in LEAVES:
-                sub = fold(sub)
-                if type(sub) is dict and len(sub) == 1:
-                    ((name, sub),) = sub.items()
-                    key = f"{key}.{name}"
-            out[key] = sub
-        return out
+        entries = [folded_entry(value, key, sub) for key, sub in value.items()]
+        kind: Level = OrderedDict if isinstance(value, OrderedDict) else dict
+        return kind((key, fold(sub)) for key, sub in entries)
     if isinstance(value, list):
         return [fold(sub) for sub in value]
     return value
 
 
-def _fold_ordered(value: "OrderedDict[str, tp.Any]") -> "OrderedDict[str, tp.Any]":
-    out: OrderedDict[str, tp.Any] = OrderedDict()
-    for key, sub in value.items():
-        _require_str(key)
-        sub = fold(sub)
-        if type(sub) is dict and len(sub) == 1:
-            ((name, inner),) = sub.items()
-            # keys of an OrderedDict may hold dots of their own: never let two of them meet
-            if f"{key}.{name}" not in value:
-                key, sub = f"{key}.{name}", inner
-        out[key] = sub
-    return out
+def folded_entry(level: Mapping[str, tp.Any], key: str, value: tp.Any) -> tuple[str, tp.Any]:
+    """Return the key and value under which an entry of a level is written, levels of a single key folded."""
+    ordered = isinstance(level, OrderedDict)
+    if "." in _require_str(key) and not ordered:
+        raise DottedKeyError(key)
+    path, inner = key, value
+    while isinstance(inner, dict) and len(inner) == 1 and not isinstance(inner, OrderedDict):
+        ((name, inner),) = inner.items()
+        if "." in _require_str(name):
+            raise DottedKeyError(name)
+        path = f"{path}.{name}"
+    # keys of an OrderedDict may hold dots of their own: never let two of them meet
+    return (key, value) if ordered and path != key and path in level else (path, inner)

@@ -6,13 +6,14 @@ import enum
 import hashlib
 import numbers
 import re
+import reprlib
 import sys
 import typing as tp
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
-from .nesting import LEAVES, OPS, DottedKeyError, absorb
+from .nesting import LEAVES, OPS, DottedKeyError, absorb, folded_entry
 
 MAX_TEXT = 128  # characters of the readable text of one value, before its brackets
 
@@ -93,7 +94,9 @@ def _format(text: str, hashed: str) -> str:
 def _refuse_ops(value: tp.Any) -> None:
     if isinstance(value, str):
         if value in OPS:
-            raise ValueError(f"operation {value!r} was not applied: its target is missing, there is no uid yet")
+            raise ValueError(
+                f"operation {value!r} was not applied: its target is missing, there is no uid yet"
+            )
     elif isinstance(value, Mapping):
         for key, sub in value.items():
             _refuse_ops(key)
@@ -156,12 +159,14 @@ def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
     entries = []
     for key, item in value.items():
         if not isinstance(key, str):
-            raise TypeError(f"key {key!r} ({type(key).__name__}) has no uid: keys must be str, convert it first")
+            raise TypeError(
+                f"key {key!r} ({type(key).__name__}) has no uid: keys must be str, convert it first"
+            )
         if mode:
-            if "." in key and not ordered:
-                raise DottedKeyError(key)
             if mode == FOLD and type(item) not in LEAVES:
-                key, item = _folded_entry(value, key, item)
+                key, item = folded_entry(value, key, item)
+            elif "." in key and not ordered:
+                raise DottedKeyError(key)
         maker = _MAKERS.get(type(item))
         text, hashed = maker(item, mode) if maker is not None else _other_pair(item, mode)
         entries.append((len(text) + len(key), key, text, hashed))
@@ -171,26 +176,15 @@ def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
     return f"{{{text}}}", "dict:{" + ",".join([f"{key}={hashed}" for _, key, _, hashed in entries]) + "}"
 
 
-def _folded_entry(level: Mapping[str, tp.Any], key: str, item: tp.Any) -> tuple[str, tp.Any]:
-    """Fold levels of a single key into their parent's key, as `nesting.fold` does on its way to YAML."""
-    path, inner = key, item
-    while isinstance(inner, dict) and len(inner) == 1 and not isinstance(inner, OrderedDict):
-        ((name, inner),) = inner.items()
-        if "." in name:
-            raise DottedKeyError(name)
-        path = f"{path}.{name}"
-    # keys of an OrderedDict may hold dots of their own: never let two of them meet
-    meets = path != key and isinstance(level, OrderedDict) and path in level
-    return (key, item) if meets else (path, inner)
-
-
 def _array(value: tp.Any, mode: int = AS_IS) -> _Pair:
     import numpy as np
 
     if value.dtype.hasobject:
-        raise TypeError(f"array of dtype {value.dtype} has no uid: it holds addresses, convert it to numbers or a list")
+        raise TypeError(
+            f"array of dtype {value.dtype} has no uid: it holds addresses, convert it to numbers or a list"
+        )
     array = np.ascontiguousarray(value)
-    data = array.reshape(-1).view(np.uint8) if array.nbytes else b""
+    data: tp.Any = array.reshape(-1).view(np.uint8) if array.nbytes else b""
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()[:8]
     text = f"{','.join(map(str, array.shape))}-{digest}"
     return f"data-{text}", f"array:{text}"
@@ -253,8 +247,8 @@ def _other_pair(value: tp.Any, mode: int) -> _Pair:
     maker = next((maker for kind, maker in _BASES if isinstance(value, kind)), None) or _foreign_maker(value)
     if maker is None:
         raise TypeError(
-            f"{value!r} of type {type(value).__module__}.{type(value).__qualname__} has no uid: use str, numbers, None, "
-            "Path, enum, date, list, tuple, set, dict or array, or convert it to one of them"
+            f"{reprlib.repr(value)} of type {type(value).__module__}.{type(value).__qualname__} has no uid: "
+            "use str, numbers, None, Path, enum, date, list, tuple, set, dict or array, or convert it to one of them"
         )
     if isinstance(value, dict):
         _MAKERS[type(value)] = maker  # a ConfDict comes often

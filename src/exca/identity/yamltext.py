@@ -7,12 +7,14 @@ not plainly ordinary goes through it.
 
 import datetime
 import enum
+import functools
 import re
 import typing as tp
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from .nesting import DottedKeyError, absorb, fold
+from .nesting import LEAVES, DottedKeyError, absorb, fold, folded_entry
 from .uid import UidMaker
 
 Config = Mapping[str, tp.Any] | Sequence[tp.Any]
@@ -21,10 +23,14 @@ Config = Mapping[str, tp.Any] | Sequence[tp.Any]
 # no character with a meaning, and nothing that a reader of YAML 1.1 takes for a bool, a number or a date.
 _is_plain = re.compile(r"[a-zA-Z_/][a-zA-Z0-9_/.\-]{0,100}").fullmatch
 _is_quoted = re.compile(r"(?:0|[1-9][0-9]{0,30}|[0-9]{4}-[0-9]{2}-[0-9]{2}|)").fullmatch
-_WORDS = frozenset(("yes", "no", "on", "off", "true", "false", "null"))
+_WORDS = frozenset(
+    form
+    for word in ("yes", "no", "on", "off", "true", "false", "null")
+    for form in (word, word.capitalize(), word.upper())
+)
 
 
-class _Unusual(Exception):
+class _UnusualError(Exception):
     """A value that PyYAML has to write."""
 
 
@@ -36,13 +42,16 @@ def to_text(config: Config) -> str:
     Raises: TypeError for a value that has no YAML form.
     """
     try:
-        folded = fold(config)
+        return _document(config)
     except DottedKeyError:
-        folded = fold(absorb(config, dict))
+        return _document(absorb(config, dict))
+
+
+def _document(config: Config) -> str:
     try:
-        return _block(folded, "") if folded else _scalar(folded) + "\n"
-    except _Unusual:
-        return _pyyaml_text(folded)
+        return _block(config, "") if config else _scalar(config) + "\n"
+    except _UnusualError:
+        return _pyyaml_text(fold(config))
 
 
 def from_text(text: str | bytes) -> tp.Any:
@@ -53,7 +62,7 @@ def from_text(text: str | bytes) -> tp.Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
     except yaml.YAMLError:
         # libyaml refuses some texts that PyYAML itself writes, such as a lone surrogate
         return yaml.load(text, Loader=yaml.SafeLoader)
@@ -62,8 +71,8 @@ def from_text(text: str | bytes) -> tp.Any:
 def _scalar(value: tp.Any) -> str:
     kind = type(value)
     if kind is str:
-        if _is_plain(value) and value.lower() not in _WORDS:
-            return tp.cast(str, value)
+        if _is_plain(value) and value not in _WORDS:
+            return str(value)
         if _is_quoted(value):
             return f"'{value}'"
     elif kind is bool:
@@ -79,42 +88,53 @@ def _scalar(value: tp.Any) -> str:
         return "[]"
     elif isinstance(value, dict) and not value:
         return "{}"
-    raise _Unusual
+    raise _UnusualError
 
 
 def _block(value: tp.Any, indent: str) -> str:
-    """Write a filled dict or list; every line but the first begins with the indentation."""
+    """Write a filled dict or list, folded; every line but the first begins with the indentation."""
     lines = []
     if isinstance(value, dict):
         for key, sub in value.items():
-            if not (_is_plain(key) and key.lower() not in _WORDS):
-                raise _Unusual
-            if sub and type(sub) is list:
-                lines.append(f"{key}:\n{indent}{_block(sub, indent)}")
-            elif sub and isinstance(sub, dict):
-                lines.append(f"{key}:\n{indent}  {_block(sub, indent + '  ')}")
-            else:
+            kind = type(sub)
+            if kind not in LEAVES:
+                key, sub = folded_entry(value, key, sub)
+                kind = type(sub)
+            elif "." in key and not isinstance(value, OrderedDict):
+                raise DottedKeyError(key)
+            if not _is_plain(key) or key in _WORDS:
+                raise _UnusualError
+            if kind in LEAVES or not _is_filled(sub):
                 lines.append(f"{key}: {_scalar(sub)}\n")
+            elif kind is list:
+                lines.append(f"{key}:\n{indent}{_block(sub, indent)}")
+            else:
+                lines.append(f"{key}:\n{indent}  {_block(sub, indent + '  ')}")
     elif type(value) is list:
-        for sub in value:
-            filled = sub and (type(sub) is list or isinstance(sub, dict))
-            lines.append(f"- {_block(sub, indent + '  ')}" if filled else f"- {_scalar(sub)}\n")
+        lines = [
+            f"- {_block(sub, indent + '  ')}" if _is_filled(sub) else f"- {_scalar(sub)}\n" for sub in value
+        ]
     else:
-        raise _Unusual
+        raise _UnusualError
     return indent.join(lines)
+
+
+def _is_filled(value: tp.Any) -> bool:
+    return (type(value) is list or isinstance(value, dict)) and bool(value)
 
 
 def _pyyaml_text(folded: tp.Any) -> str:
     import yaml
 
     try:
-        return tp.cast(str, yaml.dump(_plain(folded), Dumper=_dumper(), sort_keys=False, default_flow_style=False))
+        text: str = yaml.dump(_plain(folded), Dumper=_dumper(), sort_keys=False, default_flow_style=False)
     except yaml.representer.RepresenterError as error:
         value = error.args[1] if len(error.args) > 1 else folded
         raise TypeError(
             f"{value!r} of type {type(value).__qualname__} has no YAML form: use str, numbers, None, Path, enum, date, "
             "bytes, list, tuple, set or dict"
         ) from None
+    return text
 
 
 class _Set(dict[tp.Any, None]):
@@ -126,21 +146,16 @@ def _uid_order(value: tp.Any) -> tuple[str, str]:
     return maker.string, maker.hash
 
 
+@functools.cache
 def _dumper() -> type[tp.Any]:
-    global _DUMPER
-    if _DUMPER is None:
-        import yaml
+    import yaml
 
-        class Dumper(yaml.SafeDumper):
-            def ignore_aliases(self, data: tp.Any) -> bool:
-                return True  # an object used twice is written twice
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: tp.Any) -> bool:
+            return True  # an object used twice is written twice
 
-        Dumper.add_representer(_Set, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:set", data))
-        _DUMPER = Dumper
-    return _DUMPER
-
-
-_DUMPER: type[tp.Any] | None = None
+    Dumper.add_representer(_Set, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:set", data))
+    return Dumper
 
 
 def _plain(value: tp.Any) -> tp.Any:
