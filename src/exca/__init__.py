@@ -28,7 +28,19 @@ _HOMES = {
     "TaskInfra": "task",
 }
 _SUBMODULES = frozenset(
-    ("base", "cachedict", "confdict", "errors", "helpers", "map", "slurm", "steps", "task", "utils", "workdir")
+    (
+        "base",
+        "cachedict",
+        "confdict",
+        "errors",
+        "helpers",
+        "map",
+        "slurm",
+        "steps",
+        "task",
+        "utils",
+        "workdir",
+    )
 )
 
 

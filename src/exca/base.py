@@ -1,4 +1,6 @@
 """Import path of BaseInfra in earlier releases."""
 
-from .infra.base import BaseInfra as BaseInfra
-from .utils import DEFAULT_CHECK_SKIPS as DEFAULT_CHECK_SKIPS
+from .infra.base import BaseInfra
+from .utils import DEFAULT_CHECK_SKIPS
+
+__all__ = ["DEFAULT_CHECK_SKIPS", "BaseInfra"]

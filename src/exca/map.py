@@ -88,7 +88,9 @@ class MapInfra(BaseInfra):
         def call(obj: tp.Any, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
             infra = getattr(obj, self._infra_name)
             if infra._applied is not applied:
-                return function(obj, *args, **kwargs)  # super().method() from a child with an infra of its own
+                return function(
+                    obj, *args, **kwargs
+                )  # super().method() from a child with an infra of its own
             if len(args) == 1 and not kwargs:
                 return infra._process(args[0])
             if args or list(kwargs) != [name]:
@@ -112,7 +114,9 @@ class MapInfra(BaseInfra):
 
             folder = self.uid_folder()
             keep = self.keep_in_ram or folder is None
-            state.cache_dict = CacheDict(folder, keep_in_ram=keep, cache_type=self._bound[1].options["cache_type"])
+            state.cache_dict = CacheDict(
+                folder, keep_in_ram=keep, cache_type=self._bound[1].options["cache_type"]
+            )
         return tp.cast("CacheDict[tp.Any]", state.cache_dict)
 
     # ---------------------------------------------------------------- the way of a call
@@ -133,7 +137,7 @@ class MapInfra(BaseInfra):
     def _compute_without_cache(self, items: list[tp.Any]) -> list[tp.Any]:
         obj, applied = self._bound
         uids = [self.item_uid(item) for item in items]
-        self._check_computable(len(items), Items(zip(uids, items)))
+        self._check_computable(len(items), Items(zip(uids, items, strict=True)))
         return list(outputs(applied.function, obj, uids, items))
 
     def _look_up(self, items: tp.Iterable[tp.Any], cache: "CacheDict[tp.Any]") -> tuple[list[str], Items]:
@@ -152,7 +156,7 @@ class MapInfra(BaseInfra):
                 absent = cache.missing(keys)
             if absent:
                 wanted = set(absent)
-                missing.update((key, item) for key, item in zip(keys, chunk) if key in wanted)
+                missing.update((key, item) for key, item in zip(keys, chunk, strict=True) if key in wanted)
         return uids, missing
 
     def _check_computable(self, asked: int, missing: Items) -> None:
@@ -230,14 +234,16 @@ class MapWork:
         infra = self.infra
         cluster = infra.resolved_cluster()
         computer = MapComputer(infra, self.cache if claim is None else None)
-        with progress_bar(len(items), infra._factory()) as tick:
+        with ProgressBar(len(items), infra._factory()) as tick:
             if cluster is None:
                 MapComputer(infra, self.cache).compute(list(items), list(items.values()), tick)
                 return
             workers = infra.max_jobs
             if cluster in ("threadpool", "processpool"):
                 workers = pools.worker_count(cluster, infra.max_jobs)
-            pairs = to_chunks(list(items.items()), max_chunks=workers, min_items_per_chunk=infra.min_samples_per_job)
+            pairs = to_chunks(
+                list(items.items()), max_chunks=workers, min_items_per_chunk=infra.min_samples_per_job
+            )
             groups = [([k for k, _ in chunk], [v for _, v in chunk]) for chunk in pairs]
             if cluster == "threadpool":
                 pools.run_in_threads(MapComputer(infra, self.cache), groups, tick)
@@ -245,7 +251,9 @@ class MapWork:
                 pools.run_in_processes(computer, groups, self.cache if claim is None else None, tick)
             else:
                 assert claim is not None, "jobs need a folder"
-                once.run_in_jobs(claim, groups, computer, cluster=cluster, request=self._request, progress=tick)
+                once.run_in_jobs(
+                    claim, groups, computer, cluster=cluster, request=self._request, progress=tick
+                )
 
     def _request(self, calls: list[tp.Callable[[], tp.Any]], tag: str) -> "Request":
         request = request_for(self.infra, calls, max_workers=self.infra.max_jobs or len(calls), tag=tag)
@@ -286,7 +294,7 @@ class MapComputer:
         infra = getattr(self.obj, self.infra_name)
         cache = infra.cache_dict if self.cache is None else self.cache
         with cache.write():
-            for key, value in zip(keys, outputs(infra._applied.function, self.obj, keys, items)):
+            for key, value in zip(keys, outputs(infra._applied.function, self.obj, keys, items), strict=True):
                 cache[key] = value
                 if tick is not None:
                     tick(1)
@@ -328,20 +336,26 @@ def outputs(
     try:
         for value in function(obj, items):
             if done == len(keys):
-                raise ValueError(f"{name} yielded more than one output an item: {len(keys)} item(s) were given")
+                raise ValueError(
+                    f"{name} yielded more than one output an item: {len(keys)} item(s) were given"
+                )
             yield value
             done += 1
     except Exception as e:
         if done < len(keys):
-            e.add_note(f"Raised by {name} while computing item {keys[done]!r} ({done} of {len(keys)} were done before it and are kept).")
+            e.add_note(
+                f"Raised by {name} while computing item {keys[done]!r} "
+                f"({done} of {len(keys)} were done before it and are kept)."
+            )
         raise
     if done < len(keys):
         raise ValueError(
-            f"{name} yielded {done} output(s) for {len(keys)} items, none for {keys[done]!r}: it must yield exactly one an item, in order"
+            f"{name} yielded {done} output(s) for {len(keys)} items, none for {keys[done]!r}: "
+            "it must yield exactly one an item, in order"
         )
 
 
-class progress_bar:
+class ProgressBar:
     """Context of a progress bar for long work, silent where stderr is no terminal.
 
     Parameters

@@ -18,7 +18,7 @@ class SubmitInfra(BaseInfra):
     """Runs a method with any arguments where its fields say; nothing is cached."""
 
     # narrower than for maps: pools make no sense for a single call
-    cluster: tp.Literal[None, "auto", "local", "slurm", "debug"] = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
+    cluster: tp.Literal["auto", "local", "slurm", "debug"] | None = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
     _batch: "list[PendingJob] | None" = None
 
     def apply(self, method: F, /) -> F:
@@ -36,7 +36,9 @@ class SubmitInfra(BaseInfra):
             obj = args[0] if args else None
             infra = getattr(obj, self._infra_name, None)
             if not isinstance(infra, SubmitInfra) or infra._applied is not applied:
-                return function(*args, **kwargs)  # a static method called without object, or a parent's method
+                return function(
+                    *args, **kwargs
+                )  # a static method called without object, or a parent's method
             return infra._call(*args[1:], **kwargs)
 
         self._register(applied, wrap(function, call))
@@ -86,7 +88,9 @@ class SubmitInfra(BaseInfra):
             how many jobs may run at once
         """
         if self._batch is not None:
-            raise InfraError(f"batch() of {self._factory()} is already open: submit inside it, or close it first")
+            raise InfraError(
+                f"batch() of {self._factory()} is already open: submit inside it, or close it first"
+            )
         self._batch = []
         try:
             yield
@@ -101,7 +105,7 @@ class SubmitInfra(BaseInfra):
         assert cluster is not None
         request = request_for(self, [p.call for p in pending], max_workers=max_workers)
         submissions = backends.submit(cluster, request)
-        for job, submission in zip(pending, submissions):
+        for job, submission in zip(pending, submissions, strict=True):
             job.submission = submission
         ids = ", ".join(s.job_id for s in submissions[:5]) + ("..." if len(submissions) > 5 else "")
         logger.info("Submitted %d job(s) for %s to %s: %s", len(pending), self._factory(), cluster, ids)
@@ -159,7 +163,9 @@ class PendingJob(CallJob[tp.Any]):
 
     def _require_sent(self) -> None:
         if not self.submission.job_id:
-            raise SubmissionError("the batch of this job is not sent yet: leave the `with infra.batch():` block first")
+            raise SubmissionError(
+                "the batch of this job is not sent yet: leave the `with infra.batch():` block first"
+            )
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""

@@ -12,7 +12,7 @@ from .execution.paths import write_atomically
 from .execution.task_call import KEY, TaskCall, compute
 from .infra.base import Applied, BaseInfra, Exclusion, wrap
 from .infra.submitting import link_code, request_for
-from .submit import SubmitInfra as SubmitInfra  # its import path in earlier releases
+from .submit import SubmitInfra
 
 if tp.TYPE_CHECKING:
     from .claims import Claim, Holder
@@ -20,6 +20,7 @@ if tp.TYPE_CHECKING:
 F = tp.TypeVar("F", bound=tp.Callable[[tp.Any], tp.Any])
 Status = tp.Literal["not submitted", "running", "completed", "failed"]
 logger = logging.getLogger("exca")
+__all__ = ["SubmitInfra", "TaskInfra"]  # the former had its home here in earlier releases
 
 
 class TaskInfra(BaseInfra):
@@ -35,14 +36,16 @@ class TaskInfra(BaseInfra):
     """
 
     # narrower than for maps: pools make no sense for a single call
-    cluster: tp.Literal[None, "auto", "local", "slurm", "debug"] = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
+    cluster: tp.Literal["auto", "local", "slurm", "debug"] | None = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
     mode: tp.Literal["cached", "retry", "force", "read-only"] = "cached"
     keep_in_ram: bool = False
 
     @tp.overload
     def apply(self, method: F, /) -> F: ...
     @tp.overload
-    def apply(self, method: None = None, /, *, exclude_from_cache_uid: Exclusion = ()) -> tp.Callable[[F], F]: ...
+    def apply(
+        self, method: None = None, /, *, exclude_from_cache_uid: Exclusion = ()
+    ) -> tp.Callable[[F], F]: ...
     def apply(self, method: tp.Any = None, /, *, exclude_from_cache_uid: Exclusion = ()) -> tp.Any:
         """Tie the infra to a method; used as a decorator.
 
@@ -99,7 +102,9 @@ class TaskInfra(BaseInfra):
 
     def _compute_without_cache(self) -> tp.Any:
         if self.mode == "read-only":
-            raise ReadOnlyError(f"{self.uid()} cannot be read: the infra has no folder; set folder=... or another mode")
+            raise ReadOnlyError(
+                f"{self.uid()} cannot be read: the infra has no folder; set folder=... or another mode"
+            )
         obj, applied = self._bound
         job = self._state.job
         return applied.function(obj) if job is None else job.result()
@@ -165,7 +170,7 @@ class TaskInfra(BaseInfra):
     def _known_job(self) -> Job[tp.Any] | None:
         """The job of this object, of a record, or of whoever computes the task now."""
         state = self._state
-        if state.job is not None and (state.forced or state.job.record() is not None):
+        if state.job is not None and (state.forced or state.job.outcome() is not None):
             return tp.cast(Job[tp.Any], state.job)
         found = self._usable_record()
         if found is not None:
@@ -178,7 +183,9 @@ class TaskInfra(BaseInfra):
         folder = self.uid_folder()
         assert folder is not None
         holder = Claims(folder).holders([KEY]).get(KEY)
-        if holder is None or (not holder.alive() and (holder.owner.kind == "process" or self.mode != "cached")):
+        if holder is None or (
+            not holder.alive() and (holder.owner.kind == "process" or self.mode != "cached")
+        ):
             return None
         return self._job_of(folder, holder)
 
@@ -192,7 +199,7 @@ class TaskInfra(BaseInfra):
     def _hint(self) -> str:
         name = self._infra_name
         return (
-            f"This is the cached error of {self.uid()}. To compute it again: mode='retry' on {name!r}, "
+            f"The error of {self.uid()} is kept. To compute it again: mode='retry' on {name!r}, "
             f"or obj.{name}.clear_job() and call again."
         )
 
@@ -286,7 +293,9 @@ class TaskInfra(BaseInfra):
         objects: list[tp.Any] = []
         yield objects
         if not objects and not allow_empty:
-            raise InfraError(f"nothing was added to the job array of {self._factory()}: append objects, or pass allow_empty=True")
+            raise InfraError(
+                f"nothing was added to the job array of {self._factory()}: append objects, or pass allow_empty=True"
+            )
         infras = [self._sibling(obj) for obj in objects]
         unique = {infra.uid(): infra for infra in infras}
         if len(unique) < len(infras) and not allow_repeated_tasks:
@@ -300,14 +309,15 @@ class TaskInfra(BaseInfra):
                     infra.job()  # raises
                 infra.uid_folder(create=True)
                 todo.append(infra)
-        for infra, job in zip(todo, _start(todo, self, max_workers)):
+        for infra, job in zip(todo, _start(todo, self, max_workers), strict=True):
             infra._state.job = job
 
     def _sibling(self, obj: tp.Any) -> "TaskInfra":
         infra = getattr(obj, self._infra_name, None)
         if not isinstance(infra, TaskInfra):
             raise InfraError(
-                f"a job array of {type(self._obj).__qualname__}.{self._infra_name} takes objects with such an infra, got {obj!r}"
+                f"a job array of {type(self._obj).__qualname__}.{self._infra_name} takes objects "
+                f"with such an infra, got {obj!r}"
             )
         return infra
 
@@ -364,7 +374,7 @@ def _start(infras: list[TaskInfra], through: TaskInfra, max_workers: int = 256) 
                 claimed.append((k, infra, claim))
         if claimed:
             sent = _submit([c[1] for c in claimed], [c[2] for c in claimed], through, cluster, max_workers)
-            jobs.update(zip((c[0] for c in claimed), sent))
+            jobs.update(zip((c[0] for c in claimed), sent, strict=True))
     except BaseException:
         for _, _, claim in claimed:
             claim.release()
@@ -400,21 +410,28 @@ def _submit(
 
     logs = str(through._logs_folder())
     folders = [tp.cast(Path, infra.uid_folder()) for infra in infras]
-    calls = [TaskCall(i._obj, i._infra_name, f, c.token, logs) for i, f, c in zip(infras, folders, claims)]
+    calls = [
+        TaskCall(i._obj, i._infra_name, f, c.token, logs)
+        for i, f, c in zip(infras, folders, claims, strict=True)
+    ]
     tag = ""
     for k, claim in enumerate(claims):
         tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
     request = request_for(through, list(calls), max_workers=max_workers, tag=tag)
     submissions = backends.submit(cluster, request)
     jobs: list[Job[tp.Any]] = []
-    for infra, folder, claim, submission in zip(infras, folders, claims, submissions):
+    for infra, folder, claim, submission in zip(infras, folders, claims, submissions, strict=True):
         write_atomically(folder / SUBMISSION, orjson.dumps({**submission.to_json(), "attempt": claim.token}))
         if cluster != "debug":
             once.hand_over(claim, submission)
         link_code(folder, request.workdir)
         infra._state.forced.add(KEY)
         jobs.append(TaskJob(folder, submission, claim.token, infra._hint()))
-    ids = submissions[0].job_id if len(submissions) == 1 else f"{submissions[0].job_id}...{submissions[-1].job_id}"
+    ids = (
+        submissions[0].job_id
+        if len(submissions) == 1
+        else f"{submissions[0].job_id}...{submissions[-1].job_id}"
+    )
     logger.info("Submitted %d job(s) for %s to %s: %s", len(jobs), through._factory(), cluster, ids)
     return jobs
 
@@ -424,7 +441,9 @@ def _infra_of(obj: tp.Any, applied: Applied, default: TaskInfra) -> TaskInfra:
     try:
         return tp.cast(TaskInfra, getattr(obj, default._infra_name))
     except AttributeError:
-        raise InfraError(f"{applied.name!r} was called on {obj!r}, which has no infra {default._infra_name!r}") from None
+        raise InfraError(
+            f"{applied.name!r} was called on {obj!r}, which has no infra {default._infra_name!r}"
+        ) from None
 
 
 def _check_signature(function: tp.Any) -> None:
@@ -434,7 +453,7 @@ def _check_signature(function: tp.Any) -> None:
     if len(parameters) != 1:
         raise ValueError(
             f"TaskInfra cannot be applied to {function.__module__}.{function.__qualname__}, which takes {parameters}: "
-            "a task takes only 'self'; make what it depends on fields of the class (or use SubmitInfra, which does not cache)"
+            "a task takes only 'self': make what it depends on fields of the class, or use SubmitInfra (no cache)"
         )
 
 
@@ -444,11 +463,12 @@ def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
         first = seen.setdefault(infra.uid(), k)
         if first != k:
             configs = "\n\n".join(
-                f"* number {n}:\n{infras[n].config(uid=True, exclude_defaults=True).to_yaml()}" for n in (first, k)
+                f"* number {n}:\n{infras[n].config(uid=True, exclude_defaults=True).to_yaml()}"
+                for n in (first, k)
             )
             raise ValueError(
                 f"the job array holds {infra.uid()} twice:\n\n{configs}\n"
-                "Often a field that was meant to vary does not; where it is intended: job_array(allow_repeated_tasks=True)"
+                "Often a field that was meant to vary does not; where intended: job_array(allow_repeated_tasks=True)"
             )
     raise AssertionError("no repetition")
 

@@ -30,4 +30,4 @@ def current_job(logs: str) -> tuple[dict[str, tp.Any], int]:
             job_id = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
         where = {"cluster": "slurm", "job_id": job_id, "logs": logs}
         return {**where, "processes": int(env.get("SLURM_NTASKS", "1"))}, int(env.get("SLURM_PROCID", "0"))
-    return {"cluster": "debug", "job_id": str(os.getpid()), "logs": logs}, 0
+    return {"cluster": "debug", "job_id": env.get("SUBMITIT_DEBUG_JOB_ID", ""), "logs": logs}, 0

@@ -177,7 +177,9 @@ class Job(abc.ABC, tp.Generic[R]):
         return wait().__await__()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(cluster={self.cluster!r}, job_id={self.job_id!r}, state={self.state!r})"
+        return (
+            f"{type(self).__name__}(cluster={self.cluster!r}, job_id={self.job_id!r}, state={self.state!r})"
+        )
 
     @abc.abstractmethod
     def _finished(self) -> bool | None:
@@ -215,7 +217,11 @@ class Job(abc.ABC, tp.Generic[R]):
 
         text = f"{self.describe()} ended without a result. {backends.verdict(self.submission)}"
         err = paths.tail(self.paths.stderr)
-        return text + (f"\nEnd of its stderr ({self.paths.stderr}):\n{err}" if err else f"\nIts stderr is empty ({self.paths.stderr}).")
+        return text + (
+            f"\nEnd of its stderr ({self.paths.stderr}):\n{err}"
+            if err
+            else f"\nIts stderr is empty ({self.paths.stderr})."
+        )
 
 
 class DoneJob(Job[R]):
@@ -231,7 +237,9 @@ class DoneJob(Job[R]):
         its record on disk
     """
 
-    def __init__(self, value: tp.Any, error: Exception | None = None, found: record.Record | None = None) -> None:
+    def __init__(
+        self, value: tp.Any, error: Exception | None = None, found: record.Record | None = None
+    ) -> None:
         super().__init__(Submission(None, "inline", ""))
         self.value = value
         self.error = error
@@ -251,7 +259,7 @@ class DoneJob(Job[R]):
         except Exception as e:
             return cls(None, e)
 
-    def record(self) -> record.Record | None:
+    def outcome(self) -> record.Record | None:
         """The outcome on disk, if any."""
         return self.found
 
@@ -371,7 +379,7 @@ class TaskJob(Job[R]):
         self.attempt = attempt
         self.hint = hint
 
-    def record(self) -> record.Record | None:
+    def outcome(self) -> record.Record | None:
         """The outcome, once there is one."""
         found = record.read(self.folder)
         if found is None or (self.attempt and found.attempt != self.attempt):
@@ -379,7 +387,7 @@ class TaskJob(Job[R]):
         return found
 
     def _finished(self) -> bool | None:
-        found = self.record()
+        found = self.outcome()
         return None if found is None else found.state == "completed"
 
     def _ended_without_outcome(self) -> bool:
@@ -403,7 +411,7 @@ class TaskJob(Job[R]):
             if the job ended without an outcome
         """
         self.wait()
-        found = self.record() or self.record_death()
+        found = self.outcome() or self.record_death()
         if found is None:
             raise JobError(f"the computation of {self.folder} was taken over by another; ask again")
         if found.state == "completed":
@@ -416,7 +424,7 @@ class TaskJob(Job[R]):
     def record_death(self) -> record.Record | None:
         """Publish that the job ended without an outcome, so that every later reader knows why."""
         if not self._ended_without_outcome():
-            return self.record()
+            return self.outcome()
         content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
         return record.publish_failure(self.folder, self.attempt, content, self.submission.to_json())
 

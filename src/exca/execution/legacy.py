@@ -40,9 +40,9 @@ class LegacyRecord(Record):
         """The error, the traceback added as a note."""
         from ..errors import JobError
 
-        error, text = self.content["failure"]
-        if not isinstance(error, BaseException):
-            error = JobError(str(text).strip().rpartition("\n")[2])
+        raised, text = self.content["failure"]
+        last_line = str(text).strip().rpartition("\n")[2]
+        error = raised if isinstance(raised, BaseException) else JobError(last_line)
         error.add_note(f"\nTraceback where it ran:\n{text}")
         return error
 

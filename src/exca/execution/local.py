@@ -31,7 +31,7 @@ class LocalBackend(Backend):
         ids = [f"{base}_{k}" for k in range(len(request.calls))] if many else [base]
         limit = resources.max_pickle_size_gb
         data = [pickled(call, limit) for call in request.calls]  # all of them before anything is written
-        for job_id, content in zip(ids, data):
+        for job_id, content in zip(ids, data, strict=True):
             job_paths = JobPaths(request.logs, job_id)
             try:
                 job_paths.folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,14 @@ class LocalBackend(Backend):
             except OSError as e:
                 raise SubmissionError(f"cannot write the job to {job_paths.folder}: {e}") from e
         processes = resources.nodes * resources.tasks_per_node
-        command = [_python(request), "-m", "exca.execution.worker", request.logs, base, str(len(ids) if many else 0)]
+        command = [
+            _python(request),
+            "-m",
+            "exca.execution.worker",
+            request.logs,
+            base,
+            str(len(ids) if many else 0),
+        ]
         workers = max(1, min(request.max_workers, os.cpu_count() or 1))
         command += [str(workers), str(processes), str(60 * (resources.timeout_min or 0))]
         pid = _start(command, JobPaths(request.logs, ids[0]), request, direct=not many and processes == 1)
@@ -129,7 +136,13 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
     err = job_paths.stderr if direct else job_paths.folder / "array.err"
     with open(out, "ab") as stdout, open(err, "ab") as stderr:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env, cwd=request.workdir, **detached
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            cwd=request.workdir,
+            **detached,
         )
     _STARTED[process.pid] = process
     return process.pid

@@ -18,7 +18,7 @@ from .job import CallJob, CarriedError, Submission
 from .paths import write_atomically
 
 if tp.TYPE_CHECKING:
-    from ..claims import Claim
+    from ..claims import Claim, Claims
 
 logger = logging.getLogger("exca")
 
@@ -59,9 +59,13 @@ def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
                 if mine:
                     work.execute(claim, mine)
         if held:
-            waiting = list(held)
-            claims.wait(waiting, done=lambda: not work.missing(waiting[:1]))
+            _wait_for_others(work, claims, list(held))
         remaining = work.missing(remaining)
+
+
+def _wait_for_others(work: Work, claims: "Claims", held: list[str]) -> None:
+    """Wait until the first of the keys has a result, or a holder is gone."""
+    claims.wait(held, done=lambda: not work.missing(held[:1]))
 
 
 class Computer(tp.Protocol):
@@ -193,7 +197,8 @@ def run_in_jobs(
         stable = Path(*itertools.takewhile(lambda part: "%" not in part, pattern.parts))
         shared = Shared.write(computer, stable, draft.resources.max_pickle_size_gb)
         calls: list[tp.Callable[[], tp.Any]] = [
-            ItemsCall(shared, c.folder, c.token, keys, items, draft.logs) for c, (keys, items) in zip(claims, groups)
+            ItemsCall(shared, c.folder, c.token, keys, items, draft.logs)
+            for c, (keys, items) in zip(claims, groups, strict=True)
         ]
         tag = ""
         for k, c in enumerate(claims):
@@ -205,9 +210,13 @@ def run_in_jobs(
             c.release()
         raise
     if cluster != "debug":
-        for c, submission in zip(claims, submissions):
+        for c, submission in zip(claims, submissions, strict=True):
             hand_over(c, submission)
-    ids = submissions[0].job_id if len(submissions) == 1 else f"{submissions[0].job_id}...{submissions[-1].job_id}"
+    ids = (
+        submissions[0].job_id
+        if len(submissions) == 1
+        else f"{submissions[0].job_id}...{submissions[-1].job_id}"
+    )
     logger.info("Submitted %d job(s) for %s to %s: %s", len(submissions), final.name, cluster, ids)
     _wait_for([CallJob(s) for s in submissions], [len(keys) for keys, _ in groups], progress)
     shared.path.unlink(missing_ok=True)
@@ -235,7 +244,7 @@ def hand_over(claim: "Claim", submission: Submission) -> None:
 
 def _wait_for(jobs: list[CallJob[tp.Any]], sizes: list[int], progress: tp.Callable[[int], None]) -> None:
     first_error: BaseException | None = None
-    for job, size in zip(jobs, sizes):
+    for job, size in zip(jobs, sizes, strict=True):
         try:
             job.result()
         except Exception as e:

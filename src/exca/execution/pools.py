@@ -41,7 +41,9 @@ def run_in_threads(computer: tp.Any, groups: Groups, tick: tp.Callable[[int], No
         _finish([pool.submit(computer.compute, keys, items, tick) for keys, items in groups])
 
 
-def run_in_processes(computer: "Computer", groups: Groups, cache: tp.Any, tick: tp.Callable[[int], None]) -> None:
+def run_in_processes(
+    computer: "Computer", groups: Groups, cache: tp.Any, tick: tp.Callable[[int], None]
+) -> None:
     """Compute shares of items in processes of this machine.
 
     Parameters
@@ -67,12 +69,14 @@ def run_in_processes(computer: "Computer", groups: Groups, cache: tp.Any, tick: 
     ) as pool:
         futures = {}
         for keys, items in groups:
-            futures[pool.submit(_compute_share, keys, pickled(tp.cast(tp.Any, items), None), cache is not None)] = keys
+            futures[
+                pool.submit(_compute_share, keys, pickled(tp.cast(tp.Any, items), None), cache is not None)
+            ] = keys
         for future in concurrent.futures.as_completed(futures):
             values = future.result() if future.exception() is None else None
             if values is not None and cache is not None:
                 with cache.write():
-                    for key, value in zip(futures[future], values):
+                    for key, value in zip(futures[future], values, strict=True):
                         cache[key] = value
             tick(len(futures[future]))
         _finish(list(futures))
@@ -85,20 +89,18 @@ def _finish(futures: "list[concurrent.futures.Future[tp.Any]]") -> None:
         future.result()
 
 
-_COMPUTER: tp.Any = None
+_LOADED: dict[str, tp.Any] = {}  # in a worker process: the computer, loaded once for all its shares
 
 
 def _load_computer(data: bytes) -> None:
     import pickle
 
-    global _COMPUTER  # one a worker process, loaded once for all its shares
-    _COMPUTER = pickle.loads(data)
+    _LOADED["computer"] = pickle.loads(data)
 
 
 def _compute_share(keys: list[str], data: bytes, give_back: bool) -> tp.Any:
     import pickle
 
     items = pickle.loads(data)
-    if give_back:
-        return _COMPUTER.values(keys, items)
-    return _COMPUTER.compute(keys, items)
+    computer = _LOADED["computer"]
+    return computer.values(keys, items) if give_back else computer.compute(keys, items)

@@ -129,7 +129,9 @@ def set_aside(folder: Path, reason: str) -> None:
         os.rename(folder / NAME, target)
     except FileNotFoundError:
         return  # somebody else was quicker
-    logger.warning("Set aside the record of %s as %s (%s): it will be computed again", folder, target.name, reason)
+    logger.warning(
+        "Set aside the record of %s as %s (%s): it will be computed again", folder, target.name, reason
+    )
 
 
 class Attempt:
@@ -147,7 +149,9 @@ class Attempt:
         folder of the code, whose git commit is recorded
     """
 
-    def __init__(self, folder: Path, token: str, where: dict[str, tp.Any], source: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, token: str, where: dict[str, tp.Any], source: Path | None = None
+    ) -> None:
         self.folder = folder
         self.token = token
         self.where = where
@@ -172,7 +176,7 @@ class Attempt:
         except Exception as e:
             raise ResultError(
                 f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: {e}; "
-                "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler for the type"
+                "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler"
             ) from e
         return self._publish({"state": "completed", "result": info})
 
@@ -252,7 +256,17 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
     dict or None
         ``commit`` and ``dirty`` (whether tracked files were changed), None outside a repository
     """
-    command = ["git", "-C", folder, "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "-uno"]
+    command = [
+        "git",
+        "-C",
+        folder,
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-uno",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -264,9 +278,7 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
     return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
-def publish_failure(
-    folder: Path, attempt: str, error: dict[str, tp.Any], where: dict[str, tp.Any]
-) -> Record:
+def publish_failure(folder: Path, attempt: str, error: dict[str, tp.Any], where: dict[str, tp.Any]) -> Record:
     """Publish on behalf of a dead job that it failed, unless it left an outcome after all.
 
     Parameters
@@ -298,7 +310,9 @@ def error_content(error: BaseException) -> dict[str, tp.Any]:
     """
     kind = type(error)
     return {
-        "type": kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
+        "type": kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}",
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
         "pickle": _pickled(error),
@@ -324,7 +338,9 @@ def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> B
     """
     error = _unpickled(content.get("pickle")) if trusted else None
     if error is None:
-        error = JobError(f"{content['type']}: {content['message']}" if content.get("type") else content["message"])
+        error = JobError(
+            f"{content['type']}: {content['message']}" if content.get("type") else content["message"]
+        )
     if content.get("traceback"):
         error.add_note(f"\nTraceback where it ran ({where}):\n{content['traceback'].rstrip()}")
     return error

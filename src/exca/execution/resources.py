@@ -12,9 +12,10 @@ class Resources(pydantic.BaseModel):
     Parameters
     ----------
     folder: Path or str, optional
-        where results, logs and job records are kept; without it nothing is cached and everything runs in this thread
+        where results, logs and job records are kept; without it nothing is cached and all runs in this thread
     cluster: str, optional
-        where to run: None (this thread), "debug", "local" (a process of its own), "slurm", or "auto" (Slurm where there is one, else local)
+        where to run: None (this thread), "debug" (this thread, through submitit), "local" (a process of its own),
+        "slurm", or "auto" (Slurm where there is one, else local)
     logs: Path or str
         folder of a job's logs; ``{folder}`` is the folder of the method, ``{user}`` the login name, ``%j`` the job id
     job_name: str, optional
@@ -36,7 +37,7 @@ class Resources(pydantic.BaseModel):
     slurm_constraint, slurm_partition, slurm_account, slurm_qos: str, optional
         as in sbatch
     slurm_use_srun: bool
-        start the processes of a job through srun (needed for several tasks; such a job cannot submit jobs that do so too)
+        start the processes of a job through srun (needed for several tasks; such a job cannot do so in turn)
     slurm_additional_parameters: dict, optional
         further sbatch options by their name, e.g. ``{"nice": 100}``
     slurm_setup: list of str, optional
@@ -48,7 +49,7 @@ class Resources(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", validate_assignment=True)
 
     folder: Path | str | None = None
-    cluster: tp.Literal[None, "auto", "local", "slurm", "debug", "threadpool", "processpool"] = None
+    cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None = None
     logs: Path | str = "{folder}/logs/{user}/%j"
     job_name: str | None = None
     timeout_min: pydantic.PositiveInt | None = None
@@ -75,13 +76,19 @@ class Resources(pydantic.BaseModel):
         ValueError
             if the fields do not fit together, or the environment does not exist
         """
-        if self.cluster is not None and self.folder is None and self.cluster not in ("threadpool", "processpool"):
+        if (
+            self.cluster is not None
+            and self.folder is None
+            and self.cluster not in ("threadpool", "processpool")
+        ):
             raise ValueError(
-                f"cluster={self.cluster!r} needs a folder for results and logs: set folder=..., or cluster=None to run here without one"
+                f"cluster={self.cluster!r} needs a folder for results and logs: set folder=..., "
+                "or cluster=None to run here without one"
             )
         if self.tasks_per_node > 1 and not self.slurm_use_srun and self.cluster in ("slurm", "auto"):
             raise ValueError(
-                f"tasks_per_node={self.tasks_per_node} needs slurm_use_srun=True: without srun only one of the tasks would run"
+                f"tasks_per_node={self.tasks_per_node} needs slurm_use_srun=True: "
+                "without srun only one of the tasks would run"
             )
         if self.conda_env is not None:
             from .python_env import python_of

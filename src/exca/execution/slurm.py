@@ -11,6 +11,7 @@ from .backends import Backend, Request, pickled
 from .job import Submission
 
 if tp.TYPE_CHECKING:
+    from ..claims import JobState
     from .resources import Resources
 
 
@@ -26,7 +27,13 @@ def slurm_answers() -> bool:
 
 
 def make_executor(
-    resources: "Resources", logs: Path | str, *, name: str, max_workers: int = 256, workdir: Path | None = None, tag: str = ""
+    resources: "Resources",
+    logs: Path | str,
+    *,
+    name: str,
+    max_workers: int = 256,
+    workdir: Path | None = None,
+    tag: str = "",
 ) -> tp.Any:
     """A submitit executor with the given resources.
 
@@ -69,8 +76,13 @@ def make_executor(
     return executor
 
 
-def _slurm_parameters(resources: "Resources", max_workers: int, workdir: Path | None, tag: str) -> dict[str, tp.Any]:
-    params: dict[str, tp.Any] = {"slurm_use_srun": resources.slurm_use_srun, "slurm_array_parallelism": max_workers}
+def _slurm_parameters(
+    resources: "Resources", max_workers: int, workdir: Path | None, tag: str
+) -> dict[str, tp.Any]:
+    params: dict[str, tp.Any] = {
+        "slurm_use_srun": resources.slurm_use_srun,
+        "slurm_array_parallelism": max_workers,
+    }
     for field in ("slurm_constraint", "slurm_partition", "slurm_account", "slurm_qos"):
         if getattr(resources, field) is not None:
             params[field] = getattr(resources, field)
@@ -103,7 +115,12 @@ class SlurmBackend(Backend):
         for call in request.calls:
             pickled(call, resources.max_pickle_size_gb)  # speaks up before anything is submitted
         executor = make_executor(
-            resources, request.logs, name=request.name, max_workers=request.max_workers, workdir=request.workdir, tag=request.tag
+            resources,
+            request.logs,
+            name=request.name,
+            max_workers=request.max_workers,
+            workdir=request.workdir,
+            tag=request.tag,
         )
         try:
             with clean_environment():
@@ -112,9 +129,15 @@ class SlurmBackend(Backend):
                 else:
                     with executor.batch():
                         jobs = [executor.submit(call) for call in request.calls]
-        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError, subprocess.SubprocessError) as e:
+        except (
+            submitit.core.utils.FailedJobError,
+            submitit.core.utils.FailedSubmissionError,
+            OSError,
+            subprocess.SubprocessError,
+        ) as e:
             raise SubmissionError(
-                f"Slurm refused {request.name}: {e}. Check partition, account, time and resources against `sinfo` and `scontrol show partition`"
+                f"Slurm refused {request.name}: {e}. "
+                "Check partition, account, time and resources against `sinfo` and `scontrol show partition`"
             ) from e
         processes = resources.nodes * resources.tasks_per_node
         return [Submission("slurm", str(job.job_id), request.logs, processes) for job in jobs]
@@ -130,7 +153,14 @@ class SlurmBackend(Backend):
     def verdict(self, submission: Submission) -> str:
         """What Slurm says of the end of the job."""
         state = _state(submission)
-        details = [d for d in (state.reason and f"reason {state.reason}", state.exit_code and f"exit code {state.exit_code}") if d]
+        details = [
+            d
+            for d in (
+                state.reason and f"reason {state.reason}",
+                state.exit_code and f"exit code {state.exit_code}",
+            )
+            if d
+        ]
         text = f"Slurm says {state.state}" + (f" ({', '.join(details)})" if details else "")
         hint = {
             "TIMEOUT": "raise timeout_min",
@@ -145,7 +175,7 @@ class SlurmBackend(Backend):
         subprocess.run(["scancel", submission.job_id], check=False, capture_output=True, timeout=60)
 
 
-def _state(submission: Submission) -> tp.Any:
+def _state(submission: Submission) -> "JobState":
     from ..claims import job_states
 
     return job_states([submission.job_id])[submission.job_id]

@@ -99,7 +99,9 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
     try:
         value = applied.function(obj)
         if not claim.still_ours():
-            logger.warning("%s was taken over by somebody else while it was computed: not published again", folder)
+            logger.warning(
+                "%s was taken over by somebody else while it was computed: not published again", folder
+            )
             return value
         attempt.completed(value)
     except OSError as e:
@@ -116,7 +118,11 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
 def _storage_errors() -> frozenset[int]:
     import errno
 
-    return frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS)) if hasattr(errno, "EDQUOT") else frozenset((errno.ENOSPC,))
+    return (
+        frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
+        if hasattr(errno, "EDQUOT")
+        else frozenset((errno.ENOSPC,))
+    )
 
 
 _STORAGE_ERRORS = _storage_errors()

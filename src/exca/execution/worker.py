@@ -67,7 +67,7 @@ def run(job_paths: paths.JobPaths, seconds: float) -> int:
         import traceback
 
         outcome, code = ("error", traceback.format_exc()), 1
-        print(outcome[1], file=sys.stderr)
+        sys.stderr.write(outcome[1])
     paths.write_atomically(job_paths.result_pickle, _pickled(outcome))
     return code
 
@@ -80,7 +80,9 @@ def _pickled(outcome: tuple[str, tp.Any]) -> bytes:
     try:
         return tp.cast(bytes, cloudpickle.dumps(outcome))
     except Exception as e:
-        return pickle.dumps(("error", f"the result, a {type(outcome[1]).__qualname__}, cannot be pickled: {e}"))
+        return pickle.dumps(
+            ("error", f"the result, a {type(outcome[1]).__qualname__}, cannot be pickled: {e}")
+        )
 
 
 def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
@@ -103,12 +105,15 @@ def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
         command = [sys.executable, "-m", "exca.execution.worker", logs, job_id, "0", "1", "1", str(seconds)]
         env = {**os.environ, **submitit_variables(job_paths, rank, processes)}
         with open(job_paths.stdout, "ab") as out, open(job_paths.stderr, "ab") as err:
-            started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env))
+            started.append(
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
+            )
     return max((process.wait() for process in started), key=abs)
 
 
 def _time_out(seconds: float) -> None:
-    print(f"exca: time limit of {seconds / 60:g} min reached (timeout_min), ending the job", file=sys.stderr, flush=True)
+    sys.stderr.write(f"exca: time limit of {seconds / 60:g} min reached (timeout_min), ending the job\n")
+    sys.stderr.flush()
     os._exit(124)
 
 

@@ -81,7 +81,9 @@ class BaseInfra(Resources):
     @classmethod
     def _check_version(cls, version: str) -> str:
         if ".." in version or "/" in version or "\\" in version:
-            raise ValueError(f"version={version!r} becomes part of a folder's name: it may hold no '..' and no slash")
+            raise ValueError(
+                f"version={version!r} becomes part of a folder's name: it may hold no '..' and no slash"
+            )
         return version
 
     @classmethod
@@ -104,7 +106,7 @@ class BaseInfra(Resources):
         """Note the method this infra is applied to."""
         if self._applied is not None:
             raise InfraError(
-                f"{type(self).__name__} is already applied to {self._applied.name!r} and cannot be applied to {applied.name!r} too: "
+                f"{type(self).__name__} is already applied to {self._applied.name!r}, so not to {applied.name!r} too: "
                 "give each method an infra of its own"
             )
         applied.wrapper = wrapper
@@ -129,7 +131,7 @@ class BaseInfra(Resources):
 
     def __getstate__(self) -> dict[tp.Any, tp.Any]:
         state = super().__getstate__()
-        private: dict[str, tp.Any] = dict(_obj=None, _owner=None, _infra_name="", _applied=None)
+        private: dict[str, tp.Any] = {"_obj": None, "_owner": None, "_infra_name": "", "_applied": None}
         if self._obj is None:  # the default on a class, which travels when a class is pickled by value
             private.update(_infra_name=self._infra_name, _applied=self._applied)
         return {**state, "__pydantic_private__": private}
@@ -154,7 +156,7 @@ class BaseInfra(Resources):
             raise InfraError(
                 f"cannot set {name}={value!r} on {self._infra_name!r} of {type(self._obj).__qualname__}: "
                 "its uid was computed, so it is frozen; "
-                f"make an unfrozen copy with obj.{self._infra_name}.clone_obj({{'{self._infra_name}.{name}': {value!r}}})"
+                f"make an unfrozen copy with clone_obj({{'{self._infra_name}.{name}': {value!r}}})"
             )
         super().__setattr__(name, value)
 
@@ -182,7 +184,8 @@ class BaseInfra(Resources):
         if isinstance(exclude, str):
             if not exclude.startswith("method:"):
                 raise InfraError(
-                    f"exclude_from_cache_uid={exclude!r} of {applied.name!r}: give a list of field names, a callable or 'method:<name>'"
+                    f"exclude_from_cache_uid={exclude!r} of {applied.name!r}: "
+                    "give a list of field names, a callable or 'method:<name>'"
                 )
             return tuple(getattr(obj, exclude[len("method:") :])())
         return tuple(exclude(obj)) if callable(exclude) else tuple(exclude)
@@ -210,7 +213,9 @@ class BaseInfra(Resources):
         from .. import identity
 
         obj, _ = self._bound
-        return identity.export(obj, uid=uid, exclude_defaults=exclude_defaults, exclude=self._excluded() if uid else ())
+        return identity.export(
+            obj, uid=uid, exclude_defaults=exclude_defaults, exclude=self._excluded() if uid else ()
+        )
 
     def _factory(self) -> str:
         """Name of the method and its version: first part of every address."""
@@ -226,7 +231,7 @@ class BaseInfra(Resources):
         Returns
         -------
         str
-            ``<module>.<Class>.<method>,<version>/<text>-<hash>``, or ``.../default`` where nothing differs from the defaults
+            ``<module>.<Class>.<method>,<version>/<text>-<hash>``, or ``.../default`` where nothing was changed
         """
         state = self._state
         if state.uid is None:

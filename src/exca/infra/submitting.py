@@ -33,7 +33,7 @@ def request_for(
     """
     workdir = None
     if infra.workdir is not None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         method_folder = infra._method_folder()
         assert method_folder is not None, "submission needs a folder"
         workdir = infra.workdir.prepare(method_folder / "code" / f"{now}-{uuid.uuid4().hex[:6]}")
