@@ -1,3 +1,9 @@
 """Identity: from a configuration to its uid, and all that keeps the two true to each other."""
 
+from .discriminated import DiscriminatedModel as DiscriminatedModel
 from .export import export as export
+from .freezing import freeze as freeze
+from .freezing import is_frozen as is_frozen
+from .inputs import as_input as as_input
+from .uid import UidMaker as UidMaker
+from .uid import uid_text as uid_text

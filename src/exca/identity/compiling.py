@@ -101,13 +101,14 @@ def _read_fields(plan: Plan) -> None:
     plan.steps = tuple(steps)
     plan.asked = frozenset(asked + computed)
     head = [] if plan.head is None else [plan.head[0]]
-    plan.order = tuple([*head, *cls.__pydantic_fields__, *computed])
+    plan.order = (*head, *cls.__pydantic_fields__, *computed)
     plan.by_serializer = bool(decorators.model_serializers or cls.model_config.get("json_encoders"))
 
 
 def _step(values: "ValueExporter", name: str, field: FieldInfo, export: Export) -> Step:
     direct = _BY_ANNOTATION.get(field.annotation, SCALARS)
-    default, factory = MISSING, field.default_factory
+    default: tp.Any = MISSING
+    factory = field.default_factory
     if factory is not None and not field.default_factory_takes_validated_data:
         default = tp.cast(tp.Callable[[], tp.Any], factory)() if factory in _PURE_FACTORIES else MISSING
     elif not field.is_required() and factory is None:

@@ -5,7 +5,7 @@ import typing as tp
 
 import pydantic
 
-from ..errors import ExclusionError, ExportError, IdentityError
+from ..errors import ExportError, IdentityError
 from . import exclusions
 from .scalars import DROPPED, is_model
 from .values import exporter

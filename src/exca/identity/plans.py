@@ -1,7 +1,7 @@
 """One plan a model class: what to do with each field when an object is exported.
 
-Reading annotations, exclusions and defaults takes far longer than walking over an object, and they are the same for every
-object of a class: they are read once.
+Reading annotations, exclusions and defaults takes far longer than walking over an object, and they are the same for
+every object of a class: they are read once.
 """
 
 import typing as tp
@@ -11,7 +11,7 @@ import pydantic_core
 
 from ..errors import ExportError, IdentityError
 from . import exclusions
-from .scalars import DROPPED, OVERRIDE, Export, is_model, is_nan, same, split_dots, unexportable
+from .scalars import DROPPED, OVERRIDE, SCALARS, Export, is_model, is_nan, same, split_dots, unexportable
 
 if tp.TYPE_CHECKING:
     from .values import ValueExporter
@@ -222,8 +222,7 @@ class Plan:
 
 
 def is_unsafe(default: tp.Any) -> bool:
-    """Tells if `value != default` on scalars may go wrong or mislead."""
-    return is_nan(default) or type(default).__ne__ not in _NE
-
-
-_NE: tp.Final = frozenset(kind.__ne__ for kind in (int, float, str, type(None), list, tuple, dict, object))
+    """Tells if `value != default` on a scalar may go wrong or mislead."""
+    return is_nan(default) or not (
+        type(default) in SCALARS or type(default) in _CONTAINERS or is_model(default)
+    )

@@ -9,7 +9,7 @@ from pydantic_core import core_schema
 from ..errors import ExportError
 
 # JSON takes these as they are; the exact type is asked, since a subclass may print differently
-SCALARS: tp.Final = frozenset((int, str, float, bool, type(None)))
+SCALARS: tp.Final[frozenset[type]] = frozenset((int, str, float, bool, type(None)))
 
 OVERRIDE: tp.Final = "_exca_uid_dict_override"
 
@@ -39,6 +39,7 @@ def json_value(value: tp.Any, exclude_defaults: bool = False) -> tp.Any:
 
 
 def unexportable(value: tp.Any) -> ExportError:
+    """Returns the error for a value that has no JSON form."""
     kind = type(value)
     error = ExportError(
         f"A value of type {kind.__module__}.{kind.__qualname__} has no place in a configuration: {value!r:.120}\n"
@@ -89,6 +90,7 @@ def _merge(place: dict[str, tp.Any], key: str, value: tp.Any) -> None:
 
 
 def is_nan(value: tp.Any) -> bool:
+    """Tells if a value is the float that equals nothing."""
     return type(value) is float and value != value
 
 

@@ -1,7 +1,8 @@
 """From the annotation of a field to the function that exports its values.
 
-The runtime type of a value says nearly everything; the annotation adds what it cannot: which models form a discriminated
-union, where a number is meant to be a float, and where pydantic has to be asked since somebody wrote a serializer.
+The runtime type of a value says nearly everything; the annotation adds what it cannot: which models form a
+discriminated union, where a number is meant to be a float, and where pydantic has to be asked since
+somebody wrote a serializer.
 """
 
 import collections.abc
@@ -22,13 +23,18 @@ if tp.TYPE_CHECKING:
     from .values import ValueExporter
 
 _SEQUENCES: tp.Final = (list, tuple, set, frozenset, collections.deque)
-_SEQUENCE_ORIGINS: tp.Final = frozenset(
-    (*_SEQUENCES, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
-    + (collections.abc.Set, collections.abc.MutableSet, collections.abc.MutableSequence)
+SEQUENCE_ORIGINS: tp.Final = frozenset(
+    (
+        *_SEQUENCES,
+        *(collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable),
+        *(collections.abc.Collection, collections.abc.Set, collections.abc.MutableSet),
+    )
 )
-_MAPPING_ORIGINS: tp.Final = frozenset(
-    (dict, collections.OrderedDict, collections.defaultdict)
-    + (collections.abc.Mapping, collections.abc.MutableMapping)
+MAPPING_ORIGINS: tp.Final = frozenset(
+    (
+        *(dict, collections.OrderedDict, collections.defaultdict),
+        *(collections.abc.Mapping, collections.abc.MutableMapping),
+    )
 )
 # their text depends on these keys of a model's configuration: pydantic reads them
 _CONFIGURED: tp.Final[dict[type, tuple[str, ...]]] = {
@@ -39,7 +45,7 @@ _CONFIGURED: tp.Final[dict[type, tuple[str, ...]]] = {
     datetime.time: ("ser_json_temporal",),
 }
 # metadata that shapes validation only
-_HARMLESS: tp.Final = (
+_HARMLESS: tp.Final[tuple[tp.Any, ...]] = (
     FieldInfo,
     pydantic.BeforeValidator,
     pydantic.AfterValidator,
@@ -52,7 +58,7 @@ _HARMLESS: tp.Final = (
 )
 
 
-class _Odd(Exception):
+class _OddError(Exception):
     """Only pydantic knows how to write values of this annotation."""
 
 
@@ -88,20 +94,20 @@ class ShapeReader:
         self._ambiguous = ()
         try:
             export: Export | None = self._annotated(field.annotation, field.metadata, field.discriminator)
-        except _Odd:
+        except _OddError:
             export = None
         return Shape(export, self._ambiguous)
 
     def _annotated(self, annotation: tp.Any, metadata: tp.Iterable[tp.Any], key: tp.Any = None) -> Export:
         for item in metadata:
             if not isinstance(item, _HARMLESS) and hasattr(item, "__get_pydantic_core_schema__"):
-                raise _Odd
+                raise _OddError
             if isinstance(item, FieldInfo | pydantic.Discriminator) and item.discriminator is not None:
                 key = item.discriminator
         return self._export(annotation, key)
 
     def _export(self, annotation: tp.Any, key: tp.Any = None) -> Export:
-        annotation = _unwrapped(annotation)
+        annotation = unwrapped(annotation)
         origin, args = tp.get_origin(annotation), tp.get_args(annotation)
         if origin is tp.Annotated:
             return self._annotated(args[0], args[1:], key)
@@ -109,9 +115,9 @@ class ShapeReader:
             return self._union(args, key)
         if origin in (tp.Literal, typing_extensions.Literal) or isinstance(annotation, tp.TypeVar):
             return self._value
-        if origin in _SEQUENCE_ORIGINS:
+        if origin in SEQUENCE_ORIGINS:
             return self._sequence(args)
-        if origin in _MAPPING_ORIGINS and len(args) == 2:
+        if origin in MAPPING_ORIGINS and len(args) == 2:
             return self._mapping(self._export(args[1]))
         return self._plain(annotation)
 
@@ -123,11 +129,11 @@ class ShapeReader:
         if not isinstance(annotation, type):
             return self._value
         if any(self._config.get(name) for name in _CONFIGURED.get(annotation, ())):
-            raise _Odd
+            raise _OddError
         if issubclass(annotation, pydantic.BaseModel | enum.Enum | pathlib.PurePath):
             return self._value
         if hasattr(annotation, "__get_pydantic_core_schema__") or dataclasses.is_dataclass(annotation):
-            raise _Odd
+            raise _OddError
         return self._value
 
     def _float(self, value: tp.Any) -> tp.Any:
@@ -222,15 +228,15 @@ def _listed(exported: tp.Any) -> tp.Any:
 
 
 def _matched_types(annotation: tp.Any) -> tuple[type, ...]:
-    annotation = _unwrapped(annotation)
+    annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
     if origin is tp.Annotated:
         return _matched_types(args[0])
     if origin is tp.Union or origin is types.UnionType:
         return tuple(kind for arg in args for kind in _matched_types(arg))
-    if origin in _SEQUENCE_ORIGINS:
+    if origin in SEQUENCE_ORIGINS:
         return _SEQUENCES
-    if origin in _MAPPING_ORIGINS:
+    if origin in MAPPING_ORIGINS:
         return (dict,)
     if isinstance(annotation, type) and annotation not in SCALARS:
         return (annotation,)
@@ -238,7 +244,7 @@ def _matched_types(annotation: tp.Any) -> tuple[type, ...]:
 
 
 def _is_undiscriminated(annotation: tp.Any) -> bool:
-    annotation = _unwrapped(annotation)
+    annotation = unwrapped(annotation)
     if tp.get_origin(annotation) is tp.Annotated:
         return _is_undiscriminated(tp.get_args(annotation)[0])
     return (
@@ -248,7 +254,8 @@ def _is_undiscriminated(annotation: tp.Any) -> bool:
     )
 
 
-def _unwrapped(annotation: tp.Any) -> tp.Any:
+def unwrapped(annotation: tp.Any) -> tp.Any:
+    """Returns what a type alias or a NewType stands for."""
     while True:
         if isinstance(annotation, typing_extensions.TypeAliasType | getattr(tp, "TypeAliasType", tuple)):
             annotation = annotation.__value__

@@ -1,0 +1,214 @@
+"""Models whose fields may hold any subclass: the class is named by a key in the dict."""
+
+import inspect
+import typing as tp
+
+import pydantic
+import pydantic_core
+from pydantic_core import core_schema
+
+from ..errors import DiscriminatorError
+from .choices import AmbiguousNameError, choices, find, note_definition
+
+_OURS: tp.Final = "exca_discriminated"
+_FLAGS: tp.Final = (
+    *("include", "exclude", "context", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none"),
+    *("exclude_computed_fields", "round_trip", "serialize_as_any"),
+)
+
+
+class _Fields(dict[str, tp.Any]):
+    """Fields of a model whose class is settled."""
+
+
+def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValidatorFunction:
+    """Returns the function that reads what is given for a field of the class."""
+
+    def read(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
+        if type(value) is _Fields:
+            return handler(value)
+        if not isinstance(value, cls):
+            value = cls._exca_coerce(value)
+        key = cls._exca_discriminator_key
+        if isinstance(value, str):
+            value = {key: value}
+        if not isinstance(value, dict):
+            return handler(value)
+        if key not in value:
+            return _without_key(cls, _Fields(value), handler)
+        fields = _Fields(value)
+        picked = _picked(cls, fields.pop(key))
+        if picked is cls:
+            return handler(fields)
+        return picked.__pydantic_validator__.validate_python(fields, context=info.context)
+
+    read.__name__ = cls.__name__  # it is part of the path in errors about unions
+    return read
+
+
+def _serializer(cls: type["DiscriminatedModel"]) -> core_schema.WrapSerializerFunction:
+    """Returns the function that writes the values of a field of the class."""
+
+    def write(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
+        kind = type(value)
+        if kind is not cls and isinstance(value, DiscriminatedModel):
+            flags = {name: getattr(info, name) for name in _FLAGS if hasattr(info, name)}
+            return kind.__pydantic_serializer__.to_python(value, mode=info.mode, **flags)
+        dump = handler(value)
+        return {kind._exca_discriminator_key: kind.__name__, **dump} if isinstance(dump, dict) else dump
+
+    return write
+
+
+def _found(cls: type["DiscriminatedModel"], name: object) -> "type[DiscriminatedModel] | None":
+    try:
+        return tp.cast("type[DiscriminatedModel] | None", find(cls, name))
+    except AmbiguousNameError:
+        return None  # the validator says so
+
+
+def _picked(cls: type["DiscriminatedModel"], name: object) -> type["DiscriminatedModel"]:
+    try:
+        picked = find(cls, name)
+    except AmbiguousNameError as error:
+        raise _refused(
+            "ambiguous_class", f"{error}; rename one of them, or give an object in place of a dict"
+        ) from None
+    if picked is None:
+        raise _refused("unknown_class", f"{name!r} is no kind of {cls.__name__}; {_known(cls)}")
+    if inspect.isabstract(picked):
+        raise _refused("abstract_class", f"{name!r} is abstract; {_known(cls)}")
+    return tp.cast("type[DiscriminatedModel]", picked)
+
+
+def _without_key(cls: type["DiscriminatedModel"], fields: _Fields, handler: tp.Any) -> tp.Any:
+    """Reads a dict without key as the class itself, and says what might have been meant if that fails."""
+    hint = (
+        f"no {cls._exca_discriminator_key!r} is given, which names the class; {_known(cls)}"
+        if _has_kinds(cls)
+        else ""
+    )
+    if inspect.isabstract(cls):
+        raise _refused("missing_class", hint or f"{cls.__name__} is abstract")
+    try:
+        return handler(fields)
+    except pydantic.ValidationError as error:
+        if not hint:
+            raise
+        lines = [_line(detail) for detail in error.errors(include_url=False)]
+        missing = pydantic_core.InitErrorDetails(type=_refused("missing_class", hint), input=dict(fields))
+        raise pydantic.ValidationError.from_exception_data(error.title, [*lines, missing]) from None
+
+
+def _has_kinds(cls: type) -> bool:
+    return bool(cls.__subclasses__())
+
+
+def _known(cls: type["DiscriminatedModel"]) -> str:
+    return f"available for {cls._exca_discriminator_key!r}: {', '.join(choices(cls)) or 'none yet'}"
+
+
+def _line(detail: tp.Any) -> pydantic_core.InitErrorDetails:
+    return pydantic_core.InitErrorDetails(
+        type=_refused(detail["type"], detail["msg"]), loc=detail["loc"], input=detail["input"]
+    )
+
+
+def _refused(kind: str, message: str) -> pydantic_core.PydanticCustomError:
+    # the message is a template, into which braces would be read as names
+    return pydantic_core.PydanticCustomError(
+        tp.cast(tp.Any, kind), "{exca_message}", {"exca_message": message}
+    )
+
+
+class DiscriminatedModel(pydantic.BaseModel):
+    """A model for whose class any subclass may stand, chosen by name.
+
+    A field annotated with a class that derives from this one takes an object of that class or of any class
+    deriving from it, or a dict with the name of the class under the key "type" (or just that name, for the defaults).
+    Dumps of such objects begin with the key. Without key, a dict is read as the annotated class itself.
+
+    Another key is chosen for a whole hierarchy with `class Base(DiscriminatedModel, discriminator_key="name")`.
+
+    Examples
+    --------
+    >>> class Step(DiscriminatedModel): ...
+    >>> class Add(Step):
+    ...     value: int = 1
+    >>> class Pipeline(pydantic.BaseModel):
+    ...     steps: list[Step] = []
+    >>> Pipeline(steps=[{"type": "Add", "value": 2}])
+    Pipeline(steps=[Add(value=2)])
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    _exca_discriminator_key: tp.ClassVar[str] = "type"
+
+    if not tp.TYPE_CHECKING:  # type checkers see the fields of each class as parameters
+
+        def __new__(cls, *args: tp.Any, **fields: tp.Any) -> tp.Any:
+            """Makes an object of the class that the key names, if it is given."""
+            if fields:
+                name = fields.get(cls._exca_discriminator_key)
+                if name is not None and name != cls.__name__:
+                    return super().__new__(_found(cls, name) or cls)
+            return super().__new__(cls)
+
+        def __init__(self, /, **fields: tp.Any) -> None:
+            cls = type(self)
+            if fields.get(cls._exca_discriminator_key, cls.__name__) == cls.__name__:
+                fields.pop(cls._exca_discriminator_key, None)
+                fields = _Fields(fields)
+            self.__pydantic_validator__.validate_python(fields, self_instance=self)
+
+        # pydantic calls only constructors of its users' own
+        __init__.__pydantic_base_init__ = True
+
+    def __init_subclass__(cls, discriminator_key: str | None = None, **kwargs: tp.Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if discriminator_key is not None:
+            cls._exca_discriminator_key = discriminator_key
+        note_definition(cls)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, discriminator_key: str | None = None, **kwargs: tp.Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        key = cls._exca_discriminator_key
+        for name, field in cls.__pydantic_fields__.items():
+            if key in (name, field.alias):
+                raise DiscriminatorError(
+                    f"{cls.__module__}.{cls.__qualname__} has a field {name!r}, but {key!r} is the key that names the "
+                    "class in configurations: rename the field, or choose another key for the hierarchy with "
+                    f'`class {cls.__name__}(..., discriminator_key="name")`.'
+                )
+
+    @classmethod
+    def _exca_coerce(cls, value: tp.Any) -> tp.Any:
+        """Hook: converts what was given for a field of this class, before a class is chosen by its key.
+
+        Parameters
+        ----------
+        value: anything but an object of the class
+
+        Returns
+        -------
+        An object of the class, a dict with or without key, the name of a class, or the value as it came.
+        """
+        return value
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: tp.Any, handler: pydantic.GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        schema = handler(source)
+        if (schema.get("metadata") or {}).get(_OURS) is not None:
+            return schema  # pydantic reuses the schema of a class for the fields that hold it
+        return core_schema.with_info_wrap_validator_function(
+            _validator(cls),
+            schema,
+            serialization=core_schema.wrap_serializer_function_ser_schema(
+                _serializer(cls), info_arg=True, schema=schema
+            ),
+            metadata={_OURS: True},
+        )

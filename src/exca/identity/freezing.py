@@ -1,0 +1,133 @@
+"""Freezing: an object whose uid is in use refuses changes that would make the uid a lie.
+
+The mark lies in the set of fields that were given to the object, which every pydantic model has and which no comparison
+looks at. It is a plain set to everybody, and copies and pickles of it are plain sets: copies of objects are not frozen.
+"""
+
+import collections
+import threading
+import typing as tp
+import weakref
+
+import pydantic
+
+from ..errors import FrozenError
+from .scalars import SCALARS, is_model
+
+_MARK: tp.Final = "_exca_refuses_changes"
+# whether the objects of a class can be frozen, for classes that were made ready for it
+_ready: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+_lock: tp.Final = threading.Lock()
+
+
+class _FrozenSet(set[str]):
+    """The names of the fields that were given to a frozen object."""
+
+    def copy(self) -> set[str]:
+        return set(self)
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, tp.Any]) -> set[str]:
+        return set(self)
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return set, (list(self),)
+
+    def __repr__(self) -> str:
+        return repr(set(self))
+
+
+def freeze(obj: pydantic.BaseModel) -> None:
+    """Makes an object and the models in it refuse to have their public fields set.
+
+    Infras stay as they are: they say where something runs, not what it is. Private attributes and properties can still
+    be set; copies are not frozen.
+
+    Parameters
+    ----------
+    obj: the object
+    """
+    given = obj.__pydantic_fields_set__
+    cls = type(obj)
+    freezable = _ready.get(cls)
+    if type(given) is _FrozenSet or not (_make_ready(cls) if freezable is None else freezable):
+        return
+    for value in obj.__dict__.values():
+        if type(value) not in SCALARS:
+            _freeze_in(value)
+    if obj.__pydantic_extra__:
+        _freeze_in(obj.__pydantic_extra__)
+    object.__setattr__(obj, "__pydantic_fields_set__", _FrozenSet(given))
+
+
+def is_frozen(obj: pydantic.BaseModel) -> bool:
+    """Tells if an object refuses to have its fields set."""
+    return type(obj.__pydantic_fields_set__) is _FrozenSet
+
+
+def _freeze_in(value: tp.Any) -> None:
+    if is_model(value):
+        freeze(value)
+    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
+        for item in value:
+            if type(item) not in SCALARS:
+                _freeze_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            if type(item) not in SCALARS:
+                _freeze_in(item)
+
+
+def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
+    """Raises if an object is frozen and the name is a public one.
+
+    Parameters
+    ----------
+    obj: the object
+    name: of the attribute to change
+    change: what is to become of it
+
+    Raises
+    ------
+    FrozenError: if the attribute may not change
+    """
+    if name.startswith("_") or type(getattr(obj, "__pydantic_fields_set__", None)) is not _FrozenSet:
+        return
+    cls = type(obj)
+    if isinstance(getattr(cls, name, None), property):
+        return
+    raise FrozenError(
+        f"{cls.__module__}.{cls.__qualname__}.{name} cannot be {change}: the object is frozen since its uid is in use, "
+        "under which results are kept. Change a copy instead: obj.infra.clone_obj({'"
+        + name
+        + "': ...}) of an object with an "
+        "infra, or obj.model_copy(update={'" + name + "': ...}) of any."
+    )
+
+
+def _make_ready(cls: type[pydantic.BaseModel]) -> bool:
+    """Guards the attributes of a class, unless a parent's guard does already, and tells if its objects freeze."""
+    freezable = "_infra_name" not in cls.__private_attributes__  # infras know themselves what may change when
+    with _lock:
+        if freezable and not hasattr(cls.__setattr__, _MARK):
+            _guard(cls)
+        _ready[cls] = freezable
+    return freezable
+
+
+def _guard(cls: type[pydantic.BaseModel]) -> None:
+    set_attribute, delete_attribute = cls.__setattr__, cls.__delattr__
+
+    # the class may travel by value: what these refer to must be found by its name, or pickle
+    def guarded_set(self: tp.Any, name: str, value: tp.Any) -> None:
+        refuse(self, name, "set")
+        set_attribute(self, name, value)
+
+    def guarded_delete(self: tp.Any, name: str) -> None:
+        refuse(self, name, "deleted")
+        delete_attribute(self, name)
+
+    setattr(guarded_set, _MARK, True)
+    type.__setattr__(cls, "__delattr__", guarded_delete)
+    type.__setattr__(cls, "__setattr__", guarded_set)

@@ -1,0 +1,247 @@
+"""Back from an object to what it could have been made of: python values in nested dicts."""
+
+import collections
+import copy
+import datetime
+import enum
+import pathlib
+import types
+import typing as tp
+import weakref
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from .choices import AmbiguousNameError, find
+from .scalars import DROPPED, SCALARS, is_model, same
+from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
+
+Reader = tp.Callable[[tp.Any], tp.Any]
+
+# copies of these are the same objects
+_ATOMS: tp.Final = (
+    *(str, int, float, bool, complex, bytes, enum.Enum, pathlib.PurePath),
+    *(datetime.date, datetime.time, datetime.timedelta),
+    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+)
+
+
+def as_input(obj: pydantic.BaseModel) -> dict[str, tp.Any]:
+    """Returns python values from which the class of an object makes an equal object, sharing nothing.
+
+    Sub-models become dicts of the fields that were given to them, with the discriminators that choose their
+    class, so that they can be patched. What a dict could not bring back (a child class where its
+    parent is expected, a model in a field of any type) is a copy of the object.
+
+    Parameters
+    ----------
+    obj: the object
+
+    Returns
+    -------
+    Keyword arguments for its class. Fields at their default are left out unless they hold anything to patch.
+    """
+    return _plan(obj).fields(obj)
+
+
+class InputPlan:
+    """How the objects of one class are taken apart."""
+
+    def __init__(self, cls: type[pydantic.BaseModel]) -> None:
+        self.serializer = cls.__pydantic_serializer__
+        by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
+        self._fields = tuple(
+            (name, name if by_name else _key(name, field), field.default, _field_reader(field))
+            for name, field in cls.__pydantic_fields__.items()
+        )
+
+    def fields(self, obj: pydantic.BaseModel) -> dict[str, tp.Any]:
+        """Returns what the object was given, and what else it holds that could be patched in part."""
+        values = obj.__dict__
+        given = obj.__pydantic_fields_set__
+        out: dict[str, tp.Any] = {}
+        for name, key, default, read in self._fields:
+            value = values.get(name, DROPPED)
+            if type(value) in SCALARS:
+                if name in given or value != default:
+                    out[key] = value
+            elif value is not DROPPED:
+                content = read(value)
+                if name in given or _has_parts(content) or (content != {} and not same(value, default)):
+                    out[key] = content
+        if obj.__pydantic_extra__:
+            for name, value in obj.__pydantic_extra__.items():
+                out[name] = _copied(value)
+        return out
+
+
+_plans: weakref.WeakKeyDictionary[type, InputPlan] = weakref.WeakKeyDictionary()
+
+
+def _plan(obj: pydantic.BaseModel) -> InputPlan:
+    plan = _plans.get(type(obj))
+    if (
+        plan is None or plan.serializer is not obj.__pydantic_serializer__
+    ):  # made anew when the class is rebuilt
+        plan = _plans[type(obj)] = InputPlan(type(obj))
+    return plan
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias or field.alias
+    if isinstance(alias, pydantic.AliasChoices):
+        alias = next((choice for choice in alias.choices if isinstance(choice, str)), name)
+    return alias if isinstance(alias, str) else name
+
+
+def _has_parts(content: tp.Any) -> bool:
+    kind = type(content)
+    return (bool(content) and kind in (dict, list, tuple, collections.OrderedDict)) or is_model(content)
+
+
+def _field_reader(field: FieldInfo) -> Reader:
+    return _reader(field.annotation, field.discriminator)
+
+
+def _reader(annotation: tp.Any, key: tp.Any = None) -> Reader:
+    """Returns the function that takes values of an annotation apart."""
+    annotation = unwrapped(annotation)
+    origin, args = tp.get_origin(annotation), tp.get_args(annotation)
+    if origin is tp.Annotated:
+        keys = [
+            item.discriminator for item in args[1:] if isinstance(item, FieldInfo | pydantic.Discriminator)
+        ]
+        return _reader(args[0], next(filter(None, keys), key))
+    if origin is tp.Union or origin is types.UnionType:
+        return _union_reader([arg for arg in args if arg is not type(None)], key)
+    if origin in SEQUENCE_ORIGINS:
+        return _sequence_reader(
+            [_reader(arg) for arg in args if arg is not Ellipsis], args[-1:] != (Ellipsis,)
+        )
+    if origin in MAPPING_ORIGINS and len(args) == 2:
+        return _mapping_reader(_reader(args[1]))
+    if isinstance(annotation, type(pydantic.BaseModel)):
+        return _model_reader(annotation)
+    return _copied
+
+
+def _model_reader(cls: type[pydantic.BaseModel]) -> Reader:
+    if issubclass(cls, pydantic.RootModel):
+        root = _field_reader(cls.__pydantic_fields__["root"])
+        return lambda value: root(value.root) if type(value) is cls else _copied(value)
+    if isinstance(getattr(cls, "_exca_discriminator_key", None), str):
+        return _named_reader(cls)
+    return lambda value: _plan(value).fields(value) if type(value) is cls else _copied(value)
+
+
+def _named_reader(cls: tp.Any) -> Reader:
+    def read(value: tp.Any) -> tp.Any:
+        kind = type(value)
+        if not isinstance(value, cls) or not _is_found(cls, kind):
+            return _copied(value)
+        return {cls._exca_discriminator_key: kind.__name__, **_plan(value).fields(value)}
+
+    return read
+
+
+def _is_found(cls: type, kind: type) -> bool:
+    try:
+        return find(cls, kind.__name__) is kind
+    except AmbiguousNameError:
+        return False
+
+
+def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:
+    if len(members) == 1:
+        return _reader(members[0], key)
+    if isinstance(key, str):
+        return _chosen_reader({kind: read for arg in members for kind, read in _by_kind(arg)}, key)
+    readers = [(kind, read) for arg in members for kind, read in _by_kind(arg)]
+    models = [kind for kind, _ in readers if isinstance(kind, type(pydantic.BaseModel))]
+    counts = collections.Counter(kind for kind, _ in readers)
+    # a dict would have to be told apart from the dicts of the other members
+    alone = len(models) + counts[dict] < 2
+    known = {
+        kind: read for kind, read in readers if counts[kind] == 1 and (alone or kind not in (dict, *models))
+    }
+
+    def read(value: tp.Any) -> tp.Any:
+        return known.get(type(value), _copied)(value)
+
+    return read
+
+
+def _by_kind(annotation: tp.Any) -> list[tuple[type, Reader]]:
+    """Returns the runtime types that an annotation stands for, each with the function that takes it apart."""
+    annotation = unwrapped(annotation)
+    origin, args = tp.get_origin(annotation), tp.get_args(annotation)
+    if origin is tp.Annotated and tp.get_origin(unwrapped(args[0])) in (tp.Union, types.UnionType):
+        whole = _reader(annotation)
+        return [(kind, whole) for arg in tp.get_args(unwrapped(args[0])) for kind, _ in _by_kind(arg)]
+    if origin is tp.Annotated:
+        return _by_kind(args[0])
+    if origin in SEQUENCE_ORIGINS:
+        return [
+            (kind, _reader(annotation)) for kind in ((origin,) if origin in (list, tuple) else (list, tuple))
+        ]
+    if origin in MAPPING_ORIGINS:
+        return [(dict, _reader(annotation))]
+    return [(annotation, _reader(annotation))] if isinstance(annotation, type) else []
+
+
+def _chosen_reader(members: dict[type, Reader], key: str) -> Reader:
+    def read(value: tp.Any) -> tp.Any:
+        content = members.get(type(value), _copied)(value)
+        if type(content) is dict and is_model(value) and key in value.__dict__:
+            content.setdefault(key, value.__dict__[key])
+        return content
+
+    return read
+
+
+def _sequence_reader(readers: list[Reader], fixed: bool) -> Reader:
+    if not readers or all(read is _copied for read in readers):
+        return _copied
+    first = readers[0]
+
+    def read_items(value: tp.Any) -> tp.Any:
+        if type(value) not in (list, tuple):
+            return _copied(value)
+        if fixed and len(readers) == len(value):
+            items = [read(item) for read, item in zip(readers, value, strict=True)]
+        else:
+            items = [first(item) for item in value]
+        return items if type(value) is list else tuple(items)
+
+    return read_items
+
+
+def _mapping_reader(read: Reader) -> Reader:
+    if read is _copied:
+        return _copied
+
+    def read_values(value: tp.Any) -> tp.Any:
+        if type(value) not in (dict, collections.OrderedDict):
+            return _copied(value)
+        return type(value)((key, read(item)) for key, item in value.items())
+
+    return read_values
+
+
+def _copied(value: tp.Any) -> tp.Any:
+    """Returns a copy that shares nothing that could change."""
+    kind = type(value)
+    if kind in SCALARS:
+        return value
+    if kind is list or kind is tuple:
+        return kind([item if type(item) in SCALARS else _copied(item) for item in value])
+    if kind is dict:
+        return {key: item if type(item) in SCALARS else _copied(item) for key, item in value.items()}
+    if isinstance(value, _ATOMS):
+        return value
+    if is_model(value):
+        return value.model_copy(deep=True)
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # what cannot be copied (a lock, a connection) can only be shared
+        return value
