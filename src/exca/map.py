@@ -1,6 +1,7 @@
 """MapInfra: one result an item, each cached and computed once."""
 
 import collections
+import collections.abc
 import itertools
 import logging
 import typing as tp
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pydantic
 
-from .errors import InfraError, ReadOnlyError
+from .errors import DamagedEntryError, InfraError, ReadOnlyError
 from .execution import once
 from .infra.base import Applied, BaseInfra, Exclusion, wrap
 from .infra.submitting import link_code, request_for
@@ -132,7 +133,24 @@ class MapInfra(BaseInfra):
             if self.folder is not None:
                 self.uid_folder(create=True)
             self._compute_missing(missing, cache)
-        return self.cache_dict.iter_values(uids)
+        return self._results(uids, items if isinstance(items, collections.abc.Sequence) else None)
+
+    def _results(self, uids: list[str], items: tp.Sequence[tp.Any] | None) -> tp.Iterator[tp.Any]:
+        """Read results one at a time; one that turns out damaged is computed again."""
+        done = 0
+        while done < len(uids):
+            try:
+                for value in self.cache_dict.iter_values(itertools.islice(uids, done, None)):
+                    yield value
+                    done += 1
+            except KeyError:
+                if items is None:
+                    raise DamagedEntryError(
+                        f"the stored result of item {uids[done]!r} of {self.uid()} is damaged or was deleted meanwhile: "
+                        "call again to compute it"
+                    ) from None
+                yield from self._process([items[done]])
+                done += 1
 
     def _compute_without_cache(self, items: list[tp.Any]) -> list[tp.Any]:
         obj, applied = self._bound

@@ -5,7 +5,7 @@ import logging
 import typing as tp
 from pathlib import Path
 
-from .errors import InfraError, ReadOnlyError
+from .errors import DamagedEntryError, InfraError, ReadOnlyError
 from .execution import backends, once, record
 from .execution.job import DoneJob, Job, Submission, TaskJob
 from .execution.paths import write_atomically
@@ -115,7 +115,7 @@ class TaskInfra(BaseInfra):
             if found is not None and found.state == "completed":
                 try:
                     return found.value()
-                except _damage() as e:
+                except (DamagedEntryError, FileNotFoundError) as e:
                     record.set_aside(found.folder, str(e))
                     continue
             job = self.job()
@@ -471,12 +471,6 @@ def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
                 "Often a field that was meant to vary does not; where intended: job_array(allow_repeated_tasks=True)"
             )
     raise AssertionError("no repetition")
-
-
-def _damage() -> type[Exception]:
-    from .cachedict import DamagedError
-
-    return DamagedError
 
 
 def _legacy(folder: Path) -> record.Record | None:

@@ -285,9 +285,9 @@ def load_result_pickle(path: Path, job: Job[tp.Any]) -> tp.Any:
     """
     import pickle
 
-    from ..cachedict import trust
+    from ..cachedict import require_trusted
 
-    trust.require_trusted(path)
+    require_trusted(path)
     with open(path, "rb") as f:
         kind, value = pickle.load(f)
     if kind != "success":

@@ -88,8 +88,8 @@ def _outcome(path: Path) -> tuple[str | None, tp.Any]:
 
 
 def _load(path: Path) -> tp.Any:
-    from ..cachedict import trust
+    from ..cachedict import require_trusted
 
-    trust.require_trusted(path)
+    require_trusted(path)
     with open(path, "rb") as f:
         return _Unpickler(f).load()

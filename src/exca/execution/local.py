@@ -9,6 +9,7 @@ import uuid
 
 from ..errors import SubmissionError
 from .backends import Backend, Request, pickled
+from .import_path import import_path
 from .job import Submission
 from .paths import JobPaths, write_atomically
 
@@ -128,9 +129,7 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
         visible = env.get("CUDA_VISIBLE_DEVICES", "").split(",")
         names = visible if visible != [""] else [str(k) for k in range(request.resources.gpus_per_node)]
         env["CUDA_VISIBLE_DEVICES"] = ",".join(names[: request.resources.gpus_per_node])
-    path = [str(p) for p in (request.workdir, env.get("PYTHONPATH")) if p]
-    if path:
-        env["PYTHONPATH"] = os.pathsep.join(path)
+    env["PYTHONPATH"] = import_path(request.workdir)
     detached: dict[str, tp.Any] = {"start_new_session": True} if os.name == "posix" else {}
     out = job_paths.stdout if direct else job_paths.folder / "array.out"
     err = job_paths.stderr if direct else job_paths.folder / "array.err"

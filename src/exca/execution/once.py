@@ -100,9 +100,9 @@ class Shared:
         """Load the value."""
         import pickle
 
-        from ..cachedict import trust
+        from ..cachedict import require_trusted
 
-        trust.require_trusted(self.path)
+        require_trusted(self.path)
         with open(self.path, "rb") as f:
             return pickle.load(f)
 

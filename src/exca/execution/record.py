@@ -66,12 +66,12 @@ class Record:
 
     def exception(self) -> BaseException:
         """Rebuild the error of a failed task, with the remote traceback as a note."""
-        from ..cachedict import trust
+        from ..cachedict import is_trusted
 
         c = self.content
         job = f", {c['cluster']} job {c['job_id']}" if c.get("job_id") else ""
         where = f"host {c.get('host')}, process {c.get('pid')}{job}, {c.get('finished')}"
-        return rebuild_error(c["error"], trusted=trust.is_trusted(self.folder / NAME), where=where)
+        return rebuild_error(c["error"], trusted=is_trusted(self.folder / NAME), where=where)
 
 
 def read(folder: Path) -> Record | None:

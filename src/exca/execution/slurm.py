@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import SubmissionError
 from .backends import Backend, Request, pickled
+from .import_path import import_path
 from .job import Submission
 
 if tp.TYPE_CHECKING:
@@ -91,14 +92,12 @@ def _slurm_parameters(
         params["slurm_time"] = None  # the partition's default; submitit's own would be 5 minutes
     if tag and "comment" not in additional:
         additional["comment"] = tag
-    setup = list(resources.slurm_setup or [])
+    setup = [f"export PYTHONPATH={shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]
     if workdir is not None:
         additional.setdefault("chdir", str(workdir))
-        setup.append(f"export PYTHONPATH={shlex.quote(str(workdir))}${{PYTHONPATH:+:$PYTHONPATH}}")
     if additional:
         params["slurm_additional_parameters"] = additional
-    if setup:
-        params["slurm_setup"] = setup
+    params["slurm_setup"] = setup
     return params
 
 

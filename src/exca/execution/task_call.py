@@ -6,6 +6,7 @@ import sys
 import typing as tp
 from pathlib import Path
 
+from ..errors import ResultError
 from . import record
 from .current import current_job
 from .job import CarriedError
@@ -98,34 +99,25 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
     attempt = record.Attempt(folder, claim.token, where, _source_folder(type(obj)))
     try:
         value = applied.function(obj)
-        if not claim.still_ours():
-            logger.warning(
-                "%s was taken over by somebody else while it was computed: not published again", folder
-            )
-            return value
-        attempt.completed(value)
-    except OSError as e:
-        if e.errno in _STORAGE_ERRORS:  # says nothing about the computation, so it is no outcome
-            raise
-        attempt.failed(e)
-        raise
     except Exception as e:
-        attempt.failed(e)
+        _publish_error(attempt, e)
+        raise
+    if not claim.still_ours():
+        logger.warning("%s was taken over by somebody else while it was computed: not published again", folder)
+        return value
+    try:
+        attempt.completed(value)
+    except ResultError as e:
+        _publish_error(attempt, e)
         raise
     return value
 
 
-def _storage_errors() -> frozenset[int]:
-    import errno
-
-    return (
-        frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))
-        if hasattr(errno, "EDQUOT")
-        else frozenset((errno.ENOSPC,))
-    )
-
-
-_STORAGE_ERRORS = _storage_errors()
+def _publish_error(attempt: record.Attempt, error: Exception) -> None:
+    try:
+        attempt.failed(error)
+    except OSError as e:  # say what went wrong first, not that it could not be kept
+        error.add_note(f"This error could not be kept in {attempt.folder}: {e}")
 
 
 def _source_folder(cls: type) -> Path | None:

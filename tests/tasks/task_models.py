@@ -1,0 +1,84 @@
+"""Configurations that the tests of tasks run, importable by jobs."""
+
+import os
+import typing as tp
+from pathlib import Path
+
+import numpy as np
+import pydantic
+
+import exca
+
+
+class Conv(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: tp.Literal["conv"] = "conv"
+    layers: int = 12
+
+
+class Transformer(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: tp.Literal["transformer"] = "transformer"
+    layers: int = 12
+    embeddings: int = 128
+
+
+class Double(pydantic.BaseModel):
+    """Doubles a number, and leaves a line in a file for each time it was computed."""
+
+    x: int = 1
+    label: str = "none"
+    model: Conv | Transformer = pydantic.Field(default=Conv(), discriminator="name")
+    trace: Path | None = None
+    infra: exca.TaskInfra = exca.TaskInfra(version="1")
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("trace",)
+
+    @infra.apply
+    def compute(self) -> int:
+        """Twice x."""
+        if self.trace is not None:
+            with open(self.trace, "a") as f:
+                f.write(f"{self.x} {os.getpid()}\n")
+        return 2 * self.x
+
+
+class Failing(pydantic.BaseModel):
+    """Fails in the way it is told, as long as a file says so."""
+
+    kind: str = "ValueError"
+    switch: Path | None = None
+    infra: exca.TaskInfra = exca.TaskInfra()
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("switch",)
+
+    @infra.apply
+    def run(self) -> str:
+        print("about to fail")
+        if self.switch is not None and self.switch.exists():
+            return "mended"
+        if self.kind == "own":
+            raise OwnError(3, reason="own constructor")
+        if self.kind == "unpicklable":
+            return tp.cast(str, (x for x in range(3)))
+        if self.kind == "kill":
+            os.kill(os.getpid(), 9)
+        if self.kind == "exit":
+            os._exit(17)
+        raise ValueError("the value is wrong")
+
+
+class OwnError(RuntimeError):
+    """An error whose constructor takes more than a message, so that it does not unpickle by itself."""
+
+    def __init__(self, number: int, *, reason: str) -> None:
+        super().__init__(f"number {number}: {reason}")
+
+
+class Arrays(pydantic.BaseModel):
+    """Returns nested data with arrays."""
+
+    size: int = 3
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def build(self) -> dict[str, tp.Any]:
+        return {"array": np.arange(self.size), "names": ("a", "b"), "nested": [{"x": 1.5}, None]}
