@@ -138,7 +138,9 @@ class ConfDict(dict[str, tp.Any]):
         Raises: as for setting a key.
         """
         for pairs in (mapping, kwargs):
-            items = list(pairs.items() if isinstance(pairs, Mapping) else pairs or ())
+            items: list[tuple[str, tp.Any]] = list(
+                pairs.items() if isinstance(pairs, Mapping) else pairs or ()
+            )
             if self and any(key == Ops.REPLACE for key, _ in items):
                 if any(key == Ops.REPLACE and value for key, value in items):
                     self.clear()
@@ -196,6 +198,14 @@ class ConfDict(dict[str, tp.Any]):
         Raises: TypeError for a value that has no uid, ValueError for an operation that was not applied.
         """
         return uid_text(self)
+
+
+def _items(pairs: Pairs | None) -> list[tuple[str, tp.Any]]:
+    if pairs is None:
+        return []
+    if isinstance(pairs, Mapping):
+        return list(tp.cast("Mapping[str, tp.Any]", pairs).items())
+    return list(pairs)
 
 
 def _restore(cls: type[tp.Any], items: list[tuple[str, tp.Any]]) -> tp.Any:

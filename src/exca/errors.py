@@ -103,3 +103,7 @@ class ChangedDefaultError(RuntimeError):
 
 class FolderNotWritableError(PermissionError):
     """A cache folder cannot be written to."""
+
+
+class NothingToDeleteError(FileNotFoundError, ValueError):
+    """A file that was to be deleted is not there."""

@@ -4,11 +4,14 @@ import enum
 import json
 import typing as tp
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from .nesting import absorb
 from .uid import UidMaker
+
+#: Callables `(key, new, old) -> bool` that allow a default to have changed under a cached result.
+DEFAULT_CHECK_SKIPS: list[Callable[[str, tp.Any, tp.Any], bool]] = []
 
 Config = Mapping[str, tp.Any] | Sequence[tp.Any]
 

@@ -76,7 +76,7 @@ def _refill(level: MutableMapping[str, tp.Any], items: Iterable[tuple[str, tp.An
         _write(level, key, value)
 
 
-def _is_level(value: object) -> bool:
+def _is_level(value: object) -> tp.TypeGuard[Mapping[str, tp.Any]]:
     return isinstance(value, Mapping) and not isinstance(value, OrderedDict)
 
 

@@ -34,9 +34,6 @@ UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".ident
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
 
-#: Callables `(key, new, old) -> bool` that allow a default to have changed under a cached result.
-DEFAULT_CHECK_SKIPS: list[Callable[[str, tp.Any, tp.Any], bool]] = []
-
 
 def settle(
     folder: Path,
@@ -141,7 +138,9 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
     path = f"{place}/{FULL}"
     found, known = _found_or_written(path, full, text, create)
     changed = list(comparing.changes(full, known))
-    refused = [change for change in changed if not any(skip(*change) for skip in DEFAULT_CHECK_SKIPS)]
+    refused = [
+        change for change in changed if not any(skip(*change) for skip in comparing.DEFAULT_CHECK_SKIPS)
+    ]
     if refused:
         fields = "".join(f"\n  {key}: was {old!r}, is now {new!r}" for key, new, old in refused)
         raise ChangedDefaultError(
