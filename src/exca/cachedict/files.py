@@ -95,7 +95,20 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[done:]
 
 
-_NETWORK = ("nfs", "cifs", "smb", "lustre", "beegfs", "gpfs", "glusterfs", "ceph", "9p", "fuse", "afs", "wekafs")
+_NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "beegfs",
+    "gpfs",
+    "glusterfs",
+    "ceph",
+    "9p",
+    "fuse",
+    "afs",
+    "wekafs",
+)
 _network_devices: dict[int, bool] = {}
 
 

@@ -17,7 +17,9 @@ from .files import Handle, pread, writer_name
 
 FILE_NAME = ".exca-index"
 _MAGIC = b"EXCAIDX1"
-_HEADER = struct.Struct("<8sQQQQQQQ")  # magic, slots, rows, entries, keys, meta length, body checksum, header checksum
+_HEADER = struct.Struct(
+    "<8sQQQQQQQ"
+)  # magic, slots, rows, entries, keys, meta length, body checksum, header checksum
 ROW = struct.Struct("<QQII")
 _WINDOW = 8 * ROW.size  # bytes read for one search: nearly always enough
 _IN_MEMORY = 64 << 20  # a table up to this many bytes is read whole once it is asked often
@@ -40,7 +42,19 @@ class FileMark(tp.NamedTuple):
 class Table:
     """A table in memory or in a file; ``files`` are its own file numbers' names."""
 
-    __slots__ = ("_base", "_data", "_handle", "_searches", "_sum", "_verified", "entries", "keys", "marks", "rows", "slots")
+    __slots__ = (
+        "_base",
+        "_data",
+        "_handle",
+        "_searches",
+        "_sum",
+        "_verified",
+        "entries",
+        "keys",
+        "marks",
+        "rows",
+        "slots",
+    )
 
     def __init__(self, slots: int, rows: int, entries: int, keys: int, marks: list[FileMark]) -> None:
         self.slots, self.rows, self.entries, self.keys, self.marks = slots, rows, entries, keys, marks
@@ -65,7 +79,9 @@ class Table:
     def load(cls, folder: str) -> "Table | None":
         """Open the side index of a folder; None when there is none or it is damaged."""
         try:
-            handle = Handle(os.open(os.path.join(folder, FILE_NAME), os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+            handle = Handle(
+                os.open(os.path.join(folder, FILE_NAME), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            )
             header = pread(handle.fd, _HEADER.size, 0)
             if len(header) != _HEADER.size or header[:8] != _MAGIC:
                 return None
@@ -158,7 +174,14 @@ class Table:
         data = self.read_all()
         meta = orjson.dumps(self.marks)
         head = _HEADER.pack(
-            _MAGIC, self.slots, self.rows, self.entries, self.keys, len(meta), xxhash.xxh3_64_intdigest(data), 0
+            _MAGIC,
+            self.slots,
+            self.rows,
+            self.entries,
+            self.keys,
+            len(meta),
+            xxhash.xxh3_64_intdigest(data),
+            0,
         )[:-8]
         header = head + struct.pack("<Q", xxhash.xxh3_64_intdigest(head + meta))
         temporary = os.path.join(folder, f"{FILE_NAME}-{writer_name.fresh()}.tmp")

@@ -53,7 +53,18 @@ def key_hash(key: str) -> int:
 class TextFile:
     """One file of the text index, and how far it has been read."""
 
-    __slots__ = ("blanks", "counted_mtime", "inode", "mtime", "name", "number", "path", "scanned", "size", "_handle")
+    __slots__ = (
+        "blanks",
+        "counted_mtime",
+        "inode",
+        "mtime",
+        "name",
+        "number",
+        "path",
+        "scanned",
+        "size",
+        "_handle",
+    )
 
     def __init__(self, folder: str, name: str, number: int) -> None:
         self.name = name

@@ -1,0 +1,33 @@
+"""Storage: values by text key in a plain folder that many processes and hosts share, with no server."""
+
+import importlib
+import typing as tp
+
+from . import handlers
+from .core import CacheDict
+from .dumpcontext import DumpContext, DumpOptions
+from .single import delete_one, dump_one, load_one
+from .trust import is_trusted, require_trusted, trust
+
+if tp.TYPE_CHECKING:
+    from . import contiguous as contiguous
+
+__all__ = [
+    "CacheDict",
+    "DumpContext",
+    "DumpOptions",
+    "contiguous",
+    "delete_one",
+    "dump_one",
+    "handlers",
+    "is_trusted",
+    "load_one",
+    "require_trusted",
+    "trust",
+]
+
+
+def __getattr__(name: str) -> tp.Any:
+    if name == "contiguous":  # imports numpy
+        return importlib.import_module(f"{__name__}.contiguous")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

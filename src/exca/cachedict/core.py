@@ -1,0 +1,389 @@
+"""`CacheDict`: a mapping of text keys to values in a folder that many processes and hosts use at once."""
+
+import array
+import contextlib
+import logging
+import os
+import pathlib
+import sys
+import typing as tp
+
+import orjson
+
+from ..errors import CacheWriteError, DamagedEntryError
+from .dumpcontext import DumpContext, DumpOptions
+from .folderindex import Entry, FolderIndex, index_of
+from .setaside import set_aside
+from .textindex import INFO_SUFFIX, key_hash
+from .writer import FolderWriter, touch, write_error
+
+logger = logging.getLogger("exca")
+
+X = tp.TypeVar("X")
+_INLINE: tp.Final = frozenset((int, float, str, bool, type(None)))
+_BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
+_BULK_IMPORT = 20_000  # keys for which it is worth importing
+
+
+class CacheDict(tp.Generic[X]):
+    """Values by text key, in a folder and optionally in memory.
+
+    Entries are written inside ``with cd.write():`` and seen by all processes that use the folder, at the latest
+    when the context is left. Setting a key again replaces its value: the newest wins. Files are described in
+    `exca.cachedict.textindex`, what becomes visible when in `exca.cachedict.folderindex`.
+
+    Parameters
+    ----------
+    folder: where entries live (made when the first one is written); None for a dictionary in memory
+    keep_in_ram: keep values in memory once loaded or set
+    cache_type: name of the handler for all values; by default each type has its own
+    options: how values are stored and how long they may wait to be written
+
+    Raises
+    ------
+    ValueError: neither a folder nor ``keep_in_ram``
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        keep_in_ram: bool = False,
+        cache_type: str | None = None,
+        *,
+        options: DumpOptions | None = None,
+    ) -> None:
+        if folder is None and not keep_in_ram:
+            raise ValueError("A CacheDict needs a folder, keep_in_ram=True, or both")
+        self.folder = None if folder is None else pathlib.Path(folder)
+        self.cache_type = cache_type
+        self._keep_in_ram = keep_in_ram
+        self._ram: dict[str, X] = {}
+        self._frozen = 0
+        self._writing = 0
+        self._options = DumpOptions() if options is None else options
+        if self.folder is None:
+            return
+        self._index = index_of(os.fspath(self.folder))
+        with self._index.lock:
+            if self._index.writer is None:
+                self._index.writer = FolderWriter(self._index)
+            self._writer = self._index.writer
+        self._context = DumpContext(self._index.folder, options=self._options)
+        self._context.files = self._writer.files
+
+    def __repr__(self) -> str:
+        ram = ", keep_in_ram=True" if self._keep_in_ram else ""
+        return f"CacheDict({None if self.folder is None else str(self.folder)!r}{ram})"
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return _rebuild, (self.folder, self._keep_in_ram, self.cache_type, self._options)
+
+    @property
+    def keep_in_ram(self) -> bool:
+        """Whether values stay in memory once loaded or set."""
+        return self._keep_in_ram
+
+    # -- reading
+
+    def __getitem__(self, key: str) -> X:
+        if self._keep_in_ram and key in self._ram:
+            return self._ram[key]
+        if self.folder is None:
+            raise KeyError(key)
+        if key in self._writer.pending:
+            self.flush()
+        found = self._find(key)
+        if found is None:
+            raise KeyError(key)
+        value = self._load(key, *found)
+        if self._keep_in_ram:
+            self._ram[key] = value
+        return value
+
+    def _find(self, key: str) -> tuple[Entry, int] | None:
+        if type(key) is not str:
+            return None
+        index = self._index
+        found = index.locate(key)
+        if found is None and not self._frozen and index.changed() and index.refresh():
+            found = index.locate(key)
+        return found
+
+    def _load(self, key: str, info: Entry, place: int) -> X:
+        if info["#type"] == "Json" and "content" in info:
+            return tp.cast(X, info["content"])
+        while True:
+            try:
+                return tp.cast(X, self._context.load(info))
+            except (DamagedEntryError, FileNotFoundError) as error:
+                if self._index.read_entry(place, key) is not None:  # not deleted while it was loaded
+                    set_aside(self._index, self._context, key, place, error)
+            found = self._find(key)  # perhaps it was written again, or an older value stands
+            if found is None:
+                raise KeyError(key)
+            info, place = found
+
+    @tp.overload
+    def get(self, key: str) -> X | None: ...
+    @tp.overload
+    def get(self, key: str, default: X) -> X: ...
+    def get(self, key: str, default: X | None = None) -> X | None:
+        """The value of a key, or ``default``."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __contains__(self, key: object) -> bool:
+        if type(key) is not str:
+            return False
+        if key in self._ram:
+            return True
+        if self.folder is None:
+            return False
+        return key in self._writer.pending or self._find(key) is not None
+
+    def __len__(self) -> int:
+        if self.folder is None:
+            return len(self._ram)
+        self.flush()
+        return self._index.count()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> tp.Iterator[str]:
+        return self.keys()
+
+    def keys(self) -> tp.Iterator[str]:
+        """Yield all keys, without holding them."""
+        if self.folder is None:
+            yield from list(self._ram)
+            return
+        self.flush()
+        for key, _ in self._index.entries():
+            yield key
+
+    def items(self) -> tp.Iterator[tuple[str, X]]:
+        """Yield all keys with their values, one at a time. Entries found damaged are left out."""
+        if self.folder is None:
+            yield from list(self._ram.items())
+            return
+        self.flush()
+        for key, info in self._index.entries():
+            if info["#type"] == "Json" and "content" in info and not self._keep_in_ram:
+                yield key, info["content"]
+                continue
+            try:
+                yield key, self[key]
+            except KeyError:  # damaged, or deleted meanwhile
+                continue
+
+    def values(self) -> tp.Iterator[X]:
+        """Yield all values, one at a time."""
+        for _, value in self.items():
+            yield value
+
+    def missing(self, keys: tp.Sequence[str]) -> list[str]:
+        """The keys that have no entry, in the order given; looks at the folder once for all."""
+        if self.folder is None:
+            return [key for key in keys if key not in self._ram]
+        index = self._index
+        if not self._frozen:
+            index.refresh()
+        if len(keys) > _BULK_IMPORT or (len(keys) > _BULK and "numpy" in sys.modules):
+            return self._missing_many(keys)
+        ram, pending, locate = self._ram, self._writer.pending, index.locate
+        return [key for key in keys if key not in ram and key not in pending and locate(key) is None]
+
+    def _missing_many(self, keys: tp.Sequence[str]) -> list[str]:
+        from . import sidebuild
+
+        index = self._index
+        with index.lock:
+            index.find_deleted()
+            index.drop_dead()
+            known = [self._ram, self._writer.pending, index.tail]
+            rest = [key for key in keys if not any(key in names for names in known)]
+            if index.table is None or not rest:
+                return rest
+            try:
+                rows = sidebuild.rows_of_table(index.table)
+            except OSError:
+                index.reset()
+                index.refresh()
+                return [key for key in rest if index.locate(key) is None]
+            found = sidebuild.locate_many(rows, array.array("Q", map(key_hash, rest)))
+            bad = {place for place in index.bad}
+            return [
+                key
+                for key, number in zip(rest, found.tolist(), strict=True)
+                if number < 0 or (bad and index.locate(key) is None)
+            ]
+
+    def iter_values(self, keys: tp.Iterable[str]) -> tp.Iterator[X]:
+        """Yield the values of keys in the order given, one at a time, without holding them.
+
+        Raises
+        ------
+        KeyError: a key has no entry, or its entry was found damaged and was set aside
+        """
+        if self.folder is None or self._keep_in_ram:
+            for key in keys:
+                yield self[key]
+            return
+        locate, load, pending = self._index.locate, self._load, self._writer.pending
+        for key in keys:
+            found = None if key in pending else locate(key)
+            yield self[key] if found is None else load(key, *found)
+
+    @contextlib.contextmanager
+    def frozen_cache_folder(self) -> tp.Iterator[None]:
+        """Context in which missing keys do not make this object look at the folder again."""
+        if self.folder is not None:
+            self._index.refresh()
+        self._frozen += 1
+        try:
+            yield
+        finally:
+            self._frozen -= 1
+
+    # -- writing
+
+    @contextlib.contextmanager
+    def write(self) -> tp.Iterator["CacheDict[X]"]:
+        """Context in which keys can be set; may be entered again inside. On exit all is visible to others.
+
+        Raises
+        ------
+        CacheWriteError: the folder cannot be written to, or the disk is full
+        """
+        if self.folder is None:
+            yield self
+            return
+        index, writer = self._index, self._writer
+        with index.lock:
+            writer.set_sync(self._options.fsync)
+            writer.delete_data = self._context.delete
+            writer.open()
+            self._writing += 1
+        try:
+            yield self
+        finally:
+            with index.lock:
+                self._writing -= 1
+                writer.close()
+
+    writer = write
+
+    def flush(self) -> None:
+        """Make everything that was set visible to others. Raises CacheWriteError."""
+        if self.folder is not None and self._writer.pending:
+            with self._index.lock:
+                self._writer.flush()
+
+    def __setitem__(self, key: str, value: X) -> None:
+        if type(key) is not str:
+            raise TypeError(f"Keys of a CacheDict are str, not {type(key).__name__}: {key!r}")
+        if self.folder is None:
+            self._ram[key] = value
+            return
+        if not self._writing:
+            raise RuntimeError(
+                f"{self!r} is written to inside its context: with cachedict.write(): cachedict[key] = ..."
+            )
+        options = self._options
+        with self._index.lock:
+            if type(value) in _INLINE and self.cache_type is None:
+                body = _inline(key, value)
+                if body is not None:
+                    self._writer.put(key, body, options)
+                    if self._keep_in_ram:
+                        self._ram[key] = value
+                    return
+            self._put(key, value, options)
+        if self._keep_in_ram:
+            self._ram[key] = value
+
+    def _put(self, key: str, value: X, options: DumpOptions) -> None:
+        key_hash(key)  # an error before anything is written
+        self._context.files = self._writer.files
+        try:
+            info = self._context.dump_entry(key, value, cache_type=self.cache_type)
+        except CacheWriteError:
+            raise
+        except OSError as e:
+            if e.errno is None:
+                raise
+            raise write_error(e, str(self.folder), f"The value of {key[:100]!r} was not stored") from e
+        info["#key"] = key
+        self._writer.put(key, orjson.dumps(info)[:-1], options)
+
+    def __delitem__(self, key: str) -> None:
+        if self.folder is None:
+            del self._ram[key]
+            return
+        with self._index.lock:
+            self._writer.delete_data = self._context.delete
+            waited = self._writer.remove(key)
+            self._index.refresh()
+            try:
+                gone = self._index.delete(key)
+            except OSError as e:
+                raise write_error(e, str(self.folder), f"The entry {key[:100]!r} was not deleted") from e
+            touch(self._index.folder)
+            for info in gone:
+                self._context.delete(info)
+        if self._ram.pop(key, None) is None and not gone and not waited:
+            raise KeyError(key)
+
+    def clear(self) -> None:
+        """Delete all entries and their data; the folder stays."""
+        self._ram.clear()
+        if self.folder is None:
+            return
+        with self._index.lock:
+            for key in list(self._writer.pending):
+                self._writer.remove(key)
+            self._writer.files.close()
+            _clear_folder(self._index)
+
+
+def _inline(key: str, value: tp.Any) -> bytes | None:
+    """The line of a small plain value, without its end; None when it needs a handler."""
+    if type(value) is float and not (value - value == 0):  # inf and nan
+        return None
+    try:
+        content = orjson.dumps(value)
+    except TypeError:  # an int of more than 64 bits, or text with lone surrogates
+        return None
+    if len(content) > 1024:
+        return None
+    try:
+        return b'{"content":%b,"#type":"Json","#key":%b' % (content, orjson.dumps(key))
+    except TypeError:
+        key_hash(key)  # says what is wrong with the key
+        raise
+
+
+def _clear_folder(index: FolderIndex) -> None:
+    folder = pathlib.Path(index.folder)
+    data = folder / DumpContext.DATA_DIR
+    doomed = [*folder.glob("*" + INFO_SUFFIX), *folder.glob(".exca-*"), *folder.glob("*.damaged")]
+    for path in [*doomed, *(data.rglob("*") if data.is_dir() else ())]:
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+    for path in sorted(data.rglob("*"), reverse=True) if data.is_dir() else ():
+        with contextlib.suppress(OSError):  # somebody writes there again
+            path.rmdir()
+    with contextlib.suppress(OSError):
+        data.rmdir()
+    index.reset()
+    index.refresh()
+
+
+def _rebuild(
+    folder: pathlib.Path | None, keep_in_ram: bool, cache_type: str | None, options: DumpOptions
+) -> CacheDict[tp.Any]:
+    return CacheDict(folder, keep_in_ram, cache_type, options=options)

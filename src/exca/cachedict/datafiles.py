@@ -1,0 +1,236 @@
+"""Files under ``data/``: shared files that values are appended to, and memory maps kept open for reading."""
+
+import collections
+import io
+import mmap
+import os
+import threading
+import typing as tp
+
+from ..errors import DamagedEntryError
+from .files import sync_path, write_all, writer_name
+
+DATA_DIR = "data"
+_BUFFER = 1 << 18  # bytes gathered before they are written
+_DIRECT = 1 << 15  # bytes from which on a value is written without being copied
+MAX_MAPS = 64  # data files kept mapped a process
+
+
+class SharedFile(io.RawIOBase):
+    """A file that one writer appends to. A failed write leaves it as it was, so that a later one can succeed."""
+
+    def __init__(self, path: str) -> None:
+        self._pid = os.getpid()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        self._flushed = os.fstat(self._fd).st_size
+        self._parts: list[bytes] = []
+        self._waiting = 0
+        self.unsynced = False
+        self._hasher: tp.Any = None
+
+    def start_sum(self) -> None:
+        """Start to checksum what is written."""
+        import xxhash
+
+        self._hasher = xxhash.xxh3_64()
+
+    @property
+    def summing(self) -> bool:
+        """Whether what is written is being checksummed."""
+        return self._hasher is not None
+
+    def end_sum(self) -> str:
+        """The checksum (XXH3-64, 16 hexadecimal digits) of what was written since `start_sum`."""
+        digest: str = self._hasher.hexdigest()
+        self._hasher = None
+        return digest
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        """Where the next byte goes."""
+        return self._flushed + self._waiting
+
+    def write(self, data: tp.Any) -> int:
+        """Append bytes. Raises OSError when the disk is full; nothing of ``data`` is in the file then."""
+        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if self._hasher is not None:
+            self._hasher.update(data)
+        if size >= _DIRECT:
+            self.flush()
+            self._append(memoryview(data).cast("B") if size else b"")
+        else:
+            self._parts.append(bytes(data))
+            self._waiting += size
+            if self._waiting > _BUFFER:
+                self.flush()
+        return size
+
+    def align(self, bytes_: int) -> int:
+        """Pad so that the next byte stands at a multiple of ``bytes_``; returns where that is."""
+        gap = -self.tell() % bytes_
+        if gap:
+            self.write(bytes(gap))
+        return self.tell()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._append(b"".join(self._parts))
+            self._parts, self._waiting = [], 0
+
+    def _append(self, data: bytes | memoryview) -> None:
+        if os.getpid() != self._pid:  # a forked child must not write what its parent will
+            return
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            os.ftruncate(self._fd, self._flushed)
+            raise
+        self._flushed += len(data)
+        self.unsynced = True
+
+    def sync(self) -> None:
+        """Flush to the disk."""
+        self.flush()
+        if self.unsynced:
+            os.fsync(self._fd)
+            self.unsynced = False
+
+    def forget(self) -> None:
+        """Drop what was not written yet."""
+        self._parts, self._waiting = [], 0
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self.flush()
+            finally:
+                self._parts, self._waiting = [], 0
+                os.close(self._fd)
+                super().close()
+
+
+class DataFiles:
+    """What one writer has under ``data/`` of a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._shared: dict[str, tuple[SharedFile, str]] = {}
+        self._name = ""
+        self._made = False
+        self._count = 0
+        self.fresh: list[str] = []  # files of their own made since the last flush
+        self.claimed: set[str] = set()  # those of them whose size and checksum an entry records
+
+    def make_folder(self) -> None:
+        """Create ``data/``, with the rights that the umask and the folder above give it."""
+        if not self._made:
+            os.makedirs(os.path.join(self.folder, DATA_DIR), exist_ok=True)
+            self._made = True
+
+    def shared(self, suffix: str) -> tuple[SharedFile, str]:
+        """The file with this suffix that values of this writer are appended to, and its path within the folder."""
+        found = self._shared.get(suffix)
+        if found is None:
+            self.make_folder()
+            self._name = self._name or writer_name.fresh()
+            relative = f"{DATA_DIR}/{self._name}{suffix}"
+            try:
+                file = SharedFile(os.path.join(self.folder, relative))
+            except FileNotFoundError:  # somebody cleared the folder
+                self._made = False
+                self.make_folder()
+                file = SharedFile(os.path.join(self.folder, relative))
+            self._shared[suffix] = found = (file, relative)
+        return found
+
+    def own_path(self, stem: str, suffix: str) -> str:
+        """A path within the folder that no other value has or had."""
+        self.make_folder()
+        self._count += 1
+        self._name = self._name or writer_name.fresh()
+        relative = f"{DATA_DIR}/{stem}-{self._name.rsplit('-', 1)[-1]}{self._count:x}-{self._token()}{suffix}"
+        self.fresh.append(relative)
+        return relative
+
+    def _token(self) -> str:
+        return os.urandom(3).hex()
+
+    def flush(self, sync: bool) -> None:
+        """Hand everything to the operating system, and with ``sync`` to the disk. Raises OSError."""
+        for file, _ in self._shared.values():
+            file.sync() if sync else file.flush()
+        if sync and (self.fresh or self._shared):
+            for relative in self.fresh:
+                sync_path(os.path.join(self.folder, relative))
+            sync_path(os.path.join(self.folder, DATA_DIR))
+        self.fresh.clear()
+        self.claimed.clear()
+
+    def forget(self) -> None:
+        """Drop what was not flushed."""
+        for file, _ in self._shared.values():
+            file.forget()
+        self.fresh.clear()
+        self.claimed.clear()
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        shared, self._shared = self._shared, {}
+        self._made = False
+        for file, _ in shared.values():
+            file.close()
+
+
+_maps: "collections.OrderedDict[str, tuple[tuple[int, int], mmap.mmap]]" = collections.OrderedDict()
+_maps_lock = threading.Lock()
+
+
+def mapped(path: str, needed: int) -> mmap.mmap:
+    """A read-only memory map of a file, kept open for the next value in it.
+
+    Parameters
+    ----------
+    path: file to map
+    needed: bytes that must be there
+
+    Raises
+    ------
+    DamagedEntryError: the file is gone or shorter than ``needed``
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as e:
+        raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+    if stat.st_size < needed:
+        raise DamagedEntryError(
+            f"The data file {path} has {stat.st_size} bytes, at least {needed} were written"
+        )
+    identity = (stat.st_dev, stat.st_ino)
+    found = _maps.get(path)
+    if found is not None and found[0] == identity and needed <= len(found[1]) <= stat.st_size:
+        return found[1]
+    with open(path, "rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with _maps_lock:
+        _maps[path] = (identity, content)
+        _maps.move_to_end(path)
+        if len(_maps) > MAX_MAPS:  # closed when the last array over it is gone
+            _maps.popitem(last=False)
+    return content
+
+
+def unmap(path: str) -> None:
+    """Forget the map of a file, before it is deleted."""
+    with _maps_lock:
+        _maps.pop(path, None)
+
+
+def _after_fork() -> None:
+    global _maps_lock
+    _maps_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

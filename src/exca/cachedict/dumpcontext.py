@@ -1,0 +1,311 @@
+"""What a handler is given to store a value or to load one: files to write, parts to hand on, open resources."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import threading
+import typing as tp
+
+import xxhash
+
+from ..errors import DamagedEntryError, HandlerError
+from . import registry
+from .datafiles import DATA_DIR, DataFiles, SharedFile, unmap
+from .textindex import INFO_SUFFIX
+
+Info = dict[str, tp.Any]
+_T = tp.TypeVar("_T")
+_C = tp.TypeVar("_C", bound=type)
+
+
+@dataclasses.dataclass
+class DumpOptions:
+    """How values are stored.
+
+    Parameters
+    ----------
+    replace: name of a handler -> name of the one that stands in for it, for values stored by default and for loading
+    fsync: flush data and index to the disk before an entry becomes visible; None: only on network file systems,
+        where another host could otherwise see an entry before its data. Without it, a crash of the machine (not of a
+        process) may lose or damage the last entries; damaged ones are detected and computed again.
+    checksum_bytes: values up to this many bytes are compared with their checksum whenever they are loaded
+    flush_entries: number of entries that may wait in memory before they are written to the index
+    flush_bytes: bytes of index that may wait
+    flush_seconds: seconds that an entry may wait; an entry whose predecessor is a fifth of this old is written at once
+    """
+
+    replace: dict[str, str] = dataclasses.field(default_factory=dict)
+    fsync: bool | None = None
+    checksum_bytes: int = 1 << 20
+    flush_entries: int = 1024
+    flush_bytes: int = 1 << 20
+    flush_seconds: float = 0.25
+
+
+class DumpContext:
+    """Stores values in a folder and loads them, through the handler registered for their type.
+
+    Parameters
+    ----------
+    folder: where entries live; data goes to ``data/`` in it
+    key: the key being stored, from which files are named
+    """
+
+    HANDLERS: tp.ClassVar[dict[str, type]] = registry.HANDLERS
+    TYPE_DEFAULTS: tp.ClassVar[dict[type, type]] = registry.TYPE_DEFAULTS
+    DATA_DIR: tp.ClassVar[str] = DATA_DIR
+    INFO_SUFFIX: tp.ClassVar[str] = INFO_SUFFIX
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, key: str = "", options: DumpOptions | None = None
+    ) -> None:
+        self.folder = pathlib.Path(folder)
+        self.key = key
+        self.options = DumpOptions() if options is None else options
+        self.root = os.fspath(self.folder)
+        self.files = DataFiles(self.root)
+        self._cache: dict[tp.Hashable, tp.Any] = {}
+        self._cache_lock = threading.Lock()
+        self._sums: list[tuple[SharedFile, str, int]] | None = None
+
+    def __enter__(self) -> "DumpContext":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.files.close()
+
+    # -- registration
+
+    @tp.overload
+    @classmethod
+    def register(cls, target: _C, *, default_for: type | None = None) -> _C: ...
+    @tp.overload
+    @classmethod
+    def register(cls, target: None = None, *, default_for: type | None = None) -> tp.Callable[[_C], _C]: ...
+    @classmethod
+    def register(cls, target: tp.Any = None, *, default_for: type | None = None) -> tp.Any:
+        """Register a handler class, as ``@DumpContext.register`` or ``@DumpContext.register(default_for=SomeType)``.
+
+        A handler has classmethods ``__dump_info__(ctx, value) -> dict`` and ``__load_from_info__(ctx, **info)``, and
+        may have ``__delete_info__(ctx, **info)``. A class of values may carry the first as a plain method.
+
+        Raises
+        ------
+        HandlerError: a method is missing
+        ValueError: another class is registered under this name
+        """
+
+        def decorate(handler: _C) -> _C:
+            registry.add(handler, default_for)
+            return handler
+
+        return decorate if target is None else decorate(target)
+
+    # -- for handlers
+
+    def key_path(self, suffix: str = "") -> str:
+        """A fresh file for this key: its path within ``folder``. Its size and checksum are recorded."""
+        stem = re.sub(r"[^\w\-=.,()\[\]]", "-", self.key)[:60]
+        stem += "-" + hashlib.md5(self.key.encode("utf8", "replace"), usedforsecurity=False).hexdigest()[:8]
+        return self.files.own_path(stem, suffix)
+
+    def shared_file(self, suffix: str) -> tuple[tp.IO[bytes], str]:
+        """The file of this writer that values are appended to: open at its end, and its path within ``folder``."""
+        file, relative = self.shared(suffix)
+        return tp.cast(tp.IO[bytes], file), relative
+
+    def shared(self, suffix: str) -> tuple[SharedFile, str]:
+        file, relative = self.files.shared(suffix)
+        if self._sums is not None and not file.summing:
+            self._sums.append((file, relative, file.tell()))
+            file.start_sum()
+        return file, relative
+
+    def cached(self, key: tp.Hashable, factory: tp.Callable[[], _T]) -> _T:
+        """An open resource kept with this context: made by ``factory`` the first time."""
+        with self._cache_lock:
+            if key not in self._cache:
+                self._cache[key] = factory()
+            return tp.cast(_T, self._cache[key])
+
+    def invalidate(self, key: tp.Hashable) -> None:
+        """Forget a resource kept by `cached`, if there is one."""
+        with self._cache_lock:
+            self._cache.pop(key, None)
+
+    @contextlib.contextmanager
+    def part(self, name: tp.Any) -> tp.Iterator[None]:
+        """While a part of the value is stored: its files are named ``key[name]``."""
+        before, self.key = self.key, f"{self.key[:200]}[{str(name)[:60]}]"
+        try:
+            yield
+        finally:
+            self.key = before
+
+    # -- values
+
+    def dump(self, value: tp.Any, *, cache_type: str | None = None) -> Info:
+        """Store a value, or a part of one.
+
+        Parameters
+        ----------
+        value: what to store
+        cache_type: name of the handler; by default the one for its type
+
+        Returns
+        -------
+        what `load` needs: an object that JSON can hold, with the handler's name under ``#type``
+
+        Raises
+        ------
+        HandlerError: the handler does not take the value
+        UnknownHandlerError: no handler has this name
+        """
+        if cache_type is not None:
+            name, handler = cache_type, registry.for_name(cache_type)
+        else:
+            name, handler = registry.for_type(type(value))
+            if name in self.options.replace:
+                name = self.options.replace[name]
+                handler = registry.for_name(name)
+        made = len(self.files.fresh)
+        try:
+            info = self._dump_with(handler, value)
+        except BaseException:
+            for relative in self.files.fresh[made:]:
+                self.unlink(relative)
+            del self.files.fresh[made:]
+            raise
+        info.setdefault("#type", name)
+        return info
+
+    def _dump_with(self, handler: type, value: tp.Any) -> Info:
+        trusted = getattr(handler, "checks_itself", False)
+        before, self._sums = self._sums, None if trusted else []
+        made = len(self.files.fresh)
+        try:
+            method = getattr(handler, "__dump_info__")
+            info = (
+                type(value).__dump_info__(value, self)
+                if registry.dumps_itself(handler)
+                else method(self, value)
+            )
+            sums = [[name, start, f.tell() - start, f.end_sum()] for f, name, start in self._sums or ()]
+        finally:
+            self._sums = before
+        if not isinstance(info, dict):
+            raise HandlerError(
+                f"__dump_info__ of {handler.__name__} returned {type(info).__name__}, not a dict"
+            )
+        reserved = [key for key in info if isinstance(key, str) and key.startswith("#")]
+        if reserved and not trusted:
+            raise HandlerError(
+                f"__dump_info__ of {handler.__name__} returned {reserved}: keys with '#' are reserved"
+            )
+        info = dict(info)
+        if sums:
+            info["#ranges"] = sums
+        paths = [p for p in self.files.fresh[made:] if os.path.isfile(os.path.join(self.root, p))]
+        paths = [p for p in paths if p not in self.files.claimed]
+        if paths:
+            info["#files"] = {path: self._size_and_sum(path) for path in paths}
+            self.files.claimed.update(paths)
+        return info
+
+    def load(self, info: tp.Any) -> tp.Any:
+        """Load what `dump` returned; anything without ``#type`` is returned as it is.
+
+        Raises
+        ------
+        UnknownHandlerError: nobody has registered the handler
+        DamagedEntryError: its data is missing or not what was written
+        UntrustedFileError: it is pickled and belongs to a stranger
+        MissingPackageError: the handler needs a package that is not installed
+        """
+        if not isinstance(info, dict) or "#type" not in info:
+            return info
+        name = info["#type"]
+        handler = registry.for_name(self.options.replace.get(name, name))
+        self.check(info)
+        if getattr(handler, "checks_itself", False):
+            return getattr(handler, "load")(self, info)
+        plain = {key: value for key, value in info.items() if not key.startswith("#")}
+        return getattr(handler, "__load_from_info__")(self, **plain)
+
+    def delete(self, info: tp.Any) -> None:
+        """Delete the data that only this entry uses; data in shared files stays until the folder is cleared."""
+        if not isinstance(info, dict) or "#type" not in info:
+            return
+        handler = registry.for_name(info["#type"])
+        if hasattr(handler, "__delete_info__"):
+            plain = {key: value for key, value in info.items() if not key.startswith("#")}
+            getattr(handler, "__delete_info__")(self, **plain)
+        for relative in info.get("#files", ()):
+            self.unlink(relative)
+
+    def dump_entry(self, key: str, value: tp.Any, *, cache_type: str | None = None) -> Info:
+        """Store the value of a key: like `dump`, with files named after the key."""
+        before, self.key = self.key, key
+        try:
+            return self.dump(value, cache_type=cache_type)
+        finally:
+            self.key = before
+
+    # -- data files
+
+    def path(self, relative: str) -> str:
+        """Full path of a data file. Raises DamagedEntryError when it does not lie in the folder."""
+        if relative.startswith(("/", "\\")) or ".." in relative or ":" in relative[:3]:
+            raise DamagedEntryError(f"An entry of {self.root} names a data file outside of it: {relative!r}")
+        return os.path.join(self.root, relative)
+
+    def unlink(self, relative: str) -> None:
+        """Delete a data file, if it is there."""
+        path = self.path(relative)
+        unmap(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def check(self, info: Info, *, everything: bool = False) -> None:
+        """Raise DamagedEntryError when a data file of an entry has not the size and checksum that were recorded.
+
+        Checksums of more than ``options.checksum_bytes`` are compared with ``everything`` only.
+        """
+        for relative, (size, digest) in info.get("#files", {}).items():
+            self._check_range(relative, 0, size, digest, everything, whole=True)
+        for relative, start, length, digest in info.get("#ranges", ()):
+            self._check_range(relative, start, length, digest, everything)
+
+    def _check_range(
+        self, relative: str, start: int, length: int, digest: str, everything: bool, whole: bool = False
+    ) -> None:
+        path = self.path(relative)
+        try:
+            size = os.stat(path).st_size
+        except OSError as e:
+            raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+        if size < start + length or (whole and size != length):
+            raise DamagedEntryError(
+                f"The data file {path} has {size} bytes, not the {start + length} written"
+            )
+        if (everything or length <= self.options.checksum_bytes) and file_sum(path, start, length) != digest:
+            raise DamagedEntryError(f"The data file {path} is damaged: its checksum is not {digest}")
+
+    def _size_and_sum(self, relative: str) -> tuple[int, str]:
+        path = self.path(relative)
+        size = os.stat(path).st_size
+        return size, file_sum(path, 0, size)
+
+
+def file_sum(path: str, start: int, length: int) -> str:
+    """XXH3-64 (16 hexadecimal digits) of a range of bytes of a file."""
+    hasher = xxhash.xxh3_64()
+    with open(path, "rb") as file:
+        file.seek(start)
+        while length > 0 and (chunk := file.read(min(length, 1 << 20))):
+            hasher.update(chunk)
+            length -= len(chunk)
+    return hasher.hexdigest()

@@ -1,0 +1,25 @@
+"""Handlers of stored values, one file a family. Packages of values are imported when a handler first needs them."""
+
+from . import python_types as _python_types  # registers itself
+from .arrays import ContiguousMemmapArray, MemmapArray, NumpyArray
+from .neuro import MneRawBrainVision, MneRawFif, NibabelNifti
+from .pickled import Pickle
+from .structured import Auto, AutoPickle, Json
+from .tables import PandasDataFrame, ParquetPandasDataFrame
+from .tensors import TorchTensor
+
+__all__ = [
+    "Auto",
+    "AutoPickle",
+    "ContiguousMemmapArray",
+    "Json",
+    "MemmapArray",
+    "MneRawBrainVision",
+    "MneRawFif",
+    "NibabelNifti",
+    "NumpyArray",
+    "PandasDataFrame",
+    "ParquetPandasDataFrame",
+    "Pickle",
+    "TorchTensor",
+]

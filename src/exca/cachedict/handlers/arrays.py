@@ -1,0 +1,212 @@
+"""NumPy arrays: in a shared file that is memory-mapped or read, or in an .npy file each."""
+
+import ast
+import typing as tp
+
+import xxhash
+
+from ...errors import DamagedEntryError, HandlerError
+from .. import registry, trust
+from ..datafiles import mapped
+from ..dumpcontext import DumpContext, Info
+from .base import BuiltinHandler, KeyFileHandler
+from .pickled import PickleFallback
+
+if tp.TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..contiguous import ContiguousMemmap
+
+    AnyArray = npt.NDArray[tp.Any]
+
+_ALIGNMENT = 64  # bytes: a cache line, and more than any element type needs
+
+
+def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
+    """Append an array's elements to the shared file; returns where they stand and how to read them."""
+    import numpy as np
+
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    content = (array.T if fortran else np.ascontiguousarray(array)).reshape(-1)
+    raw = memoryview(content.view(np.uint8)) if content.nbytes else memoryview(b"")
+    file, name = ctx.shared(".data")
+    offset = file.align(_ALIGNMENT if raw.nbytes >= _ALIGNMENT else min(array.dtype.itemsize, 16) or 1)
+    file.write(raw)
+    info: Info = {
+        "filename": name,
+        "offset": offset,
+        "shape": list(array.shape),
+        "dtype": describe(array.dtype),
+    }
+    if fortran:
+        info["order"] = "F"
+    info["#sum"] = xxhash.xxh3_64_hexdigest(raw)
+    return info
+
+
+def describe(dtype: "np.dtype[tp.Any]") -> tp.Any:
+    """A dtype as JSON: its name, or the list of fields of a structured one."""
+    import numpy as np
+
+    return (
+        str(dtype) if dtype.names is None and dtype.subdtype is None else np.lib.format.dtype_to_descr(dtype)
+    )
+
+
+def dtype_of(description: tp.Any) -> "np.dtype[tp.Any]":
+    """The dtype that `describe` described. Raises DamagedEntryError for one whose elements a file cannot hold."""
+    import numpy as np
+
+    if isinstance(description, str) and description.startswith("["):  # how earlier releases wrote it
+        description = ast.literal_eval(description)
+    try:
+        dtype = (
+            np.dtype(description)
+            if isinstance(description, str)
+            else np.lib.format.descr_to_dtype(_tuples(description))
+        )
+    except (TypeError, ValueError) as e:
+        raise DamagedEntryError(f"Not an array type: {description!r}") from e
+    if dtype.hasobject:
+        raise DamagedEntryError(
+            "An array of Python objects was stored by its addresses, which mean nothing now"
+        )
+    return dtype
+
+
+def _tuples(field: tp.Any) -> tp.Any:
+    if isinstance(field, list) and field and all(isinstance(item, list | tuple) for item in field):
+        return [
+            tuple(_tuples(part) if n == 1 else _shape(part) for n, part in enumerate(item)) for item in field
+        ]
+    return field
+
+
+def _shape(part: tp.Any) -> tp.Any:
+    return tuple(part) if isinstance(part, list) else part
+
+
+def map_array(ctx: DumpContext, info: Info, *, check: bool = True) -> "np.memmap[tp.Any, tp.Any] | AnyArray":
+    """A read-only array over a shared file. Raises DamagedEntryError."""
+    import numpy as np
+
+    dtype, shape, offset = _dtype(info["dtype"]), tuple(info["shape"]), info["offset"]
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    order: tp.Literal["C", "F"] = info.get("order", "C")
+    if size == 0:
+        return np.empty(shape, dtype=dtype, order=order)
+    path = ctx.path(info["filename"])
+    content = mapped(path, offset + size)
+    digest = info.get("#sum")
+    if check and digest is not None and size <= ctx.options.checksum_bytes:
+        with memoryview(content) as view, view[offset : offset + size] as raw:
+            if xxhash.xxh3_64_hexdigest(raw) != digest:
+                raise DamagedEntryError(
+                    f"The data file {path} is damaged between bytes {offset} and {offset + size}"
+                )
+    array: tp.Any = np.ndarray.__new__(np.memmap, shape, dtype, content, offset, order=order)
+    # what np.memmap sets itself when it opens a file; here the map is shared by all arrays of the file
+    array._mmap, array.offset, array.mode, array.filename = content, offset, "r", path
+    return tp.cast("AnyArray", array)
+
+
+_dtypes: "dict[str, np.dtype[tp.Any]]" = {}
+
+
+def _dtype(description: tp.Any) -> "np.dtype[tp.Any]":
+    if not isinstance(description, str):
+        return dtype_of(description)
+    found = _dtypes.get(description)
+    if found is None:
+        found = _dtypes[description] = dtype_of(description)
+    return found
+
+
+def as_array(value: tp.Any) -> "AnyArray":
+    """The value as an array. Raises HandlerError when it is none."""
+    import numpy as np
+
+    if not isinstance(value, np.ndarray):
+        raise HandlerError(
+            f"Expected a NumPy array, got {type(value).__name__}; leave cache_type out or choose another"
+        )
+    return value
+
+
+def needs_pickle(array: "AnyArray") -> bool:
+    """Whether a file of plain elements cannot hold this array: objects, text of any length, masked and other kinds."""
+    import numpy as np
+
+    return array.dtype.hasobject or array.dtype.kind == "T" or type(array) not in (np.ndarray, np.memmap)
+
+
+class MemmapArray(BuiltinHandler):
+    """Arrays in one shared file a writer; they come back as read-only memory maps, kept open a file."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        array = as_array(value)
+        return PickleFallback.__dump_info__(ctx, array) if needs_pickle(array) else append_array(ctx, array)
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        return map_array(ctx, info)
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
+        return cls.load(ctx, info)
+
+
+class ContiguousMemmapArray(MemmapArray):
+    """Stored like `MemmapArray`; comes back as an object that reads what is asked by file I/O, so memory stays flat."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        import numpy as np
+
+        from ..contiguous import ContiguousMemmap
+
+        return super().__dump_info__(ctx, np.asarray(value) if isinstance(value, ContiguousMemmap) else value)
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> "ContiguousMemmap | AnyArray":
+        from ..contiguous import ContiguousMemmap
+
+        return ContiguousMemmap(map_array(ctx, info, check=False))
+
+
+class NumpyArray(KeyFileHandler):
+    """One .npy file an array; read into memory."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        import numpy as np
+
+        array = as_array(value)
+        if needs_pickle(array):
+            return PickleFallback.__dump_info__(ctx, array)
+        name = ctx.key_path(".npy")
+        np.save(ctx.path(name), array, allow_pickle=False)
+        return {"filename": name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "AnyArray":
+        import numpy as np
+
+        path = ctx.path(filename)
+        try:
+            return tp.cast("AnyArray", np.load(path, allow_pickle=trust.is_trusted(path)))
+        except (FileNotFoundError, EOFError) as e:
+            raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
+        except ValueError as e:
+            trust.require_trusted(path)  # an object array of a stranger: the error says how to trust it
+            raise DamagedEntryError(f"The data file {path} is damaged: {e}") from e
+
+
+registry.add_builtin(MemmapArray, by_name=("numpy.ndarray", "numpy.memmap"))
+registry.add_builtin(ContiguousMemmapArray, by_name=("exca.cachedict.contiguous.ContiguousMemmap",))
+registry.add_builtin(NumpyArray)
+registry.HANDLERS["MemmapArrayFile"] = MemmapArray  # the name under which early releases wrote it

@@ -1,0 +1,62 @@
+"""What the handlers of this package share."""
+
+import typing as tp
+
+from ...errors import DamagedEntryError, MissingPackageError
+from ..dumpcontext import DumpContext, Info, file_sum
+
+
+class BuiltinHandler:
+    """A handler that records and checks the checksum of its data itself, under ``#sum``."""
+
+    checks_itself: tp.ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry with its reserved fields."""
+        plain = {key: value for key, value in info.items() if key[:1] != "#"}
+        return getattr(cls, "__load_from_info__")(ctx, **plain)
+
+
+class KeyFileHandler(BuiltinHandler):
+    """A value in one file of its own."""
+
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        if "filename" in info:
+            ctx.unlink(info["filename"])
+
+
+def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest: str | None) -> bytes:
+    """Bytes of a shared data file, compared with their checksum. Raises DamagedEntryError."""
+    import xxhash
+
+    path = ctx.path(filename)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            data = file.read(length)
+    except OSError as e:
+        raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+    if len(data) != length:
+        raise DamagedEntryError(f"The data file {path} ends before byte {offset + length}")
+    if digest is not None and xxhash.xxh3_64_hexdigest(data) != digest:
+        raise DamagedEntryError(
+            f"The data file {path} is damaged between bytes {offset} and {offset + length}"
+        )
+    return data
+
+
+def verify_range(ctx: DumpContext, filename: str, offset: int, length: int, digest: str | None) -> None:
+    """Raise DamagedEntryError when a range of a data file is not what was written."""
+    if digest is not None and file_sum(ctx.path(filename), offset, length) != digest:
+        raise DamagedEntryError(
+            f"The data file {ctx.path(filename)} is damaged between bytes {offset} and {offset + length}"
+        )
+
+
+def missing(package: str, what: str) -> MissingPackageError:
+    """The error for a handler whose package is not installed."""
+    return MissingPackageError(
+        f"{what} needs the package {package!r}, which is not installed: pip install {package}"
+    )

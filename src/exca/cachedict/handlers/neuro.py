@@ -1,0 +1,103 @@
+"""Brain images and recordings, in the formats of their fields. nibabel, mne and pybv are needed only when used."""
+
+import os
+import shutil
+import typing as tp
+
+from ...errors import DamagedEntryError, HandlerError
+from .. import registry
+from ..dumpcontext import DumpContext, Info
+from .base import KeyFileHandler, missing
+
+
+def _load(ctx: DumpContext, filename: str, read: tp.Callable[[str], tp.Any]) -> tp.Any:
+    path = ctx.path(filename)
+    if not os.path.exists(path):
+        raise DamagedEntryError(f"The data file {path} is missing")
+    return read(path)
+
+
+def _nibabel() -> tp.Any:
+    try:
+        import nibabel
+    except ImportError as e:
+        raise missing("nibabel", "Storing or loading a NIfTI image") from e
+    return nibabel
+
+
+def _mne() -> tp.Any:
+    try:
+        import mne
+    except ImportError as e:
+        raise missing("mne", "Storing or loading an MNE recording") from e
+    return mne
+
+
+class NibabelNifti(KeyFileHandler):
+    """One compressed NIfTI file an image; its voxels are read when they are asked for."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        nibabel = _nibabel()
+        if not isinstance(value, nibabel.Nifti1Image | nibabel.Nifti2Image):
+            raise HandlerError(f"Expected a NIfTI image, got {type(value).__name__}")
+        name = ctx.key_path(".nii.gz")
+        nibabel.save(value, ctx.path(name))
+        return {"filename": name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, filename: str) -> tp.Any:
+        return _load(ctx, filename, _nibabel().load)
+
+
+class MneRawFif(KeyFileHandler):
+    """One FIF file a recording (more when it is over 2 GB); samples are read when they are asked for."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        mne = _mne()
+        if not isinstance(value, mne.io.BaseRaw):
+            raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
+        name = ctx.key_path("-raw.fif")
+        paths = value.save(ctx.path(name), overwrite=True, verbose="ERROR")
+        ctx.files.fresh += [f"{ctx.DATA_DIR}/{os.path.basename(path)}" for path in (paths or ())[1:]]
+        return {"filename": name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, filename: str) -> tp.Any:
+        read = _mne().io.read_raw_fif
+        return _load(ctx, filename, lambda path: read(path, verbose="ERROR", allow_maxshield=False))
+
+
+class MneRawBrainVision(KeyFileHandler):
+    """A folder with the three BrainVision files of a recording; samples are read when they are asked for."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        mne = _mne()
+        if not isinstance(value, mne.io.BaseRaw):
+            raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
+        try:
+            import pybv  # noqa: F401 - mne needs it to write this format
+        except ImportError as e:
+            raise missing("pybv", "Storing a BrainVision recording") from e
+        folder = ctx.key_path("-raw")
+        os.mkdir(ctx.path(folder))
+        name = f"{folder}/{os.path.basename(folder)}.vhdr"
+        mne.export.export_raw(ctx.path(name), value, fmt="brainvision", verbose="ERROR")
+        ctx.files.fresh += [f"{folder}/{part}" for part in sorted(os.listdir(ctx.path(folder)))]
+        return {"filename": name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, filename: str) -> tp.Any:
+        read = _mne().io.read_raw_brainvision
+        return _load(ctx, filename, lambda path: read(path, verbose="ERROR"))
+
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        shutil.rmtree(os.path.dirname(ctx.path(info["filename"])), ignore_errors=True)
+
+
+registry.add_builtin(NibabelNifti, by_name=("nibabel.nifti1.Nifti1Image", "nibabel.nifti2.Nifti2Image"))
+registry.add_builtin(MneRawFif, by_name=("mne.io.base.BaseRaw",))
+registry.add_builtin(MneRawBrainVision, by_name=("mne.io.brainvision.brainvision.RawBrainVision",))

@@ -1,0 +1,93 @@
+"""Anything, as a pickle: the last resort, and said so once a type."""
+
+import io
+import pickle
+import typing as tp
+
+import xxhash
+
+from ...errors import DamagedEntryError, HandlerError
+from .. import registry, trust
+from ..dumpcontext import DumpContext, Info
+from .base import KeyFileHandler, read_range
+
+_SHARED = 1 << 14  # bytes up to which pickles share a file
+
+
+class Pickle(KeyFileHandler):
+    """A pickle (by `cloudpickle` where the standard one cannot), in a shared file when small."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        data = _pickled(value)
+        if len(data) > _SHARED:
+            name = ctx.key_path(".pkl")
+            with open(ctx.path(name), "wb") as out:
+                out.write(data)
+            return {"filename": name}
+        file, name = ctx.shared(".pkls")
+        offset = file.tell()
+        file.write(data)
+        return {
+            "filename": name,
+            "offset": offset,
+            "length": len(data),
+            "#type": "Pickle",
+            "#sum": xxhash.xxh3_64_hexdigest(data),
+        }
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        path = ctx.path(info["filename"])
+        try:
+            trust.require_trusted(path)
+            if "offset" in info:
+                data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
+                file: tp.IO[bytes] = io.BytesIO(data)
+            else:
+                file = open(path, "rb")
+        except FileNotFoundError as e:
+            raise DamagedEntryError(f"The data file {path} is missing") from e
+        with file:
+            try:
+                return pickle.load(file)
+            except (EOFError, pickle.UnpicklingError) as e:
+                raise DamagedEntryError(f"The pickle in {path} is damaged: {e}") from e
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
+        return cls.load(ctx, info)
+
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        if "offset" not in info:
+            ctx.unlink(info["filename"])
+
+
+def _pickled(value: tp.Any) -> bytes:
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as first:
+        import cloudpickle
+
+        try:
+            return tp.cast(bytes, cloudpickle.dumps(value))
+        except Exception as e:
+            raise HandlerError(
+                f"A value of type {type(value).__module__}.{type(value).__qualname__} cannot be stored: no handler "
+                f"is registered for it and it cannot be pickled ({first}). "
+                "Register one with @DumpContext.register(default_for=...)."
+            ) from e
+
+
+class PickleFallback(Pickle):
+    """`Pickle` for a value that nobody chose to pickle."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        registry.tell_pickled(type(value))
+        return {**super().__dump_info__(ctx, value), "#type": "Pickle"}
+
+
+registry.add_builtin(Pickle)
+registry.fallback = PickleFallback

@@ -1,0 +1,441 @@
+"""Types of Python's own that JSON does not know, and users' dataclasses, named tuples, enums and pydantic models.
+
+Their names under ``#type`` start with ``py.``, so that none can collide with a class of a user. A user's class is
+named by module and qualified name, and must be importable where the value is loaded. Fields are stored and set as
+they are: no ``__init__``, ``__post_init__`` or validator runs when a value is loaded.
+"""
+
+import base64
+import collections
+import dataclasses
+import datetime
+import enum
+import importlib
+import pathlib
+import sys
+import typing as tp
+
+from ...errors import DamagedEntryError, UnknownHandlerError
+from .. import registry
+from ..dumpcontext import DumpContext, Info
+from .base import BuiltinHandler
+from .pickled import PickleFallback
+from .structured import content_of, delete_parts, stored, unwrap, walked
+
+
+def class_name(class_: type) -> str:
+    """How a class is named in an entry."""
+    return f"{class_.__module__}:{class_.__qualname__}"
+
+
+def find_class(name: str, kind: type | None = None) -> type:
+    """The class of that name. Raises UnknownHandlerError when it cannot be imported or is of another kind."""
+    module, _, path = name.partition(":")
+    try:
+        found: tp.Any = sys.modules.get(module) or importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise UnknownHandlerError(f"The class {name} of a stored value cannot be imported: {e}") from e
+    if not isinstance(found, type) or (kind is not None and not issubclass(found, kind)):
+        raise UnknownHandlerError(f"{name}, the type of a stored value, is no longer the class that it was")
+    return found
+
+
+def importable(class_: type) -> bool:
+    """Whether a class is found again by its name."""
+    try:
+        return find_class(class_name(class_)) is class_
+    except UnknownHandlerError:
+        return False
+
+
+def _scalar(
+    name: str,
+    types: tp.Iterable[type],
+    to_text: tp.Callable[[tp.Any], tp.Any],
+    from_text: tp.Callable[[tp.Any], tp.Any],
+) -> type:
+    """A handler for values that one text, or another JSON value, says all about."""
+
+    class Scalar(BuiltinHandler):
+        @classmethod
+        def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+            return stored(ctx, to_text(value), name)
+
+        @classmethod
+        def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+            return from_text(content_of(ctx, info))
+
+        @classmethod
+        def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
+            return cls.load(ctx, info)
+
+    Scalar.__name__ = Scalar.__qualname__ = name
+    registry.add_builtin(Scalar, name, exact=types)
+    return Scalar
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _complex(value: complex) -> list[str]:
+    return [value.real.hex(), value.imag.hex()]
+
+
+def _timedelta(value: datetime.timedelta) -> list[int]:
+    return [value.days, value.seconds, value.microseconds]
+
+
+# bound first by type: values that plain JSON holds come here only when they are too odd for it
+_scalar("py.float", (), float.hex, float.fromhex)
+_scalar("py.int", (), str, int)
+_scalar(
+    "py.str",
+    (),
+    lambda v: _base64(v.encode("utf8", "surrogatepass")),
+    lambda t: base64.b64decode(t).decode("utf8", "surrogatepass"),
+)
+_scalar("py.complex", (complex,), _complex, lambda parts: complex(*map(float.fromhex, parts)))
+_scalar("py.date", (datetime.date,), datetime.date.isoformat, datetime.date.fromisoformat)
+_scalar("py.timedelta", (datetime.timedelta,), _timedelta, lambda parts: datetime.timedelta(*parts))
+_scalar("py.ellipsis", (type(Ellipsis),), lambda v: None, lambda c: Ellipsis)
+
+
+class Odd(BuiltinHandler):
+    """Numbers and text, the odd ones of which JSON cannot hold."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        content, special = walked(ctx, lambda walk: value if walk.plain(value, type(value)) else None)
+        if content is not None or value is None:
+            return stored(ctx, value, "Json")
+        handler = registry.for_name(f"py.{type(value).__name__}")
+        return tp.cast(Info, getattr(handler, "__dump_info__")(ctx, value))
+
+
+class Clock(BuiltinHandler):
+    """Times of day and datetimes, without a zone or with a fixed offset; others are pickled."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
+            return PickleFallback.__dump_info__(ctx, value)
+        if value.tzinfo is not None and value.tzinfo != datetime.timezone(value.utcoffset()):
+            return PickleFallback.__dump_info__(ctx, value)
+        return (
+            {"content": value.isoformat(), "fold": value.fold}
+            if value.fold
+            else {"content": value.isoformat()}
+        )
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, content: str, fold: int = 0) -> tp.Any:
+        return cls.parse(content).replace(fold=fold)
+
+    @staticmethod
+    def parse(text: str) -> tp.Any:
+        return datetime.datetime.fromisoformat(text)
+
+
+class TimeOfDay(Clock):
+    @staticmethod
+    def parse(text: str) -> tp.Any:
+        return datetime.time.fromisoformat(text)
+
+
+class Bytes(BuiltinHandler):
+    """Bytes: base64 when short, else in a shared file."""
+
+    kind: tp.ClassVar[tp.Callable[[bytes], tp.Any]] = bytes
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        import xxhash
+
+        data = bytes(value)
+        if len(data) <= 512:
+            return {"content": _base64(data)}
+        file, name = ctx.shared(".data")
+        offset = file.tell()
+        file.write(data)
+        return {
+            "filename": name,
+            "offset": offset,
+            "length": len(data),
+            "#sum": xxhash.xxh3_64_hexdigest(data),
+        }
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        from .base import read_range
+
+        if "content" in info:
+            return cls.kind(base64.b64decode(info["content"]))
+        return cls.kind(read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum")))
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
+        return cls.load(ctx, info)
+
+
+class ByteArray(Bytes):
+    kind = bytearray
+
+
+class _Container(BuiltinHandler):
+    """A container whose parts are stored one by one."""
+
+    @classmethod
+    def store(cls, ctx: DumpContext, make: tp.Callable[[tp.Any], tp.Any], **more: tp.Any) -> Info:
+        content, _ = walked(ctx, make)
+        return {**stored(ctx, content, ""), **more, "#type": ""}
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        return cls.build(unwrap(ctx, content_of(ctx, info)), info)
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        raise NotImplementedError
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
+        return cls.load(ctx, info)
+
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        delete_parts(ctx, content_of(ctx, info))
+
+
+class Sequence(_Container):
+    """Tuples, sets and frozen sets (these sorted where they can be, so that equal sets give equal entries)."""
+
+    kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = tuple
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        items = list(value)
+        if cls.kind is not tuple and all(type(item) is str for item in items):
+            items.sort()
+        return _named(cls.store(ctx, lambda walk: walk.sequence(items)))
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        return cls.kind(content)
+
+
+class Set(Sequence):
+    kind = set
+
+
+class FrozenSet(Sequence):
+    kind = frozenset
+
+
+class Deque(_Container):
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), maxlen=value.maxlen))
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        return collections.deque(content, info["maxlen"])
+
+
+class Pairs(_Container):
+    """Dicts whose keys are more than plain text."""
+
+    kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = dict
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        return _named(cls.store(ctx, lambda walk: walk.pairs(value)))
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        return cls.kind((key, value) for key, value in content)
+
+
+class OrderedPairs(Pairs):
+    kind = collections.OrderedDict
+
+
+class NamedTuple(_Container):
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        if not importable(type(value)):
+            return PickleFallback.__dump_info__(ctx, value)
+        return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), class_=class_name(type(value))))
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        class_ = find_class(info["class_"], tuple)
+        if len(content) != len(getattr(class_, "_fields", ())):
+            raise UnknownHandlerError(
+                f"The named tuple {info['cls']} has other fields than when this was stored"
+            )
+        return tuple.__new__(class_, content)
+
+
+class Dataclass(_Container):
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        names = [field.name for field in dataclasses.fields(value)]
+        more = set(getattr(value, "__dict__", ())) - set(names)
+        custom = any(hasattr(type(value), m) for m in ("__setstate__", "__getnewargs__", "__getnewargs_ex__"))
+        slots = "__slots__" in vars(type(value))
+        if (
+            more
+            or (custom and not slots)
+            or not importable(type(value))
+            or not all(hasattr(value, n) for n in names)
+        ):
+            return PickleFallback.__dump_info__(ctx, value)
+        fields = {name: getattr(value, name) for name in names}
+        return _named(cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value))))
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        class_ = find_class(info["class_"])
+        if not dataclasses.is_dataclass(class_):
+            raise UnknownHandlerError(
+                f"{info['cls']} is no dataclass any more, as it was when this was stored"
+            )
+        if {field.name for field in dataclasses.fields(class_)} != set(content):
+            raise UnknownHandlerError(
+                f"The dataclass {info['cls']} has other fields than when this was stored"
+            )
+        value = object.__new__(class_)
+        for name, item in content.items():
+            object.__setattr__(value, name, item)  # a frozen dataclass refuses setattr
+        return value
+
+
+class Model(_Container):
+    """Pydantic models: fields and extras as they are; those with private attributes are pickled."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        if getattr(value, "__pydantic_private__", None) or not importable(type(value)):
+            return PickleFallback.__dump_info__(ctx, value)
+        if (
+            getattr(value, "__pydantic_root_model__", False)
+            or type(value).__setstate__ is not _base_setstate()
+        ):
+            return PickleFallback.__dump_info__(ctx, value)
+        fields = {**value.__dict__, **(value.__pydantic_extra__ or {})}
+        if set(value.__dict__) - set(type(value).__pydantic_fields__):  # cached properties
+            return PickleFallback.__dump_info__(ctx, value)
+        given = sorted(value.__pydantic_fields_set__)
+        return _named(
+            cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value)), given=given)
+        )
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        import pydantic
+
+        class_: tp.Any = find_class(info["class_"], pydantic.BaseModel)
+        fields = class_.__pydantic_fields__
+        unknown = set(content) - set(fields)
+        if set(fields) - set(content) or (unknown and class_.model_config.get("extra") != "allow"):
+            raise UnknownHandlerError(f"The model {info['cls']} has other fields than when this was stored")
+        value = class_.__new__(class_)
+        allows = class_.model_config.get("extra") == "allow"
+        object.__setattr__(value, "__dict__", {name: content[name] for name in fields})
+        object.__setattr__(
+            value, "__pydantic_extra__", {n: content[n] for n in content if n in unknown} if allows else None
+        )
+        object.__setattr__(value, "__pydantic_fields_set__", set(info["given"]))
+        object.__setattr__(value, "__pydantic_private__", None)
+        if class_.__pydantic_post_init__ is not None:
+            value.model_post_init(None) if class_.__private_attributes__ else None
+        return value
+
+
+def _base_setstate() -> tp.Any:
+    import pydantic
+
+    return pydantic.BaseModel.__setstate__
+
+
+class EnumMember(BuiltinHandler):
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        named = value.name is not None and type(value).__members__.get(value.name) is value
+        if not named or not importable(type(value)):
+            return PickleFallback.__dump_info__(ctx, value)
+        return {"class_": class_name(type(value)), "name": value.name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
+        try:
+            return find_class(info["class_"], enum.Enum).__members__[info["name"]]
+        except KeyError as e:
+            raise UnknownHandlerError(f"{info['cls']} has no member {info['name']} any more") from e
+
+
+class PurePath(BuiltinHandler):
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        kind = "Pure" if not isinstance(value, pathlib.Path) else ""
+        if type(value).__module__.partition(".")[0] != "pathlib":
+            return PickleFallback.__dump_info__(ctx, value)
+        content, _ = walked(ctx, lambda walk: walk(str(value), None))
+        flavour = {pathlib.PurePosixPath: "PurePosixPath", pathlib.PureWindowsPath: "PureWindowsPath"}
+        return {"content": content, "kind": flavour.get(type(value), "Path") if kind else "Path"}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, content: tp.Any, kind: str) -> tp.Any:
+        if kind not in ("Path", "PurePosixPath", "PureWindowsPath"):
+            raise DamagedEntryError(f"Not a kind of path: {kind!r}")
+        return getattr(pathlib, kind)(unwrap(ctx, content))
+
+
+class NumpyScalar(BuiltinHandler):
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        import numpy as np
+
+        from .arrays import describe
+
+        array = np.asarray(value)
+        if array.dtype.hasobject or type(value) is not type(array[()]):
+            return PickleFallback.__dump_info__(ctx, value)
+        return {"dtype": describe(array.dtype), "content": _base64(array.tobytes())}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, dtype: tp.Any, content: str) -> tp.Any:
+        import numpy as np
+
+        from .arrays import dtype_of
+
+        return np.frombuffer(base64.b64decode(content), dtype=dtype_of(dtype))[0]
+
+
+def _named(info: Info) -> Info:
+    """Without the empty ``#type``: the context puts in the name under which the handler was found."""
+    if not info["#type"]:
+        del info["#type"]
+    return info
+
+
+registry.add_builtin(Odd, "py.odd", exact=(str, int, float))
+registry.add_builtin(Clock, "py.datetime", exact=(datetime.datetime,))
+registry.add_builtin(TimeOfDay, "py.time", exact=(datetime.time,))
+registry.add_builtin(Bytes, "py.bytes", exact=(bytes,))
+registry.add_builtin(ByteArray, "py.bytearray", exact=(bytearray,))
+registry.add_builtin(Sequence, "py.tuple", exact=(tuple,))
+registry.add_builtin(Set, "py.set", exact=(set,))
+registry.add_builtin(FrozenSet, "py.frozenset", exact=(frozenset,))
+registry.add_builtin(Deque, "py.deque", exact=(collections.deque,))
+registry.add_builtin(Pairs, "py.dict")
+registry.add_builtin(OrderedPairs, "py.ordered_dict", exact=(collections.OrderedDict,))
+registry.add_builtin(NamedTuple, "py.named_tuple")
+registry.add_builtin(Dataclass, "py.dataclass")
+registry.add_builtin(Model, "py.model")
+registry.add_builtin(EnumMember, "py.enum")
+registry.add_builtin(PurePath, "py.path")
+registry.add_builtin(NumpyScalar, "py.numpy_scalar")

@@ -1,0 +1,135 @@
+"""Pandas DataFrames: Parquet where pyarrow is there, else CSV; a frame that Parquet would change is pickled."""
+
+import importlib.util
+import typing as tp
+
+from ...errors import DamagedEntryError, HandlerError
+from .. import registry
+from ..dumpcontext import DumpContext, Info
+from .base import KeyFileHandler, missing
+from .pickled import PickleFallback
+
+if tp.TYPE_CHECKING:
+    import pandas as pd
+
+# kinds of object columns that come back from Parquet as what they were
+_KEPT = frozenset(("string", "empty", "bytes", "decimal", "date"))
+
+
+def _pandas() -> tp.Any:
+    try:
+        import pandas
+    except ImportError as e:
+        raise missing("pandas", "Storing or loading a DataFrame") from e
+    return pandas
+
+
+def _frame(value: tp.Any) -> "pd.DataFrame":
+    if not isinstance(value, _pandas().DataFrame):
+        raise HandlerError(f"Expected a DataFrame, got {type(value).__name__}")
+    return tp.cast("pd.DataFrame", value)
+
+
+def survives_parquet(frame: "pd.DataFrame") -> bool:
+    """Whether a frame comes back from Parquet with the same labels, index and element types."""
+    pandas = _pandas()
+    index, columns = frame.index, frame.columns
+    if columns.nlevels != 1 or not all(type(label) is str for label in columns) or not columns.is_unique:
+        return False
+    if columns.name is not None or frame.attrs or columns.dtype == "category":
+        return False
+    if any(not (name is None or type(name) is str) for name in index.names) or set(index.names) & set(
+        columns
+    ):
+        return False
+    if len({n for n in index.names if n is not None}) < sum(n is not None for n in index.names):
+        return False
+    if getattr(index, "freq", None) is not None or isinstance(index, pandas.IntervalIndex):
+        return False
+    levels = [index.get_level_values(n) for n in range(index.nlevels)]
+    return all(map(_column_survives, levels)) and all(
+        _column_survives(frame.iloc[:, n]) for n in range(len(columns))
+    )
+
+
+def _column_survives(column: tp.Any) -> bool:
+    dtype = column.dtype
+    if dtype == object:
+        return _pandas().api.types.infer_dtype(column, skipna=True) in _KEPT and not _odd_missing(column)
+    name = str(dtype)
+    if name == "category":
+        return str(dtype.categories.dtype) in ("object", "str", "string", "int64")
+    return (
+        name.split("[")[0] not in ("complex64", "complex128", "interval", "period", "Sparse")
+        and "float128" not in name
+    )
+
+
+def _odd_missing(column: tp.Any) -> bool:
+    """Whether something else than None stands for a missing value, which Parquet makes None."""
+    return any(value is not None and value != value for value in column)
+
+
+class PandasDataFrame(KeyFileHandler):
+    """One CSV file a frame, as earlier releases wrote it; types are guessed when it is read."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        frame = _frame(value)
+        name = ctx.key_path(".csv")
+        frame.to_csv(ctx.path(name), index=True)
+        return {"filename": name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "pd.DataFrame":
+        path = ctx.path(filename)
+        try:
+            # the first column is the index, and only the empty text is missing: that is how it was written
+            frame: pd.DataFrame = _pandas().read_csv(path, index_col=0, keep_default_na=False, na_values=[""])
+        except FileNotFoundError as e:
+            raise DamagedEntryError(f"The data file {path} is missing") from e
+        return frame
+
+
+class ParquetPandasDataFrame(KeyFileHandler):
+    """One Parquet file a frame."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        frame = _frame(value)
+        if type(frame) is not _pandas().DataFrame or not survives_parquet(frame):
+            return PickleFallback.__dump_info__(ctx, frame)
+        if importlib.util.find_spec("pyarrow") is None:
+            raise missing("pyarrow", "Storing a DataFrame as Parquet")
+        name = ctx.key_path(".parquet")
+        frame.to_parquet(ctx.path(name), engine="pyarrow")
+        return {"filename": name}
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "pd.DataFrame":
+        pandas = _pandas()
+        if importlib.util.find_spec("pyarrow") is None:
+            raise missing("pyarrow", "Loading a DataFrame from Parquet")
+        import pyarrow
+
+        path = ctx.path(filename)
+        try:
+            frame: pd.DataFrame = pandas.read_parquet(path, engine="pyarrow")
+        except (FileNotFoundError, pyarrow.ArrowException) as e:
+            raise DamagedEntryError(f"The data file {path} is missing or damaged: {e}") from e
+        return frame
+
+
+class AnyFrame(KeyFileHandler):
+    """Parquet where pyarrow is there, else CSV."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        if importlib.util.find_spec("pyarrow") is None:
+            return {**PandasDataFrame.__dump_info__(ctx, value), "#type": "PandasDataFrame"}
+        return {"#type": "ParquetPandasDataFrame", **ParquetPandasDataFrame.__dump_info__(ctx, value)}
+
+
+registry.add_builtin(PandasDataFrame)
+registry.add_builtin(ParquetPandasDataFrame)
+registry.add_builtin(AnyFrame, "table", by_name=("pandas.DataFrame", "pandas.core.frame.DataFrame"))

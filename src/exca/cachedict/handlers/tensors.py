@@ -1,0 +1,90 @@
+"""Torch tensors, in the same shared file as arrays."""
+
+import typing as tp
+
+import xxhash
+
+from ...errors import HandlerError, MissingPackageError
+from .. import registry
+from ..dumpcontext import DumpContext, Info
+from .arrays import map_array
+from .base import BuiltinHandler, missing
+from .pickled import PickleFallback
+
+if tp.TYPE_CHECKING:
+    import torch
+
+_ALIGNMENT = 64  # bytes
+
+
+def _torch() -> tp.Any:
+    try:
+        import torch
+    except ImportError as e:
+        raise missing("torch", "Storing or loading a tensor") from e
+    return torch
+
+
+class TorchTensor(BuiltinHandler):
+    """Tensors of any dense element type; loaded on the CPU, over a private memory map (changes stay in memory)."""
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        torch = _torch()
+        if not isinstance(value, torch.Tensor):
+            raise HandlerError(f"Expected a torch tensor, got {type(value).__name__}")
+        if value.layout is not torch.strided or value.is_quantized or type(value) is not torch.Tensor:
+            return PickleFallback.__dump_info__(ctx, value)
+        tensor = value.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
+        raw = memoryview(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else memoryview(b"")
+        file, name = ctx.shared(".data")
+        offset = file.align(_ALIGNMENT)
+        file.write(raw)
+        info = {
+            "filename": name,
+            "offset": offset,
+            "shape": list(tensor.shape),
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+        }
+        if value.requires_grad:
+            info["requires_grad"] = True
+        info["#sum"] = xxhash.xxh3_64_hexdigest(raw)
+        return info
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> "torch.Tensor":
+        torch = _torch()
+        dtype = getattr(torch, info["dtype"], None)
+        if not isinstance(dtype, torch.dtype):
+            raise MissingPackageError(f"This version of torch has no element type {info['dtype']!r}")
+        shape = info["shape"]
+        tensor = torch.empty(shape, dtype=dtype)
+        if tensor.numel():
+            width = tensor.element_size()
+            raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [tensor.numel() * width]})
+            tensor = torch.from_numpy(_private(raw)).view(dtype).reshape(shape)
+        return tp.cast("torch.Tensor", tensor.requires_grad_(info.get("requires_grad", False)))
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> "torch.Tensor":
+        return cls.load(ctx, info)
+
+
+def _private(raw: tp.Any) -> tp.Any:
+    """The same bytes as an array that torch may write to without the file changing."""
+    import mmap
+
+    import numpy as np
+
+    offset, size = raw.offset, raw.nbytes
+    start = offset - offset % mmap.ALLOCATIONGRANULARITY
+    if (
+        size < 1 << 16 or offset % _ALIGNMENT
+    ):  # a map of its own costs more than a copy, or torch could not use it
+        return np.array(raw)
+    with open(raw.filename, "rb") as file:
+        content = mmap.mmap(file.fileno(), size + offset - start, access=mmap.ACCESS_COPY, offset=start)
+    return np.frombuffer(content, dtype=np.uint8, count=size, offset=offset - start)
+
+
+registry.add_builtin(TorchTensor, by_name=("torch.Tensor",))

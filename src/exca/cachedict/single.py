@@ -1,0 +1,84 @@
+"""One value whose entry stands in a record of the caller's own: stored by the same handlers, with no index."""
+
+import os
+import typing as tp
+
+import orjson
+
+from .dumpcontext import DumpContext, DumpOptions, Info
+from .writer import write_error
+
+
+def dump_one(
+    folder: str | os.PathLike[str], value: tp.Any, *, key: str, cache_type: str | None = None
+) -> Info:
+    """Store a value; its data files are on the disk when this returns.
+
+    Parameters
+    ----------
+    folder: data goes to ``data/`` in it
+    value: what to store
+    key: data files are named after it
+    cache_type: name of the handler; by default the one for the value's type
+
+    Returns
+    -------
+    what `load_one` needs, an object that JSON can hold: the value exists once the caller has published it
+
+    Raises
+    ------
+    CacheWriteError: the disk is full, or the folder cannot be written to
+    HandlerError: no handler takes the value
+    """
+    with DumpContext(folder, key=key, options=DumpOptions(fsync=True)) as ctx:
+        try:
+            info = ctx.dump(value, cache_type=cache_type)
+            ctx.files.flush(sync=True)
+        except OSError as e:
+            ctx.files.forget()
+            raise write_error(e, ctx.root, f"The value of {key[:100]!r} was not stored") from e
+    return tp.cast(Info, orjson.loads(orjson.dumps(info)))
+
+
+def load_one(folder: str | os.PathLike[str], info: Info, cache_type: str | None = None) -> tp.Any:
+    """Load a value that `dump_one` stored.
+
+    Parameters
+    ----------
+    folder: the folder it was stored in
+    info: what `dump_one` returned
+    cache_type: name of the handler that loads it, in place of the one that stored it
+
+    Raises
+    ------
+    DamagedEntryError: its data is missing or not what was written
+    UntrustedFileError: it is pickled and belongs to a stranger
+    """
+    if info["#type"] == "Json" and "content" in info:
+        content = info["content"]
+        # a caller may change a container that he was given, and the record must stay as it is
+        return orjson.loads(orjson.dumps(content)) if type(content) in (list, dict) else content
+    ctx = DumpContext(folder)
+    if cache_type is not None and info["#type"] not in ("Auto", "Json", "Pickle"):
+        ctx.options.replace[info["#type"]] = cache_type
+    return ctx.load(info)
+
+
+def delete_one(folder: str | os.PathLike[str], info: Info) -> None:
+    """Delete the data of a value that `dump_one` stored; data already gone is no error."""
+    ctx = DumpContext(folder)
+    ctx.delete(info)
+    for relative in own_files(info):
+        ctx.unlink(relative)
+
+
+def own_files(info: tp.Any) -> set[str]:
+    """All data files that an entry of `dump_one` names: nobody else appends to them."""
+    if isinstance(info, dict):
+        found = {path for path in info.get("#files", ())}
+        if isinstance(info.get("filename"), str) and "#type" in info:
+            found.add(info["filename"])
+        return found.union(*(own_files(part) for part in info.values()))
+    if isinstance(info, list):
+        return set[str]().union(*(own_files(part) for part in info))
+    return set()

@@ -1,0 +1,285 @@
+"""Writing entries: gathered for a bounded while, data before the line that names it, one file a process and folder.
+
+The window of entries that others cannot see yet, and that a killed process loses, is bounded by number, bytes and
+seconds (see `DumpOptions`); an entry that took long to compute does not wait. The window is empty when the last
+``write()`` context of a folder is left.
+"""
+
+import errno
+import os
+import threading
+import time
+import typing as tp
+import weakref
+
+import orjson
+
+from ..errors import CacheWriteError
+from .datafiles import DataFiles
+from .files import on_network, sync_path, write_all, writer_name
+from .folderindex import Entry, FolderIndex
+from .textindex import INFO_SUFFIX, seal
+
+if tp.TYPE_CHECKING:
+    from .dumpcontext import DumpOptions
+
+
+class _Pending(tp.NamedTuple):
+    body: bytes  # the line without its end
+    gen: int
+    replaces: tuple[int, ...]  # places of older lines, blanked once this one stands
+
+
+class FolderWriter:
+    """What this process appends to one folder. All methods are called with ``index.lock`` held."""
+
+    def __init__(self, index: FolderIndex) -> None:
+        self.index = index
+        self.files = DataFiles(index.folder)
+        self.pending: dict[str, _Pending] = {}
+        self.users = 0  # write() contexts open
+        self.delete_data: tp.Callable[[Entry], None] = _ignore
+        self._bytes = 0
+        self._name = ""
+        self._fd = -1
+        self._size = 0
+        self._last_put = 0.0
+        self._sync = False
+        self._pid = os.getpid()
+        _writers.add(self)
+
+    # -- contexts
+
+    def open(self) -> None:
+        """Enter a write() context."""
+        self.users += 1
+        self._last_put = time.monotonic()
+
+    def close(self) -> None:
+        """Leave a write() context; the last one leaves everything visible to others and closes the files."""
+        try:
+            self.flush()
+        except OSError:
+            if self.users == 1:
+                self._drop()
+            raise
+        finally:
+            self.users -= 1
+            if self.users == 0:
+                self._close_files()
+        if self.users == 0:
+            self.index.save()
+
+    def _drop(self) -> None:
+        self.pending.clear()
+        self._bytes = 0
+        self.files.forget()
+
+    def _close_files(self) -> None:
+        self.files.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: what waits belongs to the parent, and so do its files."""
+        self._drop()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._name, self._size = -1, "", 0
+        self.files = DataFiles(self.index.folder)
+        self._pid = os.getpid()
+
+    # -- entries
+
+    def put(self, key: str, body: bytes, options: "DumpOptions") -> None:
+        """Add the line of a key, whose data is written or waits in ``files``."""
+        gen, replaces = 0, ()
+        old = self.pending.pop(key, None)
+        if old is not None:
+            gen, replaces = old.gen, old.replaces
+            self._delete_pending(old)
+        else:
+            places = self.index.places(key)
+            if places:
+                gen, replaces = self._generation(key, places)
+        if gen:
+            body = b'%b,"#gen":%d' % (body, gen)
+        self.pending[key] = _Pending(body, gen, replaces)
+        self._bytes += len(body)
+        now = time.monotonic()
+        slow = now - self._last_put > options.flush_seconds / 5
+        self._last_put = now
+        if slow or len(self.pending) >= options.flush_entries or self._bytes >= options.flush_bytes:
+            self.flush()
+        elif len(self.pending) == 1:
+            _flusher.wake(self, now + options.flush_seconds)
+
+    def _generation(self, key: str, places: list[int]) -> tuple[int, tuple[int, ...]]:
+        entries = [(place, self.index.read_entry(place, key)) for place in places]
+        found = [(place, info) for place, info in entries if info is not None]
+        if not found:
+            return 0, ()
+        return max(info.get("#gen", 0) for _, info in found) + 1, tuple(place for place, _ in found)
+
+    def remove(self, key: str) -> bool:
+        """Drop an entry that nobody else has seen yet; returns whether there was one that stood for nothing older."""
+        old = self.pending.pop(key, None)
+        if old is None:
+            return False
+        self._delete_pending(old)
+        return not old.replaces
+
+    def _delete_pending(self, old: _Pending) -> None:
+        self._bytes -= len(old.body)
+        self.delete_data(orjson.loads(old.body + b"}"))
+
+    def flush(self) -> None:
+        """Make all entries visible to others. Raises CacheWriteError; what waited still waits then."""
+        if not self.pending:
+            return
+        try:
+            self.files.flush(self._sync)
+            lines = [(key, seal(entry.body), entry) for key, entry in self.pending.items()]
+            self._append(b"".join([line for _, line, _ in lines]))
+        except OSError as e:
+            raise write_error(e, self.index.folder, f"{len(self.pending)} entries were not stored") from e
+        self.pending, done = {}, self.pending
+        self._bytes = 0
+        status = os.fstat(self._fd)
+        noted = [(key, len(line), entry.gen) for key, line, entry in lines]
+        self.index.added(self._name, status.st_ino, status.st_mtime_ns, noted, self._size)
+        for key, entry in done.items():
+            if entry.replaces:
+                for info in self.index.delete(key, entry.replaces):
+                    self.delete_data(info)
+        touch(self.index.folder)
+
+    def _append(self, data: bytes) -> None:
+        if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:  # somebody cleared the folder
+            os.close(self._fd)
+            self._fd = -1
+        if self._fd < 0:
+            self._open()
+        try:
+            write_all(self._fd, data)
+            if self._sync:
+                os.fsync(self._fd)
+        except OSError:
+            try:
+                os.ftruncate(self._fd, self._size)  # no torn line
+            except OSError:
+                self._name = ""  # this file is never appended to again
+            raise
+        self._size += len(data)
+
+    def _open(self) -> None:
+        folder = self.index.folder
+        binary = getattr(os, "O_BINARY", 0)
+        if self._name:  # the file of an earlier context, if it is as it was left
+            try:
+                self._fd = os.open(os.path.join(folder, self._name), os.O_WRONLY | os.O_APPEND | binary)
+                if os.fstat(self._fd).st_size == self._size:
+                    return
+                os.close(self._fd)
+            except FileNotFoundError:
+                pass
+            self._fd = -1
+        os.makedirs(folder, exist_ok=True)
+        self._name = writer_name.fresh() + INFO_SUFFIX
+        self._size = 0
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | binary
+        self._fd = os.open(os.path.join(folder, self._name), flags, 0o666)
+        if self._sync:
+            sync_path(folder)
+
+    def set_sync(self, wanted: bool | None) -> None:
+        """Whether everything is flushed to the disk; None: on network file systems."""
+        self._sync = on_network(self.index.folder) if wanted is None else wanted
+
+
+def touch(folder: str) -> None:
+    """Tell other objects and processes that something in a folder has changed."""
+    now = time.time_ns()
+    try:
+        os.utime(folder, ns=(now, now))
+    except OSError:
+        try:
+            os.utime(folder)  # of another owner: its mtime has the coarser clock then
+        except OSError:
+            pass
+
+
+def write_error(error: OSError, folder: str, lost: str) -> CacheWriteError:
+    """The error of a failed write, with what to do about it."""
+    what = {
+        errno.ENOSPC: "the disk is full: free some space",
+        errno.EDQUOT: "the quota is used up: free some space",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "this user may not write there: check the rights of the folder",
+        errno.EPERM: "this user may not write there: check the rights of the folder",
+    }.get(error.errno or 0, str(error))
+    code = error.errno or errno.EIO
+    return CacheWriteError(
+        code, f"Cannot write to the cache: {what}. {lost}; what was there is unharmed", folder
+    )
+
+
+def _ignore(info: Entry) -> None:
+    return None
+
+
+class _Flusher:
+    """A thread that flushes what has waited for long while its writer computes the next entry."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._waiting: dict[FolderWriter, float] = {}
+        self._thread: threading.Thread | None = None
+
+    def wake(self, writer: FolderWriter, deadline: float) -> None:
+        """Flush ``writer`` at ``deadline`` (s, monotonic)."""
+        with self._condition:
+            self._waiting[writer] = deadline
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="exca-flush", daemon=True)
+                self._thread.start()
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if not self._waiting and not self._condition.wait(timeout=5):
+                    self._thread = None
+                    return
+                now = time.monotonic()
+                due = [writer for writer, deadline in self._waiting.items() if deadline <= now]
+                for writer in due:
+                    del self._waiting[writer]
+                if not due and self._waiting:
+                    self._condition.wait(timeout=min(self._waiting.values()) - now)
+            for writer in due:
+                _flush_quietly(writer)
+
+
+def _flush_quietly(writer: FolderWriter) -> None:
+    with writer.index.lock:
+        try:
+            writer.flush()
+        except OSError:  # said by the next flush, to somebody who can catch it
+            pass
+
+
+_writers: "weakref.WeakSet[FolderWriter]" = weakref.WeakSet()
+_flusher = _Flusher()
+
+
+def _after_fork() -> None:
+    global _flusher
+    _flusher = _Flusher()
+    for writer in list(_writers):
+        writer.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
