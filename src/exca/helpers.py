@@ -1,0 +1,26 @@
+"""Helpers around infras: configurations from functions, jobs from their ids, models picked by a name."""
+
+from .identity import DiscriminatedModel
+from .infra.find_job import InfraSlurmJob, find_slurm_job
+from .infra.from_function import (
+    FuncConfig,
+    FuncConfigProtocol,
+    FunctionWithInfra,
+    to_config,
+    to_config_model,
+    with_infra,
+)
+from .infra.signature import validate_kwargs
+
+__all__ = [
+    "DiscriminatedModel",
+    "FuncConfig",
+    "FuncConfigProtocol",
+    "FunctionWithInfra",
+    "InfraSlurmJob",
+    "find_slurm_job",
+    "to_config",
+    "to_config_model",
+    "validate_kwargs",
+    "with_infra",
+]

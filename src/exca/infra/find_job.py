@@ -1,0 +1,194 @@
+"""From the id of a Slurm job back to the configuration that it computes."""
+
+import logging
+import os
+import re
+import typing as tp
+from pathlib import Path
+
+from ..execution import record
+from ..execution.job import CallJob, Job, Submission, TaskJob
+from ..execution.once import ItemsCall
+from ..execution.task_call import TaskCall
+
+if tp.TYPE_CHECKING:
+    from ..confdict import ConfDict
+
+logger = logging.getLogger("exca")
+# <module>.<Class>.<method>,<version>
+_METHOD_FOLDER = re.compile(r"[^,]+\.[^,]+,[^,]+")
+# what is not entered: in the folder of a method, and elsewhere
+_NO_RESULTS = frozenset(("code", "logs"))
+_NO_CACHE = frozenset(("__pycache__", "node_modules"))
+SUBMISSION = "submission.json"
+
+
+class InfraSlurmJob(Job[tp.Any]):
+    """A job found by its id, with the configuration that it computes.
+
+    It is a :class:`Job` as any other: ``result()``, ``done()``, ``cancel()``, ``stdout()``, ``state``...
+
+    Attributes
+    ----------
+    folder: Path
+        uid folder of what it computes
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> "ConfDict":
+        """The whole configuration, as it was when it was first computed (``config.yaml``)."""
+        return self._read("config.yaml")
+
+    @property
+    def uid_config(self) -> "ConfDict":
+        """What makes the address of the result: the configuration without defaults (``uid.yaml``)."""
+        return self._read("uid.yaml")
+
+    def _read(self, name: str) -> "ConfDict":
+        from ..confdict import ConfDict
+
+        return ConfDict.from_yaml(self.folder / name)
+
+
+class _SlurmTaskJob(TaskJob[tp.Any], InfraSlurmJob):
+    """A task's job: its outcome is the record in the uid folder."""
+
+    def outcome(self) -> record.Record | None:
+        """The outcome, once there is one, also of a job of an earlier release."""
+        from ..execution.legacy import read_job_pickle
+
+        return super().outcome() or (None if self.attempt else read_job_pickle(self.folder))
+
+
+class _SlurmCallJob(CallJob[tp.Any], InfraSlurmJob):
+    """A job whose outcome lies beside its logs, as that of a part of a map."""
+
+    def __init__(self, folder: Path, submission: Submission) -> None:
+        super().__init__(submission)
+        self.folder = folder
+
+
+def find_slurm_job(*, job_id: str | int, folder: str | Path | None = None) -> InfraSlurmJob | None:
+    """Find a Slurm job that was submitted through an infra.
+
+    Parameters
+    ----------
+    job_id: str or int
+        id of the job, as ``squeue`` shows it: ``12``, or ``12_3`` for a task of an array
+    folder: str or Path, optional
+        folder of the infra, or one above or below it. Without it Slurm is asked, which forgets jobs some minutes after
+        they end.
+
+    Returns
+    -------
+    InfraSlurmJob or None
+        the job, with its configuration as ``config`` and ``uid_config``; None if it is not found below the folder
+
+    Raises
+    ------
+    ValueError
+        if no folder is given and Slurm does not know the job (any more)
+    FileNotFoundError
+        if the folder does not exist
+    """
+    job_id = str(job_id)
+    root = _folder_from_slurm(job_id) if folder is None else Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{root} is no folder: give the folder of the infra through which {job_id} was submitted"
+        )
+    found = [job for place in _folders(root.absolute()) if (job := _job_in(place, job_id)) is not None]
+    # Slurm counts anew after a reinstallation: the youngest is meant
+    return max(found, key=lambda job: _age_mark(job.folder), default=None)
+
+
+def _folders(root: Path) -> tp.Iterator[Path]:
+    """The root and all folders below that may tell of a job: those of methods and of what they compute."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:  # not ours to read
+            continue
+        yield folder
+        if _METHOD_FOLDER.fullmatch(folder.parent.name):
+            continue  # what lies below is the user's
+        skipped = _NO_RESULTS if _METHOD_FOLDER.fullmatch(folder.name) else _NO_CACHE
+        names = [entry.name for entry in found if entry.name not in skipped and entry.name[0] != "."]
+        pending.extend(folder / name for name in names)
+
+
+def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
+    """The job, if the folder tells of it."""
+    import orjson
+
+    try:
+        content = orjson.loads((folder / SUBMISSION).read_bytes())
+        if content["cluster"] == "slurm" and content["job_id"] == job_id:
+            return _SlurmTaskJob(folder, Submission.from_json(content), content.get("attempt", ""))
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: then it names no job
+        pass
+    link = folder / "submitit"  # which earlier releases made, to the folder of the job's logs
+    if link.is_symlink() and Path(os.readlink(link)).name == job_id:
+        logs = Path(os.path.realpath(link))
+        return _SlurmTaskJob(folder, Submission("slurm", job_id, str(logs.with_name("%j"))))
+    for logs in folder.glob(f"logs/*/{job_id}"):
+        submission = Submission("slurm", job_id, str(logs.with_name("%j")))
+        if (folder / "uid.yaml").exists():
+            return _SlurmCallJob(folder, submission)
+        call = _what_was_sent(logs / f"{job_id}_submitted.pkl")
+        if isinstance(call, TaskCall):
+            return _SlurmTaskJob(call.folder, submission, call.token)
+        if isinstance(call, ItemsCall):
+            return _SlurmCallJob(call.folder, submission)
+    return None
+
+
+def _what_was_sent(pickled: Path) -> tp.Any:
+    """What a job was asked to run, or None where that cannot be told."""
+    from submitit.core.utils import DelayedSubmission
+
+    from ..cachedict.trust import require_trusted
+
+    if not pickled.exists():
+        return None
+    require_trusted(pickled)
+    try:
+        return DelayedSubmission.load(pickled).function
+    except Exception as error:  # it may need code that is not at hand here
+        logger.warning("What was sent to the job cannot be read from %s: %r", pickled, error)
+        return None
+
+
+def _age_mark(folder: Path) -> float:
+    for name in (SUBMISSION, "submitit", "uid.yaml"):
+        try:
+            return os.lstat(folder / name).st_mtime
+        except OSError:
+            continue
+    return 0.0
+
+
+def _folder_from_slurm(job_id: str) -> Path:
+    """The method's folder of a job, from where Slurm writes what it prints."""
+    import subprocess
+
+    try:
+        command = ["scontrol", "show", "job", "-o", job_id]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        told = done.stdout if done.returncode == 0 else ""
+        said = done.stderr.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        told, said = "", str(error)
+    for output in re.findall(r"\bStdOut=(\S+)", told):
+        for parent in Path(output).parents:
+            if _METHOD_FOLDER.fullmatch(parent.name):
+                return parent
+    raise ValueError(
+        f"Slurm does not tell where job {job_id} keeps its results "
+        f"({said or 'its logs lie in no folder of an infra'}): give the folder of its infra."
+    )
