@@ -1,9 +1,11 @@
 """The copied working directory: what is copied, where it goes, and what is refused."""
 
 import contextlib
+import json
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -417,3 +419,57 @@ def test_what_lies_in_no_repository_is_told(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(WorkDirError, match="needs git"):
         WorkDir(copied=["main.py"], log_commit=True)
+
+
+# In jobs
+
+
+STUDY = """
+import typing as tp
+import pydantic
+import exca
+import pkg.mod
+
+class Study(pydantic.BaseModel):
+    wait_for: str
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> tuple[int, str, str]:
+        import os, pathlib, time
+        while not pathlib.Path(self.wait_for).exists():
+            time.sleep(0.02)
+        import pkg.late
+        return pkg.mod.VALUE + pkg.late.VALUE, os.getcwd(), pkg.mod.__file__
+
+if __name__ == "__main__":
+    import json, pathlib, sys
+    from study import Study
+    cluster, folder = sys.argv[1:]
+    go = pathlib.Path(folder, "go")
+    infra = {"folder": folder, "cluster": cluster, "workdir": {"copied": ["study.py", "pkg"]}}
+    study = Study(wait_for=str(go), infra=infra)
+    job = study.infra.job()
+    for name in ("mod", "late"):  # the source is edited after the submission
+        pathlib.Path("pkg", f"{name}.py").write_text("VALUE = 1000")
+    go.touch()
+    code = study.infra.uid_folder() / "code"
+    print(json.dumps([*job.result(), str(code.resolve())]))
+"""
+
+
+@pytest.mark.parametrize("cluster", ["local", pytest.param("slurm", marks=pytest.mark.slurm)])
+def test_jobs_run_the_code_of_their_submission(project: Path, tmp_path: Path, cluster: str) -> None:
+    """Also what they import late, long after the source was edited."""
+    write(project, pkg__late_py="VALUE = 10", study_py=STUDY)
+    (tmp_path / "cache").mkdir()
+    done = subprocess.run(
+        [sys.executable, "study.py", cluster, tmp_path / "cache"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    value, cwd, file, code = json.loads(done.stdout)
+    assert value == 11
+    assert cwd == code
+    assert file == str(Path(code, "pkg", "mod.py"))
+    assert Path(code).parent == tmp_path / "cache" / "study.Study.run,0" / "code"
+    assert re.fullmatch(r"\d{4}-?\d\d-?\d\d.*-[0-9a-f]+", Path(code).name)

@@ -100,6 +100,9 @@ def _editable_project_path(name: str) -> Path | None:
     project = _editable_project(distribution)
     if project is None:
         raise _not_editable(name, distribution.locate_file(""))
+    modules = (distribution.read_text("top_level.txt") or "").split()
+    if len(modules) == 1 and (found := _module_path(modules[0])) is not None:
+        return found
     return _package_in(project, name)
 
 

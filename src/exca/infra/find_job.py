@@ -160,7 +160,7 @@ def _what_was_sent(pickled: Path) -> tp.Any:
     try:
         return DelayedSubmission.load(pickled).function
     except Exception as error:  # it may need code that is not at hand here
-        logger.warning("What was sent to the job cannot be read from %s: %r", pickled, error)
+        logger.debug("What was sent to the job cannot be read from %s: %r", pickled, error)
         return None
 
 
