@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -50,6 +51,11 @@ class Claimant:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
+
+    def has_answer(self) -> bool:
+        """Whether an answer lies there."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def ask(self, do: str, **arguments: tp.Any) -> tp.Any:
         """Give an order and return what came of it."""

@@ -110,11 +110,12 @@ class Claims:
             entry = claim.fresh_entry(keys, owner)
             claim.place(self._ledger, entry)
             try:
-                lost = protocol.contest(self._ledger, entry, keys, frozenset())
+                lost, others = protocol.contest(self._ledger, entry, keys, frozenset())
                 won = self._take(entry, keys, lost)
             except BaseException:
                 claim.drop(self._ledger, entry.name)
                 raise
+            protocol.sweep(self._ledger, others)
             if won is not None or len(lost) == len(keys):
                 return won, self._holders(lost)
             # swept away by somebody who thought us dead: ask again
@@ -219,7 +220,7 @@ class Claims:
         """The keys that others took from the claim that stood before, thinking its owner dead."""
         family = frozenset((entry.token,))
         if not old.owned:
-            return protocol.contest(self._ledger, entry, keys, family)
+            return protocol.contest(self._ledger, entry, keys, family).lost
         decided = protocol.others_decided(self._ledger, family)
         return () if decided and self._ledger.exists(old.name) else keys
 
@@ -334,9 +335,5 @@ class _Overlapping:
             known[name] = entry if overlap else None
         self._known = {n: e for n, e in known.items() if e is None or e.owned}
         entries = [e for e in known.values() if e is not None]
-        jobs = [
-            e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id
-        ]
-        if len(jobs) > 1:
-            scheduler.job_states(jobs)
+        protocol.ask_together(entries)
         return [e for e in entries if alive(self._ledger, e)]

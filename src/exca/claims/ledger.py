@@ -29,6 +29,7 @@ STATE_OFFSET = 10
 ASKED, OWNED = b"asked", b"owned"
 _PREFIX = b'{"state":"%s","beat":"%s",'
 assert len((_PREFIX % (ASKED, b""))[:-2]) == BEAT_OFFSET
+MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 2000, 5000
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 
 
@@ -71,6 +72,8 @@ class Entry:
         the submission that may be under way
     body
         the line of keys, as bytes; None when it cannot be read
+    private
+        whether this user may not read the file
     """
 
     name: str
@@ -80,6 +83,7 @@ class Entry:
     owned: bool
     announced: Announcement | None = None
     body: bytes | None = None
+    private: bool = False
 
     @property
     def token(self) -> str:
@@ -180,11 +184,25 @@ class Ledger:
         return names, drafts
 
     def read(self, name: str) -> Entry | None:
-        """What the file says now; None when it is gone."""
+        """What the file says now; None when it is gone.
+
+        A decided file of this name stays as it is (but for its beat), so a small one is read once.
+        """
+        path = self.path(name)
+        entry = _decided.get(path)
+        if entry is None:
+            entry = self._read(name)
+            if entry is not None and entry.owned and entry.body and len(entry.body) < MAX_REMEMBERED_BYTES:
+                if len(_decided) >= MAX_REMEMBERED:
+                    _decided.clear()
+                _decided[path] = entry
+        return entry
+
+    def _read(self, name: str) -> Entry | None:
         try:
             fd = os.open(self.path(name), os.O_RDONLY)
         except PermissionError:
-            return Entry(name, None, 0.0, 5.0, True)
+            return Entry(name, None, 0.0, 5.0, owned=True, private=True)
         except OSError as e:
             if e.errno in _GONE:
                 return None
@@ -220,7 +238,8 @@ class Ledger:
     def place(self, entry: Entry) -> None:
         """Make the file: it appears whole, in one step."""
         data = _render(entry)
-        draft = f"{self._base}/.{entry.name}.tmp"
+        me = Process.current()  # not always the one whose token it is
+        draft = f"{self._base}/.{me.host}-{me.pid}-{me.start}.{entry.name}.tmp"
         for _ in range(100):
             try:
                 fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
@@ -275,6 +294,9 @@ class _File:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+_decided: dict[str, Entry] = {}
 
 
 def _render(entry: Entry) -> bytes:

@@ -53,21 +53,42 @@ from .liveness import alive
 PATIENCE = 0.05  # seconds for a rival who asks at the same time to decide; then it counts as the holder
 LONG_PATIENCE = 5.0  # the same, where nothing but waiting can be done
 PAUSE = 0.0005
+SWEEP = 60.0  # seconds between two looks whether the owner of somebody else's keys is dead
+MAX_JUDGED = 10_000
+_judged: dict[str, float] = {}
 
 
 def look(ledger: Ledger, names: tp.Iterable[str] | None = None) -> list[Entry]:
     """All claims that stand now (or the named ones); jobs among them are asked about together."""
     names = ledger.names() if names is None else names
     entries = [e for e in map(ledger.read, names) if e is not None]
-    jobs = [e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
-    if len(jobs) > 1:
-        scheduler.job_states(jobs)  # one query: each entry's own is then answered from memory
+    ask_together(entries)
     return entries
 
 
-def contest(
-    ledger: Ledger, mine: Entry, keys: tp.Collection[str], exempt: frozenset[str]
-) -> dict[str, Entry]:
+def ask_together(entries: tp.Iterable[Entry]) -> None:
+    """Ask the scheduler once about all jobs: each entry's own question is then answered from memory."""
+    jobs = [e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
+    if len(jobs) > 1:
+        scheduler.job_states(jobs)
+
+
+class Contest(tp.NamedTuple):
+    """What came of asking.
+
+    Parameters
+    ----------
+    lost
+        by key: the entry of who holds it
+    others
+        entries that are about other keys
+    """
+
+    lost: dict[str, Entry]
+    others: list[Entry]
+
+
+def contest(ledger: Ledger, mine: Entry, keys: tp.Collection[str], exempt: frozenset[str]) -> Contest:
     """Find out which keys others hold, after our own file was placed.
 
     Parameters
@@ -80,39 +101,35 @@ def contest(
         the keys it asks for
     exempt
         tokens whose claims we succeed
-
-    Returns
-    -------
-    dict
-        by key: the entry of who holds it
     """
     lost: dict[str, Entry] = {}
+    others: list[Entry] = []
     settled = {mine.name}
     deadline = time.monotonic() + PATIENCE
-    wanted: tp.Collection[str] = ()
+    wanted = keys if len(keys) == 1 else frozenset(keys)
     while True:
         pending: list[tuple[Entry, tp.Collection[str]]] = []
         names, drafts = ledger.listing()
         sweep_drafts(ledger, drafts)
-        for entry in look(ledger, (n for n in names if n not in settled and token_of(n) not in exempt)):
-            wanted = wanted or (keys if len(keys) == 1 else frozenset(keys))
-            overlap = shared(entry, wanted)
-            if overlap and not alive(ledger, entry):
+        found = [ledger.read(n) for n in names if n not in settled and token_of(n) not in exempt]
+        rivals = [(e, shared(e, wanted)) for e in found if e is not None]
+        ask_together(e for e, overlap in rivals if overlap)
+        for entry, overlap in rivals:
+            if not overlap:
+                others.append(entry)
+                settled.add(entry.name)  # the keys of a file never grow
+            elif not alive(ledger, entry):
                 ledger.remove(entry.name)  # before we decide: see "Succession" in the argument
                 settled.add(entry.name)
-            elif not overlap:
-                settled.add(entry.name)  # the keys of a file never grow
             elif entry.owned or (entry.rank, entry.name) > (mine.rank, mine.name):
                 lost.update(dict.fromkeys(overlap, entry))
                 settled.add(entry.name)
             else:
                 pending.append((entry, overlap))
-        if not pending:
-            return lost
-        if time.monotonic() > deadline:
+        if not pending or time.monotonic() > deadline:
             for entry, overlap in pending:
                 lost.update(dict.fromkeys(overlap, entry))
-            return lost
+            return Contest(lost, others)
         time.sleep(PAUSE)
 
 
@@ -121,6 +138,23 @@ def sweep_drafts(ledger: Ledger, drafts: tp.Iterable[str]) -> int:
     dead = [d for d in drafts if not alive(ledger, Entry(d, None, 0.0, 5.0, owned=False))]
     for draft in dead:
         ledger.remove(draft)
+    return len(dead)
+
+
+def sweep(ledger: Ledger, entries: tp.Iterable[Entry]) -> int:
+    """Remove the claims of the dead among these, return how many; looked at now and then only."""
+    now, due = time.monotonic(), []
+    for entry in entries:
+        path = ledger.path(entry.name)
+        if now - _judged.get(path, -SWEEP) >= SWEEP:
+            _judged[path] = now
+            due.append(entry)
+    if len(_judged) > MAX_JUDGED:
+        _judged.clear()
+    ask_together(due)
+    dead = [e for e in due if not alive(ledger, e)]
+    for entry in dead:
+        ledger.remove(entry.name)
     return len(dead)
 
 

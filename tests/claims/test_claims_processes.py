@@ -1,0 +1,179 @@
+"""Real processes that are killed, stopped and left as zombies, at every step."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from claimant import Claimant, until
+from exca.claims import Claims, Owner, liveness
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+Start = Callable[..., Claimant]
+
+
+def test_the_killed_are_taken_over_at_once(folder: Path, start: Start) -> None:
+    other = start()
+    assert other.ask("acquire", keys=["a", "b"]) == ["a", "b"]
+    claims = Claims(folder)
+    assert claims.acquire(["a"])[0] is None
+    os.kill(other.pid, signal.SIGKILL)  # not reaped: a zombie is dead
+    started = time.monotonic()
+    claims.wait(["a"], done=lambda: False)
+    claim, _ = claims.acquire(["a", "b"])
+    assert claim is not None
+    assert claim.keys == ("a", "b")
+    assert time.monotonic() - started < 5
+    claim.release()
+    assert list((folder / "claims").iterdir()) == []
+
+
+def test_the_stopped_are_not_robbed(folder: Path, start: Start) -> None:
+    other = start()
+    other.ask("acquire", keys=["a"])
+    other.signal(signal.SIGSTOP)
+    claims = Claims(folder)
+    claims.wait(["a"], done=lambda: False, timeout=0.3)
+    assert claims.acquire(["a"])[0] is None
+    other.signal(signal.SIGCONT)
+    assert other.ask("still_ours")
+
+
+def test_another_process_with_the_same_pid_is_not_the_owner(folder: Path, start: Start) -> None:
+    """As after a reboot or many forks: the start time tells."""
+    other = start()
+    other.ask("acquire", keys=["a"])
+    (path,) = (folder / "claims").iterdir()
+    text = path.read_text().replace('"start":"', '"start":"1')
+    path.write_text(text)
+    claim, _ = Claims(folder).acquire(["a"])
+    assert claim is not None
+    claim.release()
+
+
+# each ends in a state where the keys belong to the claimant, or to nobody once it is dead
+OPERATIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
+    "acquire": [("acquire", {"keys": ["a", "b"]})],
+    "acquire the rest": [("acquire", {"keys": ["a", "b", "taken"]})],
+    "release": [("acquire", {"keys": ["a", "b"]}), ("release", {})],
+    "announce": [("acquire", {"keys": ["a", "b"]}), ("announce", {"cluster": "local"})],
+    "split": [("acquire", {"keys": ["a", "b"]}), ("split", {"groups": [["a"], ["b"]]})],
+    "adopt": [("adopt", {})],
+}
+
+
+def prepare(claims: Claims, operation: str) -> dict[str, object]:
+    """What was there before; for an adoption: the token of a claim that was handed to the process of the test."""
+    if operation != "adopt":
+        return {}
+    claim, _ = claims.acquire(["a", "b"])
+    assert claim is not None
+    claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
+    return {"token": claim.token}
+
+
+def run(other: Claimant, operation: str, more: dict[str, object], at: int, *, stop: bool = False) -> None:
+    """Run an operation; armed before its last step."""
+    *before, (name, arguments) = OPERATIONS[operation]
+    for do, args in before:
+        other.ask(do, **args)
+    other.ask("arm", at=at, stop=stop)
+    other.send(name, **arguments, **more)
+
+
+@pytest.mark.parametrize("operation", list(OPERATIONS))
+def test_a_crash_at_any_step_leaves_nothing_in_the_way(
+    operation: str, folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "GRACE", 0.05)
+    claims = Claims(folder)
+    held, _ = claims.acquire(["taken"])
+    assert held is not None
+    for at in range(1, 100):
+        more = prepare(claims, operation)
+        other = start()
+        run(other, operation, more, at)
+        crashed = other.answer() is None
+        other.kill()
+        if more:
+            claims.revoke(str(more["token"]))
+        claim = until(lambda: claims.acquire(["a", "b"])[0])
+        assert claim.keys == ("a", "b")
+        claim.release()
+        assert len(list((folder / "claims").iterdir())) == 1, f"step {at}"
+        if not crashed:
+            assert at > 1
+            break
+    held.release()
+
+
+@pytest.mark.parametrize("operation", ["acquire", "announce", "split", "adopt"])
+def test_stopped_at_any_step_and_resumed_there_is_one_owner(
+    operation: str, folder: Path, start: Start
+) -> None:
+    claims, other = Claims(folder), start()
+    for at in range(1, 100):
+        more = prepare(claims, operation)
+        run(other, operation, more, at, stop=True)
+        stopped = not other_answers(other)
+        mine, _ = claims.acquire(["a", "b"])
+        if operation != "acquire":
+            assert mine is None, f"step {at}: robbed"
+        if not stopped:
+            break
+        other.signal(signal.SIGCONT)
+        answer = other.answer()
+        theirs = other.ask("still_ours") if answer else False
+        assert (mine is not None) != bool(theirs), f"step {at}: mine {mine}, theirs {answer}"
+        other.ask("arm", at=0, stop=False)
+        other.ask("release")
+        if mine is not None:
+            mine.release()
+        if more:
+            claims.revoke(str(more["token"]))
+        assert list((folder / "claims").iterdir()) == []
+
+
+def other_answers(other: Claimant) -> bool:
+    """Wait until it has stopped (False) or answered (True)."""
+
+    def settled() -> str:
+        state = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return "T" if state == "T" else "answered" if other.has_answer() else ""
+
+    return bool(until(settled) != "T")
+
+
+@pytest.mark.parametrize("kills", [0, 12])
+def test_many_processes_compute_each_key_once(kills: int, folder: Path, start: Start) -> None:
+    """Killed and stopped at random, they compute each key once, but for those whose owner was killed."""
+    rng = random.Random(kills)
+    keys = [f"k{i}" for i in range(150 if not kills else 400)]
+    workers = [start() for _ in range(6)]
+    for i, worker in enumerate(workers):
+        worker.send("work", keys=keys, seed=i)
+    for i in range(kills):
+        victim = rng.choice(workers)
+        goal = len(keys) * (i + 1) // (kills + 2)
+        until(lambda goal=goal: len(list(folder.glob("*.done"))) >= goal)
+        if i % 3 == 2:
+            victim.signal(signal.SIGSTOP)
+            time.sleep(rng.uniform(0, 0.02))
+            victim.signal(signal.SIGCONT)
+        else:
+            victim.kill()
+            workers.remove(victim)
+            workers.append(start())
+            workers[-1].send("work", keys=keys, seed=100 + i)
+    for worker in workers:
+        assert worker.answer() is not None
+    assert not (folder / "VIOLATION").exists(), (folder / "VIOLATION").read_text()
+    counts = [len((folder / f"{k}.log").read_text().split()) for k in keys]
+    assert min(counts) == 1
+    assert sum(counts) - len(keys) <= kills
+    Claims(folder).sweep()
+    assert list((folder / "claims").iterdir()) == []
