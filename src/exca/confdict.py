@@ -138,9 +138,7 @@ class ConfDict(dict[str, tp.Any]):
         Raises: as for setting a key.
         """
         for pairs in (mapping, kwargs):
-            items: list[tuple[str, tp.Any]] = list(
-                pairs.items() if isinstance(pairs, Mapping) else pairs or ()
-            )
+            items = _items(pairs)
             if self and any(key == Ops.REPLACE for key, _ in items):
                 if any(key == Ops.REPLACE and value for key, value in items):
                     self.clear()

@@ -225,9 +225,28 @@ def _merged(level: MutableMapping[str, tp.Any], key: str, value: Mapping[str, tp
         value = {sub: item for sub, item in value.items() if sub != Ops.REPLACE}
         if replace:
             old = OrderedDict() if isinstance(old, OrderedDict) else None
+    if isinstance(old, (list, tuple)) and value and all(_is_index(sub, len(old)) for sub in value):
+        return _merged_into_sequence(old, value, new)
     if not isinstance(old, MutableMapping):
         return absorb(value, new)
     merge(old, list(value.items()), new)
+    return old
+
+
+def _is_index(key: object, length: int) -> bool:
+    return isinstance(key, str) and key.isascii() and key.isdigit() and int(key) < length
+
+
+def _merged_into_sequence(
+    old: list[tp.Any] | tuple[tp.Any, ...], value: Mapping[str, tp.Any], new: Level
+) -> list[tp.Any] | tuple[tp.Any, ...]:
+    """Apply the nested form of a patch of items: `{"0": {"x": 1}}` as it comes from the key `l.0.x`."""
+    for index, item in value.items():
+        if _is_level(item) and Ops.REPLACE not in item and isinstance(old[int(index)], Mapping):
+            for key, sub in item.items():
+                old = _assign_in_sequence(old, f"{index}.{key}", sub, new)
+        else:
+            old = _assign_in_sequence(old, index, item, new)
     return old
 
 

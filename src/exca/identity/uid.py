@@ -21,7 +21,7 @@ _is_safe = re.compile(r"[a-zA-Z0-9{}\-=,_.()]*").fullmatch
 _drop_unsafe = re.compile(r"[^a-zA-Z0-9{}\-=,_.()]+").sub
 _DASHES = str.maketrans(dict.fromkeys("/\\\n\t ", "-"))
 # what a value or a key of the form "=...=" looks like in a hash text; false alarms only cost a second look
-_looks_like_op = re.compile(r"(?::|\{|,)=[^=]+=").search
+_looks_like_op = re.compile(r"[:{,.]=[^=]+=").search
 
 # how keys are treated: as they are; nested, so that a dotted one is refused; nested, and single keys folded
 AS_IS, NEST, FOLD = 0, 1, 2
