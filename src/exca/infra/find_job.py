@@ -152,7 +152,7 @@ def _what_was_sent(pickled: Path) -> tp.Any:
     """What a job was asked to run, or None where that cannot be told."""
     from submitit.core.utils import DelayedSubmission
 
-    from ..cachedict.trust import require_trusted
+    from ..cachedict import require_trusted
 
     if not pickled.exists():
         return None
