@@ -22,6 +22,17 @@ def point_commands_at_it() -> None:
         os.environ["SLURM_CONF"] = str(configuration)
 
 
+def _ask(*command: str) -> str:
+    """Run a command of Slurm's, and return what it prints; fail with its last words."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError("no answer in 20 s") from None
+    if done.returncode != 0:
+        raise RuntimeError((done.stderr or done.stdout or "no message").strip().splitlines()[-1])
+    return done.stdout
+
+
 @functools.cache
 def missing_because() -> str | None:
     """Say why jobs cannot be sent to the test cluster.
@@ -32,18 +43,15 @@ def missing_because() -> str | None:
     if shutil.which("sbatch") is None:
         return "Slurm is not installed"
     try:
-        done = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=20, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "Slurm's controller does not answer"
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        return f"Slurm's controller does not answer ({said[-1] if said else 'no message'})"
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
-    name = found.group(1) if found else "unknown"
-    if name != CLUSTER_NAME:
-        return f"the Slurm that answers here is the cluster {name!r}, not the test cluster"
+        found = re.search(r"^ClusterName\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE)
+        name = found.group(1) if found else "unknown"
+        if name != CLUSTER_NAME:
+            return f"the Slurm that answers here is the cluster {name!r}, not the test cluster"
+        states = _ask("sinfo", "--noheader", "--Node", "--partition=debug", "--format=%T").split()
+    except RuntimeError as error:
+        return f"Slurm's controller does not answer ({error})"
+    if not set(states) & {"idle", "mixed", "allocated", "completing"}:
+        return f"no node of the test cluster is up ({', '.join(states)})"
     return None
 
 

@@ -12,7 +12,7 @@ PACKAGES=(munge slurmctld slurmd slurm-client slurmdbd mariadb-server-core)
 say() { printf 'slurm: %s\n' "$*"; }
 impossible() { printf 'slurm: not possible here: %s\n' "$*" >&2; exit 3; }
 fail() {
-  tail -n 15 "$STATE"/log/*.log >&2 2> /dev/null || true
+  tail -n 5 "$STATE"/log/*.log >&2 2> /dev/null || true
   printf 'slurm: failed: %s\n' "$*" >&2
   exit 1
 }
@@ -91,7 +91,7 @@ start_munged() {
   ! munge -n 2> /dev/null | unmunge > /dev/null 2>&1 || return 0 # one a machine: may be another's
   [ -s /etc/munge/munge.key ] || runuser -u munge -- /usr/sbin/mungekey -c
   install -d -o munge -g munge -m 755 /run/munge
-  runuser -u munge -- /usr/sbin/munged 9>&-
+  runuser -u munge -- /usr/sbin/munged 9>&- || fail "munged does not start"
   wait_for 10 munged sh -c 'munge -n | unmunge'
   cp /run/munge/munged.pid "$STATE/run/munged.pid" # the copy says that it is ours to stop
 }
@@ -121,15 +121,15 @@ start_database() {
 start_slurm() {
   local node
   if ! pid_of slurmdbd slurmdbd > /dev/null; then
-    MYSQL_UNIX_PORT=$STATE/database/mysqld.sock slurmdbd 9>&-
+    MYSQL_UNIX_PORT=$STATE/database/mysqld.sock slurmdbd 9>&- || fail "slurmdbd does not start"
     wait_for 30 slurmdbd sacctmgr -n list cluster
   fi
   if ! pid_of slurmctld slurmctld > /dev/null; then
-    slurmctld 9>&-
+    slurmctld 9>&- || fail "slurmctld does not start"
     wait_for 30 slurmctld sh -c 'scontrol ping | grep -q "is UP"'
   fi
   for node in "${NODES[@]}"; do
-    pid_of "slurmd.$node" slurmd > /dev/null || slurmd -N "$node" 9>&-
+    pid_of "slurmd.$node" slurmd > /dev/null || slurmd -N "$node" 9>&- || fail "slurmd of $node does not start"
   done
 }
 
@@ -156,6 +156,7 @@ fi
 mkdir -p "$STATE"/{log,run}
 exec 9> "$STATE/.lock"
 flock 9 # one run at a time; the daemons do not inherit it (9>&-)
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR # nothing ends silently
 started=$SECONDS
 installed || install_packages
 if [ "${EXCA_SLURM_FRESH:-0}" = 1 ]; then
