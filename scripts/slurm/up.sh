@@ -65,9 +65,11 @@ lay_out_folders() {
 }
 
 write_configuration() { # succeeds when something changed
-  local name new changed=1
-  for name in slurm.conf gres.conf slurmdbd.conf; do
-    new=$(sed -e "s|@STATE@|$STATE|g" -e "s|@HOST@|$(hostname -s)|g" "$here/conf/$name")
+  local name new changed=1 cgroup_plugin=disabled
+  # Before 24.05 there is no "disabled", but cgroup/v1 does nothing until it is asked to.
+  [[ $(slurmd -V) != "slurm 2"[0-3].* ]] || cgroup_plugin=cgroup/v1
+  for name in slurm.conf gres.conf cgroup.conf slurmdbd.conf; do
+    new=$(sed -e "s|@STATE@|$STATE|g" -e "s|@HOST@|$(hostname -s)|g" -e "s|@CGROUP_PLUGIN@|$cgroup_plugin|g" "$here/conf/$name")
     if [ "$new" != "$(cat "$STATE/etc/$name" 2> /dev/null)" ]; then
       install -m 600 /dev/null "$STATE/etc/$name"
       printf '%s\n' "$new" > "$STATE/etc/$name"
@@ -147,7 +149,7 @@ check() {
 }
 
 if [ "$(id -u)" != 0 ]; then
-  if timeout 10 scontrol show config 2> /dev/null | grep -q '^ClusterName *= exca$' && nodes_up; then
+  if [[ $(timeout 10 scontrol show config 2> /dev/null) =~ ClusterName\ *=\ exca ]] && nodes_up; then
     say "up already"
     exit 0
   fi
