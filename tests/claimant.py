@@ -1,5 +1,6 @@
 """Another process that claims: a program that takes orders on stdin, and the handle to it for tests."""
 
+import functools
 import json
 import os
 import random
@@ -114,7 +115,7 @@ class Fault:
         proxy = types.SimpleNamespace(**{n: getattr(os, n) for n in dir(os)})
         for name in CALLS:
             setattr(proxy, name, self._watched(getattr(os, name)))
-        vars(ledger)["os"] = proxy
+        ledger.__dict__["os"] = proxy
 
     def _watched(self, function: Callable[..., tp.Any]) -> Callable[..., tp.Any]:
         def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
@@ -187,12 +188,15 @@ class Program:
             part = rng.sample(todo, rng.randint(1, len(todo)))
             claim, _ = self.claims.acquire(part)
             if claim is None:
-                self.claims.wait(part, done=lambda part=part: all(map(self._done, part)))
+                self.claims.wait(part, done=functools.partial(self._all_done, part))
                 continue
             with claim:
                 for key in claim.keys:
                     count += self._compute(key)
         return count
+
+    def _all_done(self, keys: list[str]) -> bool:
+        return all(map(self._done, keys))
 
     def _done(self, key: str) -> bool:
         return (self.folder / f"{key}.done").exists()

@@ -275,7 +275,8 @@ class Claims:
     def _refuse_own(self, holders: Collection[Holder], keys: Sequence[str]) -> None:
         for holder in holders:
             if holder.owner.is_this_thread():
-                what = next((k for k in holder.keys if k in set(keys)), keys[0])
+                wanted = frozenset(keys)
+                what = next((k for k in holder.keys if k in wanted), keys[0])
                 raise ReentrantClaimError(
                     f"The computation of {what!r} in {self.folder} asks for its own result: it would wait for "
                     "itself for ever. Look in the traceback where the decorated method is called again, and break "

@@ -11,6 +11,7 @@ monotonic clock, and counts no more than one period per look: an observer that w
 jumped, learns nothing from the gap. ``MISSED`` periods without a beat mean dead: 40 s by default.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -67,7 +68,8 @@ class Heart:
     def forget(self, path: str) -> None:
         """Stop beating for this claim file."""
         if self.watched.pop(path, None) is not None and self._pipe is not None:
-            self._tell(f"- {path}\n")
+            with contextlib.suppress(OSError):  # a dead keeper is replaced when it is needed, not here:
+                _write(self._pipe, os.fsencode(f"- {path}\n"))  # the garbage collector may be the caller
 
     def ensure(self) -> None:
         """Replace a keeper that was killed."""
@@ -112,18 +114,19 @@ class Heart:
 
     def _spawn(self) -> int | None:
         """Start a keeper and return the pipe to it; None where there is no way to."""
-        if not os.path.exists("/proc/self/stat") or not sys.executable or not hasattr(os, "posix_spawn"):
+        python = "" if getattr(sys, "frozen", False) else sys.executable
+        if not python or not os.path.exists("/proc/self/stat") or not hasattr(os, "posix_spawn"):
             return None
         me = Process.current()
         read, write = os.pipe()
         os.set_blocking(write, False)
-        args = [sys.executable, "-I", "-S", keeper.__file__, str(period()), str(me.pid), me.start]
+        args = [python, "-I", "-S", keeper.__file__, str(period()), str(me.pid), me.start]
         actions: list[tuple[tp.Any, ...]] = [(os.POSIX_SPAWN_DUP2, read, 0)]
         actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
         # no LD_PRELOAD: what bends the owner's clock must not bend the keeper's
         env = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH") if k in os.environ}
         try:
-            self._keeper_pid = os.posix_spawn(sys.executable, args, env, file_actions=actions, setsid=True)
+            self._keeper_pid = os.posix_spawn(python, args, env, file_actions=actions, setsid=True)
         except (OSError, NotImplementedError):
             os.close(write)
             return None
@@ -173,9 +176,16 @@ def _write(pipe: int, data: bytes) -> None:
 
 
 class Observer:
-    """Remembers how long each claim's counter has stood still."""
+    """Remembers how long each claim's counter has stood still.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clock
+        seconds that never go back
+    """
+
+    def __init__(self, clock: tp.Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._seen: dict[str, tuple[tp.Hashable, float, float]] = {}
 
     def still(self, path: str, counter: tp.Hashable, every: float) -> bool:
@@ -190,7 +200,7 @@ class Observer:
         every
             seconds between two beats, as its owner announced
         """
-        now = time.monotonic()
+        now = self._clock()
         before, credit, last = self._seen.get(path, (None, 0.0, now))
         if before != counter:
             credit = 0.0

@@ -108,4 +108,5 @@ if __name__ == "__main__":
         "SIGHUP",
     ):  # meant for the owner: the keeper goes when the owner is gone
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    os.chdir("/")  # keep no folder busy
     main(float(sys.argv[1]), (int(sys.argv[2]), sys.argv[3]))

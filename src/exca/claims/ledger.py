@@ -260,8 +260,10 @@ class Ledger:
         """Turn asked into owned; False when the file is gone."""
         try:
             fd = os.open(self.path(name), os.O_WRONLY)
-        except FileNotFoundError:
-            return False
+        except OSError as e:
+            if e.errno in _GONE:
+                return False
+            raise
         with contextlib.closing(_File(fd)) as file:
             os.lseek(fd, STATE_OFFSET, os.SEEK_SET)
             file.write(OWNED)
