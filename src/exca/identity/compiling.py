@@ -58,6 +58,9 @@ def compile_plan(
 def _choose(plan: Plan) -> None:
     """Sets the shortest way that does all that the class asks for."""
     cls = plan.cls
+    plan.open = cls.model_config.get("extra") == "allow"
+    if exclusions.WHOLE not in plan.excluded and not plan.open:
+        exclusions.check_known(cls, plan.excluded)
     if plan.values.uid and plan.values.exclude_defaults and hasattr(cls, OVERRIDE):
         plan.overrides = True
         plan.run = plan.overridden
@@ -69,11 +72,9 @@ def _choose(plan: Plan) -> None:
         or plan.root is not None
         or plan.asked
         or plan.by_serializer
-        or cls.model_config.get("extra") == "allow"
+        or plan.open
     ):
         plan.run = plan.unusual
-    else:
-        exclusions.check_known(cls, plan.excluded)
 
 
 def _read_fields(plan: Plan) -> None:

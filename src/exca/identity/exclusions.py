@@ -54,6 +54,5 @@ def check_known(
     if unknown:
         raise ExclusionError(
             f"{cls.__module__}.{cls.__qualname__} excludes {', '.join(map(repr, unknown))} from its uid, but has "
-            f"no such field: its fields are {', '.join(cls.__pydantic_fields__) or '(none)'}. Mend {ATTRIBUTE} "
-            "(or exclude_from_cache_uid)."
+            f"no such field: its fields are {', '.join(cls.__pydantic_fields__) or '(none)'}. Mend {ATTRIBUTE}."
         )

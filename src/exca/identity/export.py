@@ -8,6 +8,7 @@ import pydantic
 from ..errors import ExportError, IdentityError
 from . import exclusions
 from .scalars import DROPPED, is_model
+from .shapes import DISCRIMINATORS
 from .values import exporter
 
 
@@ -28,9 +29,9 @@ def export(
     uid: leave out what the object and its sub-models exclude from their uids, and sub-models that equal their
         default after that
     exclude_defaults: leave out fields that equal their default; discriminators stay
-    exclude: names of fields of the object itself to leave out, in addition to what its class excludes
-    ignore_first_discriminator: leave out, at its default, the field by which a discriminated union would know the
-        object (the key of a `DiscriminatedModel` is always written)
+    exclude: names to leave out of the outcome, with dots for parts of it; what is not there needs no leaving out
+    ignore_first_discriminator: leave out, at its default, the field by which the discriminated unions met so far
+        would know the object (the key of a `DiscriminatedModel` is always written)
     ignore_first_override: do not call `_exca_uid_dict_override` of the object itself, so that it can build on this
 
     Returns
@@ -41,18 +42,13 @@ def export(
     ------
     IdentityError: a model leaves `extra` unset, or a union of models has no discriminator (both only where `uid` and
         `exclude_defaults` are asked for), or a plain BaseModel is part of the object
-    ExclusionError: an excluded name is no field
+    ExclusionError: a name that a class excludes is no field of it
     ExportError: a value has no JSON form
     """
     values = exporter(bool(uid), bool(exclude_defaults))
     try:
         plan = values.plan(obj)
-        if exclude or ignore_first_override:
-            own = exclusions.asked(obj) if plan.dynamic else plan.excluded
-            plan = plan.variant(own | exclusions.checked(type(obj), exclude))
-            out = plan.unusual(obj) if ignore_first_override else plan.run(obj)
-        else:
-            out = plan.run(obj)
+        out = plan.run(obj) if not ignore_first_override else plan.unusual(obj)
     except (IdentityError, ExportError) as error:
         _tell_place(obj, error)
         raise
@@ -63,7 +59,26 @@ def export(
             f"{type(obj).__qualname__} is written as {type(out).__name__}, but a configuration has named fields: make "
             "it a field of another model."
         )
+    if not ignore_first_discriminator:
+        _add_discriminator(obj, out)
+    for name in exclusions.checked(type(obj), exclude) if exclude else ():
+        _leave_out(out, name)
     return out
+
+
+def _add_discriminator(obj: pydantic.BaseModel, out: dict[str, tp.Any]) -> None:
+    key = DISCRIMINATORS.get(type(obj))
+    if key is not None and key in obj.__dict__:
+        out.setdefault(key, exporter(False, False).value(obj.__dict__[key]))
+
+
+def _leave_out(config: dict[str, tp.Any], name: str) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        config = config.get(parent, {})
+        if not isinstance(config, dict):
+            return
+    config.pop(last, None)
 
 
 def _tell_place(obj: tp.Any, error: IdentityError | ExportError) -> None:

@@ -13,10 +13,11 @@ import pydantic
 
 from ..errors import FrozenError
 from .scalars import SCALARS, is_model
+from .shapes import may_hold_models
 
 _MARK: tp.Final = "_exca_refuses_changes"
-# whether the objects of a class can be frozen, for classes that were made ready for it
-_ready: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+# for each class that was made ready: the fields in which models may lie, or None if its objects never freeze
+_ready: weakref.WeakKeyDictionary[type, tuple[str, ...] | None] = weakref.WeakKeyDictionary()
 _lock: tp.Final = threading.Lock()
 
 
@@ -49,11 +50,14 @@ def freeze(obj: pydantic.BaseModel) -> None:
     obj: the object
     """
     given = obj.__pydantic_fields_set__
-    cls = type(obj)
-    freezable = _ready.get(cls)
-    if type(given) is _FrozenSet or not (_make_ready(cls) if freezable is None else freezable):
+    if type(given) is _FrozenSet:
         return
-    for value in obj.__dict__.values():
+    cls = type(obj)
+    fields = _ready[cls] if cls in _ready else _make_ready(cls)
+    if fields is None:
+        return
+    for name in fields:
+        value = obj.__dict__.get(name)
         if type(value) not in SCALARS:
             _freeze_in(value)
     if obj.__pydantic_extra__:
@@ -106,14 +110,17 @@ def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
     )
 
 
-def _make_ready(cls: type[pydantic.BaseModel]) -> bool:
-    """Guards the attributes of a class, unless a parent's guard does already, and tells if its objects freeze."""
-    freezable = "_infra_name" not in cls.__private_attributes__  # infras know themselves what may change when
+def _make_ready(cls: type[pydantic.BaseModel]) -> tuple[str, ...] | None:
+    """Guards the attributes of a class, unless a parent's guard does already, and returns its entry in `_ready`."""
+    if "_infra_name" in cls.__private_attributes__:  # infras know themselves what may change when
+        _ready[cls] = None
+        return None
+    fields = cls.__pydantic_fields__.items()
     with _lock:
-        if freezable and not hasattr(cls.__setattr__, _MARK):
+        if not hasattr(cls.__setattr__, _MARK):
             _guard(cls)
-        _ready[cls] = freezable
-    return freezable
+        _ready[cls] = names = tuple(name for name, field in fields if may_hold_models(field.annotation))
+    return names
 
 
 def _guard(cls: type[pydantic.BaseModel]) -> None:

@@ -7,12 +7,12 @@ import enum
 import pathlib
 import types
 import typing as tp
-import weakref
 
 import pydantic
 from pydantic.fields import FieldInfo
 
 from .choices import AmbiguousNameError, find
+from .perclass import keep, kept
 from .scalars import DROPPED, SCALARS, is_model, same
 from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
 
@@ -48,6 +48,7 @@ class InputPlan:
     """How the objects of one class are taken apart."""
 
     def __init__(self, cls: type[pydantic.BaseModel]) -> None:
+        self.cls = cls
         self.serializer = cls.__pydantic_serializer__
         by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
         self._fields = tuple(
@@ -75,15 +76,11 @@ class InputPlan:
         return out
 
 
-_plans: weakref.WeakKeyDictionary[type, InputPlan] = weakref.WeakKeyDictionary()
-
-
 def _plan(obj: pydantic.BaseModel) -> InputPlan:
-    plan = _plans.get(type(obj))
-    if (
-        plan is None or plan.serializer is not obj.__pydantic_serializer__
-    ):  # made anew when the class is rebuilt
-        plan = _plans[type(obj)] = InputPlan(type(obj))
+    plan: InputPlan | None = kept(obj, "input")
+    if plan is None:
+        plan = InputPlan(type(obj))
+        keep(plan, "input")
     return plan
 
 

@@ -104,6 +104,7 @@ class Plan:
         self.static: tp.Any = None
         self.dynamic = False
         self.by_serializer = False
+        self.open = False
         self.overrides = False
         self._compile: tp.Callable[[frozenset[str]], Plan] | None = None
         self._variants: dict[frozenset[str], Plan] = {}
@@ -145,7 +146,7 @@ class Plan:
             fault.culprit = obj
             raise fault
         extra = obj.__pydantic_extra__ or {}
-        if self.excluded:
+        if self.open and self.excluded:
             exclusions.check_known(self.cls, self.excluded, extra)
         if self.root is not None:
             return self.root(obj.root)

@@ -12,6 +12,7 @@ import enum
 import pathlib
 import types
 import typing as tp
+import weakref
 
 import pydantic
 import typing_extensions
@@ -56,6 +57,10 @@ _HARMLESS: tp.Final[tuple[tp.Any, ...]] = (
     pydantic.StringConstraints,
     pydantic.Tag,
 )
+
+
+# the key by which a union knows a model, for models met as members of a discriminated union
+DISCRIMINATORS: tp.Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
 
 
 class _OddError(Exception):
@@ -191,6 +196,8 @@ class ShapeReader:
         choose: Export = branches.export if branches.known else self._value
         if not isinstance(key, str):
             return choose
+        for kind in (kind for arg in members for kind in _matched_types(arg)):
+            DISCRIMINATORS[kind] = key
         return self._discriminated(choose, key)
 
     def _discriminated(self, export: Export, key: str) -> Export:
@@ -263,3 +270,18 @@ def unwrapped(annotation: tp.Any) -> tp.Any:
             annotation = annotation.__supertype__
         else:
             return annotation
+
+
+def may_hold_models(annotation: tp.Any) -> bool:
+    """Tells if models may lie in values of an annotation: False only where that is certain."""
+    annotation = unwrapped(annotation)
+    origin, args = tp.get_origin(annotation), tp.get_args(annotation)
+    if origin is tp.Annotated:
+        return may_hold_models(args[0])
+    if origin in (tp.Literal, typing_extensions.Literal):
+        return False
+    if origin in (tp.Union, types.UnionType) or (args and origin in SEQUENCE_ORIGINS | MAPPING_ORIGINS):
+        return any(may_hold_models(arg) for arg in args if arg is not Ellipsis)
+    if annotation is None or annotation in SCALARS or annotation in _CONFIGURED:
+        return False
+    return not (isinstance(annotation, type) and issubclass(annotation, enum.Enum | pathlib.PurePath))

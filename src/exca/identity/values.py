@@ -6,12 +6,12 @@ import enum
 import functools
 import pathlib
 import typing as tp
-import weakref
 
 import pydantic
 
 from . import exclusions
 from .compiling import compile_plan
+from .perclass import keep, kept
 from .plans import Plan
 from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, split_dots, text_order
 
@@ -28,8 +28,7 @@ class ValueExporter:
     def __init__(self, uid: bool, exclude_defaults: bool) -> None:
         self.uid = uid
         self.exclude_defaults = exclude_defaults
-        # by the class's id: a weak dictionary costs more than running a small plan
-        self._plans: dict[int, tuple[Plan, weakref.ref[type]]] = {}
+        self._name = f"export {uid} {exclude_defaults}"
 
     @property
     def whole(self) -> "ValueExporter":
@@ -38,16 +37,10 @@ class ValueExporter:
 
     def plan(self, obj: pydantic.BaseModel) -> Plan:
         """Returns the plan for the class of an object, compiled anew if the class was changed since."""
-        cls = type(obj)
-        found = self._plans.get(id(cls))
-        # asked of the object, since attributes of model classes are slow
-        if found is not None and found[0].serializer is obj.__pydantic_serializer__:
-            plan = found[0]
-            if not plan.static or getattr(obj, exclusions.ATTRIBUTE, None) is plan.static:
-                return plan
-        plan = compile_plan(self, cls)
-        key, plans = id(cls), self._plans
-        plans[key] = (plan, weakref.ref(cls, lambda _: plans.pop(key, None)))
+        plan: Plan | None = kept(obj, self._name)
+        if plan is None or (plan.static and getattr(obj, exclusions.ATTRIBUTE, None) is not plan.static):
+            plan = compile_plan(self, type(obj))
+            keep(plan, self._name)
         return plan
 
     def value(self, value: tp.Any) -> tp.Any:
