@@ -7,7 +7,7 @@ from . import handlers
 from .core import CacheDict
 from .dumpcontext import DumpContext, DumpOptions
 from .single import delete_one, dump_one, load_one
-from .trust import is_trusted, require_trusted, trust
+from .ownership import is_trusted, require_trusted, trust
 
 if tp.TYPE_CHECKING:
     from . import contiguous as contiguous

@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import sys
+import time
 import typing as tp
 
 import orjson
@@ -13,6 +14,7 @@ import orjson
 from ..errors import CacheWriteError, DamagedEntryError
 from .dumpcontext import DumpContext, DumpOptions
 from .folderindex import Entry, FolderIndex, index_of
+from .hot import SCALARS
 from .setaside import set_aside
 from .textindex import INFO_SUFFIX, key_hash
 from .writer import FolderWriter, touch, write_error
@@ -20,7 +22,6 @@ from .writer import FolderWriter, touch, write_error
 logger = logging.getLogger("exca")
 
 X = tp.TypeVar("X")
-_INLINE: tp.Final = frozenset((int, float, str, bool, type(None)))
 _BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
 _BULK_IMPORT = 20_000  # keys for which it is worth importing
 
@@ -61,6 +62,7 @@ class CacheDict(tp.Generic[X]):
         self._frozen = 0
         self._writing = 0
         self._options = DumpOptions() if options is None else options
+        self._index: FolderIndex = tp.cast(FolderIndex, None)
         if self.folder is None:
             return
         self._index = index_of(os.fspath(self.folder))
@@ -88,8 +90,21 @@ class CacheDict(tp.Generic[X]):
     def __getitem__(self, key: str) -> X:
         if self._keep_in_ram and key in self._ram:
             return self._ram[key]
-        if self.folder is None:
+        index = self._index
+        if index is None:
             raise KeyError(key)
+        hot = index.hot
+        if hot is None:
+            index.asked(1)
+        else:
+            # the checks of `hot_entries`, without the call that they cost where all is well
+            if time.monotonic() >= hot.until:
+                hot = index.hot_entries() or {}
+            value = hot.get(key, hot)
+            if type(value) in SCALARS:
+                if self._keep_in_ram:
+                    self._ram[key] = value
+                return tp.cast(X, value)
         if key in self._writer.pending:
             self.flush()
         found = self._find(key)
@@ -104,7 +119,8 @@ class CacheDict(tp.Generic[X]):
         if type(key) is not str:
             return None
         index = self._index
-        found = index.locate(key)
+        hot = index.hot
+        found = None if hot is not None and key not in hot else index.locate(key)
         if found is None and not self._frozen and index.changed() and index.refresh():
             found = index.locate(key)
         return found
@@ -141,7 +157,14 @@ class CacheDict(tp.Generic[X]):
             return True
         if self.folder is None:
             return False
-        return key in self._writer.pending or self._find(key) is not None
+        if key in self._writer.pending:
+            return True
+        hot = self._index.hot
+        if hot is None:
+            self._index.asked(1)
+        elif (hot := self._index.hot_entries()) is not None and key in hot:
+            return True
+        return self._find(key) is not None
 
     def __len__(self) -> int:
         if self.folder is None:
@@ -191,6 +214,12 @@ class CacheDict(tp.Generic[X]):
         index = self._index
         if not self._frozen:
             index.refresh()
+        if 10 * len(keys) > index.live:
+            index.asked(5 * len(keys))
+        hot = index.hot_entries()
+        if hot is not None:
+            ram, pending = self._ram, self._writer.pending
+            return [key for key in keys if key not in hot and key not in pending and key not in ram]
         if len(keys) > _BULK_IMPORT or (len(keys) > _BULK and "numpy" in sys.modules):
             return self._missing_many(keys)
         ram, pending, locate = self._ram, self._writer.pending, index.locate
@@ -203,7 +232,7 @@ class CacheDict(tp.Generic[X]):
         with index.lock:
             index.find_deleted()
             index.drop_dead()
-            known = [self._ram, self._writer.pending, index.tail]
+            known: list[tp.Container[str]] = [self._ram, self._writer.pending, index.tail]
             rest = [key for key in keys if not any(key in names for names in known)]
             if index.table is None or not rest:
                 return rest
@@ -232,10 +261,17 @@ class CacheDict(tp.Generic[X]):
             for key in keys:
                 yield self[key]
             return
-        locate, load, pending = self._index.locate, self._load, self._writer.pending
+        index = self._index
+        if isinstance(keys, tp.Sized) and 10 * len(keys) > index.live:
+            index.asked(5 * len(keys))
         for key in keys:
-            found = None if key in pending else locate(key)
-            yield self[key] if found is None else load(key, *found)
+            hot = index.hot
+            if hot is not None and (hot := index.hot_entries()) is not None:
+                value = hot.get(key, hot)
+                if type(value) in SCALARS:
+                    yield value
+                    continue
+            yield self[key]
 
     @contextlib.contextmanager
     def frozen_cache_folder(self) -> tp.Iterator[None]:
@@ -294,7 +330,7 @@ class CacheDict(tp.Generic[X]):
             )
         options = self._options
         with self._index.lock:
-            if type(value) in _INLINE and self.cache_type is None:
+            if type(value) in SCALARS and self.cache_type is None:
                 body = _inline(key, value)
                 if body is not None:
                     self._writer.put(key, body, options)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import pathlib
 import re
@@ -108,6 +107,8 @@ class DumpContext:
 
     def key_path(self, suffix: str = "") -> str:
         """A fresh file for this key: its path within ``folder``. Its size and checksum are recorded."""
+        import hashlib
+
         stem = re.sub(r"[^\w\-=.,()\[\]]", "-", self.key)[:60]
         stem += "-" + hashlib.md5(self.key.encode("utf8", "replace"), usedforsecurity=False).hexdigest()[:8]
         return self.files.own_path(stem, suffix)
@@ -227,7 +228,7 @@ class DumpContext:
         """
         if not isinstance(info, dict) or "#type" not in info:
             return info
-        name = info["#type"]
+        name: str = info["#type"]
         handler = registry.for_name(self.options.replace.get(name, name))
         self.check(info)
         if getattr(handler, "checks_itself", False):

@@ -3,13 +3,12 @@
 import collections
 import errno
 import os
-import secrets
-import socket
 import threading
 import typing as tp
+import weakref
 
 MAX_OPEN = 128  # index files kept open a process
-_recent: collections.OrderedDict[int, tp.Any] = collections.OrderedDict()
+_recent: "collections.OrderedDict[int, weakref.ref[_DropsHandle]]" = collections.OrderedDict()
 _recent_lock = threading.Lock()
 _read_lock = threading.Lock()
 
@@ -31,9 +30,9 @@ class Handle:
         """Open ``path`` for reading on behalf of ``owner``, which is told to drop its handle when too many are open."""
         handle = cls(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
         with _recent_lock:
-            _recent[id(owner)] = owner
+            _recent[id(owner)] = weakref.ref(owner)
             _recent.move_to_end(id(owner))
-            victim = _recent.popitem(last=False)[1] if len(_recent) > MAX_OPEN else None
+            victim = _recent.popitem(last=False)[1]() if len(_recent) > MAX_OPEN else None
         if victim is not None:
             victim.drop_handle()
         return handle
@@ -61,9 +60,10 @@ class _WriterName:
         self.renew()
 
     def renew(self) -> None:
-        host = "".join(c if c.isalnum() or c in "._" else "_" for c in socket.gethostname()) or "host"
+        node = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+        host = "".join(c if c.isalnum() or c in "._" else "_" for c in node) or "host"
         # the random part tells apart containers with one hostname and pid, and a pid used again
-        self.text = f"{host[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.text = f"{host[:60]}-{os.getpid()}-{os.urandom(4).hex()}"
         self.count = 0
 
     def fresh(self) -> str:

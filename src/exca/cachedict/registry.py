@@ -81,9 +81,18 @@ def for_name(name: str) -> type:
     return handler
 
 
+def _of_own(name: str) -> type | None:
+    for own in _own:
+        for class_ in _descendants(own):
+            if class_.__name__ == name:
+                return class_
+    return None
+
+
 def _descendants(class_: type) -> tp.Iterator[type]:
     yield class_
-    for child in class_.__subclasses__():
+    children: list[type] = type.__subclasses__(class_)
+    for child in children:
         yield from _descendants(child)
 
 

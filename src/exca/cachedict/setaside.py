@@ -31,6 +31,8 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
         info = index.read_entry(place, key)
         line = index.read_line(place)
         index.bad.add(place)
+        if index.hot is not None:
+            index.hot.pop(key, None)
         with contextlib.suppress(OSError):
             if on_network(index.folder) and time.time() - os.stat(file.path).st_mtime < _NETWORK_GRACE:
                 return

@@ -27,7 +27,7 @@ def rows_of_table(table: Table) -> "Rows":
     import numpy as np
 
     rows = np.frombuffer(table.read_all(), dtype=_dtype())
-    return tp.cast("Rows", rows[rows["length"] > 0])
+    return rows[rows["length"] > 0]
 
 
 def rows_of_places(places: tp.Iterable[tuple[str, int]], count: int) -> "Rows":
@@ -71,7 +71,7 @@ def _homes(hashes: "Rows", slots: int) -> "Rows":
         raise ValueError("a side index holds at most 2**32 slots")
     factor = np.uint64(slots)
     homes = (high * factor + (low * factor >> np.uint64(32))) >> np.uint64(32)
-    return tp.cast("Rows", homes.astype(np.int64))
+    return homes.astype(np.int64)
 
 
 def locate_many(rows: "Rows", hashes: "array.array[int]") -> "Rows":

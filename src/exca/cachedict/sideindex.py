@@ -122,7 +122,7 @@ class Table:
         if self._searches > _OFTEN and self.rows * ROW.size <= _IN_MEMORY:
             self.read_all()
             return self.find(hash_)
-        found = []
+        found: list[tuple[int, int, int]] = []
         while True:
             window = pread(self._handle.fd, _WINDOW, self._base + start)
             if len(window) < ROW.size:
@@ -172,7 +172,7 @@ class Table:
     def save(self, folder: str) -> bool:
         """Write the table beside the text index in one atomic step; returns whether it could be written."""
         data = self.read_all()
-        meta = orjson.dumps(self.marks)
+        meta = orjson.dumps(list(map(tuple, self.marks)))
         head = _HEADER.pack(
             _MAGIC,
             self.slots,

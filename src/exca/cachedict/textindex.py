@@ -5,6 +5,7 @@ A line holds what a handler needs to load a value, and reserved fields: ``#type`
 line before this field; absent in files of older releases). A deleted entry's line is overwritten by spaces.
 """
 
+import errno
 import os
 import typing as tp
 
@@ -18,12 +19,10 @@ _SEAL = b',"#xxh":"'
 _SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')
 _DIGEST = slice(-19, -3)
 _MARK = slice(-_SEAL_LENGTH, -19)
+SEALED = (
+    b'%b,"#xxh":"%016x"}\n'  # a whole line: a JSON object without its closing brace, and the XXH3-64 of that
+)
 _CHUNK = 4 << 20  # bytes read at once when a file is scanned
-
-
-def seal(body: bytes) -> bytes:
-    """Close a line: ``body`` is its JSON object without the closing brace; returns it with its checksum."""
-    return b'%b,"#xxh":"%016x"}\n' % (body, xxhash.xxh3_64_intdigest(body))
 
 
 def parse_line(line: bytes) -> dict[str, tp.Any] | None:
@@ -37,6 +36,11 @@ def parse_line(line: bytes) -> dict[str, tp.Any] | None:
     if isinstance(info, dict) and isinstance(info.get("#key"), str) and isinstance(info.get("#type"), str):
         return info
     return None
+
+
+def seal_holds(line: bytes) -> bool:
+    """Whether a line, without its line end, has the checksum that it names (or names none)."""
+    return line[-27:-18] != _SEAL or xxhash.xxh3_64_hexdigest(line[:-27]).encode() == line[-18:-2]
 
 
 def key_hash(key: str) -> int:
@@ -54,6 +58,7 @@ class TextFile:
     """One file of the text index, and how far it has been read."""
 
     __slots__ = (
+        "__weakref__",
         "blanks",
         "counted_mtime",
         "inode",
@@ -93,9 +98,11 @@ class TextFile:
         try:
             handle = self._handle or self.handle()
             return pread(handle.fd, length, offset)
-        except OSError:
+        except OSError as e:
             self._handle = None
-            return b""
+            if e.errno in (errno.ENOENT, errno.ESTALE):
+                return b""
+            raise
 
     def lines(self, start: int, stop: int) -> tp.Iterator[tuple[int, bytes]]:
         """Yield (offset, line without its line end) for every whole line in a range of bytes."""

@@ -13,21 +13,16 @@ import typing as tp
 import weakref
 
 import orjson
+import xxhash
 
 from ..errors import CacheWriteError
 from .datafiles import DataFiles
 from .files import on_network, sync_path, write_all, writer_name
 from .folderindex import Entry, FolderIndex
-from .textindex import INFO_SUFFIX, seal
+from .textindex import INFO_SUFFIX, SEALED
 
 if tp.TYPE_CHECKING:
     from .dumpcontext import DumpOptions
-
-
-class _Pending(tp.NamedTuple):
-    body: bytes  # the line without its end
-    gen: int
-    replaces: tuple[int, ...]  # places of older lines, blanked once this one stands
 
 
 class FolderWriter:
@@ -36,7 +31,8 @@ class FolderWriter:
     def __init__(self, index: FolderIndex) -> None:
         self.index = index
         self.files = DataFiles(index.folder)
-        self.pending: dict[str, _Pending] = {}
+        self.pending: dict[str, bytes] = {}  # lines without their ends
+        self._replaced: dict[str, tuple[int, list[int]]] = {}  # generation, and places of older lines
         self.users = 0  # write() contexts open
         self.delete_data: tp.Callable[[Entry], None] = _ignore
         self._bytes = 0
@@ -72,6 +68,7 @@ class FolderWriter:
 
     def _drop(self) -> None:
         self.pending.clear()
+        self._replaced.clear()
         self._bytes = 0
         self.files.forget()
 
@@ -93,66 +90,74 @@ class FolderWriter:
     # -- entries
 
     def put(self, key: str, body: bytes, options: "DumpOptions") -> None:
-        """Add the line of a key, whose data is written or waits in ``files``."""
-        gen, replaces = 0, ()
-        old = self.pending.pop(key, None)
-        if old is not None:
-            gen, replaces = old.gen, old.replaces
-            self._delete_pending(old)
-        else:
-            places = self.index.places(key)
-            if places:
-                gen, replaces = self._generation(key, places)
-        if gen:
-            body = b'%b,"#gen":%d' % (body, gen)
-        self.pending[key] = _Pending(body, gen, replaces)
+        """Add the line of a key (without its end), whose data is written or waits in ``files``."""
+        pending, index = self.pending, self.index
+        if key in pending or key in index.tail or (index.table is not None and index.places(key)):
+            body = self._replacing(key, body)
+        pending[key] = body
+        if index.hot is not None:
+            index.hot.pop(key, None)
         self._bytes += len(body)
         now = time.monotonic()
-        slow = now - self._last_put > options.flush_seconds / 5
-        self._last_put = now
-        if slow or len(self.pending) >= options.flush_entries or self._bytes >= options.flush_bytes:
+        if (
+            now - self._last_put > options.flush_seconds / 5
+            or len(pending) >= options.flush_entries
+            or self._bytes >= options.flush_bytes
+        ):
+            self._last_put = now
             self.flush()
-        elif len(self.pending) == 1:
+            return
+        self._last_put = now
+        if len(pending) == 1:
             _flusher.wake(self, now + options.flush_seconds)
 
-    def _generation(self, key: str, places: list[int]) -> tuple[int, tuple[int, ...]]:
-        entries = [(place, self.index.read_entry(place, key)) for place in places]
-        found = [(place, info) for place, info in entries if info is not None]
-        if not found:
-            return 0, ()
-        return max(info.get("#gen", 0) for _, info in found) + 1, tuple(place for place, _ in found)
+    def _replacing(self, key: str, body: bytes) -> bytes:
+        """Note which lines of a key are blanked once this one stands; returns it with its generation."""
+        old = self.pending.pop(key, None)
+        if old is not None:
+            self._delete_pending(old)
+        elif key not in self._replaced:
+            entries = [(place, self.index.read_entry(place, key)) for place in self.index.places(key)]
+            found = [(place, info) for place, info in entries if info is not None]
+            if found:
+                gen = max(info.get("#gen", 0) for _, info in found) + 1
+                self._replaced[key] = gen, [place for place, _ in found]
+        gen = self._replaced.get(key, (0, []))[0]
+        return b'%b,"#gen":%d' % (body, gen) if gen else body
 
     def remove(self, key: str) -> bool:
         """Drop an entry that nobody else has seen yet; returns whether there was one that stood for nothing older."""
         old = self.pending.pop(key, None)
+        replaced = self._replaced.pop(key, None)
         if old is None:
             return False
         self._delete_pending(old)
-        return not old.replaces
+        return replaced is None
 
-    def _delete_pending(self, old: _Pending) -> None:
-        self._bytes -= len(old.body)
-        self.delete_data(orjson.loads(old.body + b"}"))
+    def _delete_pending(self, old: bytes) -> None:
+        self._bytes -= len(old)
+        self.delete_data(orjson.loads(old + b"}"))
 
     def flush(self) -> None:
         """Make all entries visible to others. Raises CacheWriteError; what waited still waits then."""
-        if not self.pending:
+        pending = self.pending
+        if not pending:
             return
+        sums = map(xxhash.xxh3_64_intdigest, pending.values())
+        lines = [SEALED % pair for pair in zip(pending.values(), sums, strict=True)]
         try:
             self.files.flush(self._sync)
-            lines = [(key, seal(entry.body), entry) for key, entry in self.pending.items()]
-            self._append(b"".join([line for _, line, _ in lines]))
+            self._append(b"".join(lines))
         except OSError as e:
-            raise write_error(e, self.index.folder, f"{len(self.pending)} entries were not stored") from e
-        self.pending, done = {}, self.pending
-        self._bytes = 0
+            raise write_error(e, self.index.folder, f"{len(pending)} entries were not stored") from e
+        replaced, self._replaced = self._replaced, {}
+        self.pending, self._bytes = {}, 0
         status = os.fstat(self._fd)
-        noted = [(key, len(line), entry.gen) for key, line, entry in lines]
-        self.index.added(self._name, status.st_ino, status.st_mtime_ns, noted, self._size)
-        for key, entry in done.items():
-            if entry.replaces:
-                for info in self.index.delete(key, entry.replaces):
-                    self.delete_data(info)
+        gens = {key: gen for key, (gen, _) in replaced.items()}
+        self.index.added(self._name, status, list(zip(pending, lines, strict=True)), gens)
+        for key, (_, places) in replaced.items():
+            for info in self.index.delete(key, places):
+                self.delete_data(info)
         touch(self.index.folder)
 
     def _append(self, data: bytes) -> None:

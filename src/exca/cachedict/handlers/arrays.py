@@ -6,7 +6,7 @@ import typing as tp
 import xxhash
 
 from ...errors import DamagedEntryError, HandlerError
-from .. import registry, trust
+from .. import ownership, registry
 from ..datafiles import mapped
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler, KeyFileHandler
@@ -29,7 +29,7 @@ def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
 
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     content = (array.T if fortran else np.ascontiguousarray(array)).reshape(-1)
-    raw = memoryview(content.view(np.uint8)) if content.nbytes else memoryview(b"")
+    raw = memoryview(tp.cast(tp.Any, content.view(np.uint8))) if content.nbytes else memoryview(b"")
     file, name = ctx.shared(".data")
     offset = file.align(_ALIGNMENT if raw.nbytes >= _ALIGNMENT else min(array.dtype.itemsize, 16) or 1)
     file.write(raw)
@@ -198,11 +198,11 @@ class NumpyArray(KeyFileHandler):
 
         path = ctx.path(filename)
         try:
-            return tp.cast("AnyArray", np.load(path, allow_pickle=trust.is_trusted(path)))
+            return tp.cast("AnyArray", np.load(path, allow_pickle=ownership.is_trusted(path)))
         except (FileNotFoundError, EOFError) as e:
             raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
         except ValueError as e:
-            trust.require_trusted(path)  # an object array of a stranger: the error says how to trust it
+            ownership.require_trusted(path)  # an object array of a stranger: the error says how to trust it
             raise DamagedEntryError(f"The data file {path} is damaged: {e}") from e
 
 

@@ -7,7 +7,7 @@ import typing as tp
 import xxhash
 
 from ...errors import DamagedEntryError, HandlerError
-from .. import registry, trust
+from .. import ownership, registry
 from ..dumpcontext import DumpContext, Info
 from .base import KeyFileHandler, read_range
 
@@ -40,7 +40,7 @@ class Pickle(KeyFileHandler):
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         path = ctx.path(info["filename"])
         try:
-            trust.require_trusted(path)
+            ownership.require_trusted(path)
             if "offset" in info:
                 data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
                 file: tp.IO[bytes] = io.BytesIO(data)

@@ -372,7 +372,7 @@ class EnumMember(BuiltinHandler):
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
         try:
-            return find_class(info["class_"], enum.Enum).__members__[info["name"]]
+            return tp.cast(type[enum.Enum], find_class(info["class_"], enum.Enum)).__members__[info["name"]]
         except KeyError as e:
             raise UnknownHandlerError(f"{info['cls']} has no member {info['name']} any more") from e
 

@@ -47,7 +47,7 @@ class _Walk:
             return math.isfinite(value)
         if kind is int:
             return -(1 << 63) <= value < 1 << 64
-        return kind in _PLAIN
+        return kind is bool or value is None
 
     def sequence(self, values: tp.Sequence[tp.Any], name: tp.Any = None) -> list[tp.Any]:
         kinds = set(map(type, values))

@@ -63,7 +63,8 @@ class TorchTensor(BuiltinHandler):
             width = tensor.element_size()
             raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [tensor.numel() * width]})
             tensor = torch.from_numpy(_private(raw)).view(dtype).reshape(shape)
-        return tp.cast("torch.Tensor", tensor.requires_grad_(info.get("requires_grad", False)))
+        loaded: torch.Tensor = tensor.requires_grad_(info.get("requires_grad", False))
+        return loaded
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> "torch.Tensor":

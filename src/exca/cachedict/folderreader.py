@@ -1,0 +1,287 @@
+"""Reading a folder: the text index of all writers, and the side index that saves reading most of it.
+
+How changes of others are seen: whoever writes or deletes sets the folder's mtime. A key that is not known makes
+this process look at that mtime; when it has moved (or 50 ms after the last look in any case) the sizes of all
+files are read, and of those that grew the new part. On a network file system a host may see sizes as late as its
+attribute cache allows (on NFS ``acregmax``, ``acdirmax``); there a bulk question (`CacheDict.missing`) opens the files.
+"""
+
+import logging
+import os
+import threading
+import time
+import typing as tp
+
+import orjson
+import xxhash
+
+from .files import Handle
+from .hot import HotEntries
+from .sideindex import FileMark, Table
+from .textindex import INFO_SUFFIX, TextFile, key_hash
+
+logger = logging.getLogger("exca")
+
+LOOK_INTERVAL = 0.05  # s: sizes of all files are looked at this often at least, when keys are missed
+_SETTLED = 20_000_000  # ns: an mtime younger than this may stand for two changes
+_SAVE_LINES = 4096  # lines read that no side index held, from which on a new one is written
+_ROLL_LINES = 1 << 18  # lines kept in memory by key before they move to a table
+
+
+class _Watch:
+    """The folder itself, kept open: asking for its mtime costs half of what it costs by name."""
+
+    __slots__ = ("__weakref__", "_folder", "_handle")
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._handle: Handle | None = None
+
+    def drop_handle(self) -> None:
+        self._handle = None
+
+    def mtime(self) -> int:
+        """In ns; -1 when there is no folder."""
+        handle = self._handle
+        if handle is not None:
+            status = os.fstat(handle.fd)
+            if status.st_nlink:
+                return status.st_mtime_ns
+            self._handle = None  # deleted, and perhaps made again
+        try:
+            if os.name == "posix":
+                self._handle = Handle.open(self, self._folder)
+            return os.stat(self._folder).st_mtime_ns
+        except OSError:
+            return -1
+
+
+class FolderReader:
+    """What has been read of a folder. A place of a line is packed: ``file << 80 | offset << 32 | length``."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.lock = threading.RLock()
+        self.files: list[TextFile] = []  # only ever grows, so that a place keeps its meaning
+        self._numbers: dict[str, int] = {}
+        self.table: Table | None = None
+        self.tail: dict[str, int] = {}
+        self.others: dict[str, list[int]] = {}  # further lines of keys in the tail, which lost
+        self.gens: dict[str, int] = {}
+        self.bad: set[int] = set()  # lines that stand but must not be used
+        self.live = 0
+        self.doubles = False  # whether some key has more than one line
+        self.dead_rows = False  # whether the table holds lines that were deleted since
+        self._unsaved = 0
+        self._loaded = False
+        self._seen_mtime = -1
+        self._next_look = 0.0
+        self._reported: set[tuple[str, int]] = set()
+        self._watch = _Watch(folder)
+        self.hot: HotEntries | None = None  # all entries, once so many were asked for that this pays
+
+    # -- looking at the folder
+
+    def changed(self) -> bool:
+        """Whether a missed key is worth a look at the folder."""
+        return self._watch.mtime() != self._seen_mtime or time.monotonic() > self._next_look
+
+    def refresh(self) -> bool:
+        """Read what is new in the folder; returns whether anything was."""
+        with self.lock:
+            try:
+                mtime = self._watch.mtime()
+                found = self._list()
+            except FileNotFoundError:
+                mtime, found = -1, {}
+            if not self._loaded:
+                self._loaded = True
+                self._load_table(found)
+            news = self._read_news(found)
+            # an mtime as young as this may be shared by a change that is still to come
+            self._seen_mtime = mtime if abs(time.time_ns() - mtime) > _SETTLED else -1
+            self._next_look = time.monotonic() + LOOK_INTERVAL
+            if self._unsaved > _SAVE_LINES:
+                self.save()
+            return news
+
+    def _list(self) -> dict[str, os.stat_result]:
+        found = {}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
+                    try:
+                        found[entry.name] = entry.stat()
+                    except FileNotFoundError:
+                        continue
+        return found
+
+    def _file(self, name: str) -> TextFile:
+        number = self._numbers.get(name)
+        if number is None:
+            self._numbers[name] = number = len(self.files)
+            self.files.append(TextFile(self.folder, name, number))
+        return self.files[number]
+
+    def _read_news(self, found: dict[str, os.stat_result]) -> bool:
+        news = False
+        for file in self.files:
+            stat = found.get(file.name)
+            if file.scanned and (stat is None or stat.st_size < file.scanned or stat.st_ino != file.inode):
+                self.reset()
+                news = True
+                break
+        for name in sorted(found):
+            stat = found[name]
+            file = self._file(name)
+            file.size, file.mtime, file.inode = stat.st_size, stat.st_mtime_ns, stat.st_ino
+            if file.size > file.scanned:
+                news = self._scan(file) or news
+        return news
+
+    def _scan(self, file: TextFile) -> bool:
+        start = file.scanned
+        if start == 0:
+            file.counted_mtime = file.mtime
+        end = start
+        for offset, line in file.lines(start, file.size):
+            end = offset + len(line) + 1
+            first = line[:1]
+            if first == b"{":
+                try:
+                    info = orjson.loads(line)
+                    place = file.number << 80 | offset << 32 | len(line) + 1
+                    self.add(info["#key"], place, info.get("#gen", 0))
+                    if self.hot is not None:
+                        if info["#key"] in self.hot:  # which line wins is not known here
+                            self.hot = None
+                        else:
+                            self.hot.add(info["#key"], line + b"\n")
+                    continue
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    self.report_line(file, offset)
+            elif first == b" ":
+                file.blanks += 1
+            elif line:
+                self.report_line(file, offset)
+        file.scanned = end
+        return end > start
+
+    def report_line(self, file: TextFile, offset: int) -> None:
+        """Say once that a line is no entry."""
+        if (file.name, offset) not in self._reported:
+            self._reported.add((file.name, offset))
+            logger.warning(
+                "Skipped a damaged line at byte %d of %s: its entry counts as missing", offset, file.path
+            )
+
+    def reset(self) -> None:
+        """Forget everything read: the text index is read anew at the next refresh."""
+        with self.lock:
+            for file in self.files:
+                file.scanned = file.blanks = 0
+                file.drop_handle()
+            self.table = None
+            self.tail, self.others, self.gens = {}, {}, {}
+            self.live = self._unsaved = 0
+            self.doubles = self.dead_rows = False
+            self._seen_mtime = -1
+            self.hot = None
+
+    # -- the side index
+
+    def _load_table(self, found: dict[str, os.stat_result]) -> None:
+        table = Table.load(self.folder)
+        if table is None:
+            return
+        for mark in table.marks:
+            file = self._file(mark.name)
+            if not self._still_true(file, mark, found.get(mark.name)):
+                self.reset()
+                return
+            file.scanned, file.blanks, file.counted_mtime = mark.covered, mark.blanks, mark.mtime
+            file.inode = found[mark.name].st_ino if mark.covered else 0
+        self.table = table
+        self.live = table.keys
+        self.doubles = table.entries > table.keys
+
+    def _still_true(self, file: TextFile, mark: FileMark, stat: os.stat_result | None) -> bool:
+        if mark.covered == 0:
+            return True
+        if stat is None or stat.st_size < mark.covered:
+            return False
+        if (stat.st_ino, stat.st_mtime_ns) == (mark.inode, mark.mtime):
+            return True
+        last = file.read(mark.last, mark.covered - mark.last)
+        return last[-1:] == b"\n" and (last.isspace() or xxhash.xxh3_64_intdigest(last) == mark.last_sum)
+
+    def roll(self) -> None:
+        """Move the tail into a table."""
+        from . import sidebuild
+
+        with self.lock:
+            self.drop_dead()
+            known = self.table
+            places = list(self.tail.items())
+            for key, losers in self.others.items():
+                rows = {n << 80 | o << 32 | s for o, s, n in known.find(key_hash(key))} if known else set()
+                places += [(key, place) for place in losers if place not in rows]
+            in_table = [] if known is None else [sidebuild.rows_of_table(known)]
+            parts = [*in_table, sidebuild.rows_of_places(places, len(places))]
+            # the table first: a reader without the lock looks at the tail before the table
+            self.table = sidebuild.build(parts, self.live, self._marks())
+            self.tail, self.others, self.gens = {}, {}, {}
+
+    def roll_if_large(self) -> None:
+        """Bound the memory of a long writer."""
+        if len(self.tail) > _ROLL_LINES and (self.table is None or len(self.tail) * 4 > self.table.entries):
+            self.roll()
+
+    def save(self) -> None:
+        """Write the side index when much was read or written that the one in the folder does not hold."""
+        with self.lock:
+            entries = 0 if self.table is None else self.table.entries
+            if self._unsaved <= max(_SAVE_LINES, entries // 16) or not os.access(self.folder, os.W_OK):
+                return
+            try:
+                self.roll()
+            except OSError:  # the old table is damaged; the next refresh reads the text
+                self.reset()
+                return
+            if self.table is not None and self.table.save(self.folder):
+                self._unsaved = 0
+
+    def _marks(self) -> list[FileMark]:
+        marks = []
+        for file in self.files:
+            start = max(0, file.scanned - 65536)
+            text = file.read(start, file.scanned - start)
+            last = start + text[:-1].rfind(b"\n") + 1
+            check = xxhash.xxh3_64_intdigest(text[last - start :])
+            marks.append(
+                FileMark(file.name, file.scanned, file.blanks, file.inode, file.counted_mtime, last, check)
+            )
+        return marks
+
+    def find(self, hash_: int) -> list[tuple[int, int, int]]:
+        """Rows of the table for a hash; a damaged table is thrown away and the text read instead."""
+        table = self.table
+        if table is None:
+            return []
+        try:
+            return table.find(hash_)
+        except OSError:
+            logger.info("The side index of %s is damaged and is built anew", self.folder)
+            self.reset()
+            self.refresh()
+            return [] if self.table is None else self.table.find(hash_)
+
+    # -- what stands on this
+
+    def add(self, key: str, place: int, gen: int) -> None:
+        """Take note of a line."""
+        raise NotImplementedError
+
+    def drop_dead(self) -> None:
+        """Drop lines that were deleted."""
+        raise NotImplementedError
