@@ -7,7 +7,6 @@ their digests; it may be deleted at any moment.
 """
 
 import contextlib
-import difflib
 import errno
 import hashlib
 import itertools
@@ -113,6 +112,8 @@ def _settle_uid(
     if _has_uid(theirs, ours, uid_of):
         logger.warning("Another configuration with the same uid lies in %s: moving to a longer suffix", place)
         return None
+    import difflib
+
     diff = difflib.unified_diff(
         to_text(theirs).splitlines(), to_text(ours).splitlines(), f"in {path}", "asked for", lineterm=""
     )
