@@ -12,7 +12,7 @@ PACKAGES=(munge slurmctld slurmd slurm-client slurmdbd mariadb-server-core)
 say() { printf 'slurm: %s\n' "$*"; }
 impossible() { printf 'slurm: not possible here: %s\n' "$*" >&2; exit 3; }
 fail() {
-  tail -n 5 "$STATE"/log/*.log >&2 2> /dev/null || true
+  grep -hE 'error|fatal' "$STATE"/log/*.log 2> /dev/null | sort | tail -n 8 >&2 || true
   printf 'slurm: failed: %s\n' "$*" >&2
   exit 1
 }
@@ -64,20 +64,37 @@ lay_out_folders() {
   done
 }
 
-write_configuration() { # succeeds when something changed
-  local name new changed=1 cgroup_plugin=disabled
+CONFIGURATION=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
+
+render() { # name: print that file for this machine
+  local cgroup_plugin=disabled
   # Before 24.05 there is no "disabled", but cgroup/v1 does nothing until it is asked to.
-  [[ $(slurmd -V) != "slurm 2"[0-3].* ]] || cgroup_plugin=cgroup/v1
-  for name in slurm.conf gres.conf cgroup.conf slurmdbd.conf; do
-    new=$(sed -e "s|@STATE@|$STATE|g" -e "s|@HOST@|$(hostname -s)|g" -e "s|@CGROUP_PLUGIN@|$cgroup_plugin|g" "$here/conf/$name")
-    if [ "$new" != "$(cat "$STATE/etc/$name" 2> /dev/null)" ]; then
-      install -m 600 /dev/null "$STATE/etc/$name"
-      printf '%s\n' "$new" > "$STATE/etc/$name"
-      [ $name = slurmdbd.conf ] || chmod 644 "$STATE/etc/$name"
-      changed=0
-    fi
+  [[ ! $(slurmd -V) =~ \ 2[0-3]\. ]] || cgroup_plugin=cgroup/v1
+  sed -e "s|@STATE@|$STATE|g" -e "s|@HOST@|$(hostname -s)|g" -e "s|@CGROUP_PLUGIN@|$cgroup_plugin|g" "$here/conf/$1"
+}
+
+configuration_holds() {
+  local name
+  for name in "${CONFIGURATION[@]}"; do
+    render "$name" | cmp -s - "$STATE/etc/$name" || return 1
   done
-  return $changed
+}
+
+write_configuration() {
+  local name
+  if pid_of slurmctld slurmctld > /dev/null; then
+    [ -z "$(timeout 10 squeue -h)" ] || {
+      say "the configuration changed, and jobs are in the queue: wait for them, or run $here/down.sh" >&2
+      exit 1
+    }
+    say "the configuration changed: starting again"
+    "$here/down.sh"
+  fi
+  for name in "${CONFIGURATION[@]}"; do
+    install -m 600 /dev/null "$STATE/etc/$name" # slurmdbd insists on that for its file
+    render "$name" > "$STATE/etc/$name"
+    [ "$name" = slurmdbd.conf ] || chmod 644 "$STATE/etc/$name"
+  done
 }
 
 become_default() { # commands find the cluster without SLURM_CONF, unless the machine belongs to another one
@@ -167,10 +184,7 @@ if [ "${EXCA_SLURM_FRESH:-0}" = 1 ]; then
 fi
 resolve_host_to_loopback
 lay_out_folders
-if write_configuration && pid_of slurmctld slurmctld > /dev/null; then
-  say "the configuration changed: starting again"
-  "$here/down.sh"
-fi
+configuration_holds || write_configuration
 become_default
 start_munged
 start_database
