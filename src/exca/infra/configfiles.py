@@ -32,6 +32,8 @@ Config = Mapping[str, tp.Any] | list[tp.Any]
 UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".identity.json"
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_BLOCK = 1 << 14  # bytes, more than nearly every configuration has
 
 
 def settle(
@@ -205,19 +207,17 @@ def _parsed(path: str, text: bytes) -> tp.Any:
 def _read(path: str) -> bytes | None:
     # open() takes three times as long
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, _READ)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        size = os.fstat(handle).st_size
-        data = os.read(handle, size + 1)
-        while len(data) > size:  # it grew meanwhile
-            more = os.read(handle, 1 << 16)
-            size += 1 << 16
-            data += more
-            if not more:
-                break
-        return data
+        data = os.read(handle, _BLOCK)
+        if len(data) < _BLOCK:
+            return data
+        blocks = [data]
+        while data := os.read(handle, _BLOCK):
+            blocks.append(data)
+        return b"".join(blocks)
     finally:
         os.close(handle)
 
