@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                                # all rows; makes .venv-reference when it is not there
     python benchmarks/run.py --only tasks,maps              # groups of rows, or words of their titles
+    python benchmarks/run.py --only slurm                   # what needs a Slurm cluster, left out otherwise
     python benchmarks/run.py --reference-python PATH        # an interpreter that has the published release
 
 Every number comes from a process of its own: reference, this, reference, this, ... for some rounds, and the median
@@ -24,7 +25,7 @@ from registry import PEERS, ROWS, Row
 
 HERE = Path(__file__).resolve().parent
 RELEASE = "exca==0.6.0"
-MODULES = ("rows_tasks", "rows_maps", "rows_cachedict", "rows_arrays", "rows_growth", "peers")
+MODULES = ("rows_tasks", "rows_maps", "rows_cachedict", "rows_arrays", "rows_growth", "rows_slurm", "peers")
 
 
 def reference_python(given: str | None) -> Path:
@@ -118,7 +119,8 @@ def chosen(only: str) -> list[Row]:
     rows = [
         row
         for row in ROWS
-        if not words or any(row.group.startswith(word) or word in row.title.lower() for word in words)
+        if (not words and row.group != "slurm")
+        or any(row.group.startswith(word) or word in row.title.lower() for word in words)
     ]
     if not rows:
         raise SystemExit(f"no row fits {only!r}; the groups are {sorted({row.group for row in ROWS})}")
@@ -130,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure this project beside the published release.")
     parser.add_argument("--reference-python", help="an interpreter that has the published release")
     parser.add_argument(
-        "--only", default="", help="groups (tasks,maps,cachedict,arrays,growth) or words of titles"
+        "--only", default="", help="groups (tasks,maps,cachedict,arrays,growth,slurm) or words of titles"
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each number is measured (default 5)")
     parser.add_argument("--folder", help="where to write (default: the folder for temporary files)")
