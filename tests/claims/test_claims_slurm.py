@@ -1,6 +1,7 @@
 """Jobs of a real Slurm as owners."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 import claimant
 from claimant import Claimant, until
-from exca.claims import Claim, Claims, Owner, job_states
+from exca.claims import Claim, Claims, Owner, job_states, scheduler
 
 pytestmark = pytest.mark.slurm
 Start = Callable[..., Claimant]
@@ -58,29 +59,58 @@ def test_states_of_jobs(submit: Submit) -> None:
     assert found[0].reason == "NonZeroExitCode"
     assert found[1].reason == "JobHeldUser"
     assert [s.job_id for s in found] == ids
+    assert [job_states([i])[i].state for i in ids] == states
 
 
-def test_one_query_for_all_threads(submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = [submit("true", "--hold") for _ in range(3)]
-    real = subprocess.run(["which", "squeue"], check=True, capture_output=True, text=True).stdout.strip()
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that gets a line for each call of squeue."""
+    real = shutil.which("squeue")
     counting = tmp_path / "bin" / "squeue"
     counting.parent.mkdir()
     counting.write_text(f'#!/bin/sh\necho x >> {tmp_path}/asked\nexec {real} "$@"\n')
     counting.chmod(0o755)
     monkeypatch.setenv("PATH", f"{counting.parent}:{os.environ['PATH']}")
+    return tmp_path / "asked"
+
+
+def test_one_query_for_all_threads(submit: Submit, asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [submit("true", "--hold") for _ in range(3)]
+    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
     job_states(ids)  # all are known to be wanted
-    (tmp_path / "asked").unlink()
-    time.sleep(1.0)  # what is remembered has become old
+    before = asked.read_text()
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", f"{asked.parent}/bin:{os.environ['PATH']}")
+    time.sleep(scheduler.REMEMBER)  # what is remembered has to become old
     threads = [threading.Thread(target=job_states, args=([i],)) for i in ids * 4]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert (tmp_path / "asked").read_text() == "x\n"
+    assert asked.read_text() == before + "x\n"
+
+
+def test_a_job_is_known_as_soon_as_it_is_submitted(submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer from before says nothing about it, though it was about all jobs."""
+    monkeypatch.setattr(scheduler, "REMEMBER", 60.0)
+    for _ in range(4):
+        assert job_states([submit("true", "--hold")]).popitem()[1].alive
+
+
+def test_few_queries_for_many_jobs_asked_about_one_by_one(
+    submit: Submit, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "REMEMBER", 60.0)
+    array = submit("true", "--hold", "--array=0-99")
+    ids = [submit("true", "--hold") for _ in range(3)]
+    for job_id in [*(f"{array}_{i}" for i in range(100)), *ids]:
+        assert state(job_id) == "PENDING"
+    assert len(asked.read_text().split()) <= 2
 
 
 def test_a_scheduler_that_cannot_be_asked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
     (found,) = job_states(["888888888"]).values()
     assert (found.state, found.alive) == ("UNKNOWN", None)
 

@@ -18,8 +18,8 @@ from .owner import Owner, Process
 class Claim:
     """The right to compute some keys of a folder, until it is released.
 
-    Use it as a context manager, so that an error releases it. A claim that was handed over to a job
-    is released by that job.
+    Use it as a context manager, so that an error releases it. A claim that was handed over to a job is released by
+    that job, when it has finished or failed, but not when it is interrupted and may be requeued.
 
     Parameters
     ----------
@@ -45,12 +45,19 @@ class Claim:
     def __enter__(self) -> tp.Self:
         return self
 
-    def __exit__(self, *args: object) -> None:
-        self.release()
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        if kind is None or issubclass(kind, Exception) or not self._is_job():
+            self.release()
+        # a worker that exits in the middle may be about to be requeued: the scheduler knows how its job is
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # else the file is stale in a moment anyway
+        # when the interpreter ends, the file is stale in a moment anyway
+        if self._entry is not None and not self._is_job() and not sys.is_finalizing():
             self.release()
+
+    def _is_job(self) -> bool:
+        owner = None if self._entry is None else self._entry.owner
+        return owner is not None and owner.kind == "job"
 
     def release(self) -> None:
         """Give the keys back, if they are still ours to give; may be called again."""

@@ -94,58 +94,63 @@ def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) ->
 
 
 class _Slurm:
+    """The last answer of the scheduler, and what accounting said about jobs that it does not know any more."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._states: dict[str, tuple[float, JobState]] = {}
-        self._old: dict[str, JobState] = {}  # ended and out of squeue: nothing changes any more
+        self._answered = -REMEMBER  # monotonic time
+        self._named: set[str] = set()  # the submissions that were asked for by name
+        self._index = _Index(())
+        self._failure = ""
         self._wanted: dict[str, float] = {}
+        self._old: dict[str, JobState] = {}  # ended and out of squeue: nothing changes any more
+        self._unknown: dict[str, tuple[float, JobState]] = {}
         self._tags: tuple[float, dict[str, str]] = (-1.0e9, {})
 
     def states(self, ids: list[str]) -> dict[str, JobState]:
-        fresh = self._remembered(ids)
-        if len(fresh) < len(ids):
-            with self._lock:  # whoever comes while the scheduler is asked waits for that answer
-                fresh = self._remembered(ids)
-                if len(fresh) < len(ids):
-                    self._ask(ids)
-                    fresh = {i: self._states[i][1] if i in self._states else self._old[i] for i in ids}
-        return fresh
+        with self._lock:  # whoever comes while the scheduler is asked waits for that answer
+            recent = [i for i in ids if i not in self._old]
+            if recent and not self._knows(recent):
+                self._ask({base_id(i) for i in recent})
+            if self._failure:
+                found = {i: JobState(i, UNKNOWN, reason=self._failure) for i in recent}
+            else:
+                found = {i: state for i in recent if (state := self._index.get(i)) is not None}
+                found |= self._account([i for i in recent if i not in found])
+            return {i: self._old[i] if i in self._old else found[i] for i in ids}
 
-    def _remembered(self, ids: list[str]) -> dict[str, JobState]:
-        now, out = time.monotonic(), {}
-        for i in ids:
-            if i in self._old:
-                out[i] = self._old[i]
-            elif i in self._states and now - self._states[i][0] < REMEMBER:
-                out[i] = self._states[i][1]
-        return out
+    def _knows(self, ids: list[str]) -> bool:
+        """Whether the last answer will do: a job that is not in it, nor was asked for, may be a newer one."""
+        if time.monotonic() - self._answered >= REMEMBER:
+            return False
+        return bool(self._failure) or all(base_id(i) in self._named or self._index.get(i) for i in ids)
 
-    def _ask(self, ids: list[str]) -> None:
+    def _ask(self, bases: set[str]) -> None:
         now = time.monotonic()
         self._wanted = {i: t for i, t in self._wanted.items() if now - t < WANTED}
-        self._wanted.update(dict.fromkeys(ids, now))
-        wanted = [i for i in self._wanted if i not in self._old]
-        if len(self._states) > 100_000:
-            self._states.clear()
+        self._wanted.update(dict.fromkeys(bases, now))
+        # asked one by one for many jobs, the second question is for all there are
+        again = now - self._answered < REMEMBER
+        self._failure, self._named = "", set(self._wanted)
         try:
-            index = _Index(_squeue({base_id(i) for i in wanted}))
+            self._index = _Index(_squeue(None if again or len(self._named) > MAX_LISTED else self._named))
         except OSError as e:
             logger.debug("Slurm cannot be asked about jobs: %s", e)
-            self._states.update((i, (now, JobState(i, UNKNOWN, reason=str(e)))) for i in wanted)
-            return
-        found, missing = {}, []
-        for i in wanted:
-            state = index.get(i)
-            if state is None:
-                missing.append(i)
-            else:
-                found[i] = state
-        for i, state in _sacct(missing).items():
-            found[i] = state
-            if state.ended:
-                self._old[i] = state
-        done = time.monotonic()
-        self._states.update((i, (done, s)) for i, s in found.items())
+            self._failure = str(e) or repr(e)
+        self._answered = time.monotonic()
+
+    def _account(self, ids: list[str]) -> dict[str, JobState]:
+        """States of jobs that squeue does not know: they run no more, whatever accounting says."""
+        now = time.monotonic()
+        self._unknown = {i: (t, s) for i, (t, s) in self._unknown.items() if now - t < WANTED}
+        asked = [i for i in ids if i not in self._unknown]
+        if asked:
+            index = _Index(_sacct(sorted({base_id(i) for i in asked})))
+            # an array may have tasks that ended and others that live: then squeue knows it
+            self._old.update((i, s) for i, s in index.items() if s.ended and self._index.get(i) is None)
+            for i in asked:
+                self._unknown[i] = (now, index.get(i) or JobState(i, UNKNOWN, alive=False))
+        return {i: self._unknown[i][1] for i in ids}
 
     def tagged(self, tag: str, not_before: float) -> str | None:
         with self._lock:
@@ -190,11 +195,9 @@ def _run(args: list[str]) -> str:
 
 
 def _squeue(base_ids: set[str] | None) -> list[_Row]:
-    if base_ids is not None and not base_ids:
-        return []
     fields = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
     args = ["squeue", "--noheader", "--array", "--states=all", "-O", fields]
-    if base_ids is not None and len(base_ids) <= MAX_LISTED:
+    if base_ids is not None:
         args.append("--jobs=" + ",".join(sorted(base_ids)))
     rows = []
     for line in _run(args).splitlines():
@@ -237,34 +240,30 @@ class _Index:
         job = self._tasks.get(job_id) or self._exact.get(job_id)
         return None if job is None else dataclasses.replace(job, job_id=job_id)
 
+    def items(self) -> tp.Iterator[tuple[str, JobState]]:
+        for job_id in self._exact.keys() | self._tasks.keys():
+            yield job_id, tp.cast("JobState", self.get(job_id))
 
-def _sacct(ids: list[str]) -> dict[str, JobState]:
-    """States of jobs that squeue does not know: they run no more, whatever accounting says."""
-    if not ids:
-        return {}
-    rows = []
-    chunk = 1000
+
+def _sacct(base_ids: list[str]) -> list[_Row]:
+    """What accounting knows about ended jobs; nothing where a cluster keeps none."""
+    rows, chunk = [], 1000
+    fields = "--format=JobID,JobIDRaw,State,ExitCode,Reason"
     try:
-        for at in range(0, len(ids), chunk):
-            args = [
-                "sacct",
-                "--noheader",
-                "--parsable2",
-                "--allocations",
-                "--format=JobID,JobIDRaw,State,ExitCode,Reason",
-            ]
-            args.append("--jobs=" + ",".join(ids[at : at + chunk]))
-            for line in _run(args).splitlines():
+        for at in range(0, len(base_ids), chunk):
+            jobs = "--jobs=" + ",".join(base_ids[at : at + chunk])
+            for line in _run(
+                ["sacct", "--noheader", "--parsable2", "--allocations", fields, jobs]
+            ).splitlines():
                 job_id, raw_id, state, exit_code, reason = line.split("|", 4)
                 reason = "" if reason == "None" else reason
                 state = state.partition(" ")[0]  # "CANCELLED by 1000"
                 if state not in _FINAL:  # accounting lags behind
                     state, exit_code = UNKNOWN, ""
-                rows.append(_Row(JobState(job_id, state, reason, exit_code, False), raw_id, ""))
-    except (OSError, ValueError) as e:  # many clusters keep no accounting
+                rows.append(_Row(JobState(job_id, state, reason, exit_code, alive=False), raw_id, ""))
+    except (OSError, ValueError) as e:
         logger.debug("Slurm's accounting cannot be asked: %s", e)
-    index = _Index(rows)
-    return {i: index.get(i) or JobState(i, UNKNOWN, alive=False) for i in ids}
+    return rows
 
 
 _slurm = _Slurm()
