@@ -26,7 +26,7 @@ def kept(obj: pydantic.BaseModel, name: str) -> tp.Any:
     try:
         # asked of the object, since attributes of model classes are slow; it may answer with those of a parent
         plan = obj._exca_plans[name]  # type: ignore[attr-defined] # set below, on the class
-    except (AttributeError, KeyError):
+    except (AttributeError, KeyError, TypeError):  # the last where a user's __getattr__ answers to any name
         return None
     return plan if plan.cls is type(obj) and plan.serializer is obj.__pydantic_serializer__ else None
 
