@@ -301,6 +301,8 @@ class CacheDict(tp.Generic[X]):
         with index.lock:
             writer.set_sync(self._options.fsync)
             writer.delete_data = self._context.delete
+            if not writer.users and not self._frozen and index.changed():
+                index.refresh()  # a key that others have set is replaced, not set twice
             writer.open()
             self._writing += 1
         try:

@@ -202,6 +202,7 @@ class FolderIndex(FolderReader):
         if not self.dead_rows:
             return
         with self.lock:
+            self.hot = None
             if self.doubles:
                 self.reset()
                 self.refresh()

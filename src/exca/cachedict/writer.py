@@ -136,6 +136,7 @@ class FolderWriter:
 
     def _delete_pending(self, old: bytes) -> None:
         self._bytes -= len(old)
+        self.files.flush(sync=False)  # the names of its parts may wait there
         self.delete_data(orjson.loads(old + b"}"))
 
     def flush(self) -> None:

@@ -20,7 +20,7 @@ from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler
 from .pickled import PickleFallback
-from .structured import content_of, delete_parts, stored, unwrap, walked
+from .structured import content_of, delete_content, stored, unwrap, walked
 
 
 def class_name(class_: type) -> str:
@@ -206,7 +206,7 @@ class _Container(BuiltinHandler):
 
     @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
-        delete_parts(ctx, content_of(ctx, info))
+        delete_content(ctx, info)
 
 
 class Sequence(_Container):

@@ -115,6 +115,15 @@ def delete_parts(ctx: DumpContext, content: tp.Any) -> None:
             delete_parts(ctx, item)
 
 
+def delete_content(ctx: DumpContext, info: Info) -> None:
+    """Delete the data of all parts of an entry."""
+    try:
+        content = content_of(ctx, info)
+    except DamagedEntryError:  # nobody knows what it named; verification finds the orphans
+        return
+    delete_parts(ctx, content)
+
+
 def walked(ctx: DumpContext, make: tp.Callable[[_Walk], tp.Any]) -> tuple[tp.Any, bool]:
     """The content that ``make`` gives with a walk, and whether it is more than plain JSON."""
     walk = _Walk(ctx)
@@ -200,7 +209,7 @@ class Auto(BuiltinHandler):
 
     @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
-        delete_parts(ctx, content_of(ctx, info))
+        delete_content(ctx, info)
 
 
 class AutoPickle(Auto):
