@@ -24,6 +24,7 @@ _ATOMS: tp.Final = (
     *(datetime.date, datetime.time, datetime.timedelta),
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
 )
+_PATCHABLE: tp.Final = frozenset((dict, list, tuple, collections.OrderedDict))
 
 
 def as_input(obj: pydantic.BaseModel) -> dict[str, tp.Any]:
@@ -66,6 +67,8 @@ class InputPlan:
             if type(value) in SCALARS:
                 if name in given or value != default:
                     out[key] = value
+            elif value is default and name not in given and read is _copied and type(value) not in _PATCHABLE:
+                continue  # an enum, a path, a date
             elif value is not DROPPED:
                 content = read(value)
                 if name in given or _has_parts(content) or (content != {} and not same(value, default)):
@@ -93,7 +96,7 @@ def _key(name: str, field: FieldInfo) -> str:
 
 def _has_parts(content: tp.Any) -> bool:
     kind = type(content)
-    return (bool(content) and kind in (dict, list, tuple, collections.OrderedDict)) or is_model(content)
+    return (bool(content) and kind in _PATCHABLE) or is_model(content)
 
 
 def _field_reader(field: FieldInfo) -> Reader:
