@@ -147,6 +147,8 @@ def test_adopt_puts_this_process_behind_the_job(folder: Path) -> None:
     again = won(claims.adopt(claim.token))  # the job was requeued: the newest worker counts
     assert again.still_ours()
     assert not adopted.still_ours()
+    adopted.release()
+    assert again.still_ours()
     again.release()
     assert claims.adopt(claim.token) is None
 

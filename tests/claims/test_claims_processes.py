@@ -178,3 +178,53 @@ def test_many_processes_compute_each_key_once(kills: int, folder: Path, start: S
     assert sum(counts) - len(keys) <= kills
     Claims(folder).sweep()
     assert list((folder / "claims").iterdir()) == []
+
+
+def test_a_local_job_succeeds_its_submitter_that_died_before_handing_over(folder: Path, start: Start) -> None:
+    submitter, worker, claims = start(), start(), Claims(folder)
+    submitter.ask("acquire", keys=["a"])
+    token = submitter.ask("token")
+    submitter.ask("announce", cluster="local")
+    submitter.kill()
+    assert claims.acquire(["a"])[0] is None  # the job may be on its way
+    assert worker.ask("adopt", token=token) == ["a"]
+    assert claims.acquire(["a"])[0] is None
+    worker.kill()
+    claims.wait(["a"], done=lambda: False)
+    claim, _ = claims.acquire(["a"])
+    assert claim is not None
+    claim.release()
+
+
+def test_a_job_that_comes_too_late_is_told(
+    folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "GRACE", 0.05)
+    submitter, worker, claims = start(), start(), Claims(folder)
+    submitter.ask("acquire", keys=["a"])
+    token = submitter.ask("token")
+    submitter.ask("announce", cluster="local")
+    submitter.kill()
+    claims.wait(["a"], done=lambda: False)
+    claim, _ = claims.acquire(["a"])
+    assert claim is not None
+    assert worker.ask("adopt", token=token) == []
+    assert claim.still_ours()
+    claim.release()
+
+
+def test_handing_over_while_the_job_adopts(folder: Path, start: Start) -> None:
+    """Whoever is first, the job has the claim."""
+    submitter, worker, claims = start(), start(), Claims(folder)
+    for _ in range(40):
+        submitter.ask("acquire", keys=["a"])
+        token = submitter.ask("token")
+        submitter.ask("announce", cluster="local")
+        submitter.send("hand_over", pid=worker.pid)
+        worker.send("adopt", token=token)
+        assert submitter.answer()
+        assert worker.answer() == ["a"]
+        assert worker.ask("still_ours")
+        assert claims.acquire(["a"])[0] is None
+        worker.ask("release")
+        assert list((folder / "claims").iterdir()) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import ClaimLostError
 from . import heartbeat, protocol
-from .ledger import Announcement, Entry, Ledger, dump_json, name_of, new_token, revision_of
+from .ledger import Announcement, Entry, Ledger, dump_json, name_of, new_token, revision_of, token_of
 from .owner import Owner, Process
 
 
@@ -61,10 +61,15 @@ class Claim:
 
     def release(self) -> None:
         """Give the keys back, if they are still ours to give; may be called again."""
-        entry, self._entry = self._entry, None
-        if entry is not None and self._pid == os.getpid():  # a forked child holds nothing
-            self._ledger.remove(entry.name)
-            heartbeat.heart.forget(self._ledger.path(entry.name))
+        if self._entry is None or self._pid != os.getpid():  # a forked child holds nothing
+            return
+        names = [self._entry.name]
+        if self._is_job() and self._ledger.exists(names[0]):  # else a later worker has succeeded this one
+            # what the submitter may have written at the very moment of the adoption goes, too
+            names += [n for n in self._ledger.names() if token_of(n) == self.token and n not in names]
+        self._entry = None
+        for name in names:
+            drop(self._ledger, name)
 
     def still_ours(self) -> bool:
         """Whether nobody took the claim over: to be asked before a result is published."""
