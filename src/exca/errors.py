@@ -107,3 +107,19 @@ class FolderNotWritableError(PermissionError):
 
 class NothingToDeleteError(FileNotFoundError, ValueError):
     """A file that was to be deleted is not there."""
+
+
+class BatchProtocolError(RuntimeError):
+    """A batch of a step yielded too few or too many results, so that nobody can tell which is whose."""
+
+
+class ResolutionError(RuntimeError):
+    """A step resolves to itself, directly or through others."""
+
+
+class ModeError(ValueError):
+    """The modes of a pipeline contradict each other."""
+
+
+class NoResultError(RuntimeError, LookupError):
+    """A result was asked for that is not in the cache, without leave to compute it."""

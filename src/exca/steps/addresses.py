@@ -1,0 +1,103 @@
+"""Where the results of a pipeline lie: the segments of its steps, and the keys of its items."""
+
+import enum
+import hashlib
+import re
+import typing as tp
+from collections.abc import Sequence
+
+from .. import identity
+from ..utils import ShortItemUid
+
+if tp.TYPE_CHECKING:
+    from .base import Step
+
+NO_INPUT_KEY = "__exca_no_input__"
+MAX_KEY = 256  # characters
+MAX_ADDRESS = 350  # characters: a path below any ordinary folder stays under what file systems take
+MAX_FOLDED = 70
+_NAME = re.compile(r"(?:^|,)type=([^,\-{}()]*)")
+
+
+class NoInput(enum.Enum):
+    """The value of what runs without one; survives pickling as itself."""
+
+    NO_INPUT = "no input"
+
+    def __repr__(self) -> str:
+        return "NO_INPUT"
+
+
+NO_INPUT = NoInput.NO_INPUT
+
+
+def segment(config: dict[str, tp.Any]) -> str:
+    """Return the part of an address that stands for one step.
+
+    Parameters: `config` what the uid of the step is made of.
+    """
+    return identity.uid_text(config)
+
+
+def address(segments: Sequence[str]) -> str:
+    """Return the folder of a pipeline below the folder of its infra.
+
+    Parameters: `segments` one a step, in order.
+    Returns: the segments joined by slashes, the last ones folded into one where that is longer than 350 characters.
+    """
+    whole = "/".join(segments)
+    if len(whole) <= MAX_ADDRESS:
+        return whole
+    kept = used = 0
+    while used + len(segments[kept]) + 1 + MAX_FOLDED <= MAX_ADDRESS:
+        used += len(segments[kept]) + 1
+        kept += 1
+    return "/".join([*segments[:kept], _folded(segments[kept:])])
+
+
+def _folded(segments: Sequence[str]) -> str:
+    """Return one segment for several, which tells them apart by their hash."""
+    digest = hashlib.md5("/".join(segments).encode("utf8", "surrogatepass"), usedforsecurity=False)
+    end = f"-{len(segments)}-{digest.hexdigest()[:8]}"
+    names = "+".join(_name(text) for text in segments)
+    room = MAX_FOLDED - len(end)
+    if len(names) > room:
+        head = (room - 3) // 2
+        names = f"{names[:head]}...{names[len(names) - (room - 3 - head) :]}"
+    return names + end
+
+
+def _name(text: str) -> str:
+    found = _NAME.search(text)
+    return found.group(1) if found else text[:20]
+
+
+_shortened = ShortItemUid(str, MAX_KEY)
+
+
+def key_of(step: "Step", value: tp.Any) -> str:
+    """Return the key of an item, the same at every stage of a pipeline.
+
+    Parameters: `step` the first of the pipeline, or the whole of it; `value` what the caller gave.
+    Raises: TypeError where the value has no text to be known by.
+    """
+    if value is NO_INPUT:
+        return NO_INPUT_KEY
+    text = step.item_uid(value)
+    if isinstance(text, str):
+        return text if len(text) <= MAX_KEY else _shortened(text)
+    return value_key(value, type(step).__name__)
+
+
+def value_key(value: tp.Any, name: str) -> str:
+    """Return the key of a value without a name of its own.
+
+    Parameters: `value` any; `name` of the step that takes it, for the error.
+    """
+    try:
+        return identity.UidMaker(value).format()
+    except TypeError as error:
+        raise TypeError(
+            f"{error}. This is an item for {name}, whose result is kept under a key made from the item: define "
+            f"`def item_uid(self, value) -> str` on {name} to name items yourself"
+        ) from None

@@ -1,0 +1,241 @@
+"""Where a step runs and where its results lie: the values of the field `infra`."""
+
+import typing as tp
+from pathlib import Path
+
+import pydantic
+
+from ..identity import DiscriminatedModel
+
+if tp.TYPE_CHECKING:
+    from ..execution.resources import Resources
+
+Mode = tp.Literal["cached", "force", "read-only", "retry"]
+
+
+class Backend(DiscriminatedModel, discriminator_key="backend"):
+    """Where a step runs and where its results lie; nothing of it counts for addresses.
+
+    Parameters
+    ----------
+    folder: Path, optional
+        where results are kept, by default that of the chain around the step
+    mode: str
+        "cached" (results and errors in the cache are returned), "retry" (cached errors are computed again), "force"
+        (all is computed again, once an object), both for this step and all later ones; "read-only" (this step is
+        never computed)
+    keep_in_ram: bool
+        also keep results in memory once loaded or computed
+    """
+
+    cluster: tp.ClassVar[str | None] = None
+
+    folder: Path | None = None
+    mode: Mode = "cached"
+    keep_in_ram: bool = False
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return ["."]
+
+    @property
+    def name(self) -> str:
+        """The name by which configurations choose the backend."""
+        return type(self).__name__
+
+    @property
+    def inline(self) -> bool:
+        """Whether steps run in the thread that asks for their results."""
+        return self.cluster is None
+
+    def shares(self) -> tuple[int | None, int]:
+        """Return the most jobs that a computation may be split over, None for any number, and the fewest items of a job."""
+        return 1, 1
+
+    def derive(self, backend: str | None = None, **fields: tp.Any) -> "Backend":
+        """Build another backend from the fields that both have.
+
+        Parameters
+        ----------
+        backend: str, optional
+            name of the other, by default the same
+        **fields: Any
+            fields to set or change
+
+        Returns
+        -------
+        Backend
+            a new object
+
+        Raises
+        ------
+        pydantic.ValidationError
+            if there is no such backend, or it has no such field
+        """
+        target = type(self) if backend is None else type(ADAPTER.validate_python({"backend": backend}))
+        return ADAPTER.validate_python({"backend": target.__name__, **self.given(target), **fields})
+
+    def given(self, target: "type[Backend]") -> dict[str, tp.Any]:
+        """Return the fields that were given to this backend and that another one has, too."""
+        values = self.__dict__
+        return {
+            name: values[name] for name in self.__pydantic_fields_set__ if name in target.__pydantic_fields__
+        }
+
+    def resources(self, folder: Path) -> "Resources":
+        """Return what each job asks for.
+
+        Parameters
+        ----------
+        folder: Path
+            folder of the step
+        """
+        from ..execution.resources import Resources
+
+        return Resources(folder=folder)
+
+
+class Cached(Backend):
+    """Runs in the thread that asks, and keeps the results.
+
+    Parameters
+    ----------
+    capture_logs: bool
+        also write what is printed to ``logs/main-process`` in the folder of the step
+    """
+
+    capture_logs: bool = False
+
+
+class _Shared(Backend):
+    """Splits a computation into shares.
+
+    Parameters
+    ----------
+    max_jobs: int, optional
+        most shares of one computation
+    min_items_per_job: int
+        fewest items of a share
+    """
+
+    max_jobs: pydantic.PositiveInt | None = 128
+    min_items_per_job: pydantic.PositiveInt = 1
+
+    def shares(self) -> tuple[int | None, int]:
+        """Return the most shares of a computation, and the fewest items of a share."""
+        return self.max_jobs, self.min_items_per_job
+
+
+class ThreadPool(_Shared):
+    """Runs items in threads of this process."""
+
+    cluster = "threadpool"
+
+
+class ProcessPool(_Shared):
+    """Runs items in processes of this machine, which end with the interpreter that asked."""
+
+    cluster = "processpool"
+
+
+class _Jobs(_Shared):
+    """Sends jobs.
+
+    Parameters
+    ----------
+    job_name: str, optional
+        name shown by the scheduler, by default that of the step
+    timeout_min: int, optional
+        time limit of a job, in minutes
+    nodes: int, optional
+        number of nodes of a job
+    tasks_per_node: int, optional
+        number of processes on each node, of which the first one computes
+    cpus_per_task: int, optional
+        CPUs of each process
+    gpus_per_node: int, optional
+        GPUs of each node
+    mem_gb: float, optional
+        memory of each node, in GiB
+    """
+
+    job_name: str | None = None
+    timeout_min: pydantic.PositiveInt | None = None
+    nodes: pydantic.PositiveInt | None = None
+    tasks_per_node: pydantic.PositiveInt | None = None
+    cpus_per_task: pydantic.PositiveInt | None = None
+    gpus_per_node: pydantic.NonNegativeInt | None = None
+    mem_gb: pydantic.PositiveFloat | None = None
+    max_jobs: pydantic.PositiveInt = 128
+
+    def resources(self, folder: Path) -> "Resources":
+        """Return what each job asks for.
+
+        Parameters
+        ----------
+        folder: Path
+            folder of the step
+        """
+        from ..execution.resources import Resources
+
+        own = set(Backend.__pydantic_fields__) | set(_Shared.__pydantic_fields__)
+        known = Resources.__pydantic_fields__
+        values = {
+            name: value for name, value in self.__dict__.items() if name not in own and value is not None
+        }
+        named = {name if name in known else f"slurm_{name}": value for name, value in values.items()}
+        resources = Resources(folder=folder, cluster=tp.cast(tp.Any, self.cluster), **named)
+        resources.check_resources()
+        return resources
+
+
+class LocalProcess(_Jobs):
+    """Sends jobs as processes of this machine, which go on when the interpreter that asked ends."""
+
+    cluster = "local"
+
+
+class SubmititDebug(_Jobs):
+    """Runs jobs in this very thread, one after the other, so that a debugger can be used."""
+
+    cluster = "debug"
+
+
+class Slurm(_Jobs):
+    """Sends jobs to a Slurm cluster.
+
+    Parameters
+    ----------
+    constraint, partition, account, qos: str, optional
+        as in sbatch
+    additional_parameters: dict, optional
+        further sbatch options by their name, e.g. ``{"nice": 100}``
+    use_srun: bool
+        start the processes of a job through srun (needed for several tasks)
+    """
+
+    cluster = "slurm"
+
+    constraint: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    additional_parameters: dict[str, int | str | float | bool] | None = None
+    use_srun: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _check_srun(self) -> "tp.Self":
+        if (self.tasks_per_node or 1) > 1 and not self.use_srun:
+            raise ValueError(
+                f"tasks_per_node={self.tasks_per_node} needs use_srun=True: without srun only one of the tasks would run"
+            )
+        return self
+
+
+class Auto(Slurm):
+    """Sends jobs to Slurm where one answers, else runs them as processes of this machine."""
+
+    cluster = "auto"
+
+
+ADAPTER: tp.Final[pydantic.TypeAdapter[Backend]] = pydantic.TypeAdapter(Backend)

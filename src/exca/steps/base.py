@@ -1,0 +1,419 @@
+"""Step and Chain: pipelines as configurations."""
+
+import inspect
+import typing as tp
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pydantic
+
+from .. import identity
+from ..identity import DiscriminatedModel
+from . import conversions, traits
+from .addresses import NO_INPUT
+from .backends import ADAPTER, Backend
+
+if tp.TYPE_CHECKING:
+    from .compiled import Leaf, Pipeline
+    from .forecast import Plan
+    from .lookup import LookupHandle
+
+
+class StepState:
+    """Run-time state of a step; never pickled, and a copy starts anew but for the caches in memory."""
+
+    __slots__ = ("caches", "forced", "pipeline")
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self.forced: set[str] = set()  # what this object has computed again already
+        self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
+
+    def successor(self) -> "StepState":
+        """State for a copy of the step."""
+        new = StepState()
+        new.caches = self.caches
+        return new
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return StepState, ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StepState)  # steps are compared by their fields
+
+    __hash__ = object.__hash__
+
+
+class Step(DiscriminatedModel):
+    """One stage of a pipeline: a configuration with a ``_run`` method whose results are cached.
+
+    Parameters
+    ----------
+    infra: Backend, optional
+        where the step runs and where its results lie; without it the step runs in place and nothing is kept
+
+    Examples
+    --------
+    >>> class Mul(Step):
+    ...     coeff: float = 2.0
+    ...
+    ...     def _run(self, x: float) -> float:
+    ...         return x * self.coeff
+    >>> Mul(coeff=3).run(4)
+    12.0
+    """
+
+    CACHE_TYPE: tp.ClassVar[str | None] = None
+    _exca_placed: tp.ClassVar[bool] = (
+        False  # whether it keeps results of its own, and needs to know where it stands
+    )
+    _exca_alone: tp.ClassVar[bool] = False  # whether it gives no output for a next step
+    _exca_traits: tp.ClassVar[traits.Traits] = traits.Traits()
+    _exca_chain_class: tp.ClassVar["type[Chain]"]
+
+    if tp.TYPE_CHECKING:
+        infra: tp.Any = None  # takes what is converted to a Backend: a dict, a name
+    else:
+        infra: Backend | None = None
+
+    _exca_state: StepState = pydantic.PrivateAttr(default_factory=StepState)
+
+    # ------------------------------------------------------------------ what subclasses write
+
+    def _run(self, *value: tp.Any) -> tp.Any:
+        """Compute the result of one item; written by subclasses, with one parameter or none."""
+        raise NotImplementedError
+
+    def _run_batch(self, values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+        """Compute the results of several items, one each and in order; may be written by subclasses."""
+        run = self._run
+        for value in values:
+            yield run() if value is NO_INPUT else run(value)
+
+    def _run_items(self, values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+        """Compute the results of several items, as ``_run_batch`` does by default."""
+        return self._run_batch(values)
+
+    def _resolve_step(self) -> "Step":
+        """Return the step that this one stands for; may be written by subclasses."""
+        return self
+
+    def item_uid(self, value: tp.Any) -> str | None:
+        """Return the text by which an item's result is found again, or None for one made from the value.
+
+        Parameters
+        ----------
+        value: Any
+            what ``run`` is called with; only the first step of a pipeline is asked
+        """
+        return None
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        """Names of the fields that do not count for addresses."""
+        return ["infra"]
+
+    # ------------------------------------------------------------------ running
+
+    def run(self, value: tp.Any = NO_INPUT) -> tp.Any:
+        """Return the result for a value, from the cache or computed where the infra says.
+
+        Parameters
+        ----------
+        value: Any
+            the item; left out for what needs none
+
+        Raises
+        ------
+        Exception
+            the error of the computation, which is kept and raised again until it is retried
+        ReadOnlyError
+            in read-only mode, if there is no result
+        """
+        from . import running
+
+        return running.run(self, value)
+
+    def run_many(self, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
+        """Return the results for many values, in their order.
+
+        Without any infra, each is computed when it is asked for. Else all that is missing is computed now, each
+        distinct item once, and the results are read one at a time; those of a pool while others still run.
+
+        Parameters
+        ----------
+        values: iterable
+            the items
+
+        Returns
+        -------
+        iterator
+            one result a value, to be gone through once
+        """
+        from . import running
+
+        return running.run_many(self, values)
+
+    def plan(self, values: Iterable[tp.Any] | None = None) -> "Plan":
+        """Tell what a call of ``run_many`` (without values: of ``run``) would compute, and where; computes nothing.
+
+        Parameters
+        ----------
+        values: iterable, optional
+            the items
+
+        Returns
+        -------
+        Plan
+            one line a stage: its backend, and how many items are cached, failed, running, and to be computed
+        """
+        from . import forecast
+
+        return forecast.plan(self, values)
+
+    def lookup(self, value: tp.Any = NO_INPUT) -> "LookupHandle":
+        """Return a handle on the result for a value, which computes nothing.
+
+        Parameters
+        ----------
+        value: Any
+            the item; left out for what needs none
+        """
+        from . import lookup
+
+        return lookup.LookupHandle.of(self, value)
+
+    def show(self, value: tp.Any = NO_INPUT) -> str:
+        """Draw the tree of steps with what differs from the defaults, their backends and folders.
+
+        Parameters
+        ----------
+        value: Any
+            an item: the tree then tells which stages are cached, running, failed or missing for it (so it does
+            without, for what needs none)
+        """
+        from . import drawing
+
+        return drawing.draw(self, value)
+
+    def clone(self, *args: dict[str, tp.Any], **kwargs: tp.Any) -> "tp.Self":
+        """Make a new, unfrozen step with some fields changed, validated as any other.
+
+        Parameters
+        ----------
+        *args: dict
+            changes by (dotted) field name, e.g. ``{"steps.0.coeff": 3}``
+        **kwargs: Any
+            changes by field name
+        """
+        from ..confdict import ConfDict
+
+        fields = identity.as_input(self)
+        for update in (*args, kwargs):
+            if update and all("." not in k and not isinstance(v, (dict, str)) for k, v in update.items()):
+                fields.update(update)  # nothing to split, merge or interpret
+            elif update:
+                conf = ConfDict(fields)
+                conf.update(update)
+                fields = dict(conf)
+        return type(self)(**fields)
+
+    def forward(self, value: tp.Any = NO_INPUT) -> tp.Any:
+        """Return the result for a value; the name of ``run`` in earlier releases."""
+        warnings.warn("Step.forward() was renamed: use run()", DeprecationWarning, stacklevel=2)
+        return self.run(value)
+
+    def clear_cache(self) -> None:
+        """Remove the result of what needs no input, as in earlier releases."""
+        warnings.warn("use step.lookup().clear_cache() instead", DeprecationWarning, stacklevel=2)
+        self.lookup().clear_cache()
+
+    # ------------------------------------------------------------------ what is known of a step
+
+    def needs_input(self) -> bool:
+        """Whether it cannot run without a value."""
+        return self._exca_traits.needs_input
+
+    def takes_input(self) -> bool:
+        """Whether it can take a value at all."""
+        return self._exca_traits.takes_input
+
+    def _exca_run_placed(
+        self, leaf: "Leaf", keys: Sequence[str], values: Iterator[tp.Any]
+    ) -> Iterator[tp.Any]:
+        """Compute a batch, knowing the place in the pipeline and the keys; for steps that keep results of their own."""
+        return self._run_items(values)
+
+    def _exca_check_known(self) -> None:
+        """Raise where the configuration does not tell what the step computes, before it becomes an address."""
+
+    def _exca_cache_type(self) -> str | None:
+        """Name of the handler that stores the results, by default chosen by their type."""
+        return self.CACHE_TYPE
+
+    # ------------------------------------------------------------------ class definition and validation
+
+    def __init_subclass__(cls, **kwargs: tp.Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._exca_traits = traits.read(cls, Step)
+
+    @classmethod
+    def _exca_coerce(cls, value: tp.Any) -> tp.Any:
+        return conversions.coerce(cls, value)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _check_runnable(cls, data: tp.Any) -> tp.Any:
+        if not cls._exca_traits.runnable or inspect.isabstract(cls):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__} has nothing to run: write `def _run(self, value)` on it, "
+                "or `_run_batch`, or `_resolve_step`"
+            )
+        return data
+
+    @pydantic.field_validator("infra", mode="before")
+    @classmethod
+    def _seed_infra(cls, value: tp.Any) -> tp.Any:
+        default = cls.__pydantic_fields__["infra"].default
+        if value is None or not isinstance(default, Backend):
+            return value
+        return seeded(value, default)
+
+    def _exca_uid_dict_override(self) -> dict[str, tp.Any]:
+        """The part of a step in the uid of what holds it: a pipeline is the list of its steps."""
+        from .compiled import pipeline_of
+
+        configs = pipeline_of(self).path.configs()
+        return {"steps": configs} if len(configs) > 1 or isinstance(self, Chain) else configs[0]
+
+    # ------------------------------------------------------------------ copies
+
+    def __copy__(self) -> "tp.Self":
+        new = super().__copy__()
+        new._exca_state = self._exca_state.successor()
+        return new
+
+    def __deepcopy__(self, memo: dict[int, tp.Any] | None = None) -> "tp.Self":
+        new = super().__deepcopy__(memo)
+        new._exca_state = self._exca_state.successor()
+        return new
+
+
+def seeded(value: tp.Any, default: Backend) -> tp.Any:
+    """Fill an infra with the fields that the default on the class has and it was not given.
+
+    Parameters: `value` as it was given to a step; `default` of the class.
+    """
+    if isinstance(value, str):
+        value = {"backend": value}
+    if isinstance(value, Mapping):
+        fields = {"backend": type(default).__name__, **value}
+        target: type[Backend] = type(ADAPTER.validate_python({"backend": fields["backend"]}))
+    elif isinstance(value, Backend):
+        target = type(value)
+        fields = {"backend": target.__name__, **value.given(target)}
+    else:
+        return value
+    return {**default.given(target), **fields}
+
+
+class Chain(Step):
+    """Steps of which each gets what the one before it gives.
+
+    A chain with an infra is one unit of work, whose results lie where those of its last step do.
+
+    Parameters
+    ----------
+    steps: sequence or dict
+        the steps, or what is converted to them: names, dicts with ``type``, lists (chains in the chain); a dict names them
+    infra: Backend, optional
+        where the chain runs and where its results lie; its folder is that of all its steps with an infra and no folder
+    """
+
+    _exca_step_base: tp.ClassVar[type[Step]] = Step
+
+    if tp.TYPE_CHECKING:
+        steps: tp.Any  # takes what is converted to steps, too
+    else:
+        steps: Sequence[Step] | OrderedDict[str, Step]
+
+    def __init_subclass__(cls, **kwargs: tp.Any) -> None:
+        super().__init_subclass__(**kwargs)
+        base = next(c for c in cls.__mro__ if issubclass(c, Step) and not issubclass(c, Chain))
+        cls._exca_step_base = base
+        base._exca_chain_class = cls
+
+    @pydantic.field_validator("steps", mode="wrap")
+    @classmethod
+    def _read_steps(cls, value: tp.Any, handler: tp.Any) -> tp.Any:
+        return conversions.read_steps(cls._exca_step_base, value)
+
+    @pydantic.model_validator(mode="after")
+    def _check_order(self) -> "tp.Self":
+        conversions.hand_folder(self)
+        conversions.check_chain(self)
+        return self
+
+    @property
+    def step_list(self) -> list[Step]:
+        """The steps in order, without their names."""
+        steps = self.__dict__["steps"]
+        return list(steps.values() if isinstance(steps, dict) else steps)
+
+    def item_uid(self, value: tp.Any) -> str | None:
+        """Return what the first step says."""
+        return self.step_list[0].item_uid(value)
+
+    def needs_input(self) -> bool:
+        """Whether the first step cannot run without a value."""
+        return self.step_list[0].needs_input()
+
+    def takes_input(self) -> bool:
+        """Whether the first step can take a value."""
+        return self.step_list[0].takes_input()
+
+    def _run(self, *value: tp.Any) -> tp.Any:
+        return self.run(*value)
+
+    def _exca_cache_type(self) -> str | None:
+        return self.step_list[-1]._exca_cache_type() if self.CACHE_TYPE is None else self.CACHE_TYPE
+
+    def __len__(self) -> int:
+        return len(self.__dict__["steps"])
+
+    def __bool__(self) -> bool:
+        return True
+
+    @tp.overload
+    def __getitem__(self, index: int | str) -> Step: ...
+    @tp.overload
+    def __getitem__(self, index: slice) -> "tp.Self": ...
+    def __getitem__(self, index: int | str | slice) -> "Step | tp.Self":
+        """Return a step by position or name, or a chain of several by a slice.
+
+        Raises
+        ------
+        LookupError
+            if there is none
+        """
+        steps = self.__dict__["steps"]
+        if isinstance(index, str):
+            if not isinstance(steps, dict) or index not in steps:
+                known = (
+                    ", ".join(map(repr, steps))
+                    if isinstance(steps, dict)
+                    else "none: they were given as a list"
+                )
+                raise KeyError(f"no step is named {index!r}; names of the {len(steps)} steps: {known}")
+            return tp.cast(Step, steps[index])
+        if isinstance(index, slice):
+            part: tp.Any = self.step_list[index]
+            if isinstance(steps, dict):
+                part = OrderedDict(list(steps.items())[index])
+            fields = {name: self.__dict__[name] for name in self.__pydantic_fields_set__}
+            return type(self)(**{**fields, "steps": part})
+        return self.step_list[index]
+
+
+Step._exca_chain_class = Chain

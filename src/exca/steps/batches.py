@@ -1,0 +1,106 @@
+"""Running the steps of a pipeline over a batch of values, one result a value."""
+
+import collections
+import typing as tp
+from collections.abc import Iterator, Sequence
+
+from ..errors import BatchProtocolError
+from .compiled import Leaf
+
+_END: tp.Final = object()
+_NOTE: tp.Final = "Raised by "
+
+
+class _Taken(Iterator[tp.Any]):
+    """Values on their way into a step, counted."""
+
+    def __init__(self, values: Iterator[tp.Any]) -> None:
+        self.values = values
+        self.count = 0
+
+    def __next__(self) -> tp.Any:
+        value = next(self.values)
+        self.count += 1
+        return value
+
+
+class Keyed(Iterator[tp.Any]):
+    """Values on their way into a pipeline, by whose keys errors are told.
+
+    Parameters
+    ----------
+    keys: sequence of str
+        one a value
+    values: iterator
+        the values
+    """
+
+    def __init__(self, keys: Sequence[str], values: Iterator[tp.Any]) -> None:
+        self._keys = iter(keys)
+        self._values = values
+        self.taken: collections.deque[str] = collections.deque()  # and not yet answered
+
+    def __next__(self) -> tp.Any:
+        key = next(self._keys)
+        self.taken.append(key)
+        return next(self._values)
+
+
+def composed(leaves: Sequence[Leaf], keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+    """Run steps one after the other, each item going through all of them where they do not collect batches.
+
+    Parameters
+    ----------
+    leaves: sequence of Leaf
+        the steps
+    keys: sequence of str
+        keys of the items
+    values: iterator
+        the items
+
+    Returns
+    -------
+    iterator
+        one result a value, computed when it is asked for
+
+    Raises
+    ------
+    BatchProtocolError
+        if a step yields too few or too many results
+    """
+    for leaf in leaves:
+        values = _batch(leaf, keys, values)
+    return values
+
+
+def _batch(leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+    step = leaf.step
+    taken = _Taken(values)
+    done = 0
+    try:
+        for result in step._exca_run_placed(leaf, keys, taken):
+            if done >= taken.count:
+                raise BatchProtocolError(
+                    f"the batch of {describe(step)} yielded more results than it took values ({taken.count}): it must yield "
+                    "exactly one a value, in order"
+                )
+            yield result
+            done += 1
+        if done < taken.count or next(taken, _END) is not _END:
+            raise BatchProtocolError(
+                f"the batch of {describe(step)} yielded {done} result(s) and took at least {taken.count} value(s): it must "
+                "yield exactly one a value, in order"
+            )
+    except Exception as error:
+        if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_NOTE}{describe(step)}.")
+        raise
+
+
+def describe(step: tp.Any) -> str:
+    """Return a step as code, with the fields that differ from the defaults."""
+    fields = type(step).__pydantic_fields__
+    given = {k: v for k, v in step.__dict__.items() if k not in fields or v != fields[k].default}
+    given.pop("infra", None)
+    text = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    return f"{type(step).__name__}({text if len(text) < 200 else text[:200] + '...'})"

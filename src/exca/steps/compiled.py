@@ -1,0 +1,304 @@
+"""The resolved form of a step: what is computed, in which order, and where each stage keeps its results.
+
+A pipeline is a row of stages and a tail. A stage ends with a step (or a chain) that has an infra: its results are kept.
+It holds a pipeline of its own: for a step, the steps without infra in front of it and the step; for a chain, also the
+stages inside the chain. The tail is what follows the last stage and is computed again each time.
+It is made once an object, which is frozen from then on: a hit at the end costs one look-up, whatever the length.
+"""
+
+import typing as tp
+from pathlib import Path
+
+from .. import identity
+from ..errors import InfraError, ModeError, ResolutionError
+from . import addresses
+from .shelf import Shelf
+
+if tp.TYPE_CHECKING:
+    from .backends import Backend
+    from .base import Step
+
+Config = dict[str, tp.Any]
+CACHED, RETRY, FORCE = 0, 1, 2  # each computes again what the one before does, and more
+_LEVELS = {"cached": CACHED, "read-only": CACHED, "retry": RETRY, "force": FORCE}
+
+
+class Route:
+    """All steps of a pipeline in order, chains taken apart: what its addresses are made of.
+
+    Parameters
+    ----------
+    upstream: sequence of dict
+        uid configurations of what lies in front, where the pipeline is part of a step
+    full: sequence of dict
+        the same, with the defaults
+    """
+
+    def __init__(self, upstream: tp.Sequence[Config] = (), full: tp.Sequence[Config] = ()) -> None:
+        self.steps: list[Step] = []
+        self._upstream = list(upstream)
+        self._full_upstream = list(full)
+        self._configs: list[Config] = []
+        self._full: list[Config] = []
+        self._whole: list[Config] = []
+        self._segments: list[str] = []
+
+    def configs(self, depth: int | None = None) -> list[Config]:
+        """Return what the uids of the first steps are made of; of all where no number is given."""
+        return [*self._upstream, *self._exported(self._configs, depth, uid=True, exclude_defaults=True)]
+
+    def full_configs(self, depth: int | None = None) -> list[Config]:
+        """Return the same, with the defaults."""
+        return [*self._full_upstream, *self._exported(self._full, depth, uid=True)]
+
+    def everything(self, depth: int | None = None) -> list[Config]:
+        """Return the whole configurations of the first steps."""
+        return [*self._full_upstream, *self._exported(self._whole, depth)]
+
+    def _exported(self, known: list[Config], depth: int | None, **mode: bool) -> list[Config]:
+        depth = len(self.steps) if depth is None else depth
+        for step in self.steps[len(known) : depth]:
+            step._exca_check_known()
+            known.append(identity.export(step, ignore_first_override=True, **mode))
+        return known[:depth]
+
+    def address(self, depth: int) -> str:
+        """Return the folder of the results of the first steps, below the folder of the infra."""
+        configs = self.configs(depth)
+        depth = len(configs)
+        while len(self._segments) < depth:
+            self._segments.append(addresses.segment(configs[len(self._segments)]))
+        return addresses.address(self._segments[:depth])
+
+    def __getstate__(self) -> dict[str, tp.Any]:
+        """Travels as configurations: the steps that are not part of what is sent stay at home."""
+        self.configs()
+        self.full_configs()
+        self.everything()
+        return {**self.__dict__, "steps": [None] * len(self.steps)}
+
+
+class Leaf:
+    """A step that computes, in its place.
+
+    Parameters
+    ----------
+    step: Step
+        the step
+    route: Route
+        the pipeline it is part of
+    depth: int
+        number of steps up to it
+    folder: Path, optional
+        the folder handed down by the chain around it
+    level: int
+        how much is computed again
+    """
+
+    __slots__ = ("body", "depth", "folder", "forced", "level", "route", "step")
+
+    def __init__(self, step: "Step", route: Route, depth: int, folder: Path | None, level: int) -> None:
+        self.step = step
+        self.route = route
+        self.depth = depth
+        self.folder = folder
+        self.level = level
+        self.forced: set[str] = set()  # branches that were computed again already
+        self.body: Pipeline | None = None  # of a step that runs others: their resolved form
+
+
+class Stage:
+    """A part of a pipeline whose results are kept.
+
+    Parameters
+    ----------
+    step: Step
+        the step or chain with the infra
+    infra: Backend
+        where it runs
+    folder: Path, optional
+        where results are kept, below which the address begins
+    inner: Pipeline
+        what it computes
+    """
+
+    def __init__(
+        self, step: "Step", infra: "Backend", folder: Path | None, inner: "Pipeline", depth: int
+    ) -> None:
+        self.step = step
+        self.infra = infra
+        self.folder = folder
+        self.inner = inner
+        self.depth = depth
+        self.level = CACHED
+        self.read_only = infra.mode == "read-only"
+        self.cache_type = step._exca_cache_type()
+        self.caches: dict[tp.Any, tp.Any] = {}  # those in memory, shared with copies of the object
+        self._shelf: Shelf | None = None
+        self._address: str | None = None
+
+    @property
+    def route(self) -> Route:
+        """The steps of the pipeline it is part of."""
+        return self.inner.path
+
+    @property
+    def name(self) -> str:
+        """The class of the step or chain."""
+        return type(self.step).__name__
+
+    @property
+    def address(self) -> str:
+        """The folder of its results, below the folder of the infra."""
+        if self._address is None:
+            self._address = self.route.address(self.depth)
+        return self._address
+
+    @property
+    def shares_address(self) -> bool:
+        """Whether its last inner stage keeps the very same results."""
+        return bool(self.inner.stages) and not self.inner.tail
+
+    @property
+    def group_depth(self) -> int:
+        """How many stages inside it keep the very same results, one in the other."""
+        return 1 + self.inner.stages[-1].group_depth if self.shares_address else 0
+
+    @property
+    def shelf(self) -> Shelf:
+        """Its results and errors.
+
+        Raises
+        ------
+        InfraError
+            if no folder was given anywhere
+        """
+        if self._shelf is None:
+            if self.folder is None:
+                raise InfraError(
+                    f"{self.name} has infra={self.infra.name!r} and no folder to keep results in: set folder=... on its infra, "
+                    "or on that of a chain around it"
+                )
+            self._shelf = Shelf(self)
+        return self._shelf
+
+    def __getstate__(self) -> dict[str, tp.Any]:
+        return {**self.__dict__, "_shelf": None, "caches": {}}
+
+
+class Pipeline:
+    """Stages and a tail.
+
+    Parameters
+    ----------
+    path: Route
+        all steps of the outermost pipeline
+    """
+
+    def __init__(self, path: Route) -> None:
+        self.path = path
+        self.stages: list[Stage] = []
+        self.tail: list[Leaf] = []
+
+    def all_stages(self) -> "tp.Iterator[Stage]":
+        """Yield all stages, those inside a chain before the chain."""
+        for stage in self.stages:
+            yield from stage.inner.all_stages()
+            yield stage
+
+
+class _Compiler:
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self._resolving: list[Step] = []
+
+    def add(self, step: "Step", pipeline: Pipeline, folder: Path | None, level: int) -> int:
+        """Add a step to a pipeline; return how much is computed again behind it."""
+        from .base import Chain
+
+        resolved = step._resolve_step() if step._exca_traits.resolves else step
+        if resolved is not step:
+            return self._add_resolved(step, resolved, pipeline, folder, level)
+        infra: Backend | None = step.infra
+        if infra is not None:
+            level = max(level, _LEVELS[infra.mode])
+            folder = infra.folder or folder
+        target = pipeline if infra is None else Pipeline(self.route)
+        if target is not pipeline:  # what is not kept in front of a stage is computed by the stage
+            target.tail, pipeline.tail = pipeline.tail, []
+        if isinstance(step, Chain):
+            for sub in step.step_list:
+                level = self.add(sub, target, folder, level)
+        else:
+            self.route.steps.append(step)
+            target.tail.append(Leaf(step, self.route, len(self.route.steps), folder, level))
+        if infra is not None:
+            self._close(Stage(step, infra, folder, target, len(self.route.steps)), pipeline, level)
+        return level
+
+    def _close(self, stage: Stage, pipeline: Pipeline, level: int) -> None:
+        stage.level = level
+        if stage.read_only and level == FORCE:
+            raise ModeError(
+                f"{stage.name} has mode='read-only', but a step before it or in it has mode='force', so that its results "
+                "would be those of old inputs: use mode='cached' for it, or do not force"
+            )
+        pipeline.stages.append(stage)
+
+    def _add_resolved(
+        self, step: "Step", resolved: "Step", pipeline: Pipeline, folder: Path | None, level: int
+    ) -> int:
+        if any(type(known) is type(step) and known == step for known in self._resolving):
+            names = " -> ".join(type(known).__name__ for known in [*self._resolving, step])
+            raise ResolutionError(
+                f"_resolve_step goes round in a circle: {names}. It has to return self, or steps that hold a copy of the step "
+                "without what was resolved (such as its transforms)"
+            )
+        self._resolving.append(step)
+        try:
+            return self.add(resolved, pipeline, folder, level)
+        finally:
+            self._resolving.pop()
+
+
+def compiled(
+    step: "Step", *, route: Route | None = None, folder: Path | None = None, level: int = CACHED
+) -> Pipeline:
+    """Make the resolved form of a step.
+
+    Parameters
+    ----------
+    step: Step
+        the step or chain
+    route: Route, optional
+        what lies in front, where the pipeline is part of a step
+    folder: Path, optional
+        handed down to it
+    level: int
+        how much is computed again
+
+    Raises
+    ------
+    ResolutionError
+        if a step stands for itself
+    ModeError
+        if a forced step stands before one that is only read
+    """
+    pipeline = Pipeline(Route() if route is None else route)
+    _Compiler(pipeline.path).add(step, pipeline, folder, level)
+    return pipeline
+
+
+def pipeline_of(step: "Step") -> Pipeline:
+    """Return the resolved form of a step, made when it is first asked for; freezes the step.
+
+    Parameters: `step` the outermost one.
+    """
+    state = step._exca_state
+    if state.pipeline is None:
+        pipeline = compiled(step)
+        identity.freeze(step)
+        for stage in pipeline.all_stages():
+            stage.caches = state.caches
+        state.pipeline = pipeline
+    return state.pipeline

@@ -1,0 +1,265 @@
+"""Handles on results: what is known of an item, without computing anything."""
+
+import dataclasses
+import json
+import typing as tp
+from pathlib import Path
+
+from ..errors import NoResultError
+from . import addresses
+from .batches import composed
+from .compiled import Pipeline, Stage, pipeline_of
+from .work import ITEMS, StageWork, logs_of
+
+if tp.TYPE_CHECKING:
+    from ..cachedict import CacheDict
+    from ..claims import Holder
+    from ..execution.job import Job
+    from .base import Step
+
+Status = tp.Literal["success", "error", "running"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPaths:
+    """Where a stage keeps what it has.
+
+    Parameters
+    ----------
+    base_folder: Path
+        folder of the infra
+    step_uid: str
+        address below it
+    step_folder: Path
+        both together
+    """
+
+    base_folder: Path
+    step_uid: str
+    step_folder: Path
+
+    @property
+    def cache_folder(self) -> Path:
+        """Folder of the results."""
+        return self.step_folder / "cache"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Folder of the logs, one folder a job."""
+        return self.step_folder / "logs"
+
+
+class StageHandle:
+    """What is known of one item at one stage.
+
+    Parameters
+    ----------
+    stage: Stage
+        the stage
+    uid: str
+        key of the item
+    """
+
+    def __init__(self, stage: Stage, uid: str) -> None:
+        self.stage = stage
+        self.uid = uid
+
+    @property
+    def name(self) -> str:
+        """The class of the step (or chain) whose results these are."""
+        return self.stage.name
+
+    @property
+    def cache_dict(self) -> "CacheDict[tp.Any]":
+        """The results of the stage, by uid of the item."""
+        return self.stage.shelf.results
+
+    @property
+    def paths(self) -> StepPaths:
+        """Where the stage keeps what it has: ``step_folder``, ``cache_folder``, ``step_uid``..."""
+        shelf = self.stage.shelf
+        return StepPaths(shelf.base, self.stage.address, shelf.folder)
+
+    @property
+    def status(self) -> Status | None:
+        """``success``, ``error`` or ``running``; None where nothing is known of the item."""
+        if self.stage.folder is None:
+            return None
+        shelf = self.stage.shelf
+        if not shelf.results.missing([self.uid]):
+            return "success"
+        holder = self._holder()
+        if holder is not None and holder.alive():
+            return "running"
+        return "error" if shelf.failed([self.uid]) else None
+
+    def cached(self) -> bool:
+        """Whether there is a result or an error."""
+        return self.stage.folder is not None and not self.stage.shelf.missing([self.uid])
+
+    def result(self) -> tp.Any:
+        """Return the result of the stage.
+
+        Raises
+        ------
+        Exception
+            the cached error
+        NoResultError
+            if there is none of them
+        """
+        if self.stage.folder is None:
+            raise _no_result(self.stage, self.uid)
+        shelf = self.stage.shelf
+        try:
+            return shelf.results[self.uid]
+        except KeyError:
+            pass
+        if shelf.failed([self.uid]):
+            raise shelf.error(self.uid)
+        raise _no_result(self.stage, self.uid)
+
+    def job(self) -> "Job[tp.Any] | None":
+        """Return the job that computes or computed the item last, or None where no job did."""
+        if self.stage.folder is None:
+            return None
+        from ..execution.job import CallJob, Submission
+
+        holder = self._holder()
+        if holder is not None and holder.owner.kind == "job" and holder.alive():
+            return CallJob(_submission_of(holder, logs_of(self.stage.shelf.folder)))
+        for path in sorted((self.stage.shelf.folder / "logs").glob(f"*/{ITEMS}"), key=_age):
+            content = json.loads(path.read_bytes())
+            if self.uid in content["keys"]:
+                return CallJob(Submission.from_json(content))
+        return None
+
+    def clear(self) -> None:
+        """Remove the result or error of the item."""
+        if self.stage.folder is not None:
+            self.stage.shelf.drop([self.uid])
+
+    def _holder(self) -> "Holder | None":
+        from ..claims import Claims
+
+        work = StageWork(self.stage, dict[str, tp.Any]().__getitem__, None)
+        folders = {work.folder, self.stage.shelf.folder}
+        found = (Claims(folder).holders([self.uid]).get(self.uid) for folder in folders if folder.is_dir())
+        return next((holder for holder in found if holder is not None), None)
+
+
+def _age(path: Path) -> float:
+    return -path.stat().st_mtime
+
+
+def _submission_of(holder: "Holder", logs: str) -> tp.Any:
+    from ..execution.job import Submission
+
+    owner = holder.owner
+    where = {"cluster": owner.cluster, "job_id": holder.job_id or "", "logs": owner.folder or logs}
+    if owner.cluster == "local" and holder.job_id is not None:
+        where["pid"] = int(holder.job_id)
+    return Submission.from_json(where)
+
+
+def _no_result(stage: Stage, uid: str) -> NoResultError:
+    return NoResultError(
+        f"{stage.address} has no result for {uid!r} in {stage.folder or 'any folder: its infra has none'}: run it, or look at "
+        "its status first"
+    )
+
+
+class LookupHandle(StageHandle):
+    """What is known of one item of a step or chain; computes nothing.
+
+    ``status``, ``cached()``, ``paths``, ``cache_dict`` and ``job()`` speak of its last stage, ``stages`` of all of them.
+
+    Parameters
+    ----------
+    pipeline: Pipeline
+        the resolved form
+    uid: str
+        key of the item
+    """
+
+    def __init__(self, pipeline: Pipeline, uid: str) -> None:
+        if pipeline.stages:
+            super().__init__(pipeline.stages[-1], uid)
+        self.uid = uid
+        self.pipeline = pipeline
+
+    @classmethod
+    def of(cls, step: "Step", value: tp.Any) -> "LookupHandle":
+        """Make the handle on an item.
+
+        Parameters: `step` the step or chain; `value` the item.
+        """
+        from .running import check_input
+
+        pipeline = pipeline_of(step)
+        check_input(step, pipeline, value)
+        return cls(pipeline, addresses.key_of(step, value))
+
+    def __getattr__(self, name: str) -> tp.Any:
+        if name == "stage":
+            names = " and ".join(type(leaf.step).__name__ for leaf in self.pipeline.tail)
+            raise NoResultError(
+                f"{names} has no infra, so nothing of it is kept: give it (or a chain around it) an infra"
+            )
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def stages(self) -> list[StageHandle]:
+        """Handles on all stages whose results are kept, in order, those inside a chain before the chain."""
+        return [StageHandle(stage, self.uid) for stage in self.pipeline.all_stages()]
+
+    @property
+    def status(self) -> Status | None:
+        """``success``, ``error`` or ``running``; None where nothing is known of the item, or nothing is kept."""
+        return super().status if self.pipeline.stages else None
+
+    def cached(self) -> bool:
+        """Whether there is a result or an error."""
+        return bool(self.pipeline.stages) and super().cached()
+
+    def job(self) -> "Job[tp.Any] | None":
+        """Return the job that computes or computed the item last, or None where no job did."""
+        return super().job() if self.pipeline.stages else None
+
+    def result(self) -> tp.Any:
+        """Return the result, what follows the last stage computed in place.
+
+        Raises
+        ------
+        Exception
+            the cached error
+        NoResultError
+            if there is neither a result nor an error
+        """
+        value = super().result()
+        return next(composed(self.pipeline.tail, [self.uid], iter([value]))) if self.pipeline.tail else value
+
+    def clear_cache(self, recursive: bool = True) -> None:
+        """Remove the result or error of the item.
+
+        Parameters
+        ----------
+        recursive: bool
+            also those of all stages before, and of the branches of a scatter
+        """
+        if not recursive:
+            if self.pipeline.stages:
+                self.clear()
+            return
+        for handle in self.stages:
+            handle.clear()
+        _clear_branches(self.pipeline, self.uid)
+
+
+def _clear_branches(pipeline: Pipeline, uid: str) -> None:
+    """Remove what the steps that keep results of their own have for an item."""
+    inner = [pipeline, *(stage.inner for stage in pipeline.all_stages())]
+    for leaf in (leaf for part in inner for leaf in part.tail if leaf.step._exca_placed):
+        for stage in leaf.step.branch_pipeline(leaf).all_stages():  # type: ignore[attr-defined] # of a Scatter
+            if stage.folder is not None:
+                branches = [key for key in stage.shelf.results.keys() if key.startswith(f"{uid}/")]
+                stage.shelf.drop(branches)

@@ -1,0 +1,194 @@
+"""Patterns of pipelines: fan an input out into branches, and gather their results."""
+
+import dataclasses
+import typing as tp
+from collections.abc import Iterable, Iterator, Sequence
+
+import pydantic
+
+from .. import identity
+from . import addresses, conveyor, running
+from .base import Step
+from .batches import composed
+from .compiled import Leaf, Pipeline, Route, compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchResult:
+    """The result of one branch of an item.
+
+    Parameters
+    ----------
+    branch: Any
+        the branch, as ``branches`` named it
+    result: Any
+        what the body computed for it
+    """
+
+    branch: tp.Any
+    result: tp.Any
+
+
+class Scatter(Step):
+    """Fans an item out into branches, runs a body on each, and gathers the results.
+
+    Subclasses have one field that holds a step, the body, and write ``branches`` and ``take``. Where the body has an infra,
+    each branch is cached by itself, below the address of the scatter, under the key of the item and that of the branch.
+
+    Examples
+    --------
+    >>> class PerChannel(Scatter):
+    ...     body: Step
+    ...
+    ...     def branches(self, item: np.ndarray) -> list[int]:
+    ...         return list(range(len(item)))
+    ...
+    ...     def take(self, item: np.ndarray, branch: int) -> np.ndarray:
+    ...         return item[branch]
+    """
+
+    _exca_placed = True
+    _INPUT: tp.ClassVar[str] = "<input>"
+    _UPSTREAM: tp.ClassVar[str] = "<upstream>"
+
+    def branches(self, item: tp.Any) -> Iterable[tp.Any]:
+        """Name the branches of an item.
+
+        Parameters
+        ----------
+        item: Any
+            the input
+
+        Returns
+        -------
+        iterable
+            names, such as str or int; each counts once
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say which branches an item has: write `def branches(self, item)`"
+        )
+
+    def take(self, item: tp.Any, branch: tp.Any) -> tp.Any:
+        """Return the input of the body for one branch.
+
+        Parameters
+        ----------
+        item: Any
+            the input
+        branch: Any
+            one of its branches
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what a branch is: write `def take(self, item, branch)`"
+        )
+
+    def gather(self, results: Iterable[BranchResult]) -> tp.Any:
+        """Make the output of an item from those of its branches; by default a dict.
+
+        Parameters
+        ----------
+        results: iterable of BranchResult
+            in the order of the branches
+        """
+        return {result.branch: result.result for result in results}
+
+    def _branch_excludes(self) -> Iterable[str]:
+        """What does not count for the addresses of branches: names of fields, ``_INPUT`` (the item), ``_UPSTREAM`` (the steps
+        before).
+        """
+        return []
+
+    @property
+    def _body(self) -> Step:
+        """The step that runs on each branch."""
+        bodies = {name: value for name, value in self.__dict__.items() if isinstance(value, Step)}
+        if len(bodies) != 1:
+            raise ValueError(
+                f"{type(self).__name__} must have exactly one field that holds a step, the body, but has {list(bodies)}: override "
+                "the property _body to choose one"
+            )
+        return next(iter(bodies.values()))
+
+    @pydantic.model_validator(mode="after")
+    def _check_body(self) -> "tp.Self":
+        if self._body._exca_alone:
+            raise ValueError(
+                f"{type(self._body).__name__} gives no output and cannot be the body of {type(self).__name__}"
+            )
+        return self
+
+    def _run(self, value: tp.Any) -> tp.Any:
+        return self.run(value)
+
+    # ---------------------------------------------------------------- running in place
+
+    def _exca_run_placed(self, leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+        pipeline = self.branch_pipeline(leaf)
+        items = (_Item(self, key, value) for key, value in zip(keys, values, strict=False))
+        if pipeline.stages and any(not stage.infra.inline for stage in pipeline.stages):
+            items = iter(self._computed_together(leaf, pipeline, list(items)))
+        for item in items:
+            yield self.gather(item.results(leaf, pipeline))
+
+    def _computed_together(self, leaf: Leaf, pipeline: Pipeline, items: "list[_Item]") -> "list[_Item]":
+        """Send the branches of all items off at once."""
+        of_key = {key: item for item in items for key in item.branches}
+        running.prepare(leaf, pipeline, list(of_key))
+        if of_key:
+            conveyor.run_stages(pipeline, list(of_key), lambda key: of_key[key].take(key))
+        return items
+
+    def branch_pipeline(self, leaf: Leaf) -> Pipeline:
+        """Return the resolved form of the body, below the place of the scatter in its pipeline.
+
+        Parameters
+        ----------
+        leaf: Leaf
+            the place
+        """
+        if leaf.body is None:
+            excluded = set(self._branch_excludes())
+            fields = excluded & set(type(self).__pydantic_fields__)
+            route, depth = leaf.route, leaf.depth - 1
+            config = identity.export(
+                self, uid=True, exclude_defaults=True, exclude=fields, ignore_first_override=True
+            )
+            full = identity.export(self, uid=True, exclude=fields, ignore_first_override=True)
+            upstream = self._UPSTREAM not in excluded
+            below = Route(
+                [*(route.configs(depth) if upstream else ()), config],
+                [*(route.full_configs(depth) if upstream else ()), full],
+            )
+            leaf.body = compiled(self._body, route=below, folder=leaf.folder, level=leaf.level)
+        return leaf.body
+
+
+class _Item:
+    """One item of a scatter, and its branches by key."""
+
+    def __init__(self, scatter: Scatter, key: str, value: tp.Any) -> None:
+        self.scatter = scatter
+        self.value = value
+        alone = Scatter._INPUT in set(scatter._branch_excludes())
+        name = type(scatter).__name__
+        self.branches: dict[str, tp.Any] = {}
+        for branch in scatter.branches(value):
+            text = addresses.value_key(branch, name)
+            self.branches.setdefault(text if alone else f"{key}/{text}", branch)
+
+    def take(self, key: str) -> tp.Any:
+        """The input of the body for the branch of a key."""
+        return self.scatter.take(self.value, self.branches[key])
+
+    def results(self, leaf: Leaf, pipeline: Pipeline) -> Iterator[BranchResult]:
+        """Yield the results of the branches, those that are missing computed first."""
+        keys = list(self.branches)
+        if pipeline.stages:
+            running.prepare(leaf, pipeline, keys)
+            conveyor.run_stages(pipeline, keys, self.take)
+            values = pipeline.stages[-1].shelf.results.iter_values(keys)
+        else:
+            values = map(self.take, keys)
+        outputs = composed(pipeline.tail, keys, values)
+        for branch, result in zip(self.branches.values(), outputs, strict=True):
+            yield BranchResult(branch, result)

@@ -1,0 +1,153 @@
+"""Where a stage keeps its results and errors."""
+
+import logging
+import typing as tp
+from pathlib import Path
+
+if tp.TYPE_CHECKING:
+    from ..cachedict import CacheDict
+    from .compiled import Stage
+
+logger = logging.getLogger("exca")
+
+ERRORS = "errors"  # folder of cached errors, beside that of the results
+
+
+class Shelf:
+    """Results and errors of one stage: two mappings by key in the folder of its address.
+
+    A key has a result, an error, or none of them; where it has both, the result counts.
+
+    Parameters
+    ----------
+    stage: Stage
+        the stage
+    """
+
+    def __init__(self, stage: "Stage") -> None:
+        from ..cachedict import CacheDict
+
+        assert stage.folder is not None, "only stages with a folder keep anything"
+        self.stage = stage
+        self.base = Path(stage.folder)
+        self._settled = False
+        self.folder = self._settle(create=False)
+        self._errors: CacheDict[dict[str, tp.Any]] | None = None
+        keep = stage.infra.keep_in_ram
+        found = stage.caches.get(self.folder) if keep else None
+        self.results: CacheDict[tp.Any] = found or CacheDict(
+            self.folder / "cache", keep_in_ram=keep, cache_type=stage.cache_type
+        )
+        if keep:
+            stage.caches[self.folder] = self.results
+
+    def _settle(self, *, create: bool) -> Path:
+        from ..infra import configfiles
+
+        stage = self.stage
+        route, depth = stage.route, stage.depth
+        return configfiles.settle(
+            self.base / stage.address,
+            uid_config=route.configs(depth),
+            full_uid_config=lambda: route.full_configs(depth),
+            config=lambda: route.everything(depth),
+            create=create,
+        )
+
+    def open(self) -> None:
+        """Make the folder, and write the configuration files into it."""
+        if not self._settled:
+            self._settle(create=True)
+            (self.folder / "cache").mkdir(exist_ok=True)
+            self._settled = True
+
+    # ---------------------------------------------------------------- results
+
+    def missing(self, keys: tp.Sequence[str]) -> list[str]:
+        """Those of the keys that have neither a result nor an error, in order."""
+        absent = self.results.missing(keys)
+        return self.errors.missing(absent) if absent and self._has_errors() else absent
+
+    def put(self, key: str, value: tp.Any) -> None:
+        """Keep a result; inside ``results.write()``."""
+        self.results[key] = value
+
+    def drop(self, keys: tp.Iterable[str]) -> int:
+        """Remove results and errors; return how many results there were."""
+        count = 0
+        for key in keys:
+            try:
+                del self.results[key]
+                count += 1
+            except KeyError:
+                pass
+        self.forgive(keys)
+        return count
+
+    def drop_for_force(self, keys: tp.Sequence[str]) -> None:
+        """Remove what the mode asks to compute again."""
+        count = self.drop(keys)
+        if count:
+            logger.info("Computing %d item(s) of %s again (mode='force')", count, self.stage.address)
+
+    # ---------------------------------------------------------------- errors
+
+    def _has_errors(self) -> bool:
+        return self._errors is not None or (self.folder / ERRORS).is_dir()
+
+    @property
+    def errors(self) -> "CacheDict[dict[str, tp.Any]]":
+        """The cached errors, as JSON."""
+        if self._errors is None:
+            from ..cachedict import CacheDict
+
+            self._errors = CacheDict(self.folder / ERRORS, cache_type="Json")
+        return self._errors
+
+    def failed(self, keys: tp.Sequence[str]) -> list[str]:
+        """Those of the keys that have an error and no result, in order."""
+        if not self._has_errors():
+            return []
+        absent = self.results.missing(keys)
+        unknown = set(self.errors.missing(absent))
+        return [key for key in absent if key not in unknown]
+
+    def put_errors(self, keys: tp.Sequence[str], error: BaseException) -> None:
+        """Keep an error as that of all the keys."""
+        from ..execution.record import error_content
+
+        content = error_content(error)
+        with self.errors.write():
+            for key in keys:
+                self.errors[key] = content
+
+    def forgive(self, keys: tp.Iterable[str]) -> int:
+        """Remove cached errors; return how many there were."""
+        if not self._has_errors():
+            return 0
+        keys = list(keys)
+        unknown = set(self.errors.missing(keys))
+        known = [key for key in keys if key not in unknown]
+        for key in known:
+            try:
+                del self.errors[key]
+            except KeyError:  # by somebody else, just now
+                pass
+        return len(known)
+
+    def error(self, key: str) -> BaseException:
+        """Rebuild a cached error, with a note that says how to compute again.
+
+        Raises: KeyError where there is none.
+        """
+        from ..cachedict import is_trusted
+        from ..execution.record import rebuild_error
+
+        content = self.errors[key]
+        trusted = all(is_trusted(path) for path in (self.folder / ERRORS).glob("*-info.jsonl"))
+        error = rebuild_error(content, trusted=trusted, where=f"{self.stage.name}, item {key!r}")
+        error.add_note(
+            f"This is the cached error of {self.stage.address}, item {key!r}, in {self.base}. To compute it again: "
+            f"mode='retry' on the infra of {self.stage.name}, or lookup(...).clear_cache()."
+        )
+        return error

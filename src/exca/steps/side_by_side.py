@@ -1,0 +1,183 @@
+"""Computing variants over the same items in one submission."""
+
+import typing as tp
+from collections.abc import Callable, Sequence
+
+from ..execution import once
+from . import addresses, conveyor, running
+from .compiled import Pipeline, Stage, pipeline_of
+from .work import StageComputer, StageWork, job_request, logs_of
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim
+    from .base import Step
+
+
+class Variant:
+    """One step and the items it still has to compute.
+
+    Parameters
+    ----------
+    step: Step
+        the variant
+    values: sequence
+        the items
+    """
+
+    def __init__(self, step: "Step", values: Sequence[tp.Any]) -> None:
+        self.pipeline: Pipeline = pipeline_of(step)
+        for value in values:
+            running.check_input(step, self.pipeline, value)
+        keys = [addresses.key_of(step, value) for value in values]
+        self.values = dict(zip(keys, values, strict=True))
+        self.keys = list(self.values)
+        running.prepare(step._exca_state, self.pipeline, self.keys)
+
+    @property
+    def last(self) -> Stage:
+        """The stage that is asked for."""
+        return self.pipeline.stages[-1]
+
+    def shared_need(self) -> conveyor.Need | None:
+        """What it can compute together with others: its last stage alone, out of this thread."""
+        needs = conveyor.needs_of(self.pipeline, self.keys)
+        conveyor.check_allowed(needs)
+        if len(needs) != 1 or needs[0].stage is not self.last or self.last.infra.inline:
+            return None
+        return needs[0]
+
+    def finish(self) -> None:
+        """Compute what is still missing, and wait for what others compute."""
+        conveyor.run_stages(self.pipeline, self.keys, self.values.__getitem__)
+
+
+class VariantsComputer:
+    """Computes items of several stages; travels to jobs once for all of them.
+
+    Parameters
+    ----------
+    computers: sequence of StageComputer
+        one a stage
+    """
+
+    def __init__(self, computers: Sequence[StageComputer]) -> None:
+        self.computers = list(computers)
+
+    def compute(
+        self, keys: Sequence[str], items: Sequence[tp.Any], tick: Callable[[int], None] | None = None
+    ) -> None:
+        """Compute items of one stage.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            keys of the items
+        items: sequence of (int, Any)
+            number of the stage, and the input
+        tick: callable, optional
+            told about each item done
+        """
+        self.computers[items[0][0]].compute(keys, [value for _, value in items], tick)
+
+
+def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
+    """Compute variants for the same items, and return when all results are there.
+
+    Parameters
+    ----------
+    steps: sequence of Step
+        the variants, each with an infra
+    values: sequence
+        the items
+
+    Raises
+    ------
+    Exception
+        the first error, once everything else is computed
+    """
+    variants = [Variant(step, values) for step in steps]
+    together: dict[str, list[tuple[Variant, conveyor.Need]]] = {}
+    for variant in variants:
+        need = variant.shared_need()
+        if need is not None:
+            together.setdefault(repr(variant.last.infra), []).append((variant, need))
+    errors: list[Exception] = []
+    for group in together.values():
+        try:
+            _submit(group)
+        except Exception as error:
+            errors.append(error)
+    for variant in variants:
+        try:
+            variant.finish()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _submit(group: Sequence[tuple[Variant, conveyor.Need]]) -> None:
+    """Compute the needs of variants with the same backend in one submission, leaving out what others compute."""
+    from ..claims import Claims
+
+    works = [
+        StageWork(need.stage, conveyor.input_of(need, variant.values.__getitem__), need.source)
+        for variant, need in group
+    ]
+    claims: list[tuple[int, Claim]] = []
+    try:
+        for number, (work, (_, need)) in enumerate(zip(works, group, strict=True)):
+            work.stage.shelf.open()
+            claim, _held = Claims(work.folder).acquire(need.keys)
+            if claim is not None:
+                claims.append((number, claim))
+        if claims:
+            _execute(works, claims)
+    finally:
+        for _, claim in claims:
+            claim.release()
+
+
+def _execute(works: Sequence[StageWork], claims: Sequence[tuple[int, "Claim"]]) -> None:
+    from ..execution import pools
+
+    infra = works[0].stage.infra
+    cluster = infra.resources(works[0].stage.shelf.folder).resolved_cluster() or infra.cluster
+    assert cluster is not None, "only backends that are not inline run elsewhere"
+    local = cluster == "threadpool"
+    computers = [
+        StageComputer(w.stage, w.source, w.fetch if local else None, logs_of(works[0].stage.shelf.folder))
+        for w in works
+    ]
+    shares: list[tuple[list[str], list[tp.Any]]] = []
+    parts: list[Claim] = []
+    total = sum(len(works[number].missing(claim.keys)) for number, claim in claims)
+    for number, claim in claims:
+        work = works[number]
+        keys = work.missing(claim.keys)
+        send = not local and work.source is None
+        split = [list(part) for part in work.split(keys, cluster, of=total)]
+        shares += [(part, [(number, work.fetch(key) if send else None) for key in part]) for part in split]
+        if cluster not in ("threadpool", "processpool"):
+            parts += claim.split(split)
+    if not shares:
+        return
+    computer = VariantsComputer(computers)
+    if local:
+        pools.run_in_threads(computer, shares, _ignore)
+    elif cluster == "processpool":
+        pools.run_in_processes(computer, shares, None, _ignore)
+    else:
+        stage = works[0].stage
+        once.run_in_jobs(
+            parts,
+            shares,
+            computer,
+            cluster=cluster,
+            request=lambda c, t: job_request(stage, c, t),
+            progress=_ignore,
+        )
+
+
+def _ignore(count: int) -> None:
+    """Nobody watches the progress."""

@@ -1,0 +1,323 @@
+"""Computing a stage: what it computes, and where."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import typing as tp
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import BatchProtocolError
+from .batches import Keyed, composed, describe
+from .compiled import Stage
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim
+    from ..execution.backends import Request
+
+logger = logging.getLogger("exca")
+
+Fetch = Callable[[str], tp.Any]
+Tick = Callable[[int], None]
+ITEMS = "items.json"  # beside the logs of a job: the keys it was given
+
+
+class StageComputer:
+    """Computes items of a stage and stores their results; travels to jobs.
+
+    Parameters
+    ----------
+    stage: Stage
+        the stage
+    source: Stage, optional
+        the stage before, from whose results the inputs are read
+    fetch: callable, optional
+        gives the input of a key, in this process
+    logs: str, optional
+        folder of the job's logs, with ``%j`` for its id, where that is not below the folder of the stage
+    """
+
+    def __init__(
+        self, stage: Stage, source: Stage | None, fetch: Fetch | None = None, logs: str | None = None
+    ) -> None:
+        self.stage = stage
+        self.source = source
+        self.fetch = fetch
+        self.logs = logs
+
+    def __getstate__(self) -> dict[str, tp.Any]:
+        return {**self.__dict__, "fetch": None}
+
+    def __repr__(self) -> str:
+        return f"the computation of {self.stage.address}"
+
+    def compute(self, keys: Sequence[str], items: Sequence[tp.Any], tick: Tick | None = None) -> None:
+        """Compute items, and store each result as soon as it is there; errors are stored as well.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            keys of the items
+        items: sequence
+            their inputs, where they are not read from the stage before
+        tick: callable, optional
+            told about each item done
+        """
+        shelf = self.stage.shelf
+        shelf.open()
+        _note_items(shelf.folder, keys, self.logs)
+        fetch = self._fetch_from(keys, items)
+        logger.debug("Computing %d item(s) of %s", len(keys), self.stage.address)
+        with _captured(self.stage):
+            if self.stage.inner.stages:
+                self._compute_inner(keys, fetch)
+                if self.stage.shares_address:
+                    if tick is not None:
+                        tick(len(keys))
+                    return
+                last = self.stage.inner.stages[-1].shelf.results
+                self._compute_tail(keys, last.iter_values(keys), tick)
+            else:
+                self._compute_tail(keys, map(fetch, keys), tick)
+
+    def _fetch_from(self, keys: Sequence[str], items: Sequence[tp.Any]) -> Fetch:
+        if self.fetch is not None:
+            return self.fetch
+        if self.source is not None:
+            return self.source.shelf.results.__getitem__
+        return dict(zip(keys, items, strict=True)).__getitem__
+
+    def _compute_inner(self, keys: Sequence[str], fetch: Fetch) -> None:
+        """Run the stages inside a chain; their errors become those of the chain."""
+        from .conveyor import run_stages
+
+        try:
+            run_stages(self.stage.inner, keys, fetch)
+        except Exception as error:
+            if not self.stage.shares_address:
+                failed = [key for inner in self.stage.inner.stages for key in inner.shelf.failed(keys)]
+                self.stage.shelf.put_errors(failed, error)
+            raise
+
+    def _compute_tail(self, keys: Sequence[str], values: Iterator[tp.Any], tick: Tick | None) -> None:
+        shelf = self.stage.shelf
+        given = Keyed(keys, values)
+        stored: list[str] = []
+        try:
+            with shelf.results.write():
+                for value in composed(self.stage.inner.tail, keys, given):
+                    key = given.taken.popleft() if given.taken else ""
+                    shelf.put(key, value)
+                    stored.append(key)
+                    if tick is not None:
+                        tick(1)
+        except BatchProtocolError as error:
+            shelf.drop(stored)  # nobody can tell whose results these are
+            error.add_note(f"The {len(stored)} result(s) of this batch were dropped from {shelf.folder}.")
+            raise
+        except Exception as error:
+            flying = list(given.taken)
+            if flying:
+                shelf.put_errors(flying, error)
+                error.add_note(
+                    f"Items of {describe(self.stage.step)} that were taken and not yet yielded: {_some(flying)}. "
+                    f"The {len(stored)} result(s) before them are kept."
+                )
+            raise
+
+
+def _some(keys: Sequence[str]) -> str:
+    text = ", ".join(map(repr, keys[:10]))
+    return text if len(keys) <= 10 else f"{text} and {len(keys) - 10} more"
+
+
+class StageWork:
+    """Missing items of a stage and how to compute them (a ``once.Work``).
+
+    Parameters
+    ----------
+    stage: Stage
+        the stage
+    fetch: callable
+        gives the input of a key
+    source: Stage, optional
+        the stage before, where the inputs are its results
+    size: int, optional
+        items of a share, by default as many as the backend says
+    tick: callable, optional
+        told about items done, in this process
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        fetch: Fetch,
+        source: Stage | None,
+        *,
+        size: int | None = None,
+        tick: Tick | None = None,
+    ) -> None:
+        self.stage = stage
+        self.fetch = fetch
+        self.source = source
+        self.size = size
+        self.tick = tick or (lambda count: None)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the claims: a chain around a stage with the same results has one of its own."""
+        folder, depth = self.stage.shelf.folder, self.stage.group_depth
+        return folder / "chains" / str(depth) if depth else folder
+
+    def missing(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that have neither a result nor an error."""
+        return self.stage.shelf.missing(keys)
+
+    def execute(self, claim: "Claim", keys: Sequence[str]) -> None:
+        """Compute claimed keys where the infra says."""
+        from ..execution import once, pools
+
+        infra = self.stage.infra
+        if infra.inline:
+            StageComputer(self.stage, self.source, self.fetch).compute(keys, (), self.tick)
+            return
+        cluster = infra.resources(self.stage.shelf.folder).resolved_cluster() or infra.cluster
+        assert cluster is not None, "only backends that are not inline run elsewhere"
+        local = cluster == "threadpool"
+        send = not local and self.source is None
+        shares = [
+            (list(part), [self.fetch(k) if send else None for k in part])
+            for part in self.split(keys, cluster)
+        ]
+        computer = StageComputer(self.stage, self.source, self.fetch if local else None)
+        if local:
+            pools.run_in_threads(computer, shares, self.tick)
+        elif cluster == "processpool":
+            pools.run_in_processes(computer, shares, None, self.tick)
+        else:
+            once.run_in_jobs(
+                claim, shares, computer, cluster=cluster, request=self._request, progress=self.tick
+            )
+
+    def split(self, keys: Sequence[str], cluster: str, *, of: int | None = None) -> list[Sequence[str]]:
+        """Cut items into shares.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            the items
+        cluster: str
+            where they are computed
+        of: int, optional
+            number of all items that the most shares of the backend are for, where these are only a part
+        """
+        from ..utils import to_chunks
+
+        most, fewest = self.share_bounds(cluster)
+        if self.size is not None:
+            most = -(-len(keys) // self.size)
+        elif of is not None and most is not None:
+            most = max(1, most * len(keys) // max(1, of))
+        return to_chunks(keys, max_chunks=most, min_items_per_chunk=fewest)
+
+    def share_bounds(self, cluster: str) -> tuple[int | None, int]:
+        """Return the most shares of a computation, and the fewest items of a share.
+
+        Parameters
+        ----------
+        cluster: str
+            where it runs
+        """
+        from ..execution import pools
+
+        most, fewest = self.stage.infra.shares()
+        if cluster in ("threadpool", "processpool"):
+            most = pools.worker_count(cluster, most)
+        return most, fewest
+
+    def _request(self, calls: list[Callable[[], tp.Any]], tag: str) -> "Request":
+        return job_request(self.stage, calls, tag)
+
+
+def job_request(stage: Stage, calls: list[Callable[[], tp.Any]], tag: str) -> "Request":
+    """Make the request for jobs of a stage.
+
+    Parameters
+    ----------
+    stage: Stage
+        whose infra says what they ask for
+    calls: list of callable
+        one a job
+    tag: str
+        text by which the jobs are found again in the scheduler
+    """
+    from ..execution.backends import Request
+
+    folder = stage.shelf.folder
+    most, _ = stage.infra.shares()
+    name = getattr(stage.infra, "job_name", None) or stage.name
+    resources = stage.infra.resources(folder)
+    return Request(calls, resources, logs_of(folder), name, most or len(calls), None, tag)
+
+
+def logs_of(folder: Path) -> str:
+    """Return the pattern of the folders of a stage's jobs.
+
+    Parameters: `folder` of the stage.
+    """
+    return str((folder / "logs" / "%j").absolute())
+
+
+def _note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
+    """In a job, note beside its logs what it computes, so that the job of an item can be found."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return
+    from ..execution.current import current_job
+    from ..execution.paths import JobPaths, write_atomically
+
+    logs = logs or logs_of(folder)
+    where, rank = current_job(logs)
+    if (
+        rank > 0
+        or where["cluster"] not in ("local", "slurm")
+        or not JobPaths(logs, where["job_id"]).folder.is_dir()
+    ):
+        return  # another job's process, which happens to compute this
+    place = JobPaths(logs_of(folder), where["job_id"]).folder
+    place.mkdir(parents=True, exist_ok=True)
+    write_atomically(place / ITEMS, json.dumps({**where, "pid": os.getpid(), "keys": list(keys)}).encode())
+
+
+class _Tee:
+    """Prints to a stream and to a file."""
+
+    def __init__(self, stream: tp.Any, file: tp.Any) -> None:
+        self._stream = stream
+        self._file = file
+
+    def write(self, text: str) -> int:
+        self._file.write(text)
+        return int(self._stream.write(text))
+
+    def flush(self) -> None:
+        self._file.flush()
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> tp.Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _captured(stage: Stage) -> Iterator[None]:
+    """Context in which what is printed also goes to the logs of a stage, where its infra asks for it."""
+    if not getattr(stage.infra, "capture_logs", False):
+        yield
+        return
+    folder = stage.shelf.folder / "logs" / "main-process"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log.stdout", "a") as out, open(folder / "log.stderr", "a") as err:
+        streams: tuple[tp.Any, tp.Any] = (_Tee(sys.stdout, out), _Tee(sys.stderr, err))
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            yield
