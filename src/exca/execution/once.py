@@ -158,7 +158,7 @@ class ItemsCall:
 
 
 def run_in_jobs(
-    claim: "Claim",
+    claim: "Claim | tp.Sequence[Claim]",
     groups: tp.Sequence[tuple[list[str], list[tp.Any]]],
     computer: Computer,
     *,
@@ -170,8 +170,8 @@ def run_in_jobs(
 
     Parameters
     ----------
-    claim: Claim
-        claim on all the keys
+    claim: Claim or sequence of Claim
+        claim on all the keys, or one a group where these lie in several folders
     groups: sequence of (keys, items)
         one a job
     computer: Computer
@@ -190,7 +190,10 @@ def run_in_jobs(
     JobError
         if a job ended without an outcome
     """
-    claims = claim.split([keys for keys, _ in groups])
+    if isinstance(claim, tp.Sequence):
+        claims = list(claim)
+    else:
+        claims = claim.split([keys for keys, _ in groups])
     try:
         draft = request([], "")
         pattern = Path(draft.logs)
