@@ -98,12 +98,12 @@ def test_a_handed_over_claim_is_kept_alive_for_its_worker(folder: Path, start: S
     assert claims.acquire(["a"])[0] is None
     worker.signal(signal.SIGCONT)
     assert worker.ask("adopt", token=token) == ["a"]
+    until(lambda: not keepers(submitter.pid))  # the worker has its own now
     worker.kill()
     claims.wait(["a"], done=lambda: False)
     claim, _ = claims.acquire(["a"])
     assert claim is not None
     claim.release()
-    until(lambda: not keepers(submitter.pid))
 
 
 def test_many_claims_do_not_wake_the_keeper_each_time(folder: Path, start: Start) -> None:

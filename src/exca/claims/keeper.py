@@ -30,22 +30,31 @@ class Beats:
         elif line.startswith("- "):
             self.paths.pop(line[2:], None)
 
-    def beat(self) -> None:
-        """Beat once for every claim whose process lives, and forget the others."""
+    def beat(self, *, last: bool = False) -> None:
+        """Beat once for every claim whose process lives, and forget the others.
+
+        Parameters
+        ----------
+        last
+            whether nobody gives orders any more: then a file that is gone will not come
+        """
         alive = {who: _lives(*who) for who in set(self.paths.values())}
         self.paths = {path: who for path, who in self.paths.items() if alive[who]}
         self.count += 1
         digits = b"%0*d" % (BEAT_DIGITS, self.count % 10**BEAT_DIGITS)
         for path in list(self.paths):
-            beat_file(path, digits)
+            if not beat_file(path, digits) and last:
+                del self.paths[path]
 
 
-def beat_file(path: str, digits: bytes) -> None:
-    """Write the digits into a claim file; one that is not there (yet, or any more) is no error."""
+def beat_file(path: str, digits: bytes) -> bool:
+    """Write the digits into a claim file; False when it is not there (yet, or any more)."""
     try:
         fd = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return False
     except OSError:
-        return
+        return True
     try:
         os.lseek(fd, BEAT_OFFSET, os.SEEK_SET)
         os.write(fd, digits)
@@ -56,6 +65,7 @@ def beat_file(path: str, digits: bytes) -> None:
             os.close(fd)  # on NFS the beat travels now, and may fail now
         except OSError:
             pass
+    return True
 
 
 def _lives(pid: int, start: str) -> bool:
@@ -88,25 +98,24 @@ def main(every: float, owner: tuple[int, str]) -> None:
             for line in lines:
                 beats.order(os.fsdecode(line))
             open_ = bool(chunk)
-            if open_:
-                time.sleep(1 / MAX_WAKEUPS)
+            time.sleep(
+                1 / MAX_WAKEUPS
+            )  # at the end of the orders, too: a dying owner closes the pipe a little early
         elif not open_:
             time.sleep(wait)
         if time.monotonic() >= due or not open_:
-            beats.beat()
+            alive = _lives(*owner)
+            beats.beat(last=not alive)
             due = time.monotonic() + every
-            if not beats.paths and (not open_ or not _lives(*owner)):
+            if not beats.paths and (not open_ or not alive):
                 return
 
 
 if __name__ == "__main__":
     import signal
 
-    for name in (
-        "SIGINT",
-        "SIGTERM",
-        "SIGHUP",
-    ):  # meant for the owner: the keeper goes when the owner is gone
+    # these are meant for the owner: the keeper goes when the owner is gone
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.chdir("/")  # keep no folder busy
     main(float(sys.argv[1]), (int(sys.argv[2]), sys.argv[3]))
