@@ -64,7 +64,7 @@ def through(folder: pathlib.Path, value: tp.Any, cache_type: str | None = None) 
     with cd.write():
         cd["key"] = value
     info = cachedict.dump_one(folder / "one", value, key="key", cache_type=cache_type)
-    assert alike(cachedict.load_one(folder / "one", info), value)
+    assert alike(cachedict.load_one(folder / "one", info), np.asarray(value) if hasattr(value, "ndim") and not isinstance(value, np.generic) else value)
     cachedict.delete_one(folder / "one", info)
     assert not (folder / "one" / "data").exists() or not list((folder / "one" / "data").iterdir())
     return CacheDict[tp.Any](folder, cache_type=cache_type)["key"]
@@ -72,6 +72,8 @@ def through(folder: pathlib.Path, value: tp.Any, cache_type: str | None = None) 
 
 def alike(one: tp.Any, two: tp.Any) -> bool:
     """Equality that compares types too, and sees that nan is nan."""
+    if isinstance(two, np.generic):
+        return type(one) is type(two) and one.tobytes() == two.tobytes()
     if isinstance(two, np.ndarray):
         one = np.asarray(one)
         if two.dtype.hasobject:

@@ -22,6 +22,7 @@ from .writer import FolderWriter, touch, write_error
 logger = logging.getLogger("exca")
 
 X = tp.TypeVar("X")
+_LOOKS = 4
 _BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
 _BULK_IMPORT = 20_000  # keys for which it is worth importing
 
@@ -121,7 +122,9 @@ class CacheDict(tp.Generic[X]):
         index = self._index
         hot = index.hot
         found = None if hot is not None and key not in hot else index.locate(key)
-        if found is None and not self._frozen and index.changed() and index.refresh():
+        for _ in range(_LOOKS):  # once; more often only where the side index turns out to be wrong
+            if found is not None or self._frozen or not index.changed() or not index.refresh():
+                break
             found = index.locate(key)
         return found
 

@@ -11,7 +11,7 @@ import time
 import typing as tp
 import weakref
 
-from .folderreader import FolderReader
+from .folderreader import FolderReader, TableDamagedError
 from .hot import INTERVAL, MAX_BYTES, HotEntries
 from .textindex import key_hash, parse_line
 
@@ -134,7 +134,11 @@ class FolderIndex(FolderReader):
 
     def read_entry(self, place: int, key: str | None = None) -> Entry | None:
         """The entry at a place, or None when it was deleted, is damaged or belongs to another key."""
-        line = self.files[place >> 80].read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
+        try:
+            line = self.files[place >> 80].read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
+        except IndexError:  # a damaged row of the side index
+            self.reset()
+            return None
         if line[:1] != b"{" or (self.bad and place in self.bad):
             if line[:1] != b" " and place not in self.bad:
                 self._suspect(place, line)
@@ -143,7 +147,11 @@ class FolderIndex(FolderReader):
         if info is None:
             self._suspect(place, line)
             return None
-        return info if key is None or info["#key"] == key else None
+        if key is None or info["#key"] == key:
+            return info
+        if key_hash(info["#key"]) != key_hash(key):  # no collision: the side index is wrong
+            self.reset()
+        return None
 
     def _suspect(self, place: int, line: bytes) -> None:
         """A known line does not read as one: damaged, or the file was changed under us."""
@@ -163,7 +171,11 @@ class FolderIndex(FolderReader):
         place = self.tail.get(key)
         if place is not None:
             return [place, *reversed(self.others.get(key, ()))]
-        rows = self.find(key_hash(key))
+        try:
+            rows = self.find(key_hash(key))
+        except TableDamagedError:
+            self.refresh()
+            return self.places(key)
         if len(rows) < 2:
             return [_pack(row) for row in rows]
         return [r[-1] for r in sorted(map(self._rank, map(_pack, rows)), reverse=True)]
@@ -214,7 +226,12 @@ class FolderIndex(FolderReader):
             if self.table is not None:
                 from . import sidebuild
 
-                rows = sidebuild.rows_of_table(self.table)
+                try:
+                    rows = sidebuild.rows_of_table(self.table)
+                except OSError:
+                    self.reset()
+                    self.refresh()
+                    return
                 texts = {file.number: file.read(0, file.scanned) for file in self.files if file.blanks}
                 rows = rows[sidebuild.alive(rows, texts)]
                 self.live += len(rows)

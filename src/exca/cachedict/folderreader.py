@@ -8,6 +8,7 @@ attribute cache allows (on NFS ``acregmax``, ``acdirmax``); there a bulk questio
 
 import logging
 import os
+import stat
 import threading
 import time
 import typing as tp
@@ -26,6 +27,13 @@ LOOK_INTERVAL = 0.05  # s: sizes of all files are looked at this often at least,
 _SETTLED = 20_000_000  # ns: an mtime younger than this may stand for two changes
 _SAVE_LINES = 4096  # lines read that no side index held, from which on a new one is written
 _ROLL_LINES = 1 << 18  # lines kept in memory by key before they move to a table
+
+
+_reported: set[tuple[str, int]] = set()  # damaged lines that this process has spoken of
+
+
+class TableDamagedError(OSError):
+    """The side index was found damaged and was thrown away."""
 
 
 class _Watch:
@@ -76,8 +84,8 @@ class FolderReader:
         self._loaded = False
         self._seen_mtime = -1
         self._next_look = 0.0
-        self._reported: set[tuple[str, int]] = set()
         self._watch = _Watch(folder)
+        self._resets = 0
         self.hot: HotEntries | None = None  # all entries, once so many were asked for that this pays
 
     # -- looking at the folder
@@ -97,7 +105,13 @@ class FolderReader:
             if not self._loaded:
                 self._loaded = True
                 self._load_table(found)
-            news = self._read_news(found)
+            news, resets = False, -1
+            while resets != self._resets:  # what is found while reading may mean that all must be read anew
+                resets = self._resets
+                try:
+                    news = self._read_news(found) or news
+                except TableDamagedError:
+                    news = True
             # an mtime as young as this may be shared by a change that is still to come
             self._seen_mtime = mtime if abs(time.time_ns() - mtime) > _SETTLED else -1
             self._next_look = time.monotonic() + LOOK_INTERVAL
@@ -111,9 +125,11 @@ class FolderReader:
             for entry in entries:
                 if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
                     try:
-                        found[entry.name] = entry.stat()
+                        status = entry.stat()
                     except FileNotFoundError:
                         continue
+                    if stat.S_ISREG(status.st_mode):
+                        found[entry.name] = status
         return found
 
     def _file(self, name: str) -> TextFile:
@@ -126,15 +142,15 @@ class FolderReader:
     def _read_news(self, found: dict[str, os.stat_result]) -> bool:
         news = False
         for file in self.files:
-            stat = found.get(file.name)
-            if file.scanned and (stat is None or stat.st_size < file.scanned or stat.st_ino != file.inode):
+            seen = found.get(file.name)
+            if file.scanned and (seen is None or seen.st_size < file.scanned or seen.st_ino != file.inode):
                 self.reset()
                 news = True
                 break
         for name in sorted(found):
-            stat = found[name]
+            seen = found[name]
             file = self._file(name)
-            file.size, file.mtime, file.inode = stat.st_size, stat.st_mtime_ns, stat.st_ino
+            file.size, file.mtime, file.inode = seen.st_size, seen.st_mtime_ns, seen.st_ino
             if file.size > file.scanned:
                 news = self._scan(file) or news
         return news
@@ -150,6 +166,8 @@ class FolderReader:
             if first == b"{":
                 try:
                     info = orjson.loads(line)
+                    if type(info["#key"]) is not str:
+                        raise TypeError
                     place = file.number << 80 | offset << 32 | len(line) + 1
                     self.add(info["#key"], place, info.get("#gen", 0))
                     if self.hot is not None:
@@ -169,8 +187,8 @@ class FolderReader:
 
     def report_line(self, file: TextFile, offset: int) -> None:
         """Say once that a line is no entry."""
-        if (file.name, offset) not in self._reported:
-            self._reported.add((file.name, offset))
+        if (file.path, offset) not in _reported:
+            _reported.add((file.path, offset))
             logger.warning(
                 "Skipped a damaged line at byte %d of %s: its entry counts as missing", offset, file.path
             )
@@ -186,6 +204,7 @@ class FolderReader:
             self.live = self._unsaved = 0
             self.doubles = self.dead_rows = False
             self._seen_mtime = -1
+            self._resets += 1
             self.hot = None
 
     # -- the side index
@@ -205,12 +224,12 @@ class FolderReader:
         self.live = table.keys
         self.doubles = table.entries > table.keys
 
-    def _still_true(self, file: TextFile, mark: FileMark, stat: os.stat_result | None) -> bool:
+    def _still_true(self, file: TextFile, mark: FileMark, seen: os.stat_result | None) -> bool:
         if mark.covered == 0:
             return True
-        if stat is None or stat.st_size < mark.covered:
+        if seen is None or seen.st_size < mark.covered:
             return False
-        if (stat.st_ino, stat.st_mtime_ns) == (mark.inode, mark.mtime):
+        if (seen.st_ino, seen.st_mtime_ns) == (mark.inode, mark.mtime):
             return True
         last = file.read(mark.last, mark.covered - mark.last)
         return last[-1:] == b"\n" and (last.isspace() or xxhash.xxh3_64_intdigest(last) == mark.last_sum)
@@ -235,7 +254,10 @@ class FolderReader:
     def roll_if_large(self) -> None:
         """Bound the memory of a long writer."""
         if len(self.tail) > _ROLL_LINES and (self.table is None or len(self.tail) * 4 > self.table.entries):
-            self.roll()
+            try:
+                self.roll()
+            except OSError:  # the old table is damaged; the next refresh reads the text
+                self.reset()
 
     def save(self) -> None:
         """Write the side index when much was read or written that the one in the folder does not hold."""
@@ -264,17 +286,16 @@ class FolderReader:
         return marks
 
     def find(self, hash_: int) -> list[tuple[int, int, int]]:
-        """Rows of the table for a hash; a damaged table is thrown away and the text read instead."""
+        """Rows of the table for a hash. A damaged table is thrown away: TableDamagedError says to look again."""
         table = self.table
         if table is None:
             return []
         try:
             return table.find(hash_)
-        except OSError:
+        except OSError as e:
             logger.info("The side index of %s is damaged and is built anew", self.folder)
             self.reset()
-            self.refresh()
-            return [] if self.table is None else self.table.find(hash_)
+            raise TableDamagedError from e
 
     # -- what stands on this
 

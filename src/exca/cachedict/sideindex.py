@@ -86,11 +86,11 @@ class Table:
             if len(header) != _HEADER.size or header[:8] != _MAGIC:
                 return None
             _, slots, rows, entries, keys, length, body_sum, header_sum = _HEADER.unpack(header)
+            base = _HEADER.size + length
+            if os.fstat(handle.fd).st_size != base + rows * ROW.size:  # also before so many bytes are asked for
+                return None
             meta = pread(handle.fd, length, _HEADER.size)
             if xxhash.xxh3_64_intdigest(header[:-8] + meta) != header_sum:
-                return None
-            base = _HEADER.size + length
-            if os.fstat(handle.fd).st_size != base + rows * ROW.size:
                 return None
             self = cls(slots, rows, entries, keys, [FileMark(*mark) for mark in orjson.loads(meta)])
         except (OSError, ValueError, TypeError):

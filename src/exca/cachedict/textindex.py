@@ -100,7 +100,7 @@ class TextFile:
             return pread(handle.fd, length, offset)
         except OSError as e:
             self._handle = None
-            if e.errno in (errno.ENOENT, errno.ESTALE):
+            if e.errno in (errno.ENOENT, errno.ESTALE, errno.EACCES):
                 return b""
             raise
 

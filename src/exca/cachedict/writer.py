@@ -17,7 +17,7 @@ import xxhash
 
 from ..errors import CacheWriteError
 from .datafiles import DataFiles
-from .files import on_network, sync_path, write_all, writer_name
+from .files import on_network, pread, sync_path, write_all, writer_name
 from .folderindex import Entry, FolderIndex
 from .textindex import INFO_SUFFIX, SEALED
 
@@ -184,8 +184,8 @@ class FolderWriter:
         binary = getattr(os, "O_BINARY", 0)
         if self._name:  # the file of an earlier context, if it is as it was left
             try:
-                self._fd = os.open(os.path.join(folder, self._name), os.O_WRONLY | os.O_APPEND | binary)
-                if os.fstat(self._fd).st_size == self._size:
+                self._fd = os.open(os.path.join(folder, self._name), os.O_RDWR | os.O_APPEND | binary)
+                if os.fstat(self._fd).st_size == self._size and pread(self._fd, 1, self._size - 1) == b"\n":
                     return
                 os.close(self._fd)
             except FileNotFoundError:

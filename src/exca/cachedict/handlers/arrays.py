@@ -1,6 +1,7 @@
 """NumPy arrays: in a shared file that is memory-mapped or read, or in an .npy file each."""
 
 import ast
+import errno
 import typing as tp
 
 import xxhash
@@ -189,7 +190,12 @@ class NumpyArray(KeyFileHandler):
         if needs_pickle(array):
             return PickleFallback.__dump_info__(ctx, array)
         name = ctx.key_path(".npy")
-        np.save(ctx.path(name), array, allow_pickle=False)
+        try:
+            np.save(ctx.path(name), array, allow_pickle=False)
+        except OSError as e:
+            if e.errno is None:  # "... requested and ... written"
+                raise OSError(errno.ENOSPC, str(e), name) from e
+            raise
         return {"filename": name}
 
     @classmethod

@@ -1,0 +1,235 @@
+"""Looking at all that lies in a cache folder: which entries are whole, and what belongs to none.
+
+Nothing is changed here; `exca.verify` and its repair stand on these functions.
+"""
+
+import dataclasses
+import os
+import typing as tp
+
+from ..errors import DamagedEntryError
+from . import registry
+from .datafiles import DATA_DIR
+from .dumpcontext import DumpContext, Info
+from .folderreader import FolderReader
+from .handlers.base import verify_range
+from .handlers.structured import content_of
+from .setaside import SUFFIX
+from .sideindex import FILE_NAME
+from .textindex import INFO_SUFFIX, TextFile, parse_line
+
+
+@dataclasses.dataclass
+class Checked:
+    """One line of the text index.
+
+    Parameters
+    ----------
+    file: name of the index file
+    offset: where the line starts, bytes
+    length: its length with its end, bytes
+    key: its key; None when it cannot be read
+    info: the entry; None when it cannot be read
+    nbytes: bytes of data that it names
+    error: what is wrong with it; None when it is whole
+    """
+
+    file: str
+    offset: int
+    length: int
+    key: str | None = None
+    info: Info | None = None
+    nbytes: int = 0
+    error: str | None = None
+
+
+@dataclasses.dataclass
+class Report:
+    """What `verify_entries` found.
+
+    Parameters
+    ----------
+    entries: number of whole entries
+    nbytes: bytes of index and data that they take
+    damaged: lines whose entry is not whole
+    torn: index files that end within a line, with the number of bytes of it
+    orphans: data files that no line names
+    set_aside: files under a name that says they are damaged
+    leftovers: temporary files of writers
+    deleted: number of lines that were deleted
+    """
+
+    entries: int = 0
+    nbytes: int = 0
+    damaged: list[Checked] = dataclasses.field(default_factory=list)
+    torn: dict[str, int] = dataclasses.field(default_factory=dict)
+    orphans: list[str] = dataclasses.field(default_factory=list)
+    set_aside: list[str] = dataclasses.field(default_factory=list)
+    leftovers: list[str] = dataclasses.field(default_factory=list)
+    deleted: int = 0
+
+
+def iter_checked(folder: str | os.PathLike[str]) -> tp.Iterator[Checked]:
+    """Yield every line of the text index that is no deleted one, with its data compared with all checksums.
+
+    Parameters
+    ----------
+    folder: a cache folder
+    """
+    ctx = DumpContext(folder)
+    for file in _index_files(ctx.root):
+        for offset, line in file.lines(0, file.size):
+            if not line.strip():
+                continue
+            checked = Checked(file.name, offset, len(line) + 1)
+            checked.info = parse_line(line + b"\n")
+            if checked.info is None:
+                checked.error = "the line is damaged"
+            else:
+                checked.key = checked.info["#key"]
+                try:
+                    checked.nbytes = check_entry(ctx, checked.info)
+                except (DamagedEntryError, OSError, KeyError, TypeError) as e:
+                    checked.error = str(e) or type(e).__name__
+            yield checked
+
+
+def verify_entries(folder: str | os.PathLike[str]) -> Report:
+    """Check all entries of a folder and find what belongs to none.
+
+    Parameters
+    ----------
+    folder: a cache folder; while others write to it, data whose line is still to come is reported as orphaned
+    """
+    root = os.fspath(folder)
+    report = Report()
+    before = set(_data_files(root))  # listed first: what is written meanwhile must not look orphaned
+    named: set[str] = set()
+    for checked in iter_checked(root):
+        if checked.info is not None:
+            named.update(named_files(DumpContext(root), checked.info))
+        if checked.error is not None:
+            report.damaged.append(checked)
+            continue
+        report.entries += 1
+        report.nbytes += checked.length + checked.nbytes
+    for path in sorted(before - named):
+        (report.set_aside if path.endswith(SUFFIX) else report.orphans).append(path)
+    for file in _index_files(root):
+        report.deleted += _deleted(file)
+        if file.size > file.scanned:
+            report.torn[file.name] = file.size - file.scanned
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
+        if name.endswith(INFO_SUFFIX + SUFFIX):
+            report.set_aside.append(name)
+        elif name.startswith(FILE_NAME + "-"):
+            report.leftovers.append(name)
+    return report
+
+
+def check_entry(ctx: DumpContext, info: Info) -> int:
+    """Compare the data of an entry, and of its parts, with all sizes and checksums; returns its bytes.
+
+    Raises
+    ------
+    DamagedEntryError: something is missing or not what was written
+    """
+    ctx.check(info, everything=True)
+    nbytes = sum(size for size, _ in info.get("#files", {}).values()) + sum(r[2] for r in info.get("#ranges", ()))
+    if "filename" in info and not info.get("#files"):
+        nbytes += _check_data(ctx, info)
+    for part in _parts(ctx, info):
+        nbytes += check_entry(ctx, part)
+    return nbytes
+
+
+def _check_data(ctx: DumpContext, info: Info) -> int:
+    path = ctx.path(info["filename"])
+    try:
+        size = os.stat(path).st_size
+    except OSError as e:
+        raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+    if "offset" not in info:  # a file of its own, of an earlier release: nothing was recorded about it
+        return size
+    length = info["length"] if "length" in info else _array_bytes(info)
+    if length and size < info["offset"] + length:
+        raise DamagedEntryError(f"The data file {path} has {size} bytes, not the {info['offset'] + length} written")
+    verify_range(ctx, info["filename"], info["offset"], length, info.get("#sum"))
+    return int(length)
+
+
+def _array_bytes(info: Info) -> int:
+    if info["#type"] == "TorchTensor":
+        import torch
+
+        width = int(getattr(torch, info["dtype"]).itemsize)
+    else:
+        from .handlers.arrays import dtype_of
+
+        width = dtype_of(info["dtype"]).itemsize
+    for length in info["shape"]:
+        width *= length
+    return width
+
+
+def _parts(ctx: DumpContext, info: Info) -> tp.Iterator[Info]:
+    handler = registry.HANDLERS.get(info["#type"])
+    if info["#type"] == "Json":
+        return
+    content: tp.Any = {key: value for key, value in info.items() if not key.startswith("#")}
+    if handler is not None and "filename" in info and info["filename"].endswith(".jsonl"):
+        content = content_of(ctx, info)
+    yield from _infos(content)
+
+
+def _infos(content: tp.Any) -> tp.Iterator[Info]:
+    if isinstance(content, dict):
+        if "#type" in content:
+            yield content
+            return
+        content = list(content.values())
+    if isinstance(content, list):
+        for item in content:
+            yield from _infos(item)
+
+
+def named_files(ctx: DumpContext, info: Info) -> set[str]:
+    """Data files that an entry and its parts name, as paths within the folder."""
+    found = {*info.get("#files", ()), *(part[0] for part in info.get("#ranges", ()))}
+    if isinstance(info.get("filename"), str):
+        found.add(info["filename"])
+        if info["#type"] == "MneRawBrainVision":
+            stem = info["filename"].removesuffix(".vhdr")
+            found.update(stem + ending for ending in (".vmrk", ".eeg"))
+    try:
+        parts = list(_parts(ctx, info))
+    except (DamagedEntryError, KeyError):
+        parts = []
+    return found.union(*(named_files(ctx, part) for part in parts))
+
+
+def _index_files(root: str) -> list[TextFile]:
+    reader = FolderReader(root)
+    try:
+        found = reader._list()
+    except FileNotFoundError:
+        return []
+    files = []
+    for name in sorted(found):
+        file = TextFile(root, name, len(files))
+        file.size = found[name].st_size
+        files.append(file)
+    return files
+
+
+def _deleted(file: TextFile) -> int:
+    for offset, line in file.lines(0, file.size):
+        file.scanned = offset + len(line) + 1
+    return file.count_blanks()
+
+
+def _data_files(root: str) -> tp.Iterator[str]:
+    for folder, _, names in os.walk(os.path.join(root, DATA_DIR)):
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in names:
+            yield f"{inside}/{name}"
