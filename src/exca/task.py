@@ -112,7 +112,9 @@ class TaskInfra(BaseInfra):
     def _cached_result(self) -> tp.Any:
         while True:
             found = self._usable_record()
-            if found is not None and found.state == "completed":
+            if found is not None and found.state == "failed":
+                return self._job_of_record(found).result()  # raises
+            if found is not None:
                 try:
                     return found.value()
                 except (DamagedEntryError, FileNotFoundError) as e:
@@ -121,7 +123,15 @@ class TaskInfra(BaseInfra):
             job = self.job()
             if job.cluster is not None or isinstance(job, DoneJob):
                 return job.result()
-            job.wait()  # computed in another process: should that one die, it is ours to compute
+            self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Wait for whoever computes the task in a process: should that one die, it is ours to compute."""
+        from .claims import Claims
+
+        folder = self.uid_folder()
+        assert folder is not None
+        Claims(folder).wait([KEY], done=lambda: self._usable_record() is not None)
 
     def _usable_record(self) -> record.Record | None:
         """The outcome on disk, unless the mode asks to compute again."""
@@ -174,7 +184,7 @@ class TaskInfra(BaseInfra):
             return tp.cast(Job[tp.Any], state.job)
         found = self._usable_record()
         if found is not None:
-            return TaskJob(found.folder, Submission.from_json(found.content), found.attempt, self._hint())
+            return self._job_of_record(found)
         return self._running_job()
 
     def _running_job(self) -> Job[tp.Any] | None:
@@ -195,6 +205,10 @@ class TaskInfra(BaseInfra):
         if holder.owner.kind == "job":
             submission = read_submission(folder) or submission
         return TaskJob(folder, submission, holder.token, self._hint())
+
+    def _job_of_record(self, found: record.Record) -> TaskJob[tp.Any]:
+        """The job that left an outcome."""
+        return TaskJob(found.folder, Submission.from_json(found.content), found.attempt, self._hint())
 
     def _hint(self) -> str:
         name = self._infra_name
@@ -369,7 +383,7 @@ def _start(infras: list[TaskInfra], through: TaskInfra, max_workers: int = 256) 
                 jobs[k] = infra._job_of(folder, held[KEY])
             elif found is not None:
                 claim.release()
-                jobs[k] = TaskJob(folder, Submission.from_json(found.content), found.attempt, infra._hint())
+                jobs[k] = infra._job_of_record(found)
             else:
                 claimed.append((k, infra, claim))
         if claimed:
@@ -393,7 +407,7 @@ def _compute_here(infra: TaskInfra) -> Job[tp.Any]:
     with claim:
         found = infra._usable_record()
         if found is not None:
-            return TaskJob(folder, Submission.from_json(found.content), found.attempt, infra._hint())
+            return infra._job_of_record(found)
         infra._state.forced.add(KEY)
         try:
             value = compute(infra, folder, claim, {})

@@ -1,9 +1,11 @@
 """Jobs as processes of their own on this machine."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 import typing as tp
 import uuid
 
@@ -12,6 +14,9 @@ from .backends import Backend, Request, pickled
 from .import_path import import_path
 from .job import Submission
 from .paths import JobPaths, write_atomically
+
+if tp.TYPE_CHECKING:
+    import psutil
 
 # processes started by this interpreter, by pid: asked for their exit code, which also reaps them
 _STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
@@ -92,6 +97,7 @@ class LocalBackend(Backend):
 
 
 def _end_group(pid: int) -> None:
+    """End a process and its children: asked first, then made to."""
     import psutil
 
     try:
@@ -99,14 +105,25 @@ def _end_group(pid: int) -> None:
         victims = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
-    for victim in victims:
-        try:
-            victim.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(victims, timeout=3)
-    for victim in alive:
-        victim.kill()
+    for send in ("terminate", "kill"):
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                getattr(victim, send)()
+        deadline = time.monotonic() + 3
+        while any(_runs(victim) for victim in victims) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if not any(_runs(victim) for victim in victims):
+            return
+
+
+def _runs(process: "psutil.Process") -> bool:
+    # not psutil's wait: it would take the exit code away from who started the process
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _python(request: Request) -> str:

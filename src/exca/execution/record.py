@@ -24,6 +24,7 @@ from . import paths
 
 NAME = "job.json"
 DURABLE_SECONDS = 1.0
+_OUTCOME = {"completed": "result", "failed": "error"}  # what a record of each state must hold
 logger = logging.getLogger("exca")
 
 
@@ -106,7 +107,7 @@ def read(folder: Path) -> Record | None:
         os.close(fd)
     try:
         content = orjson.loads(data)
-        if content["state"] in ("completed", "failed"):
+        if isinstance(content[_OUTCOME[content["state"]]], dict):
             return Record(folder, content)
     except (ValueError, KeyError, TypeError):
         pass

@@ -103,7 +103,9 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
         _publish_error(attempt, e)
         raise
     if not claim.still_ours():
-        logger.warning("%s was taken over by somebody else while it was computed: not published again", folder)
+        logger.warning(
+            "%s was taken over by somebody else while it was computed: not published again", folder
+        )
         return value
     try:
         attempt.completed(value)

@@ -80,15 +80,15 @@ def place(owner: type, name: str, default: "BaseInfra") -> None:
         )
     if owner.model_config.get("extra") is None:
         owner.model_config["extra"] = "forbid"
-    if name.startswith("_"):
-        setattr(owner, name, InfraAttribute(name, default, owner))
-    else:
-        _WAITING.append((owner, name, default))
+    _WAITING.append((owner, name, default))  # pydantic has yet to make fields and private attributes of them
     owner._exca_check_infras = pydantic.model_validator(mode="after")(_check_infras)  # type: ignore[attr-defined] # picked up by pydantic's class building
 
 
 def settle_waiting() -> None:
-    """Put the descriptors on the classes whose fields pydantic has collected by now."""
+    """Put the descriptors on the classes whose fields pydantic has collected by now.
+
+    Called wherever an infra may come to be read: when a schema is built, an object validated, copied or unpickled.
+    """
     for item in list(_WAITING):
         owner, name, default = item
         if name not in owner.__dict__:

@@ -137,6 +137,7 @@ class BaseInfra(Resources):
         return {**state, "__pydantic_private__": private}
 
     def __setstate__(self, state: dict[tp.Any, tp.Any]) -> None:
+        attribute.settle_waiting()
         state["__pydantic_private__"]["_state"] = InfraState()
         super().__setstate__(state)
 
