@@ -1,5 +1,6 @@
 """Where a step runs and where its results lie: the values of the field `infra`."""
 
+import abc
 import typing as tp
 from pathlib import Path
 
@@ -28,8 +29,6 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         also keep results in memory once loaded or computed
     """
 
-    cluster: tp.ClassVar[str | None] = None
-
     folder: Path | None = None
     mode: Mode = "cached"
     keep_in_ram: bool = False
@@ -37,6 +36,11 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
     @classmethod
     def _exclude_from_cls_uid(cls) -> list[str]:
         return ["."]
+
+    @property
+    @abc.abstractmethod
+    def cluster(self) -> str | None:
+        """The name of the cluster for all that runs anything; None for the thread that asks."""
 
     @property
     def name(self) -> str:
@@ -49,7 +53,7 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         return self.cluster is None
 
     def shares(self) -> tuple[int | None, int]:
-        """Return the most jobs that a computation may be split over, None for any number, and the fewest items of a job."""
+        """Return the most shares of a computation (None for any number), and the fewest items of a share."""
         return 1, 1
 
     def derive(self, backend: str | None = None, **fields: tp.Any) -> "Backend":
@@ -106,36 +110,56 @@ class Cached(Backend):
 
     capture_logs: bool = False
 
+    @property
+    def cluster(self) -> None:
+        """None: it runs in the thread that asks."""
+
 
 class _Shared(Backend):
     """Splits a computation into shares.
 
     Parameters
     ----------
-    max_jobs: int, optional
-        most shares of one computation
     min_items_per_job: int
         fewest items of a share
     """
 
-    max_jobs: pydantic.PositiveInt | None = 128
     min_items_per_job: pydantic.PositiveInt = 1
 
     def shares(self) -> tuple[int | None, int]:
         """Return the most shares of a computation, and the fewest items of a share."""
-        return self.max_jobs, self.min_items_per_job
+        most: int | None = self.__dict__["max_jobs"]
+        return most, self.min_items_per_job
 
 
-class ThreadPool(_Shared):
+class _Pool(_Shared):
+    """Runs shares on this machine, only as long as the interpreter lives.
+
+    Parameters
+    ----------
+    max_jobs: int, optional
+        most threads or processes of one computation
+    """
+
+    max_jobs: pydantic.PositiveInt | None = 128
+
+
+class ThreadPool(_Pool):
     """Runs items in threads of this process."""
 
-    cluster = "threadpool"
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return "threadpool"
 
 
-class ProcessPool(_Shared):
+class ProcessPool(_Pool):
     """Runs items in processes of this machine, which end with the interpreter that asked."""
 
-    cluster = "processpool"
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return "processpool"
 
 
 class _Jobs(_Shared):
@@ -157,6 +181,8 @@ class _Jobs(_Shared):
         GPUs of each node
     mem_gb: float, optional
         memory of each node, in GiB
+    max_jobs: int
+        most jobs of one computation
     """
 
     job_name: str | None = None
@@ -178,7 +204,7 @@ class _Jobs(_Shared):
         """
         from ..execution.resources import Resources
 
-        own = set(Backend.__pydantic_fields__) | set(_Shared.__pydantic_fields__)
+        own = set(_Pool.__pydantic_fields__)
         known = Resources.__pydantic_fields__
         values = {
             name: value for name, value in self.__dict__.items() if name not in own and value is not None
@@ -192,13 +218,19 @@ class _Jobs(_Shared):
 class LocalProcess(_Jobs):
     """Sends jobs as processes of this machine, which go on when the interpreter that asked ends."""
 
-    cluster = "local"
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return "local"
 
 
 class SubmititDebug(_Jobs):
     """Runs jobs in this very thread, one after the other, so that a debugger can be used."""
 
-    cluster = "debug"
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return "debug"
 
 
 class Slurm(_Jobs):
@@ -214,7 +246,10 @@ class Slurm(_Jobs):
         start the processes of a job through srun (needed for several tasks)
     """
 
-    cluster = "slurm"
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return "slurm"
 
     constraint: str | None = None
     partition: str | None = None
@@ -227,7 +262,8 @@ class Slurm(_Jobs):
     def _check_srun(self) -> "tp.Self":
         if (self.tasks_per_node or 1) > 1 and not self.use_srun:
             raise ValueError(
-                f"tasks_per_node={self.tasks_per_node} needs use_srun=True: without srun only one of the tasks would run"
+                f"tasks_per_node={self.tasks_per_node} needs use_srun=True: without srun only one of the tasks "
+                "would run"
             )
         return self
 
@@ -235,7 +271,10 @@ class Slurm(_Jobs):
 class Auto(Slurm):
     """Sends jobs to Slurm where one answers, else runs them as processes of this machine."""
 
-    cluster = "auto"
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return "auto"
 
 
 ADAPTER: tp.Final[pydantic.TypeAdapter[Backend]] = pydantic.TypeAdapter(Backend)

@@ -81,7 +81,7 @@ class Step(DiscriminatedModel):
 
     # ------------------------------------------------------------------ what subclasses write
 
-    def _run(self, *value: tp.Any) -> tp.Any:
+    def _run(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         """Compute the result of one item; written by subclasses, with one parameter or none."""
         raise NotImplementedError
 
@@ -326,7 +326,8 @@ class Chain(Step):
     Parameters
     ----------
     steps: sequence or dict
-        the steps, or what is converted to them: names, dicts with ``type``, lists (chains in the chain); a dict names them
+        the steps, or what is converted to them: names, dicts with ``type``, lists (chains in the chain); a dict
+        names them
     infra: Backend, optional
         where the chain runs and where its results lie; its folder is that of all its steps with an infra and no folder
     """

@@ -81,15 +81,15 @@ def _batch(leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterato
         for result in step._exca_run_placed(leaf, keys, taken):
             if done >= taken.count:
                 raise BatchProtocolError(
-                    f"the batch of {describe(step)} yielded more results than it took values ({taken.count}): it must yield "
-                    "exactly one a value, in order"
+                    f"the batch of {describe(step)} yielded more results than it took values ({taken.count}): it must "
+                    "yield exactly one a value, in order"
                 )
             yield result
             done += 1
         if done < taken.count or next(taken, _END) is not _END:
             raise BatchProtocolError(
-                f"the batch of {describe(step)} yielded {done} result(s) and took at least {taken.count} value(s): it must "
-                "yield exactly one a value, in order"
+                f"the batch of {describe(step)} yielded {done} result(s) and took at least {taken.count} value(s): "
+                "it must yield exactly one a value, in order"
             )
     except Exception as error:
         if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):

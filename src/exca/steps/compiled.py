@@ -55,7 +55,7 @@ class Route:
         """Return the whole configurations of the first steps."""
         return [*self._full_upstream, *self._exported(self._whole, depth)]
 
-    def _exported(self, known: list[Config], depth: int | None, **mode: bool) -> list[Config]:
+    def _exported(self, known: list[Config], depth: int | None, **mode: tp.Any) -> list[Config]:
         depth = len(self.steps) if depth is None else depth
         for step in self.steps[len(known) : depth]:
             step._exca_check_known()
@@ -176,8 +176,8 @@ class Stage:
         if self._shelf is None:
             if self.folder is None:
                 raise InfraError(
-                    f"{self.name} has infra={self.infra.name!r} and no folder to keep results in: set folder=... on its infra, "
-                    "or on that of a chain around it"
+                    f"{self.name} has infra={self.infra.name!r} and no folder to keep results in: set folder=... on "
+                    "its infra, or on that of a chain around it"
                 )
             self._shelf = Shelf(self)
         return self._shelf
@@ -240,8 +240,8 @@ class _Compiler:
         stage.level = level
         if stage.read_only and level == FORCE:
             raise ModeError(
-                f"{stage.name} has mode='read-only', but a step before it or in it has mode='force', so that its results "
-                "would be those of old inputs: use mode='cached' for it, or do not force"
+                f"{stage.name} has mode='read-only', but a step before it or in it has mode='force', so that its "
+                "results would be those of old inputs: use mode='cached' for it, or do not force"
             )
         pipeline.stages.append(stage)
 
@@ -251,8 +251,8 @@ class _Compiler:
         if any(type(known) is type(step) and known == step for known in self._resolving):
             names = " -> ".join(type(known).__name__ for known in [*self._resolving, step])
             raise ResolutionError(
-                f"_resolve_step goes round in a circle: {names}. It has to return self, or steps that hold a copy of the step "
-                "without what was resolved (such as its transforms)"
+                f"_resolve_step goes round in a circle: {names}. It has to return self, or steps that hold a copy of "
+                "the step without what was resolved (such as its transforms)"
             )
         self._resolving.append(step)
         try:

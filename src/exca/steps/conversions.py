@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import pydantic
 
+from ..identity.choices import choices
+
 if tp.TYPE_CHECKING:
     from .base import Chain, Step
 
@@ -20,8 +22,14 @@ def coerce(cls: "type[Step]", value: tp.Any) -> tp.Any:
     """
     if isinstance(value, list | tuple):
         return cls._exca_chain_class(steps=value)
-    if isinstance(value, Mapping) and _names_steps(cls, value):
-        return cls._exca_chain_class(steps=OrderedDict(value))
+    if isinstance(value, Mapping) and cls._exca_discriminator_key not in value:
+        if _names_steps(cls, value):
+            return cls._exca_chain_class(steps=OrderedDict(value))
+        if not cls._exca_traits.runnable:
+            known = ", ".join(name for name in choices(cls) if name != cls.__name__)
+            raise ValueError(
+                f"no {cls._exca_discriminator_key!r} says which step {dict(value)!r} is; known ones: {known or 'none yet'}"
+            )
     return value
 
 
@@ -37,7 +45,8 @@ def _names_steps(cls: "type[Step]", value: Mapping[tp.Any, tp.Any]) -> bool:
         return False
     keys = {cls._exca_discriminator_key, Step._exca_discriminator_key}
     return all(
-        isinstance(sub, Step | str | list | tuple) or (isinstance(sub, Mapping) and not keys.isdisjoint(sub))
+        isinstance(sub, Step | str | list | tuple)
+        or (isinstance(sub, Mapping) and (not keys.isdisjoint(sub) or _names_steps(cls, sub)))
         for sub in value.values()
     )
 
@@ -49,9 +58,10 @@ def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
     Returns: a list, a tuple or an OrderedDict of steps.
     """
     if base not in _adapters:
+        member = _member(base)
         _adapters[base] = (
-            pydantic.TypeAdapter(list[_member(base)]),  # type: ignore[misc] # made at run time
-            pydantic.TypeAdapter(OrderedDict[str, _member(base)]),  # type: ignore[misc] # made at run time
+            pydantic.TypeAdapter(tp.cast(tp.Any, list)[member]),
+            pydantic.TypeAdapter(tp.cast(tp.Any, OrderedDict)[str, member]),
         )
     sequence, mapping = _adapters[base]
     if isinstance(value, Mapping):
@@ -60,7 +70,7 @@ def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
         steps = sequence.validate_python(list(value))
         steps = tuple(steps) if isinstance(value, tuple) else steps
     elif isinstance(value, str) or not isinstance(value, tp.Iterable):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - pydantic reports these as errors of the field
             f"steps must be a list, tuple or dict of steps, not {value!r}: write steps=[{value!r}] for a single one"
         )
     else:
@@ -100,9 +110,9 @@ def hand_folder(chain: "Chain") -> None:
     if all(step is old for (_, step), (_, old) in zip(new, pairs, strict=True)):
         return
     if isinstance(steps, dict):
-        chain.__dict__["steps"] = OrderedDict(tp.cast("list[tuple[str, Step]]", new))
+        vars(chain)["steps"] = OrderedDict(tp.cast("list[tuple[str, Step]]", new))
     else:
-        chain.__dict__["steps"] = type(steps)(step for _, step in new)
+        vars(chain)["steps"] = type(steps)(step for _, step in new)
 
 
 def _with_folder(step: "Step", folder: tp.Any) -> "Step":
@@ -159,8 +169,9 @@ def _check_sendable(before: "list[Step]", number: int, step: "Step") -> None:
         except Exception as error:
             raise ValueError(
                 f"{type(step).__name__} (step {number}) runs off-process ({step.infra.name}), and the output of "
-                f"{type(sub).__name__} (step {number - len(before) + k}) before it is not cached, so that step has to be sent "
-                f"along, but it cannot be pickled: {error}. Give it an infra of its own, so that its output is cached"
+                f"{type(sub).__name__} (step {number - len(before) + k}) before it is not cached, so that step has to "
+                f"be sent along, but it cannot be pickled: {error}. Give it an infra of its own, so that its "
+                "output is cached"
             ) from error
 
 

@@ -82,8 +82,8 @@ def check_allowed(needs: Sequence[Need]) -> None:
         if need.stage.read_only:
             raise ReadOnlyError(
                 f"{need.stage.address} has no result in {need.stage.folder} for {len(need.keys)} item(s), such as "
-                f"{need.keys[0]!r}, and mode='read-only' of {need.stage.name} forbids computing: check the folder and the "
-                "configuration, or use mode='cached'"
+                f"{need.keys[0]!r}, and mode='read-only' of {need.stage.name} forbids computing: check the folder and "
+                "the configuration, or use mode='cached'"
             )
 
 

@@ -81,7 +81,9 @@ class Plan:
         return len(self.stages)
 
     def __str__(self) -> str:
-        rows = [("stage", "backend", "items", "cached", "failed", "running", "compute", "jobs")]
+        rows: list[tuple[str, ...]] = [
+            ("stage", "backend", "items", "cached", "failed", "running", "compute", "jobs")
+        ]
         for stage in self.stages:
             counts = (stage.items, stage.cached, stage.failed, stage.running, stage.compute, stage.jobs)
             note = "" if stage.allowed or not stage.compute else " (read-only: an error)"

@@ -66,7 +66,8 @@ class Func(Step):
                 )
         if self.input_param is not None and self.input_param not in known:
             raise ValueError(
-                f"{name} has no parameter {self.input_param!r} to be input_param: its parameters are {', '.join(known) or '(none)'}"
+                f"{name} has no parameter {self.input_param!r} to be input_param: its parameters are "
+                f"{', '.join(known) or '(none)'}"
             )
         if self.input_param in fixed:
             raise ValueError(
@@ -82,7 +83,7 @@ class Func(Step):
                 "input_param=... which one gets the input"
             )
         if asked == [] and self.input_param in required:
-            self.__dict__["input_param"] = None  # goes without saying, so it is no part of the address
+            vars(self)["input_param"] = None  # goes without saying, so it is no part of the address
         for key, value in fixed.items():
             if key in parameters and parameters[key].annotation is not inspect.Parameter.empty:
                 fixed[key] = _checked(name, parameters[key], value)
@@ -204,8 +205,8 @@ class Parallel(Step):
             if step.infra is None:
                 if infra is None:
                     raise ValueError(
-                        f"variant {number}, {type(step).__name__}, has no infra, so its results would be lost: give the Parallel "
-                        "an infra, or each variant one of its own"
+                        f"variant {number}, {type(step).__name__}, has no infra, so its results would be lost: give "
+                        "the Parallel an infra, or each variant one of its own"
                     )
                 step = step.model_copy(update={"infra": infra.model_copy()})
             elif step.infra.folder is None and infra is not None and infra.folder is not None:
@@ -215,7 +216,7 @@ class Parallel(Step):
             if hasattr(step, "step_list"):
                 conversions.hand_folder(tp.cast(tp.Any, step))
             shared.append(step)
-        self.__dict__["steps"] = shared
+        vars(self)["steps"] = shared
         return self
 
     def _run(self, *value: tp.Any) -> tp.Any:

@@ -155,7 +155,11 @@ def _submission_of(holder: "Holder", logs: str) -> tp.Any:
     from ..execution.job import Submission
 
     owner = holder.owner
-    where = {"cluster": owner.cluster, "job_id": holder.job_id or "", "logs": owner.folder or logs}
+    where: dict[str, tp.Any] = {
+        "cluster": owner.cluster,
+        "job_id": holder.job_id or "",
+        "logs": owner.folder or logs,
+    }
     if owner.cluster == "local" and holder.job_id is not None:
         where["pid"] = int(holder.job_id)
     return Submission.from_json(where)
@@ -163,15 +167,15 @@ def _submission_of(holder: "Holder", logs: str) -> tp.Any:
 
 def _no_result(stage: Stage, uid: str) -> NoResultError:
     return NoResultError(
-        f"{stage.address} has no result for {uid!r} in {stage.folder or 'any folder: its infra has none'}: run it, or look at "
-        "its status first"
+        f"{stage.address} has no result for {uid!r} in {stage.folder or 'any folder: its infra has none'}: run it, "
+        "or look at its status first"
     )
 
 
 class LookupHandle(StageHandle):
     """What is known of one item of a step or chain; computes nothing.
 
-    ``status``, ``cached()``, ``paths``, ``cache_dict`` and ``job()`` speak of its last stage, ``stages`` of all of them.
+    ``status``, ``cached()``, ``paths``, ``cache_dict`` and ``job()`` speak of its last stage, ``stages`` of all.
 
     Parameters
     ----------
@@ -261,5 +265,5 @@ def _clear_branches(pipeline: Pipeline, uid: str) -> None:
     for leaf in (leaf for part in inner for leaf in part.tail if leaf.step._exca_placed):
         for stage in leaf.step.branch_pipeline(leaf).all_stages():  # type: ignore[attr-defined] # of a Scatter
             if stage.folder is not None:
-                branches = [key for key in stage.shelf.results.keys() if key.startswith(f"{uid}/")]
+                branches = [key for key in stage.shelf.results if key.startswith(f"{uid}/")]
                 stage.shelf.drop(branches)

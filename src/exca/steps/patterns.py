@@ -32,8 +32,9 @@ class BranchResult:
 class Scatter(Step):
     """Fans an item out into branches, runs a body on each, and gathers the results.
 
-    Subclasses have one field that holds a step, the body, and write ``branches`` and ``take``. Where the body has an infra,
-    each branch is cached by itself, below the address of the scatter, under the key of the item and that of the branch.
+    Subclasses have one field that holds a step, the body, and write ``branches`` and ``take``. Where the body has an
+    infra, each branch is cached by itself, below the address of the scatter, under the keys of item
+    and branch.
 
     Examples
     --------
@@ -93,8 +94,9 @@ class Scatter(Step):
         return {result.branch: result.result for result in results}
 
     def _branch_excludes(self) -> Iterable[str]:
-        """What does not count for the addresses of branches: names of fields, ``_INPUT`` (the item), ``_UPSTREAM`` (the steps
-        before).
+        """What does not count for the addresses of branches.
+
+        Names of fields, ``_INPUT`` (the item that is fanned out), ``_UPSTREAM`` (the steps before).
         """
         return []
 
@@ -104,8 +106,8 @@ class Scatter(Step):
         bodies = {name: value for name, value in self.__dict__.items() if isinstance(value, Step)}
         if len(bodies) != 1:
             raise ValueError(
-                f"{type(self).__name__} must have exactly one field that holds a step, the body, but has {list(bodies)}: override "
-                "the property _body to choose one"
+                f"{type(self).__name__} must have exactly one field that holds a step, the body, but has "
+                f"{list(bodies)}: override the property _body to choose one"
             )
         return next(iter(bodies.values()))
 
@@ -124,7 +126,7 @@ class Scatter(Step):
 
     def _exca_run_placed(self, leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
         pipeline = self.branch_pipeline(leaf)
-        items = (_Item(self, key, value) for key, value in zip(keys, values, strict=False))
+        items: Iterator[_Item] = (_Item(self, key, value) for key, value in zip(keys, values, strict=False))
         if pipeline.stages and any(not stage.infra.inline for stage in pipeline.stages):
             items = iter(self._computed_together(leaf, pipeline, list(items)))
         for item in items:

@@ -63,7 +63,8 @@ def check_input(step: "Step", pipeline: Pipeline, value: tp.Any) -> None:
             )
     elif not first.takes_input():
         raise TypeError(
-            f"{type(step).__name__} takes no input, but was given {value!r}: call run(); its first step is {type(first).__name__}"
+            f"{type(step).__name__} takes no input, but was given {value!r}: call run(); its first step is "
+            f"{type(first).__name__}"
         )
 
 
