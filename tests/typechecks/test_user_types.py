@@ -79,9 +79,7 @@ def test_pyright_sees_the_types(user_folder: Path) -> None:
     settings = {"extraPaths": [str(ROOT / "src")], "typeCheckingMode": "standard"}
     (user_folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
-    done = subprocess.run(
-        command, cwd=user_folder, capture_output=True, text=True, timeout=280, check=False
-    )
+    done = subprocess.run(command, cwd=user_folder, capture_output=True, text=True, timeout=280, check=False)
     found: dict[str, Findings] = {file.name: {} for file in FILES}
     for diagnostic in json.loads(done.stdout)["generalDiagnostics"]:
         line = diagnostic["range"]["start"]["line"] + 1
