@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import sqlite3
+import typing as tp
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def half(item: int) -> float:
 def remembered(folder: Path) -> Callable[[int], float]:
     import joblib
 
-    function: Callable[[int], float] = joblib.Memory(folder, verbose=0).cache(half)
-    return function
+    memory: tp.Any = joblib.Memory(folder, verbose=0)
+    return tp.cast("Callable[[int], float]", memory.cache(half))
 
 
 def remember(folder: Path) -> None:
@@ -59,18 +60,17 @@ def joblib_one(folder: Path) -> float:
     return seconds(lambda: remembered(folder)(1234))
 
 
-def open_diskcache(folder: Path) -> Mapping[str, float]:
+def open_diskcache(folder: Path) -> tp.Any:
     import diskcache
 
-    cache: Mapping[str, float] = diskcache.Cache(str(folder), eviction_policy="none")
-    return cache
+    return diskcache.Cache(str(folder), eviction_policy="none")
 
 
 def fill_diskcache(folder: Path) -> None:
     cache = open_diskcache(folder)
-    with cache.transact():  # type: ignore[attr-defined]  # diskcache has no types
+    with cache.transact():
         for key in range(ITEMS):
-            cache[str(key)] = half(key)  # type: ignore[index]  # diskcache has no types
+            cache[str(key)] = half(key)
 
 
 class Table(Mapping[str, float]):

@@ -29,6 +29,7 @@ class Row:
     stage: prepares the folder once a run, in another process; the measurement only reads it.
         Without one, every measurement gets an empty folder.
     rounds: how often it is measured at most, for those that take long
+    beside: whether the published release is measured too (it takes minutes for some rows)
     """
 
     group: str
@@ -40,6 +41,7 @@ class Row:
     higher_is_better: bool = False
     stage: Stage | None = None
     rounds: int | None = None
+    beside: bool = True
 
     def better(self, reference: float, ours: float) -> float:
         """Return how many times better `ours` is than `reference`."""

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from registry import row, seconds
 
 from exca.cachedict import CacheDict
+from registry import row, seconds
 
 COUNT = 2000
 FLOATS = 128 * 1024 // 8

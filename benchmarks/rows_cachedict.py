@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from registry import row, seconds, seconds_per_call
-
 from exca.cachedict import CacheDict
+from registry import row, seconds, seconds_per_call
 
 KEYS = 100_000
 

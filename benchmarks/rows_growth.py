@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import rows_cachedict
+from exca.cachedict import CacheDict
 from registry import peak_memory, row, seconds
 from rows_maps import Halves, halves, warm_up
 from rows_tasks import trainer
-
-from exca.cachedict import CacheDict
 
 MILLION = 1_000_000
 QUARTER = MILLION // 4
@@ -101,12 +100,17 @@ def sweep(folder: Path, tasks: int) -> float:
     return took
 
 
-@row("sweep of 10,000 tasks in process: submit, list, states", rounds=1)
+@row("sweep of 1,000 tasks in process: submit, list, states", rounds=1)
+def small_sweep(folder: Path) -> float:
+    return sweep(folder, 1_000)
+
+
+@row("sweep of 10,000 tasks in process: submit, list, states", rounds=1, beside=False)
 def big_sweep(folder: Path) -> float:
     return sweep(folder, 10_000)
 
 
-@row("sweep of 10,000 tasks: time per task, beside one of 2,500", unit="x", limit=1.3, rounds=1)
+@row("sweep of 10,000 tasks: time per task, beside one of 2,500", unit="x", limit=1.3, rounds=1, beside=False)
 def sweep_growth(folder: Path) -> float:
     small = sweep(folder / "small", 2_500) / 2_500
     return sweep(folder / "big", 10_000) / 10_000 / small

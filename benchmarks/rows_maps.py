@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pydantic
-from registry import row, seconds, seconds_per_call
 
 import exca
+from registry import row, seconds, seconds_per_call
 
 ITEMS = 100_000
 

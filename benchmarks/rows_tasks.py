@@ -7,9 +7,9 @@ import typing as tp
 from pathlib import Path
 
 import pydantic
-from registry import row, seconds, seconds_per_call
 
 import exca
+from registry import row, seconds, seconds_per_call
 
 TASKS = 200
 

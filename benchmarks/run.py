@@ -1,7 +1,7 @@
 """Measure this project beside the published release and other tools, and print one table.
 
     python benchmarks/run.py                                # all rows; makes .venv-reference when it is not there
-    python benchmarks/run.py --only tasks,maps              # groups of rows, or words of their titles
+    python benchmarks/run.py --only tasks,maps              # groups of rows, or what titles contain
     python benchmarks/run.py --only slurm                   # what needs a Slurm cluster, left out otherwise
     python benchmarks/run.py --reference-python PATH        # an interpreter that has the published release
 
@@ -103,7 +103,7 @@ class Bench:
 
     def measure(self, row: Row, tools: list[str]) -> None:
         """Measure a row in all columns, turn about, and say so."""
-        columns = {"reference": row, "ours": row}
+        columns = {"reference": row, "ours": row} if row.beside else {"ours": row}
         columns |= {tool: PEERS[tool, row.title] for tool in tools if (tool, row.title) in PEERS}
         for _ in range(min(self.rounds, row.rounds or self.rounds)):
             for column, its_row in columns.items():
@@ -114,16 +114,21 @@ class Bench:
 
 
 def chosen(only: str) -> list[Row]:
-    """Return the rows whose group starts with, or whose title contains, one of the words."""
+    """Return the rows of the groups that start with one of the words, or else whose titles contain it."""
     words = [word.strip().lower() for word in only.split(",") if word.strip()]
-    rows = [
-        row
-        for row in ROWS
-        if (not words and row.group != "slurm")
-        or any(row.group.startswith(word) or word in row.title.lower() for word in words)
-    ]
+    groups = {row.group for row in ROWS}
+    rows: list[Row] = []
+    for row in ROWS:
+        fits = (
+            row.group.startswith(word)
+            if any(group.startswith(word) for group in groups)
+            else word in row.title.lower()
+            for word in words
+        )
+        if any(fits) or (not words and row.group != "slurm"):
+            rows.append(row)
     if not rows:
-        raise SystemExit(f"no row fits {only!r}; the groups are {sorted({row.group for row in ROWS})}")
+        raise SystemExit(f"no row fits {only!r}; the groups are {sorted(groups)}")
     return rows
 
 

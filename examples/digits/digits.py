@@ -11,7 +11,8 @@ import pydantic
 import exca
 
 if tp.TYPE_CHECKING:
-    from sklearn.base import ClassifierMixin
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.svm import SVC
 
 
 class Data(pydantic.BaseModel):
@@ -43,7 +44,7 @@ class SupportVectors(pydantic.BaseModel):
     name: tp.Literal["svm"] = "svm"
     penalty: pydantic.PositiveFloat = 1.0
 
-    def build(self) -> "ClassifierMixin":
+    def build(self) -> "SVC":
         from sklearn.svm import SVC
 
         return SVC(C=self.penalty)
@@ -57,7 +58,7 @@ class Forest(pydantic.BaseModel):
     trees: pydantic.PositiveInt = 100
     depth: int | None = None
 
-    def build(self) -> "ClassifierMixin":
+    def build(self) -> "RandomForestClassifier":
         from sklearn.ensemble import RandomForestClassifier
 
         return RandomForestClassifier(n_estimators=self.trees, max_depth=self.depth, random_state=0)

@@ -11,10 +11,11 @@ import sys
 import time
 import typing as tp
 
-from digits import Experiment
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from digits import Experiment
 
 NOISES = [0.0, 4.0]
 MODELS: list[dict[str, tp.Any]] = [
