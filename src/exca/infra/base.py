@@ -1,5 +1,6 @@
 """BaseInfra: what task, map and submit infras share."""
 
+import os
 import threading
 import types
 import typing as tp
@@ -134,6 +135,10 @@ class BaseInfra(Resources):
         private: dict[str, tp.Any] = {"_obj": None, "_owner": None, "_infra_name": "", "_applied": None}
         if self._obj is None:  # the default on a class, which travels when a class is pickled by value
             private.update(_infra_name=self._infra_name, _applied=self._applied)
+        fields = state["__dict__"]
+        if fields["folder"] is not None:  # a job may run in another directory, and means the same folder
+            folder = os.path.abspath(fields["folder"])
+            state = {**state, "__dict__": {**fields, "folder": type(fields["folder"])(folder)}}
         return {**state, "__pydantic_private__": private}
 
     def __setstate__(self, state: dict[tp.Any, tp.Any]) -> None:
@@ -244,7 +249,7 @@ class BaseInfra(Resources):
         return state.uid
 
     def _method_folder(self) -> Path | None:
-        return None if self.folder is None else Path(self.folder) / self._factory()
+        return None if self.folder is None else Path(os.path.abspath(self.folder)) / self._factory()
 
     def uid_folder(self, create: bool = False) -> Path | None:
         """Folder of the result, or None for an infra without folder.
@@ -264,7 +269,8 @@ class BaseInfra(Resources):
         state = self._state
         if state.settled or (state.folder is not None and not create):
             return state.folder
-        folder = Path(self.folder) / self.uid()
+        # absolute, since the method may change the current directory
+        folder = Path(f"{os.path.abspath(self.folder)}/{self.uid()}")
         state.folder = configfiles.settle(
             folder,
             uid_config=state.uid_config,
