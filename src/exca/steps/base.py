@@ -209,7 +209,7 @@ class Step(DiscriminatedModel):
         """
         from ..confdict import ConfDict
 
-        fields = identity.as_input(self)
+        fields = conversions.as_fields(self)
         for update in (*args, kwargs):
             if update and all("." not in k and not isinstance(v, (dict, str)) for k, v in update.items()):
                 fields.update(update)  # nothing to split, merge or interpret

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pydantic
 
-from ..identity.choices import choices
+from .. import identity
+from ..identity.choices import AmbiguousName, choices, find
 
 if tp.TYPE_CHECKING:
     from .base import Chain, Step
@@ -49,6 +50,36 @@ def _names_steps(cls: "type[Step]", value: Mapping[tp.Any, tp.Any]) -> bool:
         or (isinstance(sub, Mapping) and (not keys.isdisjoint(sub) or _names_steps(cls, sub)))
         for sub in value.values()
     )
+
+
+def as_fields(step: "Step") -> dict[str, tp.Any]:
+    """Return what an equal step can be made of, with the steps of a chain as dicts, so that they can be patched.
+
+    Parameters: `step` any.
+    """
+    from .base import Chain
+
+    fields = identity.as_input(step)
+    if isinstance(step, Chain):
+        steps = step.__dict__["steps"]
+        if isinstance(steps, dict):
+            fields["steps"] = OrderedDict((name, _as_member(sub)) for name, sub in steps.items())
+        else:
+            fields["steps"] = [_as_member(sub) for sub in steps]
+    return fields
+
+
+def _as_member(step: "Step") -> tp.Any:
+    from .base import Step
+
+    kind = type(step)
+    try:
+        by_name = find(Step, kind.__name__) is kind
+    except AmbiguousName:
+        by_name = False
+    if not by_name:
+        return step.model_copy(deep=True)
+    return {kind._exca_discriminator_key: kind.__name__, **as_fields(step)}
 
 
 def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
