@@ -34,8 +34,8 @@ class Plus(steps.Step):
 class Times(steps.Step):
     coeff: float = 2.0
 
-    def _run(self, x: float) -> float:
-        return x * self.coeff
+    def _run(self, x: tp.Any) -> tp.Any:
+        return [k * self.coeff for k in x] if isinstance(x, list) else x * self.coeff
 
 
 class Noted(steps.Step):

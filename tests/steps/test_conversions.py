@@ -141,10 +141,12 @@ def test_a_field_error_deep_in_a_pipeline_names_its_path_in_the_users_words() ->
 
 
 def test_two_steps_of_one_name_in_different_modules_are_told_apart_or_refused() -> None:
-    other = type("Plus", (steps.Step,), {"_run": lambda self, x: x, "__module__": "elsewhere"})
-    with pytest.raises(pydantic.ValidationError, match=r"several classes bear the name 'Plus': .*elsewhere\.Plus"):
-        steps.Chain(steps=["Plus"])
-    assert steps.Chain(steps=[Plus(), other()]).run(1) == 2
+    one, two = (
+        type("Twin", (steps.Step,), {"_run": lambda self, x: x, "__module__": place}) for place in ("here", "there")
+    )
+    with pytest.raises(pydantic.ValidationError, match=r"several classes bear the name 'Twin': .*there\.Twin"):
+        steps.Chain(steps=["Twin"])
+    assert steps.Chain(steps=[one(), two()]).run(1) == 1
 
 
 def test_what_takes_no_input_can_only_be_first() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pydantic
 
 from .. import identity
-from ..identity.choices import AmbiguousName, choices, find
+from ..identity.choices import AmbiguousNameError, choices, find
 
 if tp.TYPE_CHECKING:
     from .base import Chain, Step
@@ -75,7 +75,7 @@ def _as_member(step: "Step") -> tp.Any:
     kind = type(step)
     try:
         by_name = find(Step, kind.__name__) is kind
-    except AmbiguousName:
+    except AmbiguousNameError:
         by_name = False
     if not by_name:
         return step.model_copy(deep=True)
