@@ -102,10 +102,10 @@ class FolderReader:
                 found = self._list()
             except FileNotFoundError:
                 mtime, found = -1, {}
-            if not self._loaded:
-                self._loaded = True
+            first, self._loaded = not self._loaded, True
+            if first:
                 self._load_table(found)
-            news, resets = False, -1
+            news, resets = first, -1
             while resets != self._resets:  # what is found while reading may mean that all must be read anew
                 resets = self._resets
                 try:

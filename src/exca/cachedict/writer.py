@@ -25,6 +25,10 @@ if tp.TYPE_CHECKING:
     from .dumpcontext import DumpOptions
 
 
+_TICK = 0.05  # s between looks of the thread that flushes what waits
+_LINGER = 2.0  # s that it stays when there is nothing to do
+
+
 class FolderWriter:
     """What this process appends to one folder. All methods are called with ``index.lock`` held."""
 
@@ -109,7 +113,7 @@ class FolderWriter:
             return
         self._last_put = now
         if len(pending) == 1:
-            _flusher.wake(self, now + options.flush_seconds)
+            _flusher.watch(self, now + options.flush_seconds - _TICK)
 
     def _replacing(self, key: str, body: bytes) -> bytes:
         """Note which lines of a key are blanked once this one stands; returns it with its generation."""
@@ -236,34 +240,38 @@ def _ignore(info: Entry) -> None:
 
 
 class _Flusher:
-    """A thread that flushes what has waited for long while its writer computes the next entry."""
+    """A thread that flushes what has waited for long while its writer computes the next entry.
+
+    It looks around on its own: waking it for every entry would make two threads take turns at the interpreter.
+    """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._waiting: dict[FolderWriter, float] = {}
-        self._thread: threading.Thread | None = None
+        self._running = False
+        self._idle = threading.Event()
 
-    def wake(self, writer: FolderWriter, deadline: float) -> None:
-        """Flush ``writer`` at ``deadline`` (s, monotonic)."""
-        with self._condition:
+    def watch(self, writer: FolderWriter, deadline: float) -> None:
+        """Flush ``writer`` at ``deadline`` (s, monotonic) or a tick later."""
+        with self._lock:
             self._waiting[writer] = deadline
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="exca-flush", daemon=True)
-                self._thread.start()
-            self._condition.notify()
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="exca-flush", daemon=True).start()
 
     def _run(self) -> None:
+        quiet = 0
         while True:
-            with self._condition:
-                if not self._waiting and not self._condition.wait(timeout=5):
-                    self._thread = None
-                    return
-                now = time.monotonic()
+            self._idle.wait(_TICK)
+            now = time.monotonic()
+            with self._lock:
                 due = [writer for writer, deadline in self._waiting.items() if deadline <= now]
                 for writer in due:
                     del self._waiting[writer]
-                if not due and self._waiting:
-                    self._condition.wait(timeout=min(self._waiting.values()) - now)
+                quiet = 0 if self._waiting or due else quiet + 1
+                if quiet * _TICK > _LINGER:
+                    self._running = False
+                    return
             for writer in due:
                 _flush_quietly(writer)
 

@@ -1,7 +1,6 @@
 """Brain images and recordings, in the formats of their fields. nibabel, mne and pybv are needed only when used."""
 
 import os
-import shutil
 import typing as tp
 
 from ...errors import DamagedEntryError, HandlerError
@@ -95,6 +94,8 @@ class MneRawBrainVision(KeyFileHandler):
 
     @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        import shutil
+
         shutil.rmtree(os.path.dirname(ctx.path(info["filename"])), ignore_errors=True)
 
 
