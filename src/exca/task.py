@@ -412,7 +412,10 @@ def _compute_here(infra: TaskInfra) -> Job[tp.Any]:
         try:
             value = compute(infra, folder, claim, {})
         except Exception as e:
-            return DoneJob(None, e, record.read(folder))
+            kept = record.read(folder)
+            if kept is not None and kept.state == "failed":
+                e.add_note(infra._hint())
+            return DoneJob(None, e, kept)
     return DoneJob(value, None, record.read(folder))
 
 

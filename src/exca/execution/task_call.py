@@ -124,5 +124,8 @@ def _publish_error(attempt: record.Attempt, error: Exception) -> None:
 
 def _source_folder(cls: type) -> Path | None:
     """Folder of the code of a class, or the current one where it has no file."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    module = sys.modules.get(cls.__module__)
+    # in a job, __main__ is the program that runs jobs, not the script that defined the class
+    known = hasattr(module, cls.__qualname__.partition(".")[0])
+    file = getattr(module, "__file__", None) if known else None
     return Path(file).parent if file else Path(os.getcwd())
