@@ -511,6 +511,8 @@ def test_several_tasks_of_a_slurm_job_each_give_a_result(slurm_folder: Path) -> 
     assert ranks.infra.job().results() == [0, 1, 2, 3]
 
 
+# submitit's debug executor leaves its log files to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_debug_cluster_runs_in_this_process(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     task = Double(trace=trace, infra={"cluster": "debug", "folder": tmp_path})  # type: ignore[arg-type] # dict

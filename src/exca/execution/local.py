@@ -8,6 +8,7 @@ import sys
 import time
 import typing as tp
 import uuid
+from pathlib import Path
 
 from ..errors import SubmissionError
 from .backends import Backend, Request, pickled
@@ -63,9 +64,12 @@ class LocalBackend(Backend):
         if submission.pid is None:
             return None
         process = _STARTED.get(submission.pid)
-        if process is not None:
-            return process.poll() is None
-        return None  # another interpreter's child: the claim, which knows its start time, tells
+        if process is None:
+            return None  # another interpreter's child: the claim, which knows its start time, tells
+        if process.poll() is not None:
+            return False
+        # of an array, this is the keeper: once a job has started, its own process counts
+        return None if "_" in submission.job_id and _pid_file(submission).exists() else True
 
     def state(self, submission: Submission) -> str:
         """``RUNNING`` while the process is there."""
@@ -86,7 +90,7 @@ class LocalBackend(Backend):
         """End the job's processes."""
         if submission.pid is None or self.alive(submission) is False:
             return
-        pid_file = JobPaths(submission.logs, submission.job_id).folder / "pid"
+        pid_file = _pid_file(submission)
         pids = [submission.pid] if "_" not in submission.job_id else []
         if not pids:  # one job of an array: only its own worker, or none where it has not started
             (pid_file.parent / "cancelled").touch()
@@ -94,6 +98,11 @@ class LocalBackend(Backend):
                 pids = [int(pid_file.read_text())]
         for pid in pids:
             _end_group(pid)
+
+
+def _pid_file(submission: Submission) -> Path:
+    """Where the first process of a job writes its pid."""
+    return JobPaths(submission.logs, submission.job_id).folder / "pid"
 
 
 def _end_group(pid: int) -> None:

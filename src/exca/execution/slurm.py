@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+import sys
 import typing as tp
 from pathlib import Path
 
@@ -61,10 +62,8 @@ def make_executor(
 
     cluster = resources.resolved_cluster()
     kwargs: dict[str, tp.Any] = {}
-    if resources.conda_env is not None:
-        from .python_env import python_of
-
-        kwargs["slurm_python"] = shlex.quote(str(python_of(resources.conda_env)))
+    if cluster == "slurm":
+        kwargs["slurm_python"] = _python_command(resources)
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster, **kwargs)
     params: dict[str, tp.Any] = {"name": name}
     for field in ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb"):
@@ -75,6 +74,17 @@ def make_executor(
         params.update(_slurm_parameters(resources, max_workers, workdir, tag))
     executor.update_parameters(**params)
     return executor
+
+
+def _python_command(resources: "Resources") -> str:
+    python = Path(sys.executable)
+    if resources.conda_env is not None:
+        from .python_env import python_of
+
+        python = python_of(resources.conda_env)
+    # in place of the batch script's shell: where Slurm tracks processes by their parents, a Python that
+    # outlives its shell (submitit's lets SIGTERM pass) would escape the end of its job
+    return shlex.quote(str(python)) if resources.slurm_use_srun else f"exec {shlex.quote(str(python))}"
 
 
 def _slurm_parameters(
