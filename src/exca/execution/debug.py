@@ -1,8 +1,12 @@
 """submitit's debug executor: a job in this process, so that a debugger can be used."""
 
+import traceback
+import typing as tp
+
 from .backends import Request
 from .inline import InlineBackend
 from .job import Submission
+from .paths import JobPaths, write_atomically
 
 
 class DebugBackend(InlineBackend):
@@ -17,12 +21,25 @@ class DebugBackend(InlineBackend):
             executor = submitit.DebugExecutor(folder=request.logs)
             job = executor.submit(call)
             job.wait()
+            _keep_outcome(job, JobPaths(request.logs, job.job_id))
             out.append(Submission("debug", job.job_id, request.logs))
         return out
 
     def verdict(self, submission: Submission) -> str:
         """Nothing is known beyond the end of the process."""
         return "It ran in an interpreter that ended."
+
+
+def _keep_outcome(job: tp.Any, place: JobPaths) -> None:
+    """Write what a job returned where those of other clusters write it: submitit's debug jobs keep it in memory."""
+    from .worker import pickled_outcome
+
+    try:
+        outcome: tuple[str, tp.Any] = ("success", job.result())
+    except Exception:
+        outcome = ("error", traceback.format_exc())
+    place.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(place.result_pickle, pickled_outcome(outcome))
 
 
 BACKEND = DebugBackend()

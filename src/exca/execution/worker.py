@@ -68,11 +68,18 @@ def run(job_paths: paths.JobPaths, seconds: float) -> int:
 
         outcome, code = ("error", traceback.format_exc()), 1
         sys.stderr.write(outcome[1])
-    paths.write_atomically(job_paths.result_pickle, _pickled(outcome))
+    paths.write_atomically(job_paths.result_pickle, pickled_outcome(outcome))
     return code
 
 
-def _pickled(outcome: tuple[str, tp.Any]) -> bytes:
+def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:
+    """Pickle what a process returned, or the error that says why that cannot be.
+
+    Parameters
+    ----------
+    outcome: tuple
+        "success" and the value, or "error" and the traceback
+    """
     if outcome[1] is None:
         return pickle.dumps(outcome)  # a task's, published elsewhere: spare it the import
     import cloudpickle
