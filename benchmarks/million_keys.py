@@ -63,7 +63,9 @@ def main() -> None:
             command = [sys.executable, "-c", FIRST, folder, str(args.keys // 3)]
             line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             took, peak, more, counted, number, missed = line
-            print(f"{name} process: open and get one key {took} ms ({peak} MB, {more} MB of it beyond the imports)")
+            print(
+                f"{name} process: open and get one key {took} ms ({peak} MB, {more} MB of it beyond the imports)"
+            )
             print(f"{name} process: len {counted} ms, a miss {missed} us")
             assert int(number) == args.keys, number
         cd = CacheDict[float](folder)
@@ -77,7 +79,9 @@ def main() -> None:
         print(f"read back, every key: {(time.perf_counter() - start) / args.keys * 1e6:.2f} us a key")
         start = time.perf_counter()
         assert sum(value for _, value in cd.items()) == sum(number / 2 for number in range(args.keys))
-        print(f"items, in the order of the files: {(time.perf_counter() - start) / args.keys * 1e6:.2f} us a key")
+        print(
+            f"items, in the order of the files: {(time.perf_counter() - start) / args.keys * 1e6:.2f} us a key"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Maps: 100,000 ints to floats, in process."""
 
-import statistics
 import typing as tp
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,18 +56,7 @@ def again(folder: Path) -> float:
 
 @row("map, one item out of 100,000 cached, new object", bar=50, stage=cached_items)
 def one_of_many(folder: Path) -> float:
-    """The first question of a new process, then others through new objects: the median of seven."""
-    warm_up(folder)
-    times = []
-    for item in range(500, 500 + 7 * 11_111, 11_111):
-        results: list[float] = []
-        times.append(seconds(lambda: results.extend(halves(folder).process([item]))))  # noqa: B023  # called here
-        assert results == [item / 2]
-    return statistics.median(times)
-
-
-@row("map, one item out of 100,000 cached, first of a process", stage=cached_items)
-def one_of_many_first(folder: Path) -> float:
+    """The first question of a new process."""
     warm_up(folder)
     results: list[float] = []
     took = seconds(lambda: results.extend(halves(folder).process([77_777])))
