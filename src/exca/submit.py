@@ -19,7 +19,6 @@ class SubmitInfra(BaseInfra):
 
     # narrower than for maps: pools make no sense for a single call
     cluster: tp.Literal["auto", "local", "slurm", "debug"] | None = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
-    _batch: "list[PendingJob] | None" = None
 
     def apply(self, method: F, /) -> F:
         """Tie the infra to a method; used as a decorator.
@@ -72,8 +71,8 @@ class SubmitInfra(BaseInfra):
         if self.cluster is None:
             return DoneJob.of(call.run)
         pending = PendingJob(call)
-        if self._batch is not None:
-            self._batch.append(pending)
+        if self._state.batch is not None:
+            self._state.batch.append(pending)
         else:
             self._send([pending], 1)
         return pending
@@ -87,16 +86,16 @@ class SubmitInfra(BaseInfra):
         max_workers: int
             how many jobs may run at once
         """
-        if self._batch is not None:
+        if self._state.batch is not None:
             raise InfraError(
                 f"batch() of {self._factory()} is already open: submit inside it, or close it first"
             )
-        self._batch = []
+        self._state.batch = []
         try:
             yield
-            pending = self._batch
+            pending = self._state.batch
         finally:
-            self._batch = None
+            self._state.batch = None
         if pending:
             self._send(pending, max_workers)
 

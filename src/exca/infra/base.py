@@ -43,7 +43,18 @@ class Applied:
 class InfraState:
     """Run-time state of a bound infra; never copied nor pickled."""
 
-    __slots__ = ("cache_dict", "folder", "forced", "job", "lock", "ram", "settled", "uid", "uid_config")
+    __slots__ = (
+        "batch",
+        "cache_dict",
+        "folder",
+        "forced",
+        "job",
+        "lock",
+        "ram",
+        "settled",
+        "uid",
+        "uid_config",
+    )
 
     def __init__(self) -> None:
         self.uid: str | None = None
@@ -54,6 +65,7 @@ class InfraState:
         self.job: tp.Any = None
         self.ram: tuple[tp.Any] | None = None
         self.cache_dict: tp.Any = None
+        self.batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
         self.lock = threading.RLock()
 
 
