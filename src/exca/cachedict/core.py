@@ -12,6 +12,7 @@ import typing as tp
 import orjson
 
 from ..errors import CacheWriteError, DamagedEntryError
+from .bulk import entries_of
 from .dumpcontext import DumpContext, DumpOptions
 from .folderindex import Entry, FolderIndex, index_of
 from .hot import SCALARS
@@ -100,9 +101,9 @@ class CacheDict(tp.Generic[X]):
         else:
             # the checks of `hot_entries`, without the call that they cost where all is well
             if time.monotonic() >= hot.until:
-                hot = index.hot_entries() or {}
-            value = hot.get(key, hot)
-            if type(value) in SCALARS:
+                hot = index.hot_entries()
+            value = hot if hot is None else hot.get(key, hot)
+            if hot is not None and type(value) in SCALARS:
                 if self._keep_in_ram:
                     self._ram[key] = value
                 return tp.cast(X, value)
@@ -265,16 +266,19 @@ class CacheDict(tp.Generic[X]):
                 yield self[key]
             return
         index = self._index
+        if not index.files and not self._frozen:
+            index.refresh()
         if isinstance(keys, tp.Sized) and 10 * len(keys) > index.live:
             index.asked(5 * len(keys))
+        if index.hot is None:
+            pending, load = self._writer.pending, self._load
+            for key, info, place in entries_of(index, keys):
+                yield self[key] if info is None or key in pending else load(key, info, place)
+            return
         for key in keys:
-            hot = index.hot
-            if hot is not None and (hot := index.hot_entries()) is not None:
-                value = hot.get(key, hot)
-                if type(value) in SCALARS:
-                    yield value
-                    continue
-            yield self[key]
+            hot = index.hot_entries()
+            value = hot if hot is None else hot.get(key, hot)
+            yield tp.cast(X, value) if hot is not None and type(value) in SCALARS else self[key]
 
     @contextlib.contextmanager
     def frozen_cache_folder(self) -> tp.Iterator[None]:

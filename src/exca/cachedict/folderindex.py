@@ -104,7 +104,7 @@ class FolderIndex(FolderReader):
         older = self.tail.get(key)
         if older is None:
             rows = self.find(key_hash(key)) if self.table is not None else []
-            losers = [p for p in map(_pack, rows) if p != place and self.read_entry(p, key) is not None]
+            losers = [p for p in map(pack, rows) if p != place and self.read_entry(p, key) is not None]
             if not losers:
                 self.live += 1
                 self.tail[key] = place
@@ -120,6 +120,11 @@ class FolderIndex(FolderReader):
         self.gens[key] = ranked[-1][0]
         self.others[key] = [r[-1] for r in ranked[:-1]]
         self.tail[key] = ranked[-1][-1]
+
+    def add_line(self, place: int) -> None:
+        info = self.read_entry(place)
+        if info is not None:
+            self.add(info["#key"], place, info.get("#gen", 0))
 
     def _order(self, place: int) -> tuple[str, int, int]:
         return self.files[place >> 80].name, place >> 32 & 0xFFFFFFFFFFFF, place
@@ -177,8 +182,8 @@ class FolderIndex(FolderReader):
             self.refresh()
             return self.places(key)
         if len(rows) < 2:
-            return [_pack(row) for row in rows]
-        return [r[-1] for r in sorted(map(self._rank, map(_pack, rows)), reverse=True)]
+            return [pack(row) for row in rows]
+        return [r[-1] for r in sorted(map(self._rank, map(pack, rows)), reverse=True)]
 
     def locate(self, key: str) -> tuple[Entry, int] | None:
         """The entry of a key and its place, as far as this object has read the folder."""
@@ -235,7 +240,7 @@ class FolderIndex(FolderReader):
                 texts = {file.number: file.read(0, file.scanned) for file in self.files if file.blanks}
                 rows = rows[sidebuild.alive(rows, texts)]
                 self.live += len(rows)
-                self.table = sidebuild.build([rows], len(rows), self._marks())
+                self.table = sidebuild.build([rows], len(rows), self.marks())
             self.dead_rows = False
 
     def entries(self) -> tp.Iterator[tuple[str, Entry]]:
@@ -268,7 +273,7 @@ class FolderIndex(FolderReader):
         ``gens`` holds those that stand for an older line of their key; the writer has found none for the others.
         """
         with self.lock:
-            file = self._file(name)
+            file = self.file(name)
             offset = status.st_size - sum([len(line) for _, line in lines])
             if file.scanned != offset:  # never seen to happen, but the text is the truth
                 return
@@ -327,5 +332,6 @@ class FolderIndex(FolderReader):
         self.dead_rows = self.dead_rows or not was_in_tail or self.doubles
 
 
-def _pack(row: tuple[int, int, int]) -> int:
+def pack(row: tuple[int, int, int]) -> int:
+    """The place that a row of the side index (offset, length, file) names."""
     return row[2] << 80 | row[0] << 32 | row[1]

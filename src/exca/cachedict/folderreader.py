@@ -16,9 +16,10 @@ import typing as tp
 import orjson
 import xxhash
 
+from .adoption import WORTH, adopt
 from .files import Handle
 from .hot import HotEntries
-from .sideindex import FileMark, Table
+from .sideindex import FILE_NAME, FileMark, Table
 from .textindex import INFO_SUFFIX, TextFile, key_hash
 
 logger = logging.getLogger("exca")
@@ -26,6 +27,7 @@ logger = logging.getLogger("exca")
 LOOK_INTERVAL = 0.05  # s: sizes of all files are looked at this often at least, when keys are missed
 _SETTLED = 20_000_000  # ns: an mtime younger than this may stand for two changes
 _SAVE_LINES = 4096  # lines read that no side index held, from which on a new one is written
+_SAVE_TRIES = 5
 _ROLL_LINES = 1 << 18  # lines kept in memory by key before they move to a table
 
 
@@ -86,6 +88,7 @@ class FolderReader:
         self._next_look = 0.0
         self._watch = _Watch(folder)
         self._resets = 0
+        self._known_index: tuple[int, int] | None = None  # the side index in the folder, when last looked at
         self.hot: HotEntries | None = None  # all entries, once so many were asked for that this pays
 
     # -- looking at the folder
@@ -99,12 +102,14 @@ class FolderReader:
         with self.lock:
             try:
                 mtime = self._watch.mtime()
-                found = self._list()
+                found = self.list_files()
             except FileNotFoundError:
                 mtime, found = -1, {}
             first, self._loaded = not self._loaded, True
             if first:
                 self._load_table(found)
+            else:
+                self._adopt_if_large(found)
             news, resets = first, -1
             while resets != self._resets:  # what is found while reading may mean that all must be read anew
                 resets = self._resets
@@ -119,7 +124,7 @@ class FolderReader:
                 self.save()
             return news
 
-    def _list(self) -> dict[str, os.stat_result]:
+    def list_files(self) -> dict[str, os.stat_result]:
         found = {}
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -132,7 +137,7 @@ class FolderReader:
                         found[entry.name] = status
         return found
 
-    def _file(self, name: str) -> TextFile:
+    def file(self, name: str) -> TextFile:
         number = self._numbers.get(name)
         if number is None:
             self._numbers[name] = number = len(self.files)
@@ -149,7 +154,7 @@ class FolderReader:
                 break
         for name in sorted(found):
             seen = found[name]
-            file = self._file(name)
+            file = self.file(name)
             file.size, file.mtime, file.inode = seen.st_size, seen.st_mtime_ns, seen.st_ino
             if file.size > file.scanned:
                 news = self._scan(file) or news
@@ -210,12 +215,13 @@ class FolderReader:
     # -- the side index
 
     def _load_table(self, found: dict[str, os.stat_result]) -> None:
+        self._known_index = self._index_identity()
         table = Table.load(self.folder)
         if table is None:
             return
         for mark in table.marks:
-            file = self._file(mark.name)
-            if not self._still_true(file, mark, found.get(mark.name)):
+            file = self.file(mark.name)
+            if not self.still_true(file, mark, found.get(mark.name)):
                 self.reset()
                 return
             file.scanned, file.blanks, file.counted_mtime = mark.covered, mark.blanks, mark.mtime
@@ -224,7 +230,7 @@ class FolderReader:
         self.live = table.keys
         self.doubles = table.entries > table.keys
 
-    def _still_true(self, file: TextFile, mark: FileMark, seen: os.stat_result | None) -> bool:
+    def still_true(self, file: TextFile, mark: FileMark, seen: os.stat_result | None) -> bool:
         if mark.covered == 0:
             return True
         if seen is None or seen.st_size < mark.covered:
@@ -233,6 +239,30 @@ class FolderReader:
             return True
         last = file.read(mark.last, mark.covered - mark.last)
         return last[-1:] == b"\n" and (last.isspace() or xxhash.xxh3_64_intdigest(last) == mark.last_sum)
+
+    def _index_identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(os.path.join(self.folder, FILE_NAME))
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _adopt_if_large(self, found: dict[str, os.stat_result]) -> None:
+        scanned = {file.name: file.scanned for file in self.files}
+        unread = sum(max(0, status.st_size - scanned.get(name, 0)) for name, status in found.items())
+        if unread > WORTH:
+            self._adopt(found)
+
+    def _adopt(self, found: dict[str, os.stat_result]) -> None:
+        """Take over what another process has indexed since this one has looked."""
+        identity = self._index_identity()
+        if identity == self._known_index:
+            return
+        self._known_index = identity
+        try:
+            adopt(self, found)
+        except OSError:  # the own table is damaged; the text is read instead
+            self.reset()
 
     def roll(self) -> None:
         """Move the tail into a table."""
@@ -246,9 +276,9 @@ class FolderReader:
                 rows = {n << 80 | o << 32 | s for o, s, n in known.find(key_hash(key))} if known else set()
                 places += [(key, place) for place in losers if place not in rows]
             in_table = [] if known is None else [sidebuild.rows_of_table(known)]
-            parts = [*in_table, sidebuild.rows_of_places(places, len(places))]
+            parts = [*in_table, sidebuild.rows_of_places(places)]
             # the table first: a reader without the lock looks at the tail before the table
-            self.table = sidebuild.build(parts, self.live, self._marks())
+            self.table = sidebuild.build(parts, self.live, self.marks())
             self.tail, self.others, self.gens = {}, {}, {}
 
     def roll_if_large(self) -> None:
@@ -265,15 +295,23 @@ class FolderReader:
             entries = 0 if self.table is None else self.table.entries
             if self._unsaved <= max(_SAVE_LINES, entries // 16) or not os.access(self.folder, os.W_OK):
                 return
-            try:
-                self.roll()
-            except OSError:  # the old table is damaged; the next refresh reads the text
-                self.reset()
-                return
-            if self.table is not None and self.table.save(self.folder):
-                self._unsaved = 0
+            for _ in range(_SAVE_TRIES):  # another process may have written one meanwhile: none is lost
+                self._adopt(self.list_files())
+                try:
+                    self.roll()
+                except OSError:  # the old table is damaged; the next refresh reads the text
+                    self.reset()
+                    return
+                table = self.table
+                if table is not None and table.save(self.folder, self._index_is_known):
+                    self._unsaved = 0
+                    self._known_index = self._index_identity()
+                    return
 
-    def _marks(self) -> list[FileMark]:
+    def _index_is_known(self) -> bool:
+        return self._index_identity() == self._known_index
+
+    def marks(self) -> list[FileMark]:
         marks = []
         for file in self.files:
             start = max(0, file.scanned - 65536)
@@ -301,6 +339,10 @@ class FolderReader:
 
     def add(self, key: str, place: int, gen: int) -> None:
         """Take note of a line."""
+        raise NotImplementedError
+
+    def add_line(self, place: int) -> None:
+        """Take note of the line at a place, which is read for it."""
         raise NotImplementedError
 
     def drop_dead(self) -> None:

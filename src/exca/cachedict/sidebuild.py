@@ -30,20 +30,42 @@ def rows_of_table(table: Table) -> "Rows":
     return rows[rows["length"] > 0]
 
 
-def rows_of_places(places: tp.Iterable[tuple[str, int]], count: int) -> "Rows":
+def rows_of_places(places: tp.Sequence[tuple[str, int]]) -> "Rows":
     """Rows for (key, place) pairs, a place being the packed ``file << 80 | offset << 32 | length``."""
     import numpy as np
 
-    hashes, offsets, lengths, files = array.array("Q"), array.array("Q"), array.array("I"), array.array("I")
     hash_of = xxhash.xxh3_64_intdigest
-    for key, place in places:
-        hashes.append(hash_of(key.encode()))
-        offsets.append(place >> 32 & 0xFFFFFFFFFFFF)
-        lengths.append(place & 0xFFFFFFFF)
-        files.append(place >> 80)
-    rows = np.empty(len(hashes), dtype=_dtype())
-    rows["hash"], rows["offset"], rows["length"], rows["file"] = hashes, offsets, lengths, files
+    rows = np.empty(len(places), dtype=_dtype())
+    rows["hash"] = array.array("Q", [hash_of(key.encode()) for key, _ in places])
+    rows["offset"] = array.array("Q", [place >> 32 & 0xFFFFFFFFFFFF for _, place in places])
+    rows["length"] = array.array("I", [place & 0xFFFFFFFF for _, place in places])
+    rows["file"] = array.array("I", [place >> 80 for _, place in places])
     return rows
+
+
+def chosen_rows(rows: "Rows", files: tp.Mapping[int, tuple[int, int]]) -> "Rows":
+    """Rows of certain files from an offset on: ``files`` maps a file's number to its new one and that offset."""
+    import numpy as np
+
+    parts = []
+    for number, (new, start) in files.items():
+        part = rows[(rows["file"] == number) & (rows["offset"] >= start)]
+        part["file"] = new
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def without_doubles(known: "tp.Sequence[Rows]", rows: "Rows") -> "tuple[Rows, list[int]]":
+    """The rows whose hash stands nowhere else, and the places of the others."""
+    import numpy as np
+
+    hashes, counts = np.unique(np.concatenate([*(part["hash"] for part in known), rows["hash"]]), return_counts=True)
+    double = np.isin(rows["hash"], hashes[counts > 1])
+    places = [
+        file << 80 | offset << 32 | length
+        for offset, length, file in rows[double][["offset", "length", "file"]].tolist()
+    ]
+    return rows[~double], places
 
 
 def build(parts: "tp.Sequence[Rows]", keys: int, marks: list[FileMark]) -> Table:

@@ -169,8 +169,11 @@ class Table:
             self._data = data
         return data
 
-    def save(self, folder: str) -> bool:
-        """Write the table beside the text index in one atomic step; returns whether it could be written."""
+    def save(self, folder: str, wanted: tp.Callable[[], bool] = lambda: True) -> bool:
+        """Write the table beside the text index in one atomic step; returns whether it was written.
+
+        ``wanted`` is asked at the last moment whether it still should be.
+        """
         data = self.read_all()
         meta = orjson.dumps(list(map(tuple, self.marks)))
         head = _HEADER.pack(
@@ -189,11 +192,13 @@ class Table:
             with open(temporary, "wb") as file:
                 file.write(header + meta)
                 file.write(data)
-            os.replace(temporary, os.path.join(folder, FILE_NAME))
+            if wanted():
+                os.replace(temporary, os.path.join(folder, FILE_NAME))
+                return True
         except OSError:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
-            return False
-        return True
+            pass
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        return False

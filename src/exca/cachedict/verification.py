@@ -166,10 +166,10 @@ def _array_bytes(info: Info) -> int:
     else:
         from .handlers.arrays import dtype_of
 
-        width = dtype_of(info["dtype"]).itemsize
+        width = int(dtype_of(info["dtype"]).itemsize)
     for length in info["shape"]:
         width *= length
-    return width
+    return int(width)
 
 
 def _parts(ctx: DumpContext, info: Info) -> tp.Iterator[Info]:
@@ -211,10 +211,10 @@ def named_files(ctx: DumpContext, info: Info) -> set[str]:
 def _index_files(root: str) -> list[TextFile]:
     reader = FolderReader(root)
     try:
-        found = reader._list()
+        found = reader.list_files()
     except FileNotFoundError:
         return []
-    files = []
+    files: list[TextFile] = []
     for name in sorted(found):
         file = TextFile(root, name, len(files))
         file.size = found[name].st_size

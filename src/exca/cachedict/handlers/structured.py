@@ -46,8 +46,8 @@ class _Walk:
         if kind is float:
             return math.isfinite(value)
         if kind is int:
-            return -(1 << 63) <= value < 1 << 64
-        return kind is bool or value is None
+            return bool(-(1 << 63) <= value < 1 << 64)
+        return kind is bool or kind is type(None)
 
     def sequence(self, values: tp.Sequence[tp.Any], name: tp.Any = None) -> list[tp.Any]:
         kinds = set(map(type, values))

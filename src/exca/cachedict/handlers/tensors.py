@@ -11,9 +11,6 @@ from .arrays import map_array
 from .base import BuiltinHandler, missing
 from .pickled import PickleFallback
 
-if tp.TYPE_CHECKING:
-    import torch
-
 _ALIGNMENT = 64  # bytes
 
 
@@ -52,7 +49,7 @@ class TorchTensor(BuiltinHandler):
         return info
 
     @classmethod
-    def load(cls, ctx: DumpContext, info: Info) -> "torch.Tensor":
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         torch = _torch()
         dtype = getattr(torch, info["dtype"], None)
         if not isinstance(dtype, torch.dtype):
@@ -63,11 +60,10 @@ class TorchTensor(BuiltinHandler):
             width = tensor.element_size()
             raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [tensor.numel() * width]})
             tensor = torch.from_numpy(_private(raw)).view(dtype).reshape(shape)
-        loaded: torch.Tensor = tensor.requires_grad_(info.get("requires_grad", False))
-        return loaded
+        return tensor.requires_grad_(info.get("requires_grad", False))
 
     @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> "torch.Tensor":
+    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
         return cls.load(ctx, info)
 
 
