@@ -115,7 +115,7 @@ def _checked_needs(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
 
 
 def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> "Background | None":
-    """Compute what is missing; where the last stage runs in a pool, only start that.
+    """Compute what is missing; where only the last stage is, and runs in a pool, start that.
 
     Parameters: as of ``run_stages``.
     Returns: the computation that goes on, if any.
@@ -123,13 +123,11 @@ def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> "Back
     needs = _checked_needs(pipeline, keys)
     if not needs:
         return None
-    last = needs[-1]
-    if last.stage is not pipeline.stages[-1] or last.stage.infra.cluster not in ("threadpool", "processpool"):
-        compute(needs, fetch)
-        return None
-    if len(needs) > 1:
-        compute(needs[:-1], fetch)
-    return Background(last, fetch)
+    (last,) = needs[-1:]
+    if len(needs) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
+        return Background(last, fetch)
+    compute(needs, fetch)
+    return None
 
 
 def compute(needs: Sequence[Need], fetch: Fetch) -> None:

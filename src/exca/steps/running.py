@@ -149,18 +149,16 @@ def _read(
 ) -> Iterator[tp.Any]:
     """Yield results one at a time; those found damaged only now are computed again."""
     results = pipeline.stages[-1].shelf.results
+    if background is not None:
+        for key in keys:
+            background.wait_for(key)
+            yield results[key]
+        return
     start = 0
     while start < len(keys):
         try:
-            for result in results.iter_values(_awaited(keys, start, background)):
+            for result in results.iter_values(itertools.islice(keys, start, None)):
                 start += 1
                 yield result
         except KeyError:
             conveyor.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023 - called right here
-
-
-def _awaited(keys: list[str], start: int, background: "conveyor.Background | None") -> Iterator[str]:
-    for key in itertools.islice(keys, start, None):
-        if background is not None:
-            background.wait_for(key)
-        yield key

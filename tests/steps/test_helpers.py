@@ -1,0 +1,264 @@
+"""Func, Parallel and Scatter."""
+
+import typing as tp
+from pathlib import Path
+
+import models
+import pydantic
+import pytest
+from models import Fails, Noted, Numbers, Plus, Times, note, noted
+
+from exca import steps
+from exca.steps.conftest import extract_cache_folders
+from exca.steps.helpers import Func, Parallel
+from exca.steps.patterns import BranchResult, Scatter
+
+# ------------------------------------------------------------------ Func
+
+
+def add(x: int, y: int = 2) -> int:
+    return x + y
+
+
+def three(x: int, y: int, z: int = 3) -> int:
+    return x + 10 * y + 100 * z
+
+
+def nothing_required(n: int = 3) -> int:
+    return n
+
+
+def any_names(x: int, **others: int) -> dict[str, int]:
+    return {"x": x, **others}
+
+
+def test_a_function_is_a_step() -> None:
+    assert Func(function=add).run(3) == 5
+    assert Func(function=add, y=5).run(3) == 8
+    assert Func(function="textwrap.shorten", input_param="text", width=8).run("some text/x") == "[...]"
+    assert Func(function="math.sqrt").run(4) == 2
+    assert Func(function="builtins.len").run("abc") == 3
+    assert Func(function=any_names, a=1).run(2) == {"x": 2, "a": 1}
+    assert steps.Chain(steps=[{"type": "Func", "function": "math.sqrt"}, Plus()]).run(4) == 3
+
+
+def test_one_parameter_gets_the_input() -> None:
+    assert Func(function=three, y=2).run(1) == 321
+    assert Func(function=three, input_param="z", x=1, y=2).run(4) == 421
+    assert Func(function=nothing_required).run() == 3
+    assert Func(function=nothing_required, input_param="n").run(5) == 5
+    with pytest.raises(TypeError, match="takes no input"):
+        Func(function=nothing_required).run(5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"function": three}, "requires x, y, but a step has one input"),
+        ({"function": three, "input_param": "z"}, "requires x, y"),
+        ({"function": add, "blu": 1}, "has no parameter 'blu': its parameters are x, y"),
+        ({"function": add, "input_param": "q"}, "has no parameter 'q' to be input_param"),
+        ({"function": add, "input_param": "x", "x": 1}, "cannot have a fixed value as well"),
+        ({"function": add, "y": "abc"}, "y='abc' does not fit"),
+        ({"function": "textwrap.nothing"}, "textwrap.nothing"),
+        ({"function": 3}, "callable"),
+    ],
+)
+def test_a_function_is_checked_against_its_signature(fields: dict[str, tp.Any], message: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match=message):
+        Func(**fields)
+
+
+def test_the_input_parameter_counts_only_where_it_does_not_go_without_saying(tmp_path: Path) -> None:
+    infra = {"backend": "Cached", "folder": tmp_path}
+    assert Func(function=add, infra=infra).lookup(1).paths == Func(function=add, input_param="x", infra=infra).lookup(1).paths
+    one = Func(function=nothing_required, input_param="n", infra=infra)
+    assert one.lookup(1).paths != Func(function=nothing_required, infra=infra).lookup().paths
+
+
+def test_values_are_what_the_annotations_say_whatever_they_are_written_as(tmp_path: Path) -> None:
+    infra = {"backend": "Cached", "folder": tmp_path}
+    written = Func(function=add, y="5", infra=infra)
+    assert written.run(1) == 6
+    assert Func(function=add, y=5, infra=infra).lookup(1).status == "success"
+
+
+def test_a_lambda_runs_but_is_not_cached(tmp_path: Path) -> None:
+    assert Func(function=lambda x: x + 1).run(1) == 2
+    with pytest.raises(ValueError, match="no name by which its results could be known"):
+        Func(function=lambda x: x + 1, infra={"backend": "Cached", "folder": tmp_path}).run(1)
+
+
+# ------------------------------------------------------------------ Parallel
+
+
+# submitit's debug jobs leave their log files open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("backend", ["Cached", "ThreadPool", "SubmititDebug"])
+def test_variants_run_over_the_same_items_each_under_its_own_address(backend: str, tmp_path: Path) -> None:
+    variants = [Noted(notes=tmp_path / "notes", name=f"v{k}-") for k in range(3)]
+    sweep = Parallel(steps=variants, infra={"backend": backend, "folder": tmp_path / "cache"})
+    assert list(sweep.run_many([1, 2, 1])) == [None] * 3
+    assert noted(tmp_path / "notes") == [f"v{k}-{x}" for k in range(3) for x in (1, 2)]
+    assert [step.lookup(2).result() for step in sweep.steps] == [3, 3, 3]
+    assert len(extract_cache_folders(tmp_path / "cache")) == 3
+    assert sweep.run(2) is None  # type: ignore[func-returns-value] # that is what it says
+    assert len(noted(tmp_path / "notes")) == 6
+    assert all(step.infra is None for step in variants)
+
+
+def test_variants_are_sent_off_in_one_submission(tmp_path: Path) -> None:
+    infra = {"backend": "LocalProcess", "folder": tmp_path / "cache", "max_jobs": 4}
+    parts: list[tp.Any] = [Noted(notes=tmp_path / "notes", name=f"v{k}-") for k in range(2)]
+    sweep = Parallel(steps=[*parts, [Plus(), Times()]], infra=infra)
+    list(sweep.run_many([1, 2, 3]))
+    assert len(noted(tmp_path / "notes")) == 6
+    jobs = [step.lookup(1).job() for step in sweep.steps]
+    ids = {job.job_id.partition("_")[0] for job in jobs if job is not None}
+    assert len(ids) == 1
+    assert len(jobs) == 3
+    assert sweep.steps[2].lookup(3).result() == 8
+
+
+def test_an_error_of_one_variant_leaves_the_others_their_results(tmp_path: Path) -> None:
+    for backend in ("Cached", "ThreadPool"):
+        sweep = Parallel(steps=[Fails(), Plus()], infra={"backend": backend, "folder": tmp_path / backend})
+        with pytest.raises(ArithmeticError, match="below zero"):
+            sweep.run(-1)
+        assert [step.lookup(-1).status for step in sweep.steps] == ["error", "success"]
+
+
+def test_a_parallel_gives_no_output_and_stands_alone(tmp_path: Path) -> None:
+    sweep = Parallel(steps=[Plus()], infra={"backend": "Cached", "folder": tmp_path})
+    with pytest.raises(pydantic.ValidationError, match="gives no output and cannot be part of a chain"):
+        steps.Chain(steps=[Plus(), sweep])
+    with pytest.raises(pydantic.ValidationError, match="has no infra, so its results would be lost"):
+        Parallel(steps=[Plus()])
+    with pytest.raises(TypeError, match="look a variant up"):
+        sweep.lookup(1)
+    assert "Parallel" in sweep.show(1)
+    assert sweep.plan([1]).compute == 1
+    generators = Parallel(steps=[Numbers(), Numbers(size=2)], infra={"backend": "Cached", "folder": tmp_path})
+    generators.run()
+    assert generators.steps[1].lookup().result() == [0, 1]
+
+
+# ------------------------------------------------------------------ Scatter
+
+
+class Split(Scatter):
+    body: steps.Step
+    extra: int = 0
+    notes: Path | None = None
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return [*super()._exclude_from_cls_uid(), "notes"]
+
+    def branches(self, item: list[float]) -> list[int]:
+        return list(range(len(item)))
+
+    def take(self, item: list[float], branch: int) -> float:
+        if self.notes is not None:
+            note(self.notes, f"take{branch}")
+        return item[branch]
+
+
+def test_an_item_is_fanned_out_and_gathered() -> None:
+    class Sum(Split):
+        def gather(self, results: tp.Iterable[BranchResult]) -> float:
+            return sum(result.result for result in results)
+
+    assert Split(body=Plus()).run([5, 6]) == {0: 6, 1: 7}
+    assert list(Sum(body=[Plus(), Times()]).run_many([[1, 2], []])) == [10, 0]
+    assert steps.Chain(steps=[Numbers(), Sum(body=Plus())]).run() == 6
+    assert list(steps.Chain(steps=[Split(body=Plus()), Func(function="builtins.len")]).run_many(iter([[1], []]))) == [1, 0]
+
+
+@pytest.mark.parametrize("backend", ["Cached", "ThreadPool"])
+def test_each_branch_is_cached_by_itself(backend: str, tmp_path: Path) -> None:
+    def split() -> Split:
+        notes = tmp_path / "notes"
+        return Split(body=Noted(notes=notes, infra={"backend": backend, "folder": tmp_path / "c"}), notes=notes)
+
+    assert list(split().run_many([[1, 2], [3]])) == [{0: 2, 1: 3}, {0: 4}]
+    assert noted(tmp_path / "notes") == ["1", "2", "3", "take0", "take0", "take1"]
+    assert split().run([1, 2]) == {0: 2, 1: 3}
+    assert len(noted(tmp_path / "notes")) == 6
+    assert len(extract_cache_folders(tmp_path / "c")) == 1
+
+
+def test_branches_lie_below_the_scatter_under_the_keys_of_item_and_branch(tmp_path: Path) -> None:
+    class AloneInput(Split):
+        def _branch_excludes(self) -> list[str]:
+            return [self._INPUT, "extra"]
+
+    class AloneUpstream(Split):
+        def _branch_excludes(self) -> list[str]:
+            return [self._UPSTREAM]
+
+    def keys(cls: type[Split]) -> tuple[str, list[str]]:
+        folder = tmp_path / cls.__name__
+        chain = steps.Chain(steps=[Numbers(size=2), cls(extra=4, body=Plus(infra="Cached"))])
+        steps.Chain(steps=chain.step_list, infra={"backend": "Cached", "folder": folder}).run()
+        place = next(name for name in extract_cache_folders(folder) if name.split("/")[-1].startswith("type=Plus"))
+        return place, sorted(line.split('"#key":"')[1].split('"')[0] for line in next((folder / place).glob("cache/*-info.jsonl")).read_text().splitlines())
+
+    place, found = keys(Split)
+    assert place.startswith("size=2,type=Numbers-")
+    assert "extra=4" in place.split("/")[1]
+    assert found == ["__exca_no_input__/0-7ab85130", "__exca_no_input__/1-8a754ff2"]
+    place, found = keys(AloneInput)
+    assert "extra" not in place
+    assert all("/" not in key for key in found)
+    place, _ = keys(AloneUpstream)
+    assert place.count("/") == 1
+
+
+def test_clearing_an_item_clears_its_branches(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    chain = steps.Chain(steps=[Split(body=Noted(notes=notes, infra="Cached"))], infra={"backend": "Cached", "folder": tmp_path})
+    chain.run([1, 2])
+    chain.lookup([1, 2]).clear_cache()
+    chain.run([1, 2])
+    assert noted(notes) == ["1", "1", "2", "2"]
+
+
+def test_force_before_a_scatter_reaches_its_branches_once(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+
+    def chain(mode: str) -> steps.Chain:
+        infra = {"backend": "Cached", "folder": tmp_path, "mode": mode}
+        return steps.Chain(steps=[Split(body=Noted(notes=notes, infra={"backend": "Cached"}))], infra=infra)
+
+    chain("cached").run([1, 2])
+    forced = chain("force")
+    forced.run([1, 2])
+    forced.run([1, 2])
+    assert noted(notes) == ["1", "1", "2", "2"]
+
+
+def test_a_scatter_has_exactly_one_body() -> None:
+    class Two(Split):
+        other: steps.Step
+
+    class None_(Scatter):
+        def branches(self, item: tp.Any) -> list[int]:
+            return []
+
+    class Chosen(Two):
+        @property
+        def _body(self) -> steps.Step:
+            return self.other
+
+    with pytest.raises(pydantic.ValidationError, match=r"exactly one field that holds a step, the body, but has \['body', 'other'\]"):
+        Two(body=Plus(), other=Times())
+    with pytest.raises(pydantic.ValidationError, match=r"has \[\]"):
+        None_()
+    assert Chosen(body=Plus(), other=Times()).run([3]) == {0: 6}
+
+    class Unsaid(Scatter):
+        body: steps.Step
+
+    with pytest.raises(NotImplementedError, match="which branches an item has"):
+        Unsaid(body=models.Plus()).run(1)
