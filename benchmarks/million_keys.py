@@ -30,7 +30,8 @@ start = time.perf_counter()
 for _ in range(10_000):
     assert "nope" not in cd
 missed = (time.perf_counter() - start) / 10_000
-print(f"{took * 1e3:.2f} {peak / 1024:.1f} {(peak - before) / 1024:.1f} {counted * 1e3:.2f} {number} {missed * 1e6:.2f}")
+memory = f"{peak / 1024:.1f} {(peak - before) / 1024:.1f}"
+print(f"{took * 1e3:.2f} {memory} {counted * 1e3:.2f} {number} {missed * 1e6:.2f}")
 """
 
 
@@ -74,8 +75,8 @@ def main() -> None:
         assert cd.missing(keys) == []
         print(f"missing, all keys: {(time.perf_counter() - start) / args.keys * 1e6:.2f} us a key")
         start = time.perf_counter()
-        for number, value in enumerate(cd.iter_values(keys)):
-            assert value == number / 2
+        for position, value in enumerate(cd.iter_values(keys)):
+            assert value == position / 2
         print(f"read back, every key: {(time.perf_counter() - start) / args.keys * 1e6:.2f} us a key")
         start = time.perf_counter()
         assert sum(value for _, value in cd.items()) == sum(number / 2 for number in range(args.keys))

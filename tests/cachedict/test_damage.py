@@ -49,11 +49,15 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_foreign_lines_are_skipped(name: str, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_foreign_lines_are_skipped(
+    name: str, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(tmp_path, a=1, b=2)
     path = index_file(tmp_path)
     first, second = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(first + GARBAGE[name] + second if GARBAGE[name].endswith(b"\n") else first + second + GARBAGE[name])
+    path.write_bytes(
+        first + GARBAGE[name] + second if GARBAGE[name].endswith(b"\n") else first + second + GARBAGE[name]
+    )
     (tmp_path / "other-info.jsonl").write_bytes(GARBAGE[name])
     (tmp_path / "foreign.txt").write_text("foreign")
     (tmp_path / "dir-info.jsonl").mkdir()
@@ -243,7 +247,12 @@ print(cd['a'], len(cd), 'x' in cd)
     else:
         tmp_path.chmod(0o555)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split("\n")[:4] == ["1 [0, 1, 2] 5002", "refused True", "refused True", "1 5002 False"], done.stderr
+    assert done.stdout.split("\n")[:4] == [
+        "1 [0, 1, 2] 5002",
+        "refused True",
+        "refused True",
+        "1 5002 False",
+    ], done.stderr
 
 
 @pytest.fixture
@@ -277,7 +286,7 @@ def test_full_disk(kind: str, small_disk: pathlib.Path) -> None:
     with cd.write():
         cd["first"] = value
     (small_disk / "ballast").write_bytes(bytes(300_000))
-    with pytest.raises(CacheWriteError, match="disk is full"), cd.write():
+    with pytest.raises(CacheWriteError, match="disk is full"), cd.write():  # noqa: PT012 - the same
         for n in range(30_000):
             cd[str(n)] = value
     for reader in (cd, fresh(folder)):
@@ -312,7 +321,10 @@ def test_verification(tmp_path: pathlib.Path) -> None:
         file.write(b'garbage\n{"torn')
     report = verify_entries(tmp_path)
     assert report.entries == 4
-    assert [(checked.key, checked.error is not None) for checked in report.damaged] == [("b", True), (None, True)]
+    assert [(checked.key, checked.error is not None) for checked in report.damaged] == [
+        ("b", True),
+        (None, True),
+    ]
     assert (report.orphans, report.leftovers) == (["data/orphan.npy"], [".exca-index-x.tmp"])
     assert list(report.torn.values()) == [6]
 
@@ -334,7 +346,9 @@ def test_damage_in_any_file(tmp_path: pathlib.Path) -> None:
         for _ in range(25):
             path = rng.choice([path for path in folder.rglob("*") if path.is_file()])
             data = bytearray(path.read_bytes())
-            if path.suffix == ".data":  # cutting a file under a memory map ends the process: nobody can help that
+            if (
+                path.suffix == ".data"
+            ):  # cutting a file under a memory map ends the process: nobody can help that
                 data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
             elif data and rng.random() < 0.3:
                 del data[rng.randrange(len(data)) :]

@@ -24,7 +24,7 @@ ITEMS = (1, 2, 3, 12)
 def same(kind: str, item: int, value: tp.Any) -> bool:
     match kind:
         case "array":
-            return value.dtype == np.int16 and value.tolist() == [[item, item]] * item
+            return bool(value.dtype == np.int16 and value.tolist() == [[item, item]] * item)
         case "frame":
             # the text "0", "1"... of the second column comes back as numbers from CSV, as it always did
             return list(value.columns) == ["a", "b"] and value["a"].tolist() == list(range(item))
@@ -33,7 +33,7 @@ def same(kind: str, item: int, value: tp.Any) -> bool:
         case "json":
             return bool(value == {"item": item, "list": list(range(item))})
     info = {"name": f"item-{item}", "values": [1.5, None, True]}
-    return value["array"].tolist() == list(range(item)) and value["info"] == info
+    return bool(value["array"].tolist() == list(range(item)) and value["info"] == info)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -66,6 +66,17 @@ def test_added_to(release: str, kind: str, tmp_path: pathlib.Path) -> None:
         assert same(kind, 12, again["12"])
 
 
+OLD_LINES = """\
+{"filename":"data/vm-1.data","offset":0,"shape":[1],"dtype":FIELDS,"#type":"MemmapArray","#key":"a"}
+{"filename":"data/vm-1.data","offset":4,"shape":[1],"dtype":"float64","#type":"MemmapArrayFile","#key":"b"}
+{"filename":"data/vm-1.data","offset":4,"shape":[1],"dtype":"float64","#type":"ContiguousMemmapArray","#key":"c"}
+{"filename":"data/vm-1.data.jsonl","offset":7,"length":5,"#type":"Json","#key":"d"}
+{"filename":"data/x.npy","#type":"NumpyArray","#key":"e"}
+{"content":{"x":{"filename":"data/x.npy","#type":"NumpyArray"}},"#type":"AutoPickle","#key":"f"}
+{"filename":"data/vm-1.data","offset":0,"shape":[1],"dtype":"object","#type":"MemmapArray","#key":"g"}
+"""
+
+
 def test_formats_of_earlier_releases(tmp_path: pathlib.Path) -> None:
     """Lines as they were written, of handlers that the recorded caches do not use."""
     (tmp_path / "data").mkdir()
@@ -74,16 +85,8 @@ def test_formats_of_earlier_releases(tmp_path: pathlib.Path) -> None:
     )
     (tmp_path / "data" / "vm-1.data.jsonl").write_bytes(b'"long"\n[1,2]\n')
     np.save(tmp_path / "data" / "x.npy", np.arange(3))
-    (tmp_path / "vm-1-info.jsonl").write_text(
-        """{"filename":"data/vm-1.data","offset":0,"shape":[1],"dtype":"[('a', '<i4'), ('b', '<f8')]","#type":"MemmapArray","#key":"a"}
-{"filename":"data/vm-1.data","offset":4,"shape":[1],"dtype":"float64","#type":"MemmapArrayFile","#key":"b"}
-{"filename":"data/vm-1.data","offset":4,"shape":[1],"dtype":"float64","#type":"ContiguousMemmapArray","#key":"c"}
-{"filename":"data/vm-1.data.jsonl","offset":7,"length":5,"#type":"Json","#key":"d"}
-{"filename":"data/x.npy","#type":"NumpyArray","#key":"e"}
-{"content":{"x":{"filename":"data/x.npy","#type":"NumpyArray"}},"#type":"AutoPickle","#key":"f"}
-{"filename":"data/vm-1.data","offset":0,"shape":[1],"dtype":"object","#type":"MemmapArray","#key":"g"}
-"""
-    )
+    fields = "\"[('a', '<i4'), ('b', '<f8')]\""
+    (tmp_path / "vm-1-info.jsonl").write_text(OLD_LINES.replace("FIELDS", fields))
     cd = CacheDict[tp.Any](tmp_path)
     assert cd["a"].tolist() == [(1, 2.5)]
     assert cd["b"].tolist() == [2.5]

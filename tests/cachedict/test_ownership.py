@@ -25,13 +25,15 @@ def forget_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EXCA_TRUSTED_GROUPS", raising=False)
 
 
-def strangers(folder: pathlib.Path, uid: int = 54321, gid: int = 54322) -> tuple[CacheDict[tp.Any], pathlib.Path]:
+def strangers(
+    folder: pathlib.Path, uid: int = 54321, gid: int = 54322
+) -> tuple[CacheDict[tp.Any], pathlib.Path]:
     """A cache with a pickled entry, whose files belong to somebody else."""
     with CacheDict[tp.Any](folder, cache_type="Pickle").write() as cd:
         cd["a"] = {1, 2}
     for path in folder.rglob("*"):
         os.chown(path, uid, gid)
-    [data] = [path for path in (folder / "data").iterdir()]
+    [data] = list((folder / "data").iterdir())
     return cd, data
 
 
@@ -66,7 +68,9 @@ def test_a_strangers_files_are_not(tmp_path: pathlib.Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("how", ["user", "group", "call", "call group"])
-def test_named_users_and_groups_are(how: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_users_and_groups_are(
+    how: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cd, _ = strangers(tmp_path)
     match how:
         case "user":

@@ -6,8 +6,8 @@ import typing as tp
 from . import handlers
 from .core import CacheDict
 from .dumpcontext import DumpContext, DumpOptions
-from .single import delete_one, dump_one, load_one
 from .ownership import is_trusted, require_trusted, trust
+from .single import delete_one, dump_one, load_one
 
 if tp.TYPE_CHECKING:
     from . import contiguous as contiguous

@@ -105,7 +105,7 @@ class CacheDict(tp.Generic[X]):
             value = hot if hot is None else hot.get(key, hot)
             if hot is not None and type(value) in SCALARS:
                 if self._keep_in_ram:
-                    self._ram[key] = value
+                    self._ram[key] = tp.cast(X, value)
                 return tp.cast(X, value)
         if key in self._writer.pending:
             self.flush()
@@ -188,8 +188,8 @@ class CacheDict(tp.Generic[X]):
             yield from list(self._ram)
             return
         self.flush()
-        for key, _ in self._index.entries():
-            yield key
+        for entry in self._index.entries():
+            yield entry[0]
 
     def items(self) -> tp.Iterator[tuple[str, X]]:
         """Yield all keys with their values, one at a time. Entries found damaged are left out."""
@@ -208,8 +208,8 @@ class CacheDict(tp.Generic[X]):
 
     def values(self) -> tp.Iterator[X]:
         """Yield all values, one at a time."""
-        for _, value in self.items():
-            yield value
+        for item in self.items():
+            yield item[1]
 
     def missing(self, keys: tp.Sequence[str]) -> list[str]:
         """The keys that have no entry, in the order given; looks at the folder once for all."""
@@ -247,11 +247,10 @@ class CacheDict(tp.Generic[X]):
                 index.refresh()
                 return [key for key in rest if index.locate(key) is None]
             found = sidebuild.locate_many(rows, array.array("Q", map(key_hash, rest)))
-            bad = {place for place in index.bad}
             return [
                 key
                 for key, number in zip(rest, found.tolist(), strict=True)
-                if number < 0 or (bad and index.locate(key) is None)
+                if number < 0 or (index.bad and index.locate(key) is None)
             ]
 
     def iter_values(self, keys: tp.Iterable[str]) -> tp.Iterator[X]:
@@ -396,7 +395,7 @@ class CacheDict(tp.Generic[X]):
 
 def _inline(key: str, value: tp.Any) -> bytes | None:
     """The line of a small plain value, without its end; None when it needs a handler."""
-    if type(value) is float and not (value - value == 0):  # inf and nan
+    if type(value) is float and value - value != 0:  # inf and nan
         return None
     try:
         content = orjson.dumps(value)

@@ -46,6 +46,7 @@ class SharedFile(io.RawIOBase):
         return digest
 
     def writable(self) -> bool:
+        """It is."""
         return True
 
     def tell(self) -> int:
@@ -75,6 +76,7 @@ class SharedFile(io.RawIOBase):
         return self.tell()
 
     def flush(self) -> None:
+        """Hand what was gathered to the operating system."""
         if self._waiting:
             self._append(b"".join(self._parts))
             self._parts, self._waiting = [], 0
@@ -102,6 +104,7 @@ class SharedFile(io.RawIOBase):
         self._parts, self._waiting = [], 0
 
     def close(self) -> None:
+        """Flush and close."""
         if not self.closed:
             try:
                 self.flush()
@@ -228,7 +231,7 @@ def unmap(path: str) -> None:
 
 
 def _after_fork() -> None:
-    global _maps_lock
+    global _maps_lock  # noqa: PLW0603 - a lock may be held by a thread that the child has not
     _maps_lock = threading.Lock()
 
 

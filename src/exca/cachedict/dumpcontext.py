@@ -70,7 +70,7 @@ class DumpContext:
         self._cache_lock = threading.Lock()
         self._sums: list[tuple[SharedFile, str, int]] | None = None
 
-    def __enter__(self) -> "DumpContext":
+    def __enter__(self) -> tp.Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -119,6 +119,7 @@ class DumpContext:
         return tp.cast(tp.IO[bytes], file), relative
 
     def shared(self, suffix: str) -> tuple[SharedFile, str]:
+        """`shared_file` with its true type."""
         file, relative = self.files.shared(suffix)
         if self._sums is not None and not file.summing:
             self._sums.append((file, relative, file.tell()))
@@ -183,12 +184,12 @@ class DumpContext:
         info.setdefault("#type", name)
         return info
 
-    def _dump_with(self, handler: type, value: tp.Any) -> Info:
+    def _dump_with(self, handler: tp.Any, value: tp.Any) -> Info:
         trusted = getattr(handler, "checks_itself", False)
         before, self._sums = self._sums, None if trusted else []
         made = len(self.files.fresh)
         try:
-            method = getattr(handler, "__dump_info__")
+            method = handler.__dump_info__
             info = (
                 type(value).__dump_info__(value, self)
                 if registry.dumps_itself(handler)
@@ -232,9 +233,9 @@ class DumpContext:
         handler = registry.for_name(self.options.replace.get(name, name))
         self.check(info)
         if getattr(handler, "checks_itself", False):
-            return getattr(handler, "load")(self, info)
+            return handler.load(self, info)
         plain = {key: value for key, value in info.items() if not key.startswith("#")}
-        return getattr(handler, "__load_from_info__")(self, **plain)
+        return handler.__load_from_info__(self, **plain)
 
     def delete(self, info: tp.Any) -> None:
         """Delete the data that only this entry uses; data in shared files stays until the folder is cleared."""
@@ -243,7 +244,7 @@ class DumpContext:
         handler = registry.for_name(info["#type"])
         if hasattr(handler, "__delete_info__"):
             plain = {key: value for key, value in info.items() if not key.startswith("#")}
-            getattr(handler, "__delete_info__")(self, **plain)
+            handler.__delete_info__(self, **plain)
         for relative in info.get("#files", ()):
             self.unlink(relative)
 
@@ -276,12 +277,12 @@ class DumpContext:
         Checksums of more than ``options.checksum_bytes`` are compared with ``everything`` only.
         """
         for relative, (size, digest) in info.get("#files", {}).items():
-            self._check_range(relative, 0, size, digest, everything, whole=True)
+            self._check_range(relative, 0, size, digest, everything=everything, whole=True)
         for relative, start, length, digest in info.get("#ranges", ()):
-            self._check_range(relative, start, length, digest, everything)
+            self._check_range(relative, start, length, digest, everything=everything)
 
     def _check_range(
-        self, relative: str, start: int, length: int, digest: str, everything: bool, whole: bool = False
+        self, relative: str, start: int, length: int, digest: str, *, everything: bool, whole: bool = False
     ) -> None:
         path = self.path(relative)
         try:

@@ -38,7 +38,7 @@ def index_of(folder: str) -> "FolderIndex":
 
 
 def _after_fork() -> None:
-    global _registry_lock
+    global _registry_lock  # noqa: PLW0603 - a lock may be held by a thread that the child has not
     _registry_lock = threading.Lock()
     for index in list(_registry.values()):
         index.lock = threading.RLock()
@@ -100,6 +100,7 @@ class FolderIndex(FolderReader):
     # -- keys
 
     def add(self, key: str, place: int, gen: int) -> None:
+        """Take note of a line."""
         self._unsaved += 1
         older = self.tail.get(key)
         if older is None:
@@ -122,6 +123,7 @@ class FolderIndex(FolderReader):
         self.tail[key] = ranked[-1][-1]
 
     def add_line(self, place: int) -> None:
+        """Take note of the line at a place, which is read for it."""
         info = self.read_entry(place)
         if info is not None:
             self.add(info["#key"], place, info.get("#gen", 0))

@@ -11,7 +11,6 @@ import os
 import stat
 import threading
 import time
-import typing as tp
 
 import orjson
 import xxhash
@@ -48,6 +47,7 @@ class _Watch:
         self._handle: Handle | None = None
 
     def drop_handle(self) -> None:
+        """Close it when nobody asks any more."""
         self._handle = None
 
     def mtime(self) -> int:
@@ -125,6 +125,7 @@ class FolderReader:
             return news
 
     def list_files(self) -> dict[str, os.stat_result]:
+        """The index files in the folder. Raises FileNotFoundError."""
         found = {}
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -138,6 +139,7 @@ class FolderReader:
         return found
 
     def file(self, name: str) -> TextFile:
+        """The object for an index file, made when it is new."""
         number = self._numbers.get(name)
         if number is None:
             self._numbers[name] = number = len(self.files)
@@ -231,6 +233,7 @@ class FolderReader:
         self.doubles = table.entries > table.keys
 
     def still_true(self, file: TextFile, mark: FileMark, seen: os.stat_result | None) -> bool:
+        """Whether a file still starts with what a mark says was indexed."""
         if mark.covered == 0:
             return True
         if seen is None or seen.st_size < mark.covered:
@@ -312,6 +315,7 @@ class FolderReader:
         return self._index_identity() == self._known_index
 
     def marks(self) -> list[FileMark]:
+        """How far each file has been read."""
         marks = []
         for file in self.files:
             start = max(0, file.scanned - 65536)

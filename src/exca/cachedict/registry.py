@@ -66,7 +66,7 @@ def dumps_itself(handler: type) -> bool:
     return handler in _own
 
 
-def for_name(name: str) -> type:
+def for_name(name: str) -> tp.Any:
     """The handler registered under a name. Raises UnknownHandlerError."""
     handler = HANDLERS.get(name)
     if handler is None:

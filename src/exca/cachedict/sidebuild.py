@@ -59,7 +59,9 @@ def without_doubles(known: "tp.Sequence[Rows]", rows: "Rows") -> "tuple[Rows, li
     """The rows whose hash stands nowhere else, and the places of the others."""
     import numpy as np
 
-    hashes, counts = np.unique(np.concatenate([*(part["hash"] for part in known), rows["hash"]]), return_counts=True)
+    hashes, counts = np.unique(
+        np.concatenate([*(part["hash"] for part in known), rows["hash"]]), return_counts=True
+    )
     double = np.isin(rows["hash"], hashes[counts > 1])
     places = [
         file << 80 | offset << 32 | length

@@ -87,7 +87,9 @@ class Table:
                 return None
             _, slots, rows, entries, keys, length, body_sum, header_sum = _HEADER.unpack(header)
             base = _HEADER.size + length
-            if os.fstat(handle.fd).st_size != base + rows * ROW.size:  # also before so many bytes are asked for
+            if (
+                os.fstat(handle.fd).st_size != base + rows * ROW.size
+            ):  # also before so many bytes are asked for
                 return None
             meta = pread(handle.fd, length, _HEADER.size)
             if xxhash.xxh3_64_intdigest(header[:-8] + meta) != header_sum:
@@ -99,7 +101,7 @@ class Table:
         return self
 
     def find(self, hash_: int) -> list[tuple[int, int, int]]:
-        """(offset, length, file number) of all lines whose key has this hash. Raises OSError when the file is broken."""
+        """(offset, length, file number) of all lines whose key has this hash. Raises OSError if the file is broken."""
         start = (hash_ * self.slots >> 64) * ROW.size
         data = self._data
         if data:

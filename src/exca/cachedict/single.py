@@ -75,7 +75,7 @@ def delete_one(folder: str | os.PathLike[str], info: Info) -> None:
 def own_files(info: tp.Any) -> set[str]:
     """All data files that an entry of `dump_one` names: nobody else appends to them."""
     if isinstance(info, dict):
-        found = {path for path in info.get("#files", ())}
+        found = set(info.get("#files", ()))
         if isinstance(info.get("filename"), str) and "#type" in info:
             found.add(info["filename"])
         return found.union(*(own_files(part) for part in info.values()))

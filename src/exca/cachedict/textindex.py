@@ -91,6 +91,7 @@ class TextFile:
         return handle
 
     def drop_handle(self) -> None:
+        """Close it when nobody reads any more."""
         self._handle = None
 
     def read(self, offset: int, length: int) -> bytes:

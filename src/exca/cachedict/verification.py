@@ -135,7 +135,8 @@ def check_entry(ctx: DumpContext, info: Info) -> int:
     DamagedEntryError: something is missing or not what was written
     """
     ctx.check(info, everything=True)
-    nbytes = sum(size for size, _ in info.get("#files", {}).values()) + sum(r[2] for r in info.get("#ranges", ()))
+    nbytes = sum(int(size) for size, _ in info.get("#files", {}).values())
+    nbytes += sum(int(part[2]) for part in info.get("#ranges", ()))
     if "filename" in info and not info.get("#files"):
         nbytes += _check_data(ctx, info)
     for part in _parts(ctx, info):
@@ -153,7 +154,9 @@ def _check_data(ctx: DumpContext, info: Info) -> int:
         return size
     length = info["length"] if "length" in info else _array_bytes(info)
     if length and size < info["offset"] + length:
-        raise DamagedEntryError(f"The data file {path} has {size} bytes, not the {info['offset'] + length} written")
+        raise DamagedEntryError(
+            f"The data file {path} has {size} bytes, not the {info['offset'] + length} written"
+        )
     verify_range(ctx, info["filename"], info["offset"], length, info.get("#sum"))
     return int(length)
 

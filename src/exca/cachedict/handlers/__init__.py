@@ -1,6 +1,6 @@
 """Handlers of stored values, one file a family. Packages of values are imported when a handler first needs them."""
 
-from . import python_types as _python_types  # registers itself
+from . import python_types as python_types  # registers itself
 from .arrays import ContiguousMemmapArray, MemmapArray, NumpyArray
 from .neuro import MneRawBrainVision, MneRawFif, NibabelNifti
 from .pickled import Pickle

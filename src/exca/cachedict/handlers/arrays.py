@@ -154,6 +154,7 @@ class MemmapArray(BuiltinHandler):
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
         return map_array(ctx, info)
 
     @classmethod
@@ -174,6 +175,7 @@ class ContiguousMemmapArray(MemmapArray):
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> "ContiguousMemmap | AnyArray":
+        """Load from an entry."""
         from ..contiguous import ContiguousMemmap
 
         return ContiguousMemmap(map_array(ctx, info, check=False))

@@ -15,7 +15,8 @@ class BuiltinHandler:
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry with its reserved fields."""
         plain = {key: value for key, value in info.items() if key[:1] != "#"}
-        return getattr(cls, "__load_from_info__")(ctx, **plain)
+        handler: tp.Any = cls
+        return handler.__load_from_info__(ctx, **plain)
 
 
 class KeyFileHandler(BuiltinHandler):

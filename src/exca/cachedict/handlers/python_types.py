@@ -108,11 +108,11 @@ class Odd(BuiltinHandler):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        content, special = walked(ctx, lambda walk: value if walk.plain(value, type(value)) else None)
+        content, _ = walked(ctx, lambda walk: value if walk.plain(value, type(value)) else None)
         if content is not None or value is None:
             return stored(ctx, value, "Json")
         handler = registry.for_name(f"py.{type(value).__name__}")
-        return tp.cast(Info, getattr(handler, "__dump_info__")(ctx, value))
+        return tp.cast(Info, handler.__dump_info__(ctx, value))
 
 
 class Clock(BuiltinHandler):
@@ -136,12 +136,16 @@ class Clock(BuiltinHandler):
 
     @staticmethod
     def parse(text: str) -> tp.Any:
+        """The value that a text says."""
         return datetime.datetime.fromisoformat(text)
 
 
 class TimeOfDay(Clock):
+    """Times of day."""
+
     @staticmethod
     def parse(text: str) -> tp.Any:
+        """The value that a text says."""
         return datetime.time.fromisoformat(text)
 
 
@@ -169,6 +173,7 @@ class Bytes(BuiltinHandler):
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
         from .base import read_range
 
         if "content" in info:
@@ -181,6 +186,8 @@ class Bytes(BuiltinHandler):
 
 
 class ByteArray(Bytes):
+    """Byte arrays, as bytes."""
+
     kind = bytearray
 
 
@@ -189,15 +196,18 @@ class _Container(BuiltinHandler):
 
     @classmethod
     def store(cls, ctx: DumpContext, make: tp.Callable[[tp.Any], tp.Any], **more: tp.Any) -> Info:
+        """The entry of a container, but for the name of its handler."""
         content, _ = walked(ctx, make)
         return {**stored(ctx, content, ""), **more, "#type": ""}
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
         return cls.build(unwrap(ctx, content_of(ctx, info)), info)
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         raise NotImplementedError
 
     @classmethod
@@ -223,24 +233,32 @@ class Sequence(_Container):
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         return cls.kind(content)
 
 
 class Set(Sequence):
+    """Sets."""
+
     kind = set
 
 
 class FrozenSet(Sequence):
+    """Frozen sets."""
+
     kind = frozenset
 
 
 class Deque(_Container):
+    """Deques, with their bound."""
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), maxlen=value.maxlen))
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         return collections.deque(content, info["maxlen"])
 
 
@@ -255,14 +273,19 @@ class Pairs(_Container):
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         return cls.kind((key, value) for key, value in content)
 
 
 class OrderedPairs(Pairs):
+    """Ordered dicts."""
+
     kind = collections.OrderedDict
 
 
 class NamedTuple(_Container):
+    """Named tuples, by the name of their class."""
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         if not importable(type(value)):
@@ -271,6 +294,7 @@ class NamedTuple(_Container):
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         class_ = find_class(info["class_"], tuple)
         if len(content) != len(getattr(class_, "_fields", ())):
             raise UnknownHandlerError(
@@ -280,6 +304,8 @@ class NamedTuple(_Container):
 
 
 class Dataclass(_Container):
+    """Dataclasses: their fields, where these are all that they hold; others are pickled."""
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         names = [field.name for field in dataclasses.fields(value)]
@@ -298,6 +324,7 @@ class Dataclass(_Container):
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         class_ = find_class(info["class_"])
         if not dataclasses.is_dataclass(class_):
             raise UnknownHandlerError(
@@ -335,6 +362,7 @@ class Model(_Container):
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
         import pydantic
 
         class_: tp.Any = find_class(info["class_"], pydantic.BaseModel)
@@ -362,6 +390,8 @@ def _base_setstate() -> tp.Any:
 
 
 class EnumMember(BuiltinHandler):
+    """Members of enums, by name; combinations of flags are pickled."""
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         named = value.name is not None and type(value).__members__.get(value.name) is value
@@ -378,6 +408,8 @@ class EnumMember(BuiltinHandler):
 
 
 class PurePath(BuiltinHandler):
+    """Paths, as text; a path of this system comes back as one of the system that loads it."""
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         kind = "Pure" if not isinstance(value, pathlib.Path) else ""
@@ -395,6 +427,8 @@ class PurePath(BuiltinHandler):
 
 
 class NumpyScalar(BuiltinHandler):
+    """NumPy scalars, with their type."""
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         import numpy as np

@@ -182,6 +182,7 @@ class Json(BuiltinHandler):
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
         return content_of(ctx, info)
 
     @classmethod
@@ -201,6 +202,7 @@ class Auto(BuiltinHandler):
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
         return unwrap(ctx, content_of(ctx, info))
 
     @classmethod

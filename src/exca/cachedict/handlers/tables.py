@@ -54,13 +54,13 @@ def survives_parquet(frame: "pd.DataFrame") -> bool:
 
 def _column_survives(column: tp.Any) -> bool:
     dtype = column.dtype
-    if dtype == object:
+    if dtype == "object":
         return _pandas().api.types.infer_dtype(column, skipna=True) in _KEPT and not _odd_missing(column)
     name = str(dtype)
     if name == "category":
         return str(dtype.categories.dtype) in ("object", "str", "string", "int64")
     return (
-        name.split("[")[0] not in ("complex64", "complex128", "interval", "period", "Sparse")
+        name.split("[", maxsplit=1)[0] not in ("complex64", "complex128", "interval", "period", "Sparse")
         and "float128" not in name
     )
 

@@ -50,6 +50,7 @@ class TorchTensor(BuiltinHandler):
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
         torch = _torch()
         dtype = getattr(torch, info["dtype"], None)
         if not isinstance(dtype, torch.dtype):
