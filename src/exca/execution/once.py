@@ -6,12 +6,11 @@ Look up, claim what is missing, compute it here or in jobs, wait for what others
 import dataclasses
 import itertools
 import logging
-import os
 import typing as tp
 import uuid
 from pathlib import Path
 
-from ..errors import ClaimLostError, JobError
+from ..errors import ClaimLostError
 from . import backends
 from .current import current_job
 from .job import CallJob, CarriedError, Submission
@@ -21,6 +20,7 @@ if tp.TYPE_CHECKING:
     from ..claims import Claim, Claims
 
 logger = logging.getLogger("exca")
+_OTHERS_EVERY = 0.5  # seconds, while waiting for one job, between looks at the others
 
 
 class Work(tp.Protocol):
@@ -29,9 +29,11 @@ class Work(tp.Protocol):
     @property
     def folder(self) -> Path:
         """Folder that holds the results and the claims on them."""
+        ...
 
     def missing(self, keys: tp.Sequence[str]) -> list[str]:
         """Those of the keys that have no result yet, in order."""
+        ...
 
     def execute(self, claim: "Claim", keys: tp.Sequence[str]) -> None:
         """Compute these claimed keys, here or in jobs, and return when that is done."""
@@ -59,13 +61,13 @@ def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
                 if mine:
                     work.execute(claim, mine)
         if held:
-            _wait_for_others(work, claims, list(held))
+            _wait_for_others(work, claims, [key for key in remaining if key in held])
         remaining = work.missing(remaining)
 
 
 def _wait_for_others(work: Work, claims: "Claims", held: list[str]) -> None:
-    """Wait until the first of the keys has a result, or a holder is gone."""
-    claims.wait(held, done=lambda: not work.missing(held[:1]))
+    """Wait until the last of the keys has a result (they are computed in order), or a holder is gone."""
+    claims.wait(held, done=lambda: not work.missing(held[-1:]))
 
 
 class Computer(tp.Protocol):
@@ -165,6 +167,7 @@ def run_in_jobs(
     cluster: str,
     request: tp.Callable[[list[tp.Callable[[], tp.Any]], str], backends.Request],
     progress: tp.Callable[[int], None],
+    computed: tp.Callable[[list[str]], None] | None = None,
 ) -> None:
     """Submit shares of items as one array and wait for the jobs, each owning what it was given.
 
@@ -182,6 +185,8 @@ def run_in_jobs(
         makes the request for the backend
     progress: callable (number of items)
         told when a job is done
+    computed: callable (keys), optional
+        told when a job did all that it was given
 
     Raises
     ------
@@ -206,7 +211,7 @@ def run_in_jobs(
         tag = ""
         for k, c in enumerate(claims):
             tag = c.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
-        final = request(calls, tag)
+        final = dataclasses.replace(draft, calls=calls, tag=tag)  # one working directory for all
         submissions = backends.submit(cluster, final)
     except BaseException:
         for c in claims:
@@ -221,8 +226,10 @@ def run_in_jobs(
         else f"{submissions[0].job_id}...{submissions[-1].job_id}"
     )
     logger.info("Submitted %d job(s) for %s to %s: %s", len(submissions), final.name, cluster, ids)
-    _wait_for([CallJob(s) for s in submissions], [len(keys) for keys, _ in groups], progress)
-    shared.path.unlink(missing_ok=True)
+    errors = _wait_for(submissions, [keys for keys, _ in groups], progress, computed)
+    shared.path.unlink(missing_ok=True)  # not when interrupted: the jobs still need it
+    if errors:
+        raise errors[min(errors)]
 
 
 def hand_over(claim: "Claim", submission: Submission) -> None:
@@ -245,17 +252,31 @@ def hand_over(claim: "Claim", submission: Submission) -> None:
         logger.debug("%s already stands behind %r", submission.job_id, claim)
 
 
-def _wait_for(jobs: list[CallJob[tp.Any]], sizes: list[int], progress: tp.Callable[[int], None]) -> None:
-    first_error: BaseException | None = None
-    for job, size in zip(jobs, sizes, strict=True):
-        try:
-            job.result()
-        except Exception as e:
-            if first_error is None:
-                first_error = e
-            logger.warning("%s failed: %s", job.describe(), e)
-        progress(size)
-    if first_error is not None:
-        if not isinstance(first_error, JobError):
-            first_error.add_note(f"{os.linesep}Raised in a job; results computed before it are kept.")
-        raise first_error
+def _wait_for(
+    submissions: tp.Sequence[Submission],
+    keys: tp.Sequence[list[str]],
+    progress: tp.Callable[[int], None],
+    computed: tp.Callable[[list[str]], None] | None,
+) -> dict[int, Exception]:
+    """Wait until all jobs ended, in whatever order; returns the errors by the number of the job."""
+    waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(submissions)}
+    errors: dict[int, Exception] = {}
+    while waiting:
+        first = next(iter(waiting))
+        ended = {first} if waiting[first].wait(timeout=_OTHERS_EVERY) else set()
+        ended.update(k for k, job in waiting.items() if job.paths.result_pickle.exists())
+        for k in sorted(ended):
+            job = waiting.pop(k)
+            try:
+                job.result()
+                if computed is not None:
+                    computed(keys[k])
+            except Exception as e:
+                errors[k] = e
+                e.add_note(
+                    f"Raised by {job.describe()}, which was given {len(keys[k])} item(s), from {keys[k][0]!r} "
+                    f"to {keys[k][-1]!r}. Results computed before it are kept: ask again to compute the rest."
+                )
+                logger.warning("%s failed: %s", job.describe(), e)
+            progress(len(keys[k]))
+    return errors

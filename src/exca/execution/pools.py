@@ -1,13 +1,23 @@
 """Shares of items in threads or processes of this machine."""
 
 import concurrent.futures
+import concurrent.futures.process
+import dataclasses
+import logging
+import multiprocessing.context
+import multiprocessing.spawn
 import os
+import threading
 import typing as tp
 
+from ..errors import JobError, ResultError
+
 if tp.TYPE_CHECKING:
+    from .job import CarriedError
     from .once import Computer
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
+logger = logging.getLogger("exca")
 
 
 def worker_count(cluster: str, limit: int | None) -> int:
@@ -36,13 +46,23 @@ def run_in_threads(computer: tp.Any, groups: Groups, tick: tp.Callable[[int], No
         the shares
     tick: callable (number of items)
         told about progress
+
+    Raises
+    ------
+    Exception
+        the error of the first share that failed, once all ended
     """
     with concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool:
-        _finish([pool.submit(computer.compute, keys, items, tick) for keys, items in groups])
+        futures = [pool.submit(computer.compute, keys, items, tick) for keys, items in groups]
+    _raise_first([future.exception() for future in futures])
 
 
 def run_in_processes(
-    computer: "Computer", groups: Groups, cache: tp.Any, tick: tp.Callable[[int], None]
+    computer: "Computer",
+    groups: Groups,
+    cache: tp.Any,
+    tick: tp.Callable[[int], None],
+    computed: tp.Callable[[list[str]], None] | None = None,
 ) -> None:
     """Compute shares of items in processes of this machine.
 
@@ -53,54 +73,180 @@ def run_in_processes(
     groups: sequence of (keys, items)
         the shares
     cache: CacheDict, optional
-        given without a folder: results then come back and are stored here
+        given without a folder: results then come back (by the computer's ``gather``) and are stored here
     tick: callable (number of items)
         told about progress
-    """
-    import multiprocessing
+    computed: callable (keys), optional
+        told when a process did all that it was given
 
+    Raises
+    ------
+    Exception
+        the error of the first share that failed, once all ended
+    JobError
+        if a process was killed
+    """
     from .backends import pickled
 
-    data = pickled(tp.cast(tp.Any, computer), None)
-    # spawn: a forked child inherits locks held by other threads, and may hang
-    context = multiprocessing.get_context("spawn")
+    shares = [_Share(keys, items, cache is not None) for keys, items in groups]
+    content = [pickled(tp.cast(tp.Any, share), None) for share in shares]
+    errors: list[BaseException | None] = [None] * len(shares)
     with concurrent.futures.ProcessPoolExecutor(
-        max(1, len(groups)), mp_context=context, initializer=_load_computer, initargs=(data,)
+        max(1, len(shares)),
+        mp_context=_Spawn(),
+        initializer=_start_worker,
+        initargs=(pickled(tp.cast(tp.Any, computer), None),),
     ) as pool:
-        futures = {}
-        for keys, items in groups:
-            futures[
-                pool.submit(_compute_share, keys, pickled(tp.cast(tp.Any, items), None), cache is not None)
-            ] = keys
+        futures = {pool.submit(_compute_share, data): k for k, data in enumerate(content)}
         for future in concurrent.futures.as_completed(futures):
-            values = future.result() if future.exception() is None else None
-            if values is not None and cache is not None:
-                with cache.write():
-                    for key, value in zip(futures[future], values, strict=True):
-                        cache[key] = value
-            tick(len(futures[future]))
-        _finish(list(futures))
+            k = futures[future]
+            errors[k] = _outcome(future, shares[k], cache)
+            if errors[k] is None and computed is not None:
+                computed(shares[k].keys)
+            tick(len(shares[k].keys))
+    _raise_first(errors)
 
 
-def _finish(futures: "list[concurrent.futures.Future[tp.Any]]") -> None:
-    """Wait for all, so that what is computed is kept, then raise the first error."""
-    concurrent.futures.wait(futures)
-    for future in futures:
-        future.result()
+def _raise_first(errors: tp.Sequence[BaseException | None]) -> None:
+    found = [error for error in errors if error is not None]
+    for other in found[1:]:
+        logger.warning("More than one share of the items failed; another one by %r", other)
+    if found:
+        raise found[0]
 
 
-_LOADED: dict[str, tp.Any] = {}  # in a worker process: the computer, loaded once for all its shares
+@dataclasses.dataclass(repr=False)
+class _Share:
+    """What one process computes.
+
+    Parameters
+    ----------
+    keys: list of str
+        keys of the items
+    items: list
+        the items
+    give_back: bool
+        whether the results come back
+    """
+
+    keys: list[str]
+    items: list[tp.Any]
+    give_back: bool
+
+    def __repr__(self) -> str:
+        return f"{len(self.keys)} item(s), from {self.keys[0]!r} to {self.keys[-1]!r},"
 
 
-def _load_computer(data: bytes) -> None:
+def _outcome(
+    future: "concurrent.futures.Future[_Outcome]", share: _Share, cache: tp.Any
+) -> BaseException | None:
+    """Store what came back; returns the error, if any."""
+    from .record import rebuild_error
+
+    broken = future.exception()
+    if isinstance(broken, concurrent.futures.process.BrokenProcessPool):
+        return JobError(
+            f"A process of the pool that computes {share!r} was killed (out of memory?), and the others ended with "
+            "it. Results that were stored before are kept: ask again to compute the rest"
+        )
+    if broken is not None:
+        return broken
+    pid, data, carried = future.result()
+    if data is not None:
+        import pickle
+
+        with cache.write():
+            for key, value in pickle.loads(data).items():
+                cache[key] = value
+    if carried is None:
+        return None
+    return rebuild_error(carried.content, trusted=True, where=f"process {pid} of a pool")
+
+
+class _Process(multiprocessing.context.SpawnProcess):
+    """A fresh interpreter that does not run the main script: what lives there comes pickled by value.
+
+    So scripts need no ``if __name__ == "__main__"``, and what they do at their top is not done again.
+    """
+
+    _lock = threading.Lock()
+
+    @staticmethod
+    def _Popen(process_obj: tp.Any) -> tp.Any:  # noqa: N802 - the name that multiprocessing calls
+        original: tp.Any = multiprocessing.spawn.get_preparation_data
+        thread = threading.get_ident()
+
+        def without_main(name: str) -> dict[str, tp.Any]:
+            data: dict[str, tp.Any] = original(name)
+            if threading.get_ident() == thread:  # another one may start processes of its own right now
+                data.pop("init_main_from_name", None)
+                data.pop("init_main_from_path", None)
+            return data
+
+        with _Process._lock:
+            multiprocessing.spawn.get_preparation_data = without_main
+            try:
+                start: tp.Any = multiprocessing.context.SpawnProcess
+                return start._Popen(process_obj)
+            finally:
+                multiprocessing.spawn.get_preparation_data = original
+
+
+class _Spawn(multiprocessing.context.SpawnContext):
+    """Starts processes afresh: a forked one inherits locks held by other threads, and may hang."""
+
+    Process = _Process
+
+
+# ---------------------------------------------------------------- in a process of the pool
+
+_Outcome = tuple[int, bytes | None, "CarriedError | None"]  # pid, results that go back, error
+_LOADED: dict[str, tp.Any] = {}  # the computer, loaded once
+
+
+def _start_worker(data: bytes) -> None:
     import pickle
 
+    threading.Thread(target=_end_with_parent, name="exca-parent", daemon=True).start()
     _LOADED["computer"] = pickle.loads(data)
 
 
-def _compute_share(keys: list[str], data: bytes, give_back: bool) -> tp.Any:
+def _end_with_parent() -> None:
+    """End when the parent does: its claim ends with it, and somebody else may compute the same."""
+    import multiprocessing.connection
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _compute_share(content: bytes) -> _Outcome:
     import pickle
 
-    items = pickle.loads(data)
-    computer = _LOADED["computer"]
-    return computer.values(keys, items) if give_back else computer.compute(keys, items)
+    from .job import CarriedError
+
+    share: _Share = pickle.loads(content)
+    data = None
+    error: CarriedError | None = None
+    try:
+        if share.give_back:
+            values, error = _LOADED["computer"].gather(share.keys, share.items)
+            data = _pickled_values(values)
+        else:
+            _LOADED["computer"].compute(share.keys, share.items)
+    except Exception as e:
+        error = CarriedError(e)
+    return os.getpid(), data, error
+
+
+def _pickled_values(values: dict[str, tp.Any]) -> bytes:
+    import cloudpickle
+
+    try:
+        return tp.cast(bytes, cloudpickle.dumps(values))
+    except Exception as e:
+        raise ResultError(
+            f"results of the items from {next(iter(values))!r} on cannot be sent back from a process: {e}; return "
+            "picklable objects, or give the infra a folder"
+        ) from e

@@ -1,0 +1,323 @@
+"""Computing the items of one map call: split into shares, run where the infra says, stored one by one."""
+
+import collections
+import collections.abc
+import sys
+import typing as tp
+from pathlib import Path
+
+from ..errors import BatchProtocolError
+from . import once
+
+if tp.TYPE_CHECKING:
+    from ..cachedict import CacheDict
+    from ..claims import Claim
+    from ..map import MapInfra
+    from .backends import Request
+    from .job import CarriedError
+
+Items = collections.OrderedDict[str, tp.Any]  # items by uid
+Tick = tp.Callable[[int], None]
+_END = object()
+
+
+class ItemUid:
+    """Gives the text by which an item's result is found again.
+
+    Parameters
+    ----------
+    function: callable
+        gives the full text of an item
+    max_length: int, optional
+        longer texts are shortened, with a hash
+    """
+
+    def __init__(self, function: tp.Callable[[tp.Any], str], max_length: int | None) -> None:
+        from ..utils import ShortItemUid
+
+        self.function = function
+        self.max_length = sys.maxsize if max_length is None else max_length
+        self._shorten = ShortItemUid(str, self.max_length)
+
+    def __call__(self, item: tp.Any) -> str:
+        """The uid of one item."""
+        return self.of_all([item])[0]
+
+    def of_all(self, items: tp.Sequence[tp.Any]) -> list[str]:
+        """The uids of many items.
+
+        Raises
+        ------
+        TypeError
+            if the function gives anything but text
+        """
+        uids = list(map(self.function, items))
+        limit = self.max_length
+        for uid in uids:
+            if type(uid) is not str or len(uid) > limit:
+                return self._mended(items, uids)
+        return uids
+
+    def _mended(self, items: tp.Sequence[tp.Any], uids: list[tp.Any]) -> list[str]:
+        for item, uid in zip(items, uids, strict=True):
+            if not isinstance(uid, str):
+                raise TypeError(
+                    f"item_uid must return a str, got {uid!r} ({type(uid).__name__}) for the item {item!r}"
+                )
+        return [self._shorten(str.__str__(uid)) for uid in uids]  # plain text also of numpy's and enums'
+
+
+class MapWork:
+    """The missing items of one call and how to compute them (a ``once.Work``).
+
+    Parameters
+    ----------
+    infra: MapInfra
+        infra of the method
+    items: OrderedDict
+        missing items by uid
+    cache: CacheDict
+        where results go
+    """
+
+    def __init__(self, infra: "MapInfra", items: Items, cache: "CacheDict[tp.Any]") -> None:
+        self.infra = infra
+        self.items = items
+        self.cache = cache
+        self.computed: set[str] = set()
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the results and the claims on them."""
+        return tp.cast(Path, self.infra.uid_folder())
+
+    def missing(self, keys: tp.Sequence[str]) -> list[str]:
+        """Those of the keys that have no result yet, or not yet a new one where that is forced."""
+        if self.infra.mode == "force":
+            return [key for key in keys if key not in self.computed]
+        return self.cache.missing(keys)
+
+    def execute(self, claim: "Claim", keys: tp.Sequence[str]) -> None:
+        """Compute claimed keys where the infra says."""
+        self.run(keys, claim)
+
+    def run(self, keys: tp.Sequence[str], claim: "Claim | None" = None) -> None:
+        """Compute items on the cluster of the infra.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            uids of the items
+        claim: Claim, optional
+            claim on them; None without a folder
+        """
+        cluster = self.infra.resolved_cluster()
+        with ProgressBar(len(keys), self.infra._factory()) as tick:
+            if cluster is None:
+                computer = MapComputer(self.infra, self.cache, self.computed)
+                computer.compute(keys, [self.items[key] for key in keys], tick)
+            elif cluster in ("threadpool", "processpool"):
+                self._run_in_pool(cluster, keys, tick)
+            else:
+                assert claim is not None, "jobs need a folder"
+                once.run_in_jobs(
+                    claim,
+                    self._shares(keys, self.infra.max_jobs),
+                    MapComputer(self.infra),
+                    cluster=cluster,
+                    request=self._request,
+                    progress=tick,
+                    computed=self.computed.update,
+                )
+
+    def _run_in_pool(self, cluster: str, keys: tp.Sequence[str], tick: Tick) -> None:
+        from . import pools
+
+        shares = self._shares(keys, pools.worker_count(cluster, self.infra.max_jobs))
+        if cluster == "threadpool":
+            pools.run_in_threads(MapComputer(self.infra, self.cache, self.computed), shares, tick)
+        else:
+            cache = self.cache if self.infra.folder is None else None
+            pools.run_in_processes(MapComputer(self.infra), shares, cache, tick, self.computed.update)
+
+    def _shares(self, keys: tp.Sequence[str], most: int | None) -> list[tuple[list[str], list[tp.Any]]]:
+        from ..utils import to_chunks
+
+        fewest = self.infra.min_samples_per_job
+        chunks = to_chunks(keys, max_chunks=most, min_items_per_chunk=fewest)
+        return [(list(chunk), [self.items[key] for key in chunk]) for chunk in chunks]
+
+    def _request(self, calls: list[tp.Callable[[], tp.Any]], tag: str) -> "Request":
+        from ..infra.submitting import link_code, request_for
+
+        most = self.infra.max_jobs or max(1, len(self.items))
+        request = request_for(self.infra, calls, max_workers=most, tag=tag)
+        link_code(self.folder, request.workdir)
+        return request
+
+
+class MapComputer:
+    """Computes items and stores their results; travels to jobs and to other processes.
+
+    Parameters
+    ----------
+    infra: MapInfra
+        infra of the method
+    cache: CacheDict, optional
+        where results go in this process; left out for one that travels
+    computed: set of str, optional
+        takes the uids of the items that are done in this process
+    """
+
+    def __init__(
+        self,
+        infra: "MapInfra",
+        cache: "CacheDict[tp.Any] | None" = None,
+        computed: set[str] | None = None,
+    ) -> None:
+        self.obj, _ = infra._bound
+        self.infra_name = infra._infra_name
+        self.folder = infra.uid_folder()
+        self.cache = cache
+        self.computed = computed
+
+    def compute(self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any], tick: Tick | None = None) -> None:
+        """Compute items and store each result as soon as it is there.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            uids of the items
+        items: sequence
+            the items
+        tick: callable, optional
+            told about each item done
+        """
+        cache = self.cache
+        if cache is None:
+            from ..cachedict import CacheDict
+
+            infra = self._infra()
+            # without keep_in_ram: nobody reads from the memory of a job
+            cache = CacheDict(self.folder, cache_type=infra._applied.options["cache_type"])
+            if infra.mode != "force":  # a job that was preempted and requeued goes on where it stopped
+                left = set(cache.missing(keys))
+                items = [item for key, item in zip(keys, items, strict=True) if key in left]
+                keys = [key for key in keys if key in left]
+        if keys:
+            self._store(cache, keys, items, tick)
+
+    def gather(
+        self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]
+    ) -> tuple[dict[str, tp.Any], "CarriedError | None"]:
+        """Compute items for somebody who has no folder: what was computed, and the error that came then, if any.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            uids of the items
+        items: sequence
+            the items
+        """
+        from ..cachedict import CacheDict
+        from .job import CarriedError
+
+        cache: CacheDict[tp.Any] = CacheDict(None, keep_in_ram=True)
+        error = None
+        try:
+            self._store(cache, keys, items, None)
+        except Exception as e:
+            error = CarriedError(e)
+        return dict(cache.items()), error
+
+    def _infra(self) -> tp.Any:
+        return getattr(self.obj, self.infra_name)
+
+    def _store(
+        self,
+        cache: "CacheDict[tp.Any]",
+        keys: tp.Sequence[str],
+        items: tp.Sequence[tp.Any],
+        tick: Tick | None,
+    ) -> None:
+        infra = self._infra()
+        name = f"{type(self.obj).__qualname__}.{infra._applied.name}"
+        done = 0
+        try:
+            results = _iterator(infra._applied.function(self.obj, items), name)
+            with cache.write():
+                for key, value in zip(keys, results, strict=False):
+                    cache[key] = value
+                    done += 1
+                    if tick is not None:
+                        tick(1)
+                if done < len(keys) or next(results, _END) is not _END:
+                    for key in keys[:done]:
+                        del cache[key]
+                    done, yielded = 0, done
+                    _complain_of_number(name, keys, yielded)
+        except Exception as e:
+            if done < len(keys) and not isinstance(e, BatchProtocolError):
+                kept = " and are kept" if infra.folder is not None or infra.keep_in_ram else ""
+                e.add_note(
+                    f"Raised by {name} at item {keys[done]!r}: {done} of {len(keys)} were done before it{kept}."
+                )
+            raise
+        finally:
+            if self.computed is not None:
+                self.computed.update(keys[:done])
+
+
+def _iterator(output: tp.Any, name: str) -> tp.Iterator[tp.Any]:
+    if not isinstance(output, collections.abc.Iterable):
+        raise BatchProtocolError(
+            f"{name} returned {output!r}: a map method yields one output an item, or returns an iterable of them"
+        )
+    return iter(output)
+
+
+def _complain_of_number(name: str, keys: tp.Sequence[str], yielded: int) -> tp.NoReturn:
+    if yielded < len(keys):
+        what = f"only {yielded} output(s) for {len(keys)} items (from {keys[0]!r} to {keys[-1]!r})"
+    else:
+        what = f"more outputs than the {len(keys)} item(s) it was given (from {keys[0]!r} to {keys[-1]!r})"
+    raise BatchProtocolError(
+        f"{name} yielded {what}: it must yield exactly one an item, in order. Nobody can tell "
+        "which output belongs to which item, so none of them is kept"
+    )
+
+
+class ProgressBar:
+    """Context of a progress bar for long work, silent where stderr is no terminal.
+
+    Parameters
+    ----------
+    total: int
+        number of items
+    name: str
+        what is computed
+    """
+
+    DELAY = 2.0  # seconds before it shows, so that short work stays quiet
+
+    def __init__(self, total: int, name: str) -> None:
+        self.total = total
+        self.name = name
+        self.bar: tp.Any = None
+
+    def __enter__(self) -> Tick:
+        stderr = sys.stderr
+        if self.total < 2 or stderr is None or not stderr.isatty():
+            return _ignore
+        import tqdm
+
+        self.bar = tqdm.tqdm(total=self.total, desc=self.name, delay=self.DELAY, unit="item", leave=False)
+        return tp.cast(Tick, self.bar.update)
+
+    def __exit__(self, *args: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _ignore(count: int) -> None:
+    """Nobody watches."""
