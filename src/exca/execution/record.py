@@ -3,7 +3,8 @@
 ``job.json`` in the uid folder is all that decides whether a task has a result. It is written once the
 data it names is on disk, under a temporary name, then renamed: a reader sees the whole of it or nothing.
 The write is also made durable (fsync) when the computation took over a second, since losing
-a shorter one to a power failure costs less than syncing thousands of them.
+a shorter one to a power failure costs less than syncing thousands of them. Its last field, ``#xxh``, is the
+XXH3-64 of all bytes before it: a small result lies in the record itself, and one flipped bit would change it.
 """
 
 import base64
@@ -24,6 +25,8 @@ from . import paths
 
 NAME = "job.json"
 DURABLE_SECONDS = 1.0
+SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
+_SEAL_LENGTH = len(SEALED % (b"", 0))
 _OUTCOME = {"completed": "result", "failed": "error"}  # what a record of each state must hold
 logger = logging.getLogger("exca")
 
@@ -88,8 +91,6 @@ def read(folder: Path) -> Record | None:
     Record or None
         None where there is no outcome (yet); a damaged record is set aside and counts as none
     """
-    import orjson
-
     file = os.path.join(folder, NAME)
     try:
         # plain system calls: this is the way of every cached call
@@ -105,13 +106,33 @@ def read(folder: Path) -> Record | None:
                 data += chunk
     finally:
         os.close(fd)
+    content = parse(data)
+    if content is None:
+        set_aside(folder, "it is damaged")
+        return None
+    return Record(folder, content)
+
+
+def parse(data: bytes) -> dict[str, tp.Any] | None:
+    """The content of a record file, None where it is damaged.
+
+    Parameters
+    ----------
+    data: bytes
+        all that is in the file
+    """
+    import orjson
+    import xxhash
+
+    body = data[:-_SEAL_LENGTH]
+    if data != SEALED % (body, xxhash.xxh3_64_intdigest(body)):
+        return None
     try:
-        content = orjson.loads(data)
+        content: dict[str, tp.Any] = orjson.loads(data)
         if isinstance(content[_OUTCOME[content["state"]]], dict):
-            return Record(folder, content)
+            return content
     except (ValueError, KeyError, TypeError):
         pass
-    set_aside(folder, "it is damaged")
     return None
 
 
@@ -216,8 +237,10 @@ def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> Recor
         whether it must survive a power failure right after
     """
     import orjson
+    import xxhash
 
-    data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS, default=str)
+    body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
+    data = SEALED % (body, xxhash.xxh3_64_intdigest(body))
     paths.write_atomically(folder / NAME, data, durable=durable)
     return Record(folder, orjson.loads(data))
 
