@@ -107,6 +107,11 @@ class CacheDict(tp.Generic[X]):
                 if self._keep_in_ram:
                     self._ram[key] = tp.cast(X, value)
                 return tp.cast(X, value)
+            if type(value) is bytes and not self._keep_in_ram:
+                try:
+                    return tp.cast(X, self._context.load(orjson.loads(value)))
+                except (DamagedEntryError, FileNotFoundError):  # the long way sets it aside
+                    pass
         if key in self._writer.pending:
             self.flush()
         found = self._find(key)

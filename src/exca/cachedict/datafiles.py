@@ -190,13 +190,17 @@ _maps: "collections.OrderedDict[str, tuple[tuple[int, int], mmap.mmap]]" = colle
 _maps_lock = threading.Lock()
 
 
-def mapped(path: str, needed: int) -> mmap.mmap:
+def mapped(path: str, needed: int) -> tuple[mmap.mmap, int]:
     """A read-only memory map of a file, kept open for the next value in it.
 
     Parameters
     ----------
     path: file to map
     needed: bytes that must be there
+
+    Returns
+    -------
+    the map, and the file's mtime in ns
 
     Raises
     ------
@@ -213,7 +217,7 @@ def mapped(path: str, needed: int) -> mmap.mmap:
     identity = (stat.st_dev, stat.st_ino)
     found = _maps.get(path)
     if found is not None and found[0] == identity and needed <= len(found[1]) <= stat.st_size:
-        return found[1]
+        return found[1], stat.st_mtime_ns
     with open(path, "rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with _maps_lock:
@@ -221,7 +225,7 @@ def mapped(path: str, needed: int) -> mmap.mmap:
         _maps.move_to_end(path)
         if len(_maps) > MAX_MAPS:  # closed when the last array over it is gone
             _maps.popitem(last=False)
-    return content
+    return content, stat.st_mtime_ns
 
 
 def unmap(path: str) -> None:

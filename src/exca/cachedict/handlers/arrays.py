@@ -100,20 +100,31 @@ def map_array(ctx: DumpContext, info: Info, *, check: bool = True) -> "np.memmap
     if size == 0:
         return np.empty(shape, dtype=dtype, order=order)
     path = ctx.path(info["filename"])
-    content = mapped(path, offset + size)
+    content, mtime = mapped(path, offset + size)
     digest = info.get("#sum")
-    if check and digest is not None and size <= ctx.options.checksum_bytes:
+    if (
+        check
+        and digest is not None
+        and size <= ctx.options.checksum_bytes
+        and _checked.get((path, offset)) != mtime
+    ):
         with memoryview(content) as view, view[offset : offset + size] as raw:
             if xxhash.xxh3_64_hexdigest(raw) != digest:
                 raise DamagedEntryError(
                     f"The data file {path} is damaged between bytes {offset} and {offset + size}"
                 )
+        if len(_checked) >= _MOST_CHECKED:
+            _checked.clear()
+        _checked[path, offset] = mtime
     array: tp.Any = np.ndarray.__new__(np.memmap, shape, dtype, content, offset, order=order)
     # what np.memmap sets itself when it opens a file; here the map is shared by all arrays of the file
     array._mmap, array.offset, array.mode, array.filename = content, offset, "r", path
     return tp.cast("AnyArray", array)
 
 
+# arrays whose checksum this process has compared, with the mtime that their file had: not again until it changes
+_checked: dict[tuple[str, int], int] = {}
+_MOST_CHECKED = 100_000
 _dtypes: "dict[str, np.dtype[tp.Any]]" = {}
 
 
