@@ -45,15 +45,18 @@ class Noted(steps.Step):
     value: float = 1.0
     name: str = ""
     seconds: float = 0.0
+    gate: Path | None = None  # a file to wait for
 
     @classmethod
     def _exclude_from_cls_uid(cls) -> list[str]:
-        return [*super()._exclude_from_cls_uid(), "notes", "seconds"]
+        return [*super()._exclude_from_cls_uid(), "notes", "seconds", "gate"]
 
     def _run(self, x: float) -> float:
         note(self.notes, f"{self.name}{x:g}")
         if self.seconds:
             time.sleep(self.seconds)
+        while self.gate is not None and not self.gate.exists():
+            time.sleep(0.02)
         return x + self.value
 
 
