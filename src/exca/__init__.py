@@ -18,14 +18,18 @@ if tp.TYPE_CHECKING:
     from .map import MapInfra as MapInfra
     from .submit import SubmitInfra as SubmitInfra
     from .task import TaskInfra as TaskInfra
+    from .verifying import repair as repair
+    from .verifying import verify as verify
 
-__all__ = ["ConfDict", "MapInfra", "SubmitInfra", "TaskInfra", "__version__", "helpers"]
+__all__ = ["ConfDict", "MapInfra", "SubmitInfra", "TaskInfra", "__version__", "helpers", "repair", "verify"]
 
 _HOMES = {
     "ConfDict": "confdict",
     "MapInfra": "map",
     "SubmitInfra": "submit",
     "TaskInfra": "task",
+    "repair": "verifying",
+    "verify": "verifying",
 }
 _SUBMODULES = frozenset(
     (

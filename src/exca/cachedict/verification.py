@@ -89,7 +89,7 @@ def iter_checked(folder: str | os.PathLike[str]) -> tp.Iterator[Checked]:
                 checked.key = checked.info["#key"]
                 try:
                     checked.nbytes = check_entry(ctx, checked.info)
-                except (DamagedEntryError, OSError, KeyError, TypeError) as e:
+                except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError) as e:
                     checked.error = str(e) or type(e).__name__
             yield checked
 

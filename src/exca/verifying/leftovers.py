@@ -1,0 +1,86 @@
+"""Temporary files whose writer is dead: recognised by name, judged by process id, host and age."""
+
+import os
+import re
+import time
+
+from ..cachedict.files import on_network, writer_name
+
+OLD = 86_400.0  # seconds of silence after which a writer that cannot be asked counts as dead
+GRACE = 10.0  # seconds that any temporary file is left alone: longer than it takes to write one, where pids mislead
+
+_INDEX = re.compile(r"\.exca-index-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(-\d+)?\.tmp")
+_FILE = re.compile(r"\..+[.-](?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+_NAMELESS = re.compile(r"(save-tmp|deltmp)-[0-9a-f]{8}-.+|\.code\.[0-9a-f]{8}")
+_WRITER = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(-\d+)?(-info\.jsonl|\.[^/]*)?")
+
+
+def find(folder: str, old: float = OLD, grace: float = GRACE) -> list[str]:
+    """Names of the leftovers of dead writers that lie directly in a folder.
+
+    Parameters
+    ----------
+    folder: str
+        the folder
+    old: float
+        seconds of silence after which a writer that cannot be asked counts as dead
+    grace: float
+        seconds for which any temporary file is left alone
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [name for name in names if _is_leftover(folder, name, old, grace)]
+
+
+def _is_leftover(folder: str, name: str, old: float, grace: float) -> bool:
+    match = _INDEX.fullmatch(name) or _FILE.fullmatch(name)
+    if match is None and _NAMELESS.fullmatch(name) is None:
+        return False
+    silent = silence(os.path.join(folder, name))
+    if silent is None or silent < grace:
+        return False
+    if match is None:
+        return silent > old
+    host = match.groupdict().get("host") or (None if on_network(folder) else this_host())
+    return silent > old or is_dead(host, int(match["pid"]))
+
+
+def writer_is_dead(path: str, old: float) -> bool:
+    """Whether who wrote a file of the cache, which is named after its writer, can write no more.
+
+    Parameters
+    ----------
+    path: str
+        an index or data file
+    old: float
+        seconds of silence after which a writer that cannot be asked counts as dead
+    """
+    silent = silence(path)
+    if silent is None or silent > old:
+        return silent is not None
+    match = _WRITER.fullmatch(os.path.basename(path))
+    return match is not None and is_dead(match["host"], int(match["pid"]))
+
+
+def silence(path: str) -> float | None:
+    """Seconds since a file was last changed; None when it is gone."""
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except OSError:
+        return None
+
+
+def this_host() -> str:
+    """This host as writers name it."""
+    return writer_name.text.rsplit("-", 2)[0]
+
+
+def is_dead(host: str | None, pid: int) -> bool:
+    """Whether a process is known to be dead: it was on this host, and no process has its id."""
+    if host != this_host():
+        return False
+    import psutil
+
+    return not psutil.pid_exists(pid)

@@ -1,0 +1,220 @@
+"""Repair: what is damaged or abandoned goes out of the way, what is derived is made anew, what is good stays."""
+
+import contextlib
+import dataclasses
+import os
+import typing as tp
+from pathlib import Path
+
+from ..cachedict import CacheDict, DumpContext
+from ..cachedict.folderindex import FolderIndex, index_of
+from ..cachedict.setaside import keep_line, set_aside
+from ..cachedict.sideindex import FILE_NAME
+from ..claims import Claims
+from ..errors import DamagedEntryError
+from ..execution import record
+from . import leftovers
+from .checking import ORPHANED, problem
+from .report import Damaged, FolderReport, Report
+from .walking import places, report_on, verify
+
+
+@dataclasses.dataclass
+class Repairs:
+    """What a repair has done.
+
+    Parameters
+    ----------
+    before: Report
+        what was found at first
+    done: list of str
+        what was done, one sentence each
+    left: list of str
+        what was left as it was, and why
+    after: Report
+        what is found now
+    """
+
+    before: Report
+    done: list[str]
+    left: list[str]
+    after: Report
+
+    def to_json(self) -> dict[str, tp.Any]:
+        """The whole report in JSON types."""
+        reports = {"before": self.before.to_json(), "after": self.after.to_json()}
+        return {**reports, "done": self.done, "left": self.left}
+
+    def __str__(self) -> str:
+        left = [f"left: {line}" for line in self.left]
+        return "\n".join([*self.done, *left, str(self.after)])
+
+
+def repair(
+    folder: str | os.PathLike[str], *, orphans: bool = False, older_than: float = leftovers.OLD
+) -> Repairs:
+    """Mend what `verify` finds under a folder; nothing that is whole, or may still be in use, is touched.
+
+    Damaged entries are set aside under a name that says so, and count as missing: the next call computes them
+    again. Claims and temporary files of dead owners are removed, damaged derived files are made anew. It may run
+    while others work there.
+
+    Parameters
+    ----------
+    folder: path
+        a cache folder, or any folder in or above one
+    orphans: bool
+        also move data that no entry names aside (as ``<name>.orphaned``), where nobody is at work and its writer
+        is dead
+    older_than: float
+        seconds of silence after which a writer that cannot be asked (on another host) counts as dead
+
+    Returns
+    -------
+    Repairs
+        what was done, what was left and why, and the reports before and after
+
+    Raises
+    ------
+    NotADirectoryError
+        if there is no such folder
+    """
+    before = verify(folder)
+    mender = _Mender(before.root, orphans=orphans, older_than=older_than)
+    for found in before.folders:
+        if not found.sound:
+            mender.mend(found)
+    after = {report.folder: report for report in before.folders if report.sound}
+    for path, whole in places(before.root):
+        name = os.path.relpath(path, before.root)
+        if name not in after:
+            report = report_on(before.root, path, holds_results=whole)
+            if report is not None:
+                after[name] = report
+    return Repairs(before, mender.done, mender.left, Report(before.root, list(after.values())))
+
+
+class _Mender:
+    def __init__(self, root: str, *, orphans: bool, older_than: float) -> None:
+        self.root = root
+        self.orphans = orphans
+        self.older_than = older_than
+        self.done: list[str] = []
+        self.left: list[str] = []
+
+    def mend(self, found: FolderReport) -> None:
+        folder = Path(self.root, found.folder)
+        for damaged in found.damaged:
+            try:
+                self._set_aside(folder, damaged)
+            except OSError as e:
+                self.left.append(f"{folder}/{damaged}: could not be set aside: {e}")
+        self.left += [f"{folder}/{item}: it cannot be checked by this user" for item in found.unreadable]
+        if found.stale_claims:
+            count = Claims(folder).sweep()
+            self.done.append(f"{folder}: removed {count} claim(s) of dead owners")
+        for name in found.leftovers:
+            self._remove(folder / name)
+        for name in found.derived:
+            self._renew(folder, name)
+        for relative in found.orphans:
+            self._move_orphan(folder, relative, found)
+
+    # ------------------------------------------------------------ damaged
+
+    def _set_aside(self, folder: Path, damaged: Damaged) -> None:
+        path = folder / damaged.file
+        if damaged.offset is None:
+            self._set_file_aside(folder, damaged)
+        elif not damaged.length:
+            self._cut(path, damaged)
+        else:
+            index = index_of(str(folder))
+            with index.lock:
+                if self._set_entry_aside(index, damaged):
+                    self.done.append(f"{path}: set aside the damaged entry at byte {damaged.offset}")
+                else:
+                    self.left.append(f"{folder}/{damaged}: it changed meanwhile, or was written a moment ago")
+
+    def _set_file_aside(self, folder: Path, damaged: Damaged) -> None:
+        if damaged.file == record.NAME:
+            found = record.read(folder)  # sets it aside when it is no whole record
+            if found is not None:
+                info = found.content.get("result")
+                if info is None or problem(folder, info) is None:
+                    self.left.append(f"{folder / damaged.file}: it was published anew meanwhile")
+                    return
+                record.set_aside(folder, damaged.error)
+        else:
+            os.rename(folder / damaged.file, folder / f"{damaged.file}.damaged-{os.urandom(4).hex()}")
+        self.done.append(f"{folder / damaged.file}: set aside, since {damaged.error}")
+
+    def _set_entry_aside(self, index: FolderIndex, damaged: Damaged) -> bool:
+        """Blank the line in the index once it is kept elsewhere; False when it is not the one any more."""
+        index.refresh()
+        if damaged.key is not None:
+            for place in index.places(damaged.key):
+                file = index.files[place >> 80]
+                if file.name == damaged.file and place >> 32 & 0xFFFFFFFFFFFF == damaged.offset:
+                    error = DamagedEntryError(damaged.error)
+                    set_aside(index, DumpContext(index.folder), damaged.key, place, error)
+                    return not index.read_line(place).strip()
+        file = index.file(damaged.file)
+        line = file.read(damaged.offset or 0, damaged.length)
+        if not line.strip() or not line.endswith(b"\n"):
+            return False
+        keep_line(file.path, line)
+        return file.blank(damaged.offset or 0, line)
+
+    def _cut(self, path: Path, damaged: Damaged) -> None:
+        """Cut an unfinished last line off an index file that nobody appends to any more."""
+        if not leftovers.writer_is_dead(str(path), self.older_than):
+            self.left.append(f"{path}: it ends within a line, and its writer may live")
+            return
+        assert damaged.offset is not None
+        with open(path, "rb+") as f:
+            f.seek(damaged.offset)
+            rest = f.read()
+            if b"\n" in rest:
+                return
+            keep_line(str(path), rest + b"\n")
+            f.truncate(damaged.offset)
+        self.done.append(f"{path}: cut off the {len(rest)} bytes of a line that was never finished")
+
+    # ------------------------------------------------------------ the rest
+
+    def _remove(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            self.left.append(f"{path}: a folder that looks temporary; remove it by hand if it is of no use")
+            return
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        self.done.append(f"{path}: removed, its writer is dead")
+
+    def _renew(self, folder: Path, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).unlink()
+        if name == FILE_NAME:
+            index = index_of(str(folder))
+            index.reset()
+            len(CacheDict[tp.Any](folder))
+            with contextlib.suppress(OSError):
+                index.save()
+        self.done.append(
+            f"{folder / name}: removed, since it is damaged; it is made anew from what it stands for"
+        )
+
+    def _move_orphan(self, folder: Path, relative: str, found: FolderReport) -> None:
+        path = folder / relative
+        if not self.orphans:
+            reason = "no entry names it; repair(..., orphans=True) moves such files aside"
+        elif found.live_claims:
+            reason = "somebody is at work there and may be about to name it"
+        elif not leftovers.writer_is_dead(str(path), self.older_than):
+            reason = "its writer may live"
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path, f"{path}{ORPHANED}")
+            self.done.append(f"{path}: moved aside, since no entry names it")
+            return
+        self.left.append(f"{path}: {reason}")
