@@ -1,0 +1,119 @@
+"""What the design says is true: the order of the rooms, the keys of a record, the handler of one's own."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydantic
+
+import blocks
+import exca
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "exca"
+DESIGN = ROOT / "docs" / "design.md"
+TEXT = DESIGN.read_text(encoding="utf-8")
+HANDING_ON = {"__init__", "base", "slurm", "workdir"}  # hold nothing of their own
+GUESTS = {"infra/from_function": "helpers", "execution/map_call": "map"}  # lie in the folder of another room
+
+
+def rooms() -> list[str]:
+    """Return the rooms from top to bottom, as the table of the design has them."""
+    return re.findall(r"^\| `(\w+)` \|", TEXT.partition("## The way of one call")[0], re.MULTILINE)
+
+
+def room_of(module: str) -> str:
+    return GUESTS.get(module, module.split("/", maxsplit=1)[0])
+
+
+def for_types_only(tree: ast.Module) -> set[ast.AST]:
+    """Return all nodes under ``if TYPE_CHECKING``."""
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    guarded = [node for node in checks if ast.unparse(node.test).endswith("TYPE_CHECKING")]
+    return {inner for node in guarded for part in node.body for inner in ast.walk(part)}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the modules of the package that a file imports, wherever it does so."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = list(path.relative_to(PACKAGE).parent.parts)
+    ignored = for_types_only(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in ignored:
+            start = package[: len(package) + 1 - node.level]
+            if node.module:
+                yield "/".join([*start, *node.module.split(".")])
+            else:
+                yield from ("/".join([*start, alias.name]) for alias in node.names)
+
+
+def test_the_design_names_every_room() -> None:
+    there = {
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set(rooms()) == there - HANDING_ON
+
+
+def test_imports_go_down_only() -> None:
+    """No file imports from a room above its own, so no circle of rooms can be."""
+    order = rooms()
+    upward = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        if room_of(module) in HANDING_ON:
+            continue
+        for target in imports_of(path):
+            room = room_of(target)
+            if room in order and order.index(room) < order.index(room_of(module)):
+                upward.append(f"{module} -> {target}")
+    assert upward == []
+
+
+class Double(pydantic.BaseModel):
+    """Doubles a number, or fails."""
+
+    x: int = 1
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        if self.x < 0:
+            raise ValueError("negative")
+        return 2 * self.x
+
+
+def test_every_key_of_a_record_is_described(tmp_path: Path) -> None:
+    """The keys of job.json, of a result and of an error, here and in a job, are those of the table."""
+    table = TEXT.partition("**job.json**")[2].partition("**submission.json**")
+    described = {
+        key for row in re.findall(r"^\| (`.*?) \|", table[0], re.MULTILINE) for key in row.split(", ")
+    }
+    found: set[str] = set()
+    for x, cluster in ((1, None), (-1, None), (2, "local")):
+        task = Double.model_validate({"x": x, "infra": {"folder": tmp_path, "cluster": cluster}})
+        assert (task.infra.job().exception() is None) == (x > 0)
+        folder = task.infra.uid_folder()
+        assert folder is not None
+        found.update(json.loads((folder / "job.json").read_text()))
+    assert {f"`{key}`" for key in found | {"git"}} == described
+    [submission] = tmp_path.rglob("submission.json")
+    first_line = table[2].partition("\n")[0]
+    assert all(f"`{key}`" in first_line for key in json.loads(submission.read_text()))
+
+
+def test_the_handler_of_the_design_stores_and_loads(tmp_path: Path) -> None:
+    [handler] = [block for block in blocks.blocks_of(DESIGN) if block.language == "python"]
+    (tmp_path / handler.file).write_text(handler.body, encoding="utf-8")
+    store = "with cd.write():\n    cd['key'] = spectrum.Spectrum([1.5, 2.0])"
+    for code in (store, "print(cd['key'].peaks)"):
+        script = f"import spectrum\nfrom exca.cachedict import CacheDict\ncd = CacheDict('cache')\n{code}"
+        ran = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "[1.5, 2.0]\n"
+    assert [path.read_text() for path in tmp_path.rglob("*.txt")] == ["1.5 2.0"]
