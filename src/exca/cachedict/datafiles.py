@@ -168,6 +168,7 @@ class DataFiles:
             for relative in self.fresh:
                 sync_path(os.path.join(self.folder, relative))
             sync_path(os.path.join(self.folder, DATA_DIR))
+            sync_path(self.folder)
         self.fresh.clear()
         self.claimed.clear()
 

@@ -95,6 +95,15 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[done:]
 
 
+def opened_status(path: str) -> os.stat_result:
+    """What `os.stat` says once the file was opened: on NFS, what the server says and not this host's memory."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
 _NETWORK = (
     "nfs",
     "cifs",

@@ -3,7 +3,8 @@
 How changes of others are seen: whoever writes or deletes sets the folder's mtime. A key that is not known makes
 this process look at that mtime; when it has moved (or 50 ms after the last look in any case) the sizes of all
 files are read, and of those that grew the new part. On a network file system a host may see sizes as late as its
-attribute cache allows (on NFS ``acregmax``, ``acdirmax``); there a bulk question (`CacheDict.missing`) opens the files.
+attribute cache allows (on NFS: new files after ``acdirmax``; the sizes of known files are asked for by opening them,
+which by close-to-open consistency gives what the server has).
 """
 
 import logging
@@ -16,7 +17,7 @@ import orjson
 import xxhash
 
 from .adoption import WORTH, adopt
-from .files import Handle
+from .files import Handle, on_network, opened_status
 from .hot import HotEntries
 from .sideindex import FILE_NAME, FileMark, Table
 from .textindex import INFO_SUFFIX, TextFile, key_hash
@@ -127,12 +128,13 @@ class FolderReader:
     def list_files(self) -> dict[str, os.stat_result]:
         """The index files in the folder. Raises FileNotFoundError."""
         found = {}
+        network = on_network(self.folder)
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
                     try:
-                        status = entry.stat()
-                    except FileNotFoundError:
+                        status = opened_status(entry.path) if network else entry.stat()
+                    except (FileNotFoundError, PermissionError):
                         continue
                     if stat.S_ISREG(status.st_mode):
                         found[entry.name] = status
@@ -177,6 +179,11 @@ class FolderReader:
                         raise TypeError
                     place = file.number << 80 | offset << 32 | len(line) + 1
                     self.add(info["#key"], place, info.get("#gen", 0))
+                    if len(self.tail) > 2 * _ROLL_LINES:
+                        resets, file.scanned = self._resets, end
+                        self.roll_if_large()
+                        if self._resets != resets:
+                            return True
                     if self.hot is not None:
                         if info["#key"] in self.hot:  # which line wins is not known here
                             self.hot = None
