@@ -263,7 +263,7 @@ def _wait_for(
     errors: dict[int, Exception] = {}
     while waiting:
         first = next(iter(waiting))
-        ended = {first} if waiting[first].wait(timeout=_OTHERS_EVERY) else set()
+        ended = {first} if waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done() else set()
         ended.update(k for k, job in waiting.items() if job.paths.result_pickle.exists())
         for k in sorted(ended):
             job = waiting.pop(k)
