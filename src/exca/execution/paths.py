@@ -1,5 +1,6 @@
 """Places of a job's files, laid out as submitit lays them out."""
 
+import contextlib
 import dataclasses
 import functools
 import getpass
@@ -79,28 +80,23 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
     durable: bool
         also survive a power failure right after the call (fsync)
     """
-    tmp = temporary_beside(path)
+    folder, name = os.path.split(path)
+    tmp = f"{folder}/.{name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
-        with open(tmp, "xb") as f:
-            f.write(data)
+        handle = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
             if durable:
-                f.flush()
-                os.fsync(f.fileno())
+                os.fsync(handle)
+        finally:
+            os.close(handle)
         os.replace(tmp, path)
     except BaseException:
-        tmp.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(tmp)
         raise
-
-
-def temporary_beside(path: Path) -> Path:
-    """A fresh hidden name in the same folder, to be renamed into place.
-
-    Parameters
-    ----------
-    path: Path
-        the final place
-    """
-    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 def tail(path: Path, lines: int = 20) -> str:

@@ -23,6 +23,8 @@ Config = Mapping[str, tp.Any] | Sequence[tp.Any]
 # no character with a meaning, and nothing that a reader of YAML 1.1 takes for a bool, a number or a date.
 _is_plain = re.compile(r"[a-zA-Z_/][a-zA-Z0-9_/.\-]{0,100}").fullmatch
 _is_quoted = re.compile(r"(?:0|[1-9][0-9]{0,30}|[0-9]{4}-[0-9]{2}-[0-9]{2}|)").fullmatch
+# Strings that look the same wherever they stand: without spaces there is nowhere to break a line.
+_has_no_break = re.compile(r"[!-~]{1,100}").fullmatch
 _WORDS = frozenset(
     form
     for word in ("yes", "no", "on", "off", "true", "false", "null")
@@ -75,6 +77,8 @@ def _scalar(value: tp.Any) -> str:
             return str(value)
         if _is_quoted(value):
             return f"'{value}'"
+        if _has_no_break(value):
+            return _pyyaml_scalar(value)
     elif kind is bool:
         return "true" if value else "false"
     elif kind is int:
@@ -89,6 +93,14 @@ def _scalar(value: tp.Any) -> str:
     elif isinstance(value, dict) and not value:
         return "{}"
     raise _UnusualError
+
+
+@functools.lru_cache(maxsize=1024)
+def _pyyaml_scalar(value: str) -> str:
+    text = _pyyaml_text([value])
+    if not (text.startswith("- ") and text.count("\n") == 1):
+        raise _UnusualError
+    return text[2:-1]
 
 
 def _block(value: tp.Any, indent: str) -> str:

@@ -4,6 +4,8 @@ import os
 import threading
 import types
 import typing as tp
+import uuid
+import weakref
 from pathlib import Path
 
 import pydantic
@@ -38,6 +40,24 @@ class Applied:
         self.exclude = exclude
         self.options = options
         self.wrapper: tp.Any = None
+        self.token = uuid.uuid4().hex
+        _APPLIED[self.token] = self
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        # A class pickled by value and unpickled where it was made is updated in place (as cloudpickle does):
+        # its objects must still recognise its methods.
+        return _applied_of, (self.token,), self.__dict__
+
+
+_APPLIED: "weakref.WeakValueDictionary[str, Applied]" = weakref.WeakValueDictionary()
+
+
+def _applied_of(token: str) -> Applied:
+    """The one of this process, or a new one to be filled."""
+    applied = _APPLIED.get(token)
+    if applied is None:
+        applied = _APPLIED[token] = Applied.__new__(Applied)
+    return applied
 
 
 class InfraState:
@@ -188,12 +208,13 @@ class BaseInfra(Resources):
 
     @property
     def _bound(self) -> tuple[tp.Any, Applied]:
-        if self._obj is None or self._applied is None:
-            raise InfraError(
-                f"this {type(self).__name__} belongs to no object: place it on a class, apply it to a method "
-                "and read it from an instance of the class"
-            )
-        return self._obj, self._applied
+        private = tp.cast(dict[str, tp.Any], self.__pydantic_private__)  # ten times quicker than its attributes
+        if private["_obj"] is not None and private["_applied"] is not None:
+            return private["_obj"], private["_applied"]
+        raise InfraError(
+            f"this {type(self).__name__} belongs to no object: place it on a class, apply it to a method "
+            "and read it from an instance of the class"
+        )
 
     def _excluded(self) -> tuple[str, ...]:
         """Fields of the object that do not count for the cache."""
@@ -316,9 +337,7 @@ class BaseInfra(Resources):
         obj, _ = self._bound
         fields = identity.as_input(obj)
         for update in (*args, kwargs):
-            if update and all("." not in k and not isinstance(v, (dict, str)) for k, v in update.items()):
-                fields.update(update)  # nothing to split, merge or interpret
-            elif update:
+            if not all(_patch(fields, key, value) for key, value in update.items()):
                 conf = ConfDict(fields)
                 conf.update(update)
                 fields = dict(conf)
@@ -385,6 +404,20 @@ class BaseInfra(Resources):
         method_folder = self._method_folder()
         assert method_folder is not None, "only infras with a folder have logs"
         return Path(str(self.logs).format(folder=method_folder, user=user_name())).absolute()
+
+
+def _patch(fields: dict[str, tp.Any], key: str, value: tp.Any) -> bool:
+    """Set a value under a dotted key of nested dicts, if that is all there is to do; False where it is not."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        fields = fields.get(parent)  # type: ignore[assignment] # checked in the next line
+        if type(fields) is not dict:
+            return False
+    old = fields.get(last)
+    if isinstance(value, dict) or isinstance(old, dict) or (type(value) is str and value.startswith("=")):
+        return False  # to be merged, or an operation
+    fields[last] = value
+    return True
 
 
 def wrap(function: tp.Any, call: tp.Callable[..., tp.Any]) -> tp.Any:

@@ -33,6 +33,7 @@ UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".ident
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 14  # bytes, more than nearly every configuration has
 
 
@@ -66,9 +67,11 @@ def settle(
     ChangedDefaultError: a default changed under the results in the folder
     FolderNotWritableError: the files have to be written and cannot be
     """
+    if not create and not os.path.exists(f"{folder}/{UID}"):
+        return folder  # nobody has been here
     full = full_uid_config()
     texts = {UID: to_text(uid_config).encode(), FULL: to_text(full).encode()}
-    if _is_known(str(folder), texts):
+    if _is_known(str(folder), texts) or (create and _is_new(str(folder), texts, config)):
         return folder
     ours = absorb(uid_config, dict)
     for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
@@ -163,6 +166,17 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
 # --------------------------------------------------------------------------------------------------- files
 
 
+def _is_new(place: str, texts: dict[str, bytes], config: Callable[[], Config]) -> bool:
+    """Make the folder and write its files; tell whether we were the ones who did so."""
+    try:
+        os.mkdir(place)
+    except OSError:
+        return False
+    ours = all([_write_first(f"{place}/{name}", text) == text for name, text in texts.items()])
+    _write_first(f"{place}/{CONFIG}", to_text(config()).encode())
+    return ours
+
+
 def _make_folder(place: str) -> None:
     try:
         os.mkdir(place)
@@ -252,8 +266,13 @@ def _write_partial(path: str, data: bytes) -> str:
     """Write a file of its own beside the path, with the permissions that the umask and the folder ask for."""
     folder, name = os.path.split(path)
     partial = f"{folder}/.{name.lstrip('.')}-{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    with open(partial, "xb") as file:
-        file.write(data)
+    handle = os.open(partial, _NEW, 0o666)  # open() takes half as long again
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+    finally:
+        os.close(handle)
     return partial
 
 
