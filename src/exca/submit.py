@@ -43,6 +43,16 @@ class SubmitInfra(BaseInfra):
         self._register(applied, wrap(function, call))
         return tp.cast(F, applied.wrapper)
 
+    def _check_bound(self) -> None:
+        super()._check_bound()
+        obj, applied = self._bound
+        static = next((vars(c)[applied.name] for c in type(obj).__mro__ if applied.name in vars(c)), None)
+        if isinstance(static, staticmethod) and static.__func__ is applied.wrapper:
+            raise InfraError(
+                f"{type(obj).__qualname__}.{applied.name} is a static method around the infra, which so never sees "
+                f"its object: write @{self._infra_name}.apply above @staticmethod, not below"
+            )
+
     def _call(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         """Run and wait."""
         if self.cluster is None:
@@ -70,11 +80,11 @@ class SubmitInfra(BaseInfra):
         call = RemoteCall(self, args, kwargs)
         if self.cluster is None:
             return DoneJob.of(call.run)
-        pending = PendingJob(call)
+        pending = PendingJob()
         if self._state.batch is not None:
-            self._state.batch.append(pending)
+            self._state.batch.append((pending, call))
         else:
-            self._send([pending], 1)
+            self._send([(pending, call)], 1)
         return pending
 
     @contextlib.contextmanager
@@ -90,21 +100,32 @@ class SubmitInfra(BaseInfra):
             raise InfraError(
                 f"batch() of {self._factory()} is already open: submit inside it, or close it first"
             )
-        self._state.batch = []
+        batch: list[tuple[PendingJob, RemoteCall]] = []
+        self._state.batch = batch
         try:
             yield
-            pending = self._state.batch
+        except BaseException as e:
+            for job, _ in batch:
+                job.unsent = (
+                    f"its batch was left by an error, {e!r}, and nothing of it was sent: submit again"
+                )
+            raise
         finally:
             self._state.batch = None
-        if pending:
-            self._send(pending, max_workers)
+        if batch:
+            self._send(batch, max_workers)
 
-    def _send(self, pending: "list[PendingJob]", max_workers: int) -> None:
+    def _send(self, pending: "list[tuple[PendingJob, RemoteCall]]", max_workers: int) -> None:
         cluster = self.resolved_cluster()
         assert cluster is not None
-        request = request_for(self, [p.call for p in pending], max_workers=max_workers)
-        submissions = backends.submit(cluster, request)
-        for job, submission in zip(pending, submissions, strict=True):
+        request = request_for(self, [call for _, call in pending], max_workers=max_workers)
+        try:
+            submissions = backends.submit(cluster, request)
+        except BaseException as e:
+            for job, _ in pending:
+                job.unsent = f"it could not be submitted: {e}"
+            raise
+        for (job, _), submission in zip(pending, submissions, strict=True):
             job.submission = submission
         ids = ", ".join(s.job_id for s in submissions[:5]) + ("..." if len(submissions) > 5 else "")
         logger.info("Submitted %d job(s) for %s to %s: %s", len(pending), self._factory(), cluster, ids)
@@ -148,23 +169,20 @@ class RemoteCall:
 
 
 class PendingJob(CallJob[tp.Any]):
-    """A call that is, or will be, submitted.
+    """A call that is, or will be, submitted."""
 
-    Parameters
-    ----------
-    call: RemoteCall
-        the call
-    """
-
-    def __init__(self, call: RemoteCall) -> None:
+    def __init__(self) -> None:
         super().__init__(Submission(None, "", ""))
-        self.call = call
+        self.unsent = "its batch is not sent yet: leave the `with infra.batch():` block first"
 
     def _require_sent(self) -> None:
         if not self.submission.job_id:
-            raise SubmissionError(
-                "the batch of this job is not sent yet: leave the `with infra.batch():` block first"
-            )
+            raise SubmissionError(f"this job has no result, since {self.unsent}")
+
+    @property
+    def state(self) -> str:
+        """The scheduler's word for the state of the job, ``UNSUBMITTED`` as long as it is not sent."""
+        return super().state if self.submission.job_id else "UNSUBMITTED"
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""
@@ -174,6 +192,11 @@ class PendingJob(CallJob[tp.Any]):
         """Wait until the job is done, at most ``timeout`` seconds."""
         self._require_sent()
         return super().wait(timeout)
+
+    def cancel(self) -> None:
+        """End the job now; one that is done stays as it is."""
+        self._require_sent()
+        super().cancel()
 
     def result(self) -> tp.Any:
         """Wait for the call and return what it returned."""
