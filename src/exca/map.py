@@ -80,13 +80,10 @@ class MapInfra(BaseInfra):
         applied = Applied(function, exclude, item_uid=item_uid, cache_type=cache_type, parameter=name)
 
         def call(obj: tp.Any, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-            private = self.__pydantic_private__  # an attribute that pydantic looks up costs a microsecond
-            assert private is not None
-            infra = getattr(obj, private["_infra_name"])
-            if infra.__pydantic_private__["_applied"] is not applied:
-                return function(
-                    obj, *args, **kwargs
-                )  # super().method() from a child with an infra of its own
+            infra = getattr(obj, self._infra_name)
+            if infra._applied is not applied:
+                # super().method() from a child with an infra of its own
+                return function(obj, *args, **kwargs)
             if len(args) == 1 and not kwargs:
                 return infra._process(args[0])
             if args or list(kwargs) != [name]:
@@ -124,13 +121,11 @@ class MapInfra(BaseInfra):
 
     def _process(self, items: tp.Iterable[tp.Any]) -> tp.Iterator[tp.Any]:
         """Compute what is missing, now, and return an iterator over the results in the order asked."""
-        private = self.__pydantic_private__  # plain look-ups: this is the way of every cached call
-        assert private is not None
-        cache: CacheDict[tp.Any] | None = private["_state"].cache_dict
+        cache: CacheDict[tp.Any] | None = self._state.cache_dict
         if cache is None:
             # without folder and memory, results live as long as this call's iterator
             cache = self._make_cache() if self.folder is None and not self.keep_in_ram else self.cache_dict
-        uids, missing = self._look_up(items, cache, private["_applied"].options["item_uid"])
+        uids, missing = self._look_up(items, cache, self._bound[1].options["item_uid"])
         if missing:
             self._check_computable(len(uids), missing)
             self._compute(missing, cache)

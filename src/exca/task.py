@@ -77,13 +77,20 @@ class TaskInfra(BaseInfra):
         """
         _check_signature(function)
         applied = Applied(function, exclude)
+        name = ""  # of the infra, known at the first call
 
         def call(obj: tp.Any) -> tp.Any:
+            nonlocal name
+            try:  # straight to a result kept in memory, if it is this method's and this object's
+                ram = obj.__dict__[name]._ram
+                if ram is not None and ram[0] is obj and ram[1] is applied:
+                    return ram[2]
+            except (KeyError, AttributeError):
+                name = self._infra_name
             infra = _infra_of(obj, applied, self)
             if infra._applied is not applied:
                 return function(obj)  # super().method() from a child that applied an infra of its own
-            ram = infra._state.ram
-            return infra._result() if ram is None else ram[0]
+            return infra._result()
 
         self._register(applied, wrap(function, call))
         return tp.cast(F, applied.wrapper)
@@ -97,7 +104,7 @@ class TaskInfra(BaseInfra):
         else:
             value = self._cached_result()
         if self.keep_in_ram:
-            self._state.ram = (value,)
+            self._ram = (*self._bound, value)
         return value
 
     def _compute_without_cache(self) -> tp.Any:
@@ -257,7 +264,7 @@ class TaskInfra(BaseInfra):
     def clear_job(self) -> None:
         """Cancel the job if it runs, and remove the outcome; other files in the uid folder stay."""
         if self.folder is None:
-            self._state.job = self._state.ram = None
+            self._state.job = self._ram = None
             return
         from .cachedict import delete_one
         from .claims import Claims
@@ -274,7 +281,7 @@ class TaskInfra(BaseInfra):
         for name in (record.NAME, SUBMISSION, "job.pkl"):
             (folder / name).unlink(missing_ok=True)
         state = self._state
-        state.job = state.ram = None
+        state.job = self._ram = None
         state.forced.clear()
 
     @contextlib.contextmanager

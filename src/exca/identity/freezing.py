@@ -112,7 +112,7 @@ def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
 
 def _make_ready(cls: type[pydantic.BaseModel]) -> tuple[str, ...] | None:
     """Guards the attributes of a class, unless a parent's guard does already, and returns its entry in `_ready`."""
-    if "_infra_name" in cls.__private_attributes__:  # infras know themselves what may change when
+    if hasattr(cls, "_infra_name"):  # infras know themselves what may change when
         _ready[cls] = None
         return None
     fields = cls.__pydantic_fields__.items()

@@ -42,7 +42,7 @@ class InfraAttribute:
             infra = (obj.__pydantic_private__ if self.private else obj.__dict__)[self.name]
         except (KeyError, TypeError):
             raise AttributeError(f"{type(obj).__name__!r} object has no attribute {self.name!r}") from None
-        if infra.__pydantic_private__["_obj"] is obj:
+        if infra._obj is obj:
             return infra
         return self._bind(obj, infra)
 
@@ -58,10 +58,8 @@ class InfraAttribute:
         if seeds:
             infra.__dict__.update({name: self.default.__dict__[name] for name in seeds})
             infra.__pydantic_fields_set__.update(seeds)
-        private = infra.__pydantic_private__
-        assert private is not None
-        private.update(_infra_name=self.name, _applied=self.default._applied, _owner=self.owner)
-        private["_obj"] = obj  # last: another thread may look while we write
+        infra._infra_name, infra._applied, infra._owner = self.name, self.default._applied, self.owner
+        infra._obj = obj  # last: another thread may look while we write
         return infra
 
 

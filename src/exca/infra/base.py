@@ -70,7 +70,6 @@ class InfraState:
         "forced",
         "job",
         "lock",
-        "ram",
         "settled",
         "uid",
         "uid_config",
@@ -83,7 +82,6 @@ class InfraState:
         self.settled = False  # whether the folder is there, with its configuration files
         self.forced: set[str] = set()  # what this object has computed again already
         self.job: tp.Any = None
-        self.ram: tuple[tp.Any] | None = None
         self.cache_dict: tp.Any = None
         self.batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
         self.lock = threading.RLock()
@@ -101,11 +99,15 @@ class BaseInfra(Resources):
     """
 
     _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ()
-    _obj: tp.Any = pydantic.PrivateAttr(default=None)
-    _owner: tp.Any = pydantic.PrivateAttr(default=None)
-    _infra_name: str = pydantic.PrivateAttr(default="")
-    _applied: Applied | None = pydantic.PrivateAttr(default=None)
-    _state: InfraState = pydantic.PrivateAttr(default_factory=InfraState)
+    # slots: reading pydantic's private attributes takes a microsecond, and a cached call reads several
+    __slots__ = ("_applied", "_infra_name", "_obj", "_owner", "_ram", "_state")
+    if tp.TYPE_CHECKING:
+        _obj: tp.Any  # the object it is bound to
+        _owner: tp.Any  # the class on which it was placed
+        _infra_name: str
+        _applied: Applied | None
+        _ram: tuple[tp.Any, Applied, tp.Any] | None  # object, method and result, where kept in memory
+        _state: InfraState
 
     workdir: WorkDir | None = None
     version: str = "0"
@@ -118,6 +120,21 @@ class BaseInfra(Resources):
                 f"version={version!r} becomes part of a folder's name: it may hold no '..' and no slash"
             )
         return version
+
+    def __new__(cls, *args: tp.Any, **kwargs: tp.Any) -> "tp.Self":
+        """Make an infra that belongs to no object yet."""
+        self = super().__new__(cls)
+        fill = object.__setattr__
+        for name, value in (
+            ("_obj", None),
+            ("_owner", None),
+            ("_infra_name", ""),
+            ("_applied", None),
+            ("_ram", None),
+        ):
+            fill(self, name, value)
+        fill(self, "_state", InfraState())
+        return self
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: tp.Any) -> None:
@@ -152,8 +169,7 @@ class BaseInfra(Resources):
         object.__setattr__(new, "__dict__", self.__dict__.copy())
         object.__setattr__(new, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
         object.__setattr__(new, "__pydantic_extra__", None)
-        private = {"_obj": None, "_owner": None, "_infra_name": "", "_applied": None, "_state": InfraState()}
-        object.__setattr__(new, "__pydantic_private__", private)
+        object.__setattr__(new, "__pydantic_private__", None)
         return new
 
     def __copy__(self) -> "tp.Self":
@@ -164,19 +180,19 @@ class BaseInfra(Resources):
 
     def __getstate__(self) -> dict[tp.Any, tp.Any]:
         state = super().__getstate__()
-        private: dict[str, tp.Any] = {"_obj": None, "_owner": None, "_infra_name": "", "_applied": None}
-        if self._obj is None:  # the default on a class, which travels when a class is pickled by value
-            private.update(_infra_name=self._infra_name, _applied=self._applied)
         fields = state["__dict__"]
         if fields["folder"] is not None:  # a job may run in another directory, and means the same folder
             folder = os.path.abspath(fields["folder"])
             state = {**state, "__dict__": {**fields, "folder": type(fields["folder"])(folder)}}
-        return {**state, "__pydantic_private__": private}
+        if self._obj is None:  # the default on a class, which travels when a class is pickled by value
+            state = {**state, "default": (self._infra_name, self._applied)}
+        return state
 
     def __setstate__(self, state: dict[tp.Any, tp.Any]) -> None:
         attribute.settle_waiting()
-        state["__pydantic_private__"]["_state"] = InfraState()
         super().__setstate__(state)
+        if "default" in state:
+            self._infra_name, self._applied = state["default"]
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
@@ -190,7 +206,10 @@ class BaseInfra(Resources):
                 yield name, value
 
     def __setattr__(self, name: str, value: tp.Any) -> None:
-        if not name.startswith("_") and self._state.uid is not None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+            return
+        if self._state.uid is not None:
             raise InfraError(
                 f"cannot set {name}={value!r} on {self._infra_name!r} of {type(self._obj).__qualname__}: "
                 "its uid was computed, so it is frozen; "
@@ -208,9 +227,8 @@ class BaseInfra(Resources):
 
     @property
     def _bound(self) -> tuple[tp.Any, Applied]:
-        private = tp.cast(dict[str, tp.Any], self.__pydantic_private__)  # ten times quicker than its attributes
-        if private["_obj"] is not None and private["_applied"] is not None:
-            return private["_obj"], private["_applied"]
+        if self._obj is not None and self._applied is not None:
+            return self._obj, self._applied
         raise InfraError(
             f"this {type(self).__name__} belongs to no object: place it on a class, apply it to a method "
             "and read it from an instance of the class"
