@@ -2,6 +2,7 @@
 
 import traceback
 import typing as tp
+import uuid
 
 from .backends import Request
 from .inline import InlineBackend
@@ -20,6 +21,7 @@ class DebugBackend(InlineBackend):
         for call in request.calls:
             executor = submitit.DebugExecutor(folder=request.logs)
             job = executor.submit(call)
+            _name_for_good(job, request.logs)
             job.wait()
             _keep_outcome(job, JobPaths(request.logs, job.job_id))
             out.append(Submission("debug", job.job_id, request.logs))
@@ -28,6 +30,13 @@ class DebugBackend(InlineBackend):
     def verdict(self, submission: Submission) -> str:
         """Nothing is known beyond the end of the process."""
         return "It ran in an interpreter that ended."
+
+
+def _name_for_good(job: tp.Any, logs: str) -> None:
+    """Give a job an id of its own: submitit names it after an address in memory, which a later job may get too."""
+    name = f"DEBUG_{uuid.uuid4().hex[:12]}"
+    job._job_id = job.environ["SUBMITIT_DEBUG_JOB_ID"] = name
+    job._paths = type(job.paths)(logs, job_id=name, task_id=0)
 
 
 def _keep_outcome(job: tp.Any, place: JobPaths) -> None:
