@@ -1,7 +1,6 @@
 """MapInfra: one result an item, each cached and computed once."""
 
 import itertools
-import operator
 import typing as tp
 
 import pydantic
@@ -105,7 +104,7 @@ class MapInfra(BaseInfra):
         if state.cache_dict is None:
             with (
                 state.lock
-            ):  # two threads must not get one each: what one keeps in memory, the other would miss
+            ):  # were two threads to get one each, one would miss what the other keeps in memory
                 if state.cache_dict is None:
                     state.cache_dict = self._make_cache()
         return tp.cast("CacheDict[tp.Any]", state.cache_dict)
@@ -200,15 +199,17 @@ class MapInfra(BaseInfra):
         self, uids: list[str], items: tp.Iterable[tp.Any] | None, cache: "CacheDict[tp.Any]"
     ) -> tp.Iterator[tp.Any]:
         """Read results one at a time; those that turn out damaged are computed again."""
-        left = iter(uids)
+        done = 0
         while True:
             try:
-                yield from cache.iter_values(left)
+                for value in cache.iter_values(itertools.islice(uids, done, None) if done else uids):
+                    done += 1
+                    yield value
                 return
             except KeyError:
-                place = len(uids) - operator.length_hint(left) - 1
-                self._compute_damaged(uids, place, items, cache)
-                yield cache[uids[place]]
+                self._compute_damaged(uids, done, items, cache)
+                yield cache[uids[done]]
+                done += 1
 
     def _compute_damaged(
         self, uids: list[str], place: int, items: tp.Iterable[tp.Any] | None, cache: "CacheDict[tp.Any]"

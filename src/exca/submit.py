@@ -7,8 +7,8 @@ import typing as tp
 from .errors import InfraError, SubmissionError
 from .execution import backends
 from .execution.job import CallJob, CarriedError, DoneJob, Job, Submission
+from .execution.requests import request_for
 from .infra.base import Applied, BaseInfra, wrap
-from .infra.submitting import request_for
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
 logger = logging.getLogger("exca")

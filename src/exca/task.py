@@ -6,16 +6,15 @@ import typing as tp
 from pathlib import Path
 
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
-from .execution import backends, once, record
+from .execution import backends, record
 from .execution.job import DoneJob, Job, Submission, TaskJob
-from .execution.paths import write_atomically
-from .execution.task_call import KEY, TaskCall, compute
+from .execution.task_call import KEY
+from .execution.task_start import SUBMISSION, read_submission, start
 from .infra.base import Applied, BaseInfra, Exclusion, wrap
-from .infra.submitting import link_code, request_for
 from .submit import SubmitInfra
 
 if tp.TYPE_CHECKING:
-    from .claims import Claim, Holder
+    from .claims import Holder
 
 F = tp.TypeVar("F", bound=tp.Callable[[tp.Any], tp.Any])
 Status = tp.Literal["not submitted", "running", "completed", "failed"]
@@ -174,7 +173,7 @@ class TaskInfra(BaseInfra):
                     "check the folder and the configuration, or use mode='cached'"
                 )
             self.uid_folder(create=True)
-            job = _start([self], self)[0]
+            job = start([self], self)[0]
             self._state.job = job
             return job
 
@@ -186,13 +185,17 @@ class TaskInfra(BaseInfra):
 
     def _known_job(self) -> Job[tp.Any] | None:
         """The job of this object, of a record, or of whoever computes the task now."""
+        return self._finished_job() or self._running_job()
+
+    def _finished_job(self) -> Job[tp.Any] | None:
+        """The job of this object, or the one that left a record."""
         state = self._state
         if state.job is not None and (state.forced or state.job.outcome() is not None):
             return tp.cast(Job[tp.Any], state.job)
         found = self._usable_record()
         if found is not None:
             return self._job_of_record(found)
-        return self._running_job()
+        return None
 
     def _running_job(self) -> Job[tp.Any] | None:
         from .claims import Claims
@@ -325,12 +328,12 @@ class TaskInfra(BaseInfra):
         for infra in unique.values():
             if infra.folder is None:
                 infra.job()
-            elif infra._known_job() is None:
+            elif infra._finished_job() is None:
                 if infra.mode == "read-only":
                     infra.job()  # raises
                 infra.uid_folder(create=True)
                 todo.append(infra)
-        for infra, job in zip(todo, _start(todo, self, max_workers), strict=True):
+        for infra, job in zip(todo, start(todo, self, max_workers), strict=True):
             infra._state.job = job
 
     def _sibling(self, obj: tp.Any) -> "TaskInfra":
@@ -341,123 +344,6 @@ class TaskInfra(BaseInfra):
                 f"with such an infra, got {obj!r}"
             )
         return infra
-
-
-SUBMISSION = "submission.json"
-
-
-def read_submission(folder: Path) -> Submission | None:
-    """Read which job was last submitted for a uid folder.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder
-    """
-    import orjson
-
-    try:
-        return Submission.from_json(orjson.loads((folder / SUBMISSION).read_bytes()))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _start(infras: list[TaskInfra], through: TaskInfra, max_workers: int = 256) -> list[Job[tp.Any]]:
-    """Claim tasks and compute or submit those that nobody else computes.
-
-    Parameters
-    ----------
-    infras: list of TaskInfra
-        tasks without an outcome, their folders made
-    through: TaskInfra
-        infra whose cluster and resources are used
-    max_workers: int
-        how many jobs may run at once
-    """
-    from .claims import Claims
-
-    cluster = through.resolved_cluster()
-    if cluster is None:
-        return [_compute_here(infra) for infra in infras]
-    jobs: dict[int, Job[tp.Any]] = {}
-    claimed: list[tuple[int, TaskInfra, Claim]] = []
-    try:
-        for k, infra in enumerate(infras):
-            folder = tp.cast(Path, infra.uid_folder())
-            claim, held = Claims(folder).acquire([KEY])
-            found = infra._usable_record()
-            if claim is None:
-                jobs[k] = infra._job_of(folder, held[KEY])
-            elif found is not None:
-                claim.release()
-                jobs[k] = infra._job_of_record(found)
-            else:
-                claimed.append((k, infra, claim))
-        if claimed:
-            sent = _submit([c[1] for c in claimed], [c[2] for c in claimed], through, cluster, max_workers)
-            jobs.update(zip((c[0] for c in claimed), sent, strict=True))
-    except BaseException:
-        for _, _, claim in claimed:
-            claim.release()
-        raise
-    return [jobs[k] for k in range(len(infras))]
-
-
-def _compute_here(infra: TaskInfra) -> Job[tp.Any]:
-    """Compute a task in this thread, unless somebody else is at it."""
-    from .claims import Claims
-
-    folder = tp.cast(Path, infra.uid_folder())
-    claim, held = Claims(folder).acquire([KEY])
-    if claim is None:
-        return infra._job_of(folder, held[KEY])
-    with claim:
-        found = infra._usable_record()
-        if found is not None:
-            return infra._job_of_record(found)
-        infra._state.forced.add(KEY)
-        try:
-            value = compute(infra, folder, claim, {})
-        except Exception as e:
-            kept = record.read(folder)
-            if kept is not None and kept.state == "failed":
-                e.add_note(infra._hint())
-            return DoneJob(None, e, kept)
-    return DoneJob(value, None, record.read(folder))
-
-
-def _submit(
-    infras: list[TaskInfra], claims: "list[Claim]", through: TaskInfra, cluster: str, max_workers: int
-) -> list[Job[tp.Any]]:
-    """Submit claimed tasks and hand the claims over to their jobs."""
-    import orjson
-
-    logs = str(through._logs_folder())
-    folders = [tp.cast(Path, infra.uid_folder()) for infra in infras]
-    calls = [
-        TaskCall(i._obj, i._infra_name, f, c.token, logs)
-        for i, f, c in zip(infras, folders, claims, strict=True)
-    ]
-    tag = ""
-    for k, claim in enumerate(claims):
-        tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
-    request = request_for(through, list(calls), max_workers=max_workers, tag=tag)
-    submissions = backends.submit(cluster, request)
-    jobs: list[Job[tp.Any]] = []
-    for infra, folder, claim, submission in zip(infras, folders, claims, submissions, strict=True):
-        write_atomically(folder / SUBMISSION, orjson.dumps({**submission.to_json(), "attempt": claim.token}))
-        if cluster != "debug":
-            once.hand_over(claim, submission)
-        link_code(folder, request.workdir)
-        infra._state.forced.add(KEY)
-        jobs.append(TaskJob(folder, submission, claim.token, infra._hint()))
-    ids = (
-        submissions[0].job_id
-        if len(submissions) == 1
-        else f"{submissions[0].job_id}...{submissions[-1].job_id}"
-    )
-    logger.info("Submitted %d job(s) for %s to %s: %s", len(jobs), through._factory(), cluster, ids)
-    return jobs
 
 
 def _infra_of(obj: tp.Any, applied: Applied, default: TaskInfra) -> TaskInfra:

@@ -233,17 +233,15 @@ class DoneJob(Job[R]):
         its result
     error: Exception, optional
         its error
-    found: Record, optional
-        its record on disk
+    folder: Path, optional
+        uid folder that holds its record
     """
 
-    def __init__(
-        self, value: tp.Any, error: Exception | None = None, found: record.Record | None = None
-    ) -> None:
+    def __init__(self, value: tp.Any, error: Exception | None = None, folder: Path | None = None) -> None:
         super().__init__(Submission(None, "inline", ""))
         self.value = value
         self.error = error
-        self.found = found
+        self.folder = folder
 
     @classmethod
     def of(cls, call: tp.Callable[[], tp.Any]) -> "tp.Self":
@@ -261,7 +259,7 @@ class DoneJob(Job[R]):
 
     def outcome(self) -> record.Record | None:
         """The outcome on disk, if any."""
-        return self.found
+        return None if self.folder is None else record.read(self.folder)
 
     def _finished(self) -> bool:
         return self.error is None

@@ -101,13 +101,13 @@ class BaseInfra(Resources):
     _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ()
     # slots: reading pydantic's private attributes takes a microsecond, and a cached call reads several
     __slots__ = ("_applied", "_infra_name", "_obj", "_owner", "_ram", "_state")
-    if tp.TYPE_CHECKING:
-        _obj: tp.Any  # the object it is bound to
-        _owner: tp.Any  # the class on which it was placed
-        _infra_name: str
-        _applied: Applied | None
-        _ram: tuple[tp.Any, Applied, tp.Any] | None  # object, method and result, where kept in memory
-        _state: InfraState
+    if tp.TYPE_CHECKING:  # no annotations, which type checkers would take for fields
+        _obj = tp.cast(tp.Any, None)  # the object it is bound to
+        _owner = tp.cast(tp.Any, None)  # the class on which it was placed
+        _infra_name = ""
+        _applied = tp.cast(Applied | None, None)
+        _ram = tp.cast(tuple[tp.Any, Applied, tp.Any] | None, None)  # object, method and result, if kept
+        _state = tp.cast(InfraState, None)
 
     workdir: WorkDir | None = None
     version: str = "0"

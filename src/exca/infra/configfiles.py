@@ -172,9 +172,12 @@ def _is_new(place: str, texts: dict[str, bytes], config: Callable[[], Config]) -
         os.mkdir(place)
     except OSError:
         return False
-    ours = all([_write_first(f"{place}/{name}", text) == text for name, text in texts.items()])
-    _write_first(f"{place}/{CONFIG}", to_text(config()).encode())
-    return ours
+    if _write_first(f"{place}/{UID}", texts[UID]) != texts[UID]:
+        return False
+    with _explained(f"{place}/{FULL}"):
+        _replace(f"{place}/{FULL}", texts[FULL])
+        _replace(f"{place}/{CONFIG}", to_text(config()).encode())
+    return True
 
 
 def _make_folder(place: str) -> None:

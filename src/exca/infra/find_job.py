@@ -10,6 +10,7 @@ from ..execution import record
 from ..execution.job import CallJob, Job, Submission, TaskJob
 from ..execution.once import ItemsCall
 from ..execution.task_call import TaskCall
+from ..execution.task_start import SUBMISSION
 
 if tp.TYPE_CHECKING:
     from ..confdict import ConfDict
@@ -20,7 +21,6 @@ _METHOD_FOLDER = re.compile(r"[^,]+\.[^,]+,[^,]+")
 # what is not entered: in the folder of a method, and elsewhere
 _NO_RESULTS = frozenset(("code", "logs"))
 _NO_CACHE = frozenset(("__pycache__", "node_modules"))
-SUBMISSION = "submission.json"
 
 
 class InfraSlurmJob(Job[tp.Any]):

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pydantic
 
-from .. import identity
 from ..identity import DiscriminatedModel
 from . import conversions, traits
 from .addresses import NO_INPUT

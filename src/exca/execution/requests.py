@@ -7,10 +7,10 @@ import typing as tp
 import uuid
 from pathlib import Path
 
-from ..execution.backends import Request
+from .backends import Request
 
 if tp.TYPE_CHECKING:
-    from .base import BaseInfra
+    from ..infra.base import BaseInfra
 
 logger = logging.getLogger("exca")
 
