@@ -1,5 +1,6 @@
 """Real processes that are killed, stopped and left as zombies, at every step."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import pytest
 
 from claimant import Claimant, until
 from exca.claims import Claims, Owner, liveness
+from exca.claims.ledger import Ledger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 Start = Callable[..., Claimant]
@@ -43,13 +45,38 @@ def test_the_stopped_are_not_robbed(folder: Path, start: Start) -> None:
     assert other.ask("still_ours")
 
 
+def test_a_damaged_claim_of_the_dead_is_taken_over_at_once(folder: Path, start: Start) -> None:
+    """Whatever bit was flipped: its name says who made it."""
+    other = start()
+    other.ask("acquire", keys=["a"])
+    other.kill()
+    (path,) = (folder / "claims").iterdir()
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        claims = Claims(folder)
+        claims.wait(["a"], done=lambda: False, timeout=2.0)
+        claim, _ = claims.acquire(["a"])
+        assert claim is not None, at
+        claim.release()
+
+
 def test_another_process_with_the_same_pid_is_not_the_owner(folder: Path, start: Start) -> None:
     """As after a reboot or many forks: the start time tells."""
     other = start()
     other.ask("acquire", keys=["a"])
     (path,) = (folder / "claims").iterdir()
-    text = path.read_text().replace('"start":"', '"start":"1')
-    path.write_text(text)
+    entry = Ledger(folder).read(path.name)
+    assert entry is not None
+    assert entry.owner is not None
+    assert entry.owner.process is not None
+    process = dataclasses.replace(entry.owner.process, start=f"1{entry.owner.process.start}")
+    host, pid, start_, salt = entry.name.split("-")
+    name = f"{host}-{pid}-1{start_}-{salt}"
+    Ledger(folder).place(
+        dataclasses.replace(entry, name=name, owner=dataclasses.replace(entry.owner, process=process))
+    )
+    path.unlink()
     claim, _ = Claims(folder).acquire(["a"])
     assert claim is not None
     claim.release()

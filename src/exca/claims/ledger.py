@@ -1,9 +1,10 @@
 """The claim files of one folder: their format, and the few operations on them.
 
 ``<folder>/claims/<token>.<revision>.<random>.json`` holds two lines of JSON: who claims, and the keys.
-The first bytes stand at fixed places, so that one write into the file changes them::
+The first bytes stand at fixed places, so that one write into the file changes them; ``sum`` is the XXH3-64 of all
+bytes behind it, since who is taken for the owner decides whether others wait::
 
-    {"state": "asked", "beat": "0000000000", "since": 1.7e9, "every": 5.0, "owner": {...}, "count": 2}
+    {"state": "asked", "beat": "0000000000", "sum": "<hex>", "since": 1.7e9, "every": 5.0, "owner": {...}}
     ["key 1", "key 2"]
 
 A token is ``<host>-<pid>-<start time>-<random>``: even of a file that cannot be read its maker is known.
@@ -20,6 +21,7 @@ import typing as tp
 from pathlib import Path
 
 import orjson
+import xxhash
 
 from .keeper import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
@@ -28,6 +30,9 @@ FOLDER = "claims"
 STATE_OFFSET = 10
 ASKED, OWNED = b"asked", b"owned"
 _PREFIX = b'{"state":"%s","beat":"%s",'
+_SUM = b'"sum":"%016x",'
+_SUM_AT = len(_PREFIX % (ASKED, b"0" * BEAT_DIGITS))
+_SUM_END = _SUM_AT + len(_SUM % 0)
 assert len((_PREFIX % (ASKED, b""))[:-2]) == BEAT_OFFSET
 MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 2000, 5000
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
@@ -308,7 +313,8 @@ def _render(entry: Entry) -> bytes:
     if entry.announced is not None:
         head["announced"] = dataclasses.asdict(entry.announced)
     prefix = _PREFIX % (OWNED if entry.owned else ASKED, b"0" * BEAT_DIGITS)
-    return prefix + dump_json(head)[1:] + b"\n" + entry.body + b"\n"
+    rest = dump_json(head)[1:] + b"\n" + entry.body + b"\n"
+    return prefix + _SUM % xxhash.xxh3_64_intdigest(rest) + rest
 
 
 def _parse(name: str, data: bytes) -> Entry:
@@ -316,9 +322,13 @@ def _parse(name: str, data: bytes) -> Entry:
     head = load_json(line)
     try:
         announced = head.get("announced")
+        owner = Owner.from_json(head["owner"])
+        if data[_SUM_AT:_SUM_END] != _SUM % xxhash.xxh3_64_intdigest(data[_SUM_END:]):
+            # damaged: of a job the scheduler may still know, of a process the name is a better witness
+            return Entry(name, owner if owner.scheduled else None, 0.0, 5.0, True)
         return Entry(
             name,
-            Owner.from_json(head["owner"]),
+            owner,
             float(head["since"]),
             float(head["every"]),
             head["state"] == OWNED.decode(),
