@@ -84,8 +84,8 @@ class Claims:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self._ledger = Ledger(folder)
+        self.folder = folder if isinstance(folder, Path) else Path(folder)
+        self._ledger = Ledger(self.folder)
 
     def acquire(
         self, keys: Sequence[str], *, thread_bound: bool = True

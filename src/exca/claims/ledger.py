@@ -117,7 +117,7 @@ class Entry:
 def new_token() -> str:
     """A token that nobody ever had."""
     me = Process.current()
-    return f"{me.host}-{me.pid}-{me.start}-{secrets.token_hex(6)}"
+    return f"{me.host}-{me.pid}-{me.start}-{os.urandom(6).hex()}"
 
 
 def token_of(name: str) -> str:
@@ -165,8 +165,9 @@ class Ledger:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self._base = os.path.join(os.path.abspath(folder), FOLDER)
+        self.folder = folder if isinstance(folder, Path) else Path(folder)
+        text = os.fspath(folder)
+        self._base = f"{text if os.path.isabs(text) else os.path.abspath(text)}/{FOLDER}"
 
     def path(self, name: str) -> str:
         """Where the file of this name is."""
@@ -258,7 +259,10 @@ class Ledger:
                         os.unlink(draft)
                     e.add_note(f"exca: could not claim in {self.folder}: check that it can be written to")
                     raise
-                os.makedirs(self._base, exist_ok=True)
+                try:
+                    os.mkdir(self._base)
+                except OSError:  # the folder above it is missing, too, or somebody was faster
+                    os.makedirs(self._base, exist_ok=True)
         raise FileNotFoundError(errno.ENOENT, "is being removed again and again", self._base)
 
     def decide(self, name: str) -> bool:

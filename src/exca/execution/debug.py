@@ -1,5 +1,7 @@
 """submitit's debug executor: a job in this process, so that a debugger can be used."""
 
+import logging
+import os
 import traceback
 import typing as tp
 import uuid
@@ -22,7 +24,10 @@ class DebugBackend(InlineBackend):
             executor = submitit.DebugExecutor(folder=request.logs)
             job = executor.submit(call)
             _name_for_good(job, request.logs)
-            job.wait()
+            try:
+                job.wait()
+            finally:
+                _close_logs(job)
             _keep_outcome(job, JobPaths(request.logs, job.job_id))
             out.append(Submission("debug", job.job_id, request.logs))
         return out
@@ -37,6 +42,15 @@ def _name_for_good(job: tp.Any, logs: str) -> None:
     name = f"DEBUG_{uuid.uuid4().hex[:12]}"
     job._job_id = job.environ["SUBMITIT_DEBUG_JOB_ID"] = name
     job._paths = type(job.paths)(logs, job_id=name, task_id=0)
+
+
+def _close_logs(job: tp.Any) -> None:
+    """Close the files that submitit logs to: it leaves that to the garbage collector."""
+    own = {os.path.abspath(job.paths.stdout), os.path.abspath(job.paths.stderr)}
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined] # there is no public way to them
+        handler = reference()
+        if isinstance(handler, logging.FileHandler) and handler.baseFilename in own:
+            handler.close()
 
 
 def _keep_outcome(job: tp.Any, place: JobPaths) -> None:

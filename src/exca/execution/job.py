@@ -1,7 +1,6 @@
 """Jobs: handles on computations that are on their way or done."""
 
 import abc
-import asyncio
 import dataclasses
 import logging
 import time
@@ -171,6 +170,8 @@ class Job(abc.ABC, tp.Generic[R]):
         return f"{kind} {self.job_id} (logs: {self.paths.stderr})"
 
     def __await__(self) -> tp.Generator[tp.Any, tp.Any, R]:
+        import asyncio
+
         async def wait() -> R:
             return await asyncio.to_thread(self.result)
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import typing as tp
-from concurrent.futures import ThreadPoolExecutor
 
 from . import paths
 from .local import submitit_variables
@@ -34,6 +33,8 @@ def main(arguments: tp.Sequence[str]) -> int:
     seconds = float(arguments[5])
     if size == 0 and processes == 1:
         return run(paths.JobPaths(logs, base, int(os.environ.get("SUBMITIT_LOCAL_GLOBALID", "0"))), seconds)
+    from concurrent.futures import ThreadPoolExecutor
+
     ids = [f"{base}_{k}" for k in range(size)] if size else [base]
     with ThreadPoolExecutor(workers) as pool:
         codes = list(pool.map(lambda job_id: keep(logs, job_id, processes, seconds), ids))
