@@ -21,13 +21,8 @@ class DebugBackend(InlineBackend):
 
         out = []
         for call in request.calls:
-            executor = submitit.DebugExecutor(folder=request.logs)
-            job = executor.submit(call)
-            _name_for_good(job, request.logs)
-            try:
-                job.wait()
-            finally:
-                _close_logs(job)
+            job = _prepared(submitit.DebugExecutor(folder=request.logs), call, request.logs)
+            job.wait()
             _keep_outcome(job, JobPaths(request.logs, job.job_id))
             out.append(Submission("debug", job.job_id, request.logs))
         return out
@@ -37,20 +32,24 @@ class DebugBackend(InlineBackend):
         return "It ran in an interpreter that ended."
 
 
-def _name_for_good(job: tp.Any, logs: str) -> None:
-    """Give a job an id of its own: submitit names it after an address in memory, which a later job may get too."""
+def _prepared(executor: tp.Any, call: tp.Callable[[], tp.Any], logs: str) -> tp.Any:
+    """A job of submitit's that has not run yet, with an id of its own and files that it closes."""
+
+    def run() -> tp.Any:
+        try:
+            return call()
+        finally:
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, logging.FileHandler) and handler.baseFilename in files:
+                    handler.close()  # submitit leaves that to the garbage collector
+
+    job = executor.submit(run)
+    # submitit names it after an address in memory, which a later job may get too
     name = f"DEBUG_{uuid.uuid4().hex[:12]}"
     job._job_id = job.environ["SUBMITIT_DEBUG_JOB_ID"] = name
     job._paths = type(job.paths)(logs, job_id=name, task_id=0)
-
-
-def _close_logs(job: tp.Any) -> None:
-    """Close the files that submitit logs to: it leaves that to the garbage collector."""
-    own = {os.path.abspath(job.paths.stdout), os.path.abspath(job.paths.stderr)}
-    for reference in list(logging._handlerList):  # type: ignore[attr-defined] # there is no public way to them
-        handler = reference()
-        if isinstance(handler, logging.FileHandler) and handler.baseFilename in own:
-            handler.close()
+    files = {os.path.abspath(job.paths.stdout), os.path.abspath(job.paths.stderr)}
+    return job
 
 
 def _keep_outcome(job: tp.Any, place: JobPaths) -> None:
