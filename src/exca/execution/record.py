@@ -95,10 +95,11 @@ def read(folder: Path) -> Record | None:
     try:
         # plain system calls: this is the way of every cached call
         fd = os.open(file, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        return None
+    except (FileNotFoundError, NotADirectoryError):
+        looked = _open_after_looking(folder)
+        if looked is None:
+            return None
+        fd = looked
     try:
         data = os.read(fd, 1 << 16)
         if len(data) == 1 << 16:
@@ -111,6 +112,18 @@ def read(folder: Path) -> Record | None:
         set_aside(folder, "it is damaged")
         return None
     return Record(folder, content)
+
+
+def _open_after_looking(folder: Path) -> int | None:
+    """Open a record that a network file system may remember as missing: listing its folder asks the server."""
+    from ..cachedict.files import on_network
+
+    if not on_network(os.fspath(folder)):
+        return None
+    try:
+        return os.open(os.path.join(folder, NAME), os.O_RDONLY) if NAME in os.listdir(folder) else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def parse(data: bytes) -> dict[str, tp.Any] | None:
@@ -136,7 +149,7 @@ def parse(data: bytes) -> dict[str, tp.Any] | None:
     return None
 
 
-def set_aside(folder: Path, reason: str) -> None:
+def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
     """Move a record that cannot be used out of the way, so that the task is computed again.
 
     Parameters
@@ -145,7 +158,13 @@ def set_aside(folder: Path, reason: str) -> None:
         uid folder of the task
     reason: str
         why, for the log
+    attempt: str, optional
+        leave the record alone if it is of another attempt by now
     """
+    if attempt is not None:
+        now = read(folder)
+        if now is None or now.attempt != attempt:
+            return
     target = folder / f"{NAME}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
     try:
         os.rename(folder / NAME, target)
@@ -189,10 +208,10 @@ class Attempt:
         ResultError
             if no handler can store it
         """
-        from ..cachedict import dump_one
+        from ..cachedict import delete_one, dump_one
 
         try:
-            info = dump_one(self.folder, value, key=f"result-{self.token[:12]}")
+            info = dump_one(self.folder, value, key=f"result-{self.token[-12:]}")
         except OSError:
             raise
         except Exception as e:
@@ -200,7 +219,11 @@ class Attempt:
                 f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: {e}; "
                 "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler"
             ) from e
-        return self._publish({"state": "completed", "result": info})
+        old = read(self.folder)
+        new = self._publish({"state": "completed", "result": info})
+        if old is not None and old.state == "completed":
+            delete_one(self.folder, old.content["result"])  # now that nobody is sent there any more
+        return new
 
     def failed(self, error: BaseException) -> Record:
         """Publish an error."""
