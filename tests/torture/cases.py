@@ -1,0 +1,383 @@
+"""The cases: who is asked for what, what befalls them meanwhile, and what must have come of it."""
+
+import contextlib
+import ctypes.util
+import dataclasses
+import functools
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import typing as tp
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from computing import now, same
+from crowd import HERE, Crowd, Zygote
+from score import Score, judge
+from worker import Plan, forget
+
+from exca.cachedict import CacheDict
+from exca.cachedict.sideindex import FILE_NAME
+from exca.claims import Claims
+
+DEADLINE = 60.0  # seconds after the last blow within which all must be done
+ELSEWHERE, BEAT = "elsewhere", 0.1
+
+
+class Stage:
+    """Where cases are played: a folder, processes to fork from, and a source of chance.
+
+    Parameters
+    ----------
+    place
+        an empty folder
+    seed
+        of all choices
+    """
+
+    def __init__(self, place: Path, seed: int) -> None:
+        self.place = place
+        self.rng = random.Random(seed)
+        self.zygote = Zygote()
+        self._runs = 0
+
+    def crowd(self) -> Crowd:
+        """A crowd in a folder of its own."""
+        self._runs += 1
+        return Crowd(self.place / f"run{self._runs}", self.rng)
+
+    def close(self) -> None:
+        """End what was started."""
+        self.zygote.close()
+
+    def finish(self, score: Score, crowd: Crowd, wanted: int, seconds: float = DEADLINE) -> None:
+        """Wait for a crowd, and add what came of it to the score."""
+        crowd.join(seconds)
+        counts = crowd.outcomes()
+        score.answers += counts.get("answers", 0)
+        score.wrong += counts.get("wrong", 0)
+        score.stuck += crowd.stuck
+        score.failures += crowd.failed
+        judge(score, crowd.journal, crowd.killed, wanted)
+        if score.good:
+            shutil.rmtree(crowd.place, ignore_errors=True)
+
+
+@dataclasses.dataclass
+class Blows:
+    """What befalls a crowd that asks for the same things.
+
+    Parameters
+    ----------
+    case: name of the case
+    kills: processes to kill, in all runs together
+    workers, threads: processes at once, and threads in each
+    tasks, items: how many of them
+    seconds: that one computation takes, at most
+    hosts: on which the workers are in turn, with the seconds between two beats
+    folders: by host, the cache folder as it is seen there; made by the run otherwise
+    clock: seconds by which every second worker's clock is wrong
+    runs: at least
+    """
+
+    case: str
+    kills: int
+    workers: int = 4
+    threads: int = 1
+    tasks: int = 8
+    items: int = 16
+    seconds: float = 0.02
+    hosts: tuple[tuple[str, float], ...] = (("", 5.0),)
+    folders: dict[str, Path] = dataclasses.field(default_factory=dict)
+    clock: float = 0.0
+    runs: int = 1
+
+
+def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
+    """Processes ask for the same, overlapping things, are killed at random, and others come in their place."""
+    score = Score(blows.case)
+    zygotes = (stage.zygote, second or stage.zygote)
+    while score.runs < blows.runs or score.killed < blows.kills:
+        crowd, started = stage.crowd(), 0
+
+        def start(crowd: Crowd = crowd) -> None:
+            nonlocal started
+            host, beat = blows.hosts[started % len(blows.hosts)]
+            folder = blows.folders.get(host, crowd.place) / f"cache{score.runs}"
+            clock = blows.clock * (started % 2)
+            crowd.start(
+                zygotes[started % 2],
+                folder=str(folder),
+                tasks=list(range(blows.tasks)),
+                items=list(range(blows.items)),
+                threads=blows.threads,
+                seconds=blows.seconds,
+                host=host,
+                beat=beat,
+                clock=0.0 if second else clock,
+            )
+            started += 1
+
+        for _ in range(blows.workers):
+            start()
+        while score.killed + len(crowd.killed) < blows.kills and crowd.alive:
+            time.sleep(stage.rng.uniform(0.005, 0.08))
+            crowd.reap()
+            if crowd.alive:
+                busy = crowd.busy() if stage.rng.random() < 0.7 else []
+                crowd.kill(stage.rng.choice(busy or list(crowd.alive)))
+                start()
+        stage.finish(score, crowd, blows.tasks + blows.items)
+    return score
+
+
+def stopped(
+    stage: Stage, case: str, *, runs: int, hold: float, hosts: tuple[tuple[str, float], ...]
+) -> Score:
+    """A process is stopped in the middle of a computation, others wait for it, and it goes on."""
+    score = Score(case)
+    while score.runs < runs:
+        crowd = stage.crowd()
+        for k in range(3):
+            host, beat = hosts[k % len(hosts)]
+            fields = {"folder": str(crowd.place / "cache"), "host": host, "beat": beat, "seconds": 0.2}
+            crowd.start(stage.zygote, tasks=[1, 2], items=list(range(4)), **fields)
+        deadline = now() + DEADLINE
+        while not crowd.busy() and now() < deadline:
+            time.sleep(0.001)
+        busy = crowd.busy()
+        if busy:
+            pid = busy[0]
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(hold)
+            score.stopped += pid in crowd.busy()  # it was really in the middle of something
+            os.kill(pid, signal.SIGCONT)
+        stage.finish(score, crowd, 6)
+    return score
+
+
+def wrong_clocks(stage: Stage, kills: int) -> Score:
+    """Every second process believes that it is yesterday."""
+    blows = Blows("clock set back by a day", kills, clock=-86_400.0)
+    library = stage.place / "yesterday.so"
+    try:
+        build = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "yesterday.c"), "-ldl"]
+        subprocess.run(build, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        score = played(stage, blows)
+        score.note = "time.time() replaced: there is no C compiler"
+        return score
+    second = Zygote({"LD_PRELOAD": str(library)})
+    try:
+        score = played(stage, blows, second)
+        score.note = "by a preloaded library"
+        return score
+    finally:
+        second.close()
+
+
+@contextlib.contextmanager
+def late_mounts(place: Path, seconds: float, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """Mount one folder several times, each mount seeing late what the others change; their places by name.
+
+    Raises
+    ------
+    RuntimeError
+        with the reason why it is not possible here
+    """
+    missing = [what for what, there in MOUNTS_NEED.items() if not there()]
+    if missing:
+        raise RuntimeError(f"no {' and no '.join(missing)}")
+    real = place / "server"
+    real.mkdir(parents=True)
+    processes, mounts = [], {}
+    try:
+        for number, name in enumerate(names):
+            mounts[name] = mount = place / f"client{number}"
+            mount.mkdir()
+            command = [sys.executable, str(HERE / "late_fs.py"), str(real), str(mount), str(seconds)]
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        for mount in mounts.values():
+            until(mount.is_mount, 20)
+            if not mount.is_mount():
+                raise RuntimeError(f"no file system of our own can be mounted at {mount}")
+        yield mounts
+    finally:
+        for mount in mounts.values():
+            subprocess.run(["umount", "-l", str(mount)], check=False, capture_output=True)
+        for process in processes:
+            process.wait()
+
+
+MOUNTS_NEED: dict[str, Callable[[], bool]] = {
+    "right to mount (root)": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
+    "/dev/fuse": lambda: os.path.exists("/dev/fuse"),
+    "Python package mfusepy": lambda: importlib.util.find_spec("mfusepy") is not None,
+    "libfuse": lambda: any(map(ctypes.util.find_library, ("fuse3", "fuse"))),
+}
+
+
+def late(stage: Stage, kills: int, seconds: float = 2.0) -> Score:
+    """Two hosts on a folder of which each sees the other's changes late."""
+    name = f"two hosts, changes seen up to {seconds:g} s late"
+    try:
+        with late_mounts(stage.crowd().place / "late", seconds, ["", ELSEWHERE]) as mounts:
+            blows = Blows(
+                name, kills, hosts=(("", BEAT), (ELSEWHERE, BEAT)), folders=mounts, tasks=4, items=8
+            )
+            score = played(stage, blows)
+            score.note = "FUSE, with the rules of NFS"
+    except RuntimeError as e:
+        score = Score(name, note=f"not run: {e}")
+    return score
+
+
+# ---------------------------------------------------------------- files
+
+
+def damaged(stage: Stage, rounds: int) -> Score:
+    """A random file is damaged in a random way, then all is asked for, by a reader who knows nothing yet."""
+    score = Score("damaged reads: bits, garbage, cuts, losses")
+    crowd = stage.crowd()
+    halves = (rounds // 2, rounds - rounds // 2)
+    for k, part in enumerate(halves):
+        folder = str(crowd.place / f"cache{k}")
+        fields = {"tasks": list(range(3)), "items": list(range(6)), "rounds": part}
+        crowd.start(stage.zygote, folder=folder, kind="damage", **fields)
+    crowd.journal.joinpath("1-0.log").touch()
+    crowd.join(DEADLINE + rounds / 10)
+    counts = crowd.outcomes()
+    score.runs, score.answers = rounds, counts.get("answers", 0)
+    score.wrong, score.stuck, score.failures = counts.get("wrong", 0), crowd.stuck, crowd.failed
+    score.note = f"{counts.get('refused', 0)} refused since a configuration file said something else"
+    return score
+
+
+def derived_deleted(stage: Stage, runs: int, items: int = 6000) -> Score:
+    """Derived files vanish again and again while several processes use them."""
+    score, count = Score("derived files deleted while in use"), 0
+    for _ in range(runs):
+        crowd = stage.crowd()
+        folder = crowd.place / "cache"
+        for _ in range(3):
+            crowd.start(stage.zygote, folder=str(folder), tasks=[1, 2], items=list(range(items)))
+        deadline = now() + DEADLINE
+        while crowd.alive and now() < deadline:
+            crowd.reap()
+            for place in folder.glob("*Numbers*/*"):
+                forget()
+                len(CacheDict[tp.Any](place))  # makes the side index anew
+                for name in (FILE_NAME, ".identity.json"):
+                    count += (place / name).exists()
+                    (place / name).unlink(missing_ok=True)
+        stage.finish(score, crowd, items + 2)
+    score.note = f"{count} files deleted"
+    return score
+
+
+def disk_full(stage: Stage, runs: int) -> Score:
+    """The disk fills up in the middle of writing; once there is room again, all goes on by itself."""
+    score, errors = Score("disk full, then not"), 0
+    for _ in range(runs):
+        crowd = stage.crowd()
+        disk = crowd.place / "disk"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
+        try:
+            errors += _fill_and_free(stage, crowd, disk)
+            score.runs += 1
+            counts = crowd.outcomes()
+            score.answers += counts["answers"]
+            score.wrong += counts["wrong"]
+            score.stuck += crowd.stuck
+            score.failures += crowd.failed
+            if not errors:
+                score.failures.append("the disk was never full")
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=True)
+    score.note = f"{errors} clear errors while it was full"
+    return score
+
+
+def _fill_and_free(stage: Stage, crowd: Crowd, disk: Path) -> int:
+    ask = functools.partial(crowd.start, stage.zygote, folder=str(disk / "cache"), tolerant=True)
+    ask(tasks=list(range(6)), items=list(range(40)))
+    crowd.join(DEADLINE)
+    ballast = disk / "ballast"
+    room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    ballast.write_bytes(bytes(max(0, room - stage.rng.randrange(1, 12) * 4096)))
+    before = crowd.outcomes()["errors"]
+    for _ in range(2):
+        ask(tasks=list(range(30)), items=list(range(400)))
+    crowd.join(DEADLINE)
+    errors = crowd.outcomes()["errors"] - before
+    ballast.unlink()
+    before = crowd.outcomes()["errors"]
+    for _ in range(2):
+        ask(tasks=list(range(30)), items=list(range(400)))
+    crowd.join(DEADLINE)
+    if crowd.outcomes()["errors"] != before:
+        crowd.failed.append("errors after there was room again: it needed a hand")
+    return errors
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def submitters_killed(stage: Stage, cluster: str, runs: int, tasks: int = 2) -> Score:
+    """The process that submits is killed while it does so, or right after; others come and ask for the same."""
+    score = Score(f"submitter of {cluster} jobs killed")
+    while score.runs < runs:
+        crowd = stage.crowd()
+        fields: dict[str, tp.Any] = {"folder": str(crowd.place / "cache"), "cluster": cluster}
+        fields |= {"tasks": list(range(tasks)), "seconds": 0.3}
+        pid = crowd.start(stage.zygote, kind="submit", **fields)
+        # at times in the middle of a submission, at times when the first job is under way
+        late = stage.rng.random() < 0.5
+        delay = now() + stage.rng.uniform(0.0, 0.4)
+        until(functools.partial(submitted, crowd) if late else functools.partial(passed, delay))
+        crowd.reap()
+        if pid in crowd.alive:
+            crowd.kill(pid)
+        for _ in range(2):
+            crowd.start(stage.zygote, **fields)
+        stage.finish(score, crowd, tasks)
+    return score
+
+
+def passed(moment: float) -> bool:
+    """Whether it is later than this."""
+    return now() > moment
+
+
+def submitted(crowd: Crowd) -> bool:
+    """Whether a job was noted as submitted."""
+    return any("J " in path.read_text() for path in crowd.journal.iterdir()) or not crowd.alive
+
+
+def until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
+    """Wait for a condition, for so long at most."""
+    deadline = now() + seconds
+    while not condition() and now() < deadline:
+        time.sleep(0.002)
+
+
+def cost_per_item(place: Path, items: int = 100_000) -> float:
+    """Seconds that claiming and releasing costs an item, claimed in bulk."""
+    claims, keys = Claims(place / "cost"), [f"item-{n}" for n in range(items)]
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        claim, _ = claims.acquire(keys)
+        assert claim is not None
+        claim.release()
+        best = min(best, time.perf_counter() - start)
+    return best / items
+
+
+__all__ = ["Plan", "same"]
