@@ -63,6 +63,8 @@ class LocalBackend(Backend):
         """Whether the job's process is there."""
         if submission.pid is None:
             return None
+        if _exit_code(submission) is not None:
+            return False
         process = _STARTED.get(submission.pid)
         if process is None:
             return None  # another interpreter's child: the claim, which knows its start time, tells
@@ -78,11 +80,13 @@ class LocalBackend(Backend):
     def verdict(self, submission: Submission) -> str:
         """The exit code or signal, where this interpreter started the process."""
         process = _STARTED.get(submission.pid or -1)
-        code = None if process is None else process.poll()
+        code = _exit_code(submission)
+        if code is None and process is not None:
+            code = process.poll()
         if code is None:
             return f"Its process {submission.pid} is gone."
         if code < 0:
-            hint = ": out of memory?" if -code == getattr(signal, "SIGKILL", 9) else ""
+            hint = " (out of memory?)" if -code == getattr(signal, "SIGKILL", 9) else ""
             return f"Its process {submission.pid} was killed by {signal.Signals(-code).name}{hint}."
         return f"Its process {submission.pid} ended with exit code {code}."
 
@@ -98,6 +102,14 @@ class LocalBackend(Backend):
                 pids = [int(pid_file.read_text())]
         for pid in pids:
             _end_group(pid)
+
+
+def _exit_code(submission: Submission) -> int | None:
+    """How a job of an array ended, as its keeper wrote it."""
+    try:
+        return int(JobPaths(submission.logs, submission.job_id).exit_file.read_text())
+    except FileNotFoundError:
+        return None
 
 
 def _pid_file(submission: Submission) -> Path:
@@ -156,7 +168,6 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
         names = visible if visible != [""] else [str(k) for k in range(request.resources.gpus_per_node)]
         env["CUDA_VISIBLE_DEVICES"] = ",".join(names[: request.resources.gpus_per_node])
     env["PYTHONPATH"] = import_path(request.workdir)
-    detached: dict[str, tp.Any] = {"start_new_session": True} if os.name == "posix" else {}
     out = job_paths.stdout if direct else job_paths.folder / "array.out"
     err = job_paths.stderr if direct else job_paths.folder / "array.err"
     with open(out, "ab") as stdout, open(err, "ab") as stderr:
@@ -167,7 +178,7 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
             stderr=stderr,
             env=env,
             cwd=request.workdir,
-            **detached,
+            start_new_session=True,  # ignored where there are no sessions
         )
     _STARTED[process.pid] = process
     return process.pid

@@ -63,6 +63,11 @@ class JobPaths:
         return self.folder / f"{self.job_id}_{self.rank}_result.pkl"
 
     @property
+    def exit_file(self) -> Path:
+        """Exit code of a job of a local array, negative for a signal."""
+        return self.folder / "exit"
+
+    @property
     def submission_file(self) -> Path:
         """The batch script, for Slurm."""
         return self.folder / f"{self.job_id.partition('_')[0]}_submission.sh"

@@ -116,7 +116,10 @@ def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
             started.append(
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
             )
-    return max((process.wait() for process in started), key=abs)
+    code = max((process.wait() for process in started), key=abs)
+    # others of the array may go on for long: who waits for this one is to know now, and how it ended
+    paths.write_atomically(paths.JobPaths(logs, job_id).exit_file, str(code).encode())
+    return code
 
 
 def _time_out(seconds: float) -> None:
