@@ -124,7 +124,7 @@ class TaskInfra(BaseInfra):
                 try:
                     return found.value()
                 except (DamagedEntryError, FileNotFoundError) as e:
-                    record.set_aside(found.folder, str(e))
+                    record.set_aside(found.folder, str(e), found.attempt)
                     continue
             job = self.job()
             if job.cluster is not None or isinstance(job, DoneJob):

@@ -14,10 +14,10 @@ import cloudpickle
 import numpy as np
 import pydantic
 import pytest
+from task_models import Arrays, Double, Failing
 
 import exca
 from exca.errors import InfraError, JobError, ReadOnlyError, ResultError
-from task_models import Arrays, Double, Failing
 
 
 def traces(path: Path) -> list[str]:
@@ -81,7 +81,8 @@ def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path) -> None:
     identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], cwd=repository, check=True)
-    script = f"import own_module; t = own_module.T(infra={{'folder': {str(tmp_path)!r}}}); t.f(); print(t.infra.uid_folder())"
+    infra = f"{{'folder': {str(tmp_path)!r}}}"
+    script = f"import own_module; t = own_module.T(infra={infra}); t.f(); print(t.infra.uid_folder())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True
     )
@@ -119,6 +120,17 @@ def test_force_computes_again_once_an_object(tmp_path: Path, trace: Path) -> Non
     assert len(traces(trace)) == 2
     forced.infra.clone_obj().compute()
     assert len(traces(trace)) == 3
+
+
+def test_a_forced_result_replaces_the_data_of_the_old_one(tmp_path: Path) -> None:
+    infra: dict[str, tp.Any] = {"folder": tmp_path}
+    Arrays(size=3, infra=infra).build()
+    forced = Arrays(size=3, infra={**infra, "mode": "force"})
+    forced.build()
+    folder = forced.infra.uid_folder()
+    assert folder is not None
+    assert len([p for p in (folder / "data").rglob("*") if p.is_file()]) == 1
+    np.testing.assert_array_equal(Arrays(size=3, infra=infra).build()["array"], np.arange(3))
 
 
 def test_a_failed_force_leaves_the_old_result_until_there_is_a_new_outcome(tmp_path: Path) -> None:
@@ -277,9 +289,14 @@ def test_an_empty_array_is_an_error_unless_allowed(tmp_path: Path) -> None:
 
 def test_nothing_is_submitted_when_the_block_raises(tmp_path: Path, trace: Path) -> None:
     task = Double(trace=trace, infra={"folder": tmp_path})
-    with pytest.raises(KeyError), task.infra.job_array() as array:
-        array.append(task)
-        raise KeyError("stop")
+
+    def fail() -> None:
+        with task.infra.job_array() as array:
+            array.append(task)
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        fail()
     assert not traces(trace)
 
 
@@ -378,7 +395,7 @@ def test_the_default_on_the_class_seeds_what_an_instance_leaves_open(tmp_path: P
         def f(self) -> int:
             return 1
 
-    seeded = Seeded(infra={"cluster": "local", "cpus_per_task": 2})  # type: ignore[arg-type] # validated from a dict
+    seeded = Seeded(infra={"cluster": "local", "cpus_per_task": 2})
     assert (seeded.infra.version, seeded.infra.cpus_per_task, seeded.infra.folder) == ("3", 2, tmp_path)
     assert Seeded().infra.folder == tmp_path
 
@@ -413,7 +430,7 @@ def test_private_infras_work_too(tmp_path: Path) -> None:
     assert Private(x=4)._infra is not private._infra
     assert private._infra.clone_obj(x=5)._infra.folder == tmp_path
     with pytest.raises(pydantic.ValidationError):
-        Private(y=3)  # type: ignore[call-arg] # the infra forbids extras
+        Private(y=3)
 
 
 def test_several_infras_and_infras_of_sub_configurations(tmp_path: Path) -> None:
@@ -432,7 +449,7 @@ def test_several_infras_and_infras_of_sub_configurations(tmp_path: Path) -> None
             return -self.n
 
     folder = {"folder": tmp_path}
-    two = Two(infra=folder, other=folder, task={"infra": folder})  # type: ignore[arg-type] # validated from dicts
+    two = Two(infra=folder, other=folder, task={"infra": folder})
     assert (two.first(), two.second()) == (6, -4)
     assert set(two.infra.obj_infras()) == {"infra", "other", "task.infra"}
     assert two.task.infra.status() == "completed"
@@ -446,7 +463,7 @@ def test_a_child_may_override_infra_and_method(tmp_path: Path) -> None:
         def compute(self) -> int:
             return super().compute() + 100
 
-    child = Child(x=2, infra={"folder": tmp_path})  # type: ignore[arg-type] # validated from a dict
+    child = Child(x=2, infra={"folder": tmp_path})
     assert child.compute() == 104
     assert child.infra.uid().endswith("Child.compute,child/x=2-" + child.infra.uid()[-8:])
 
@@ -456,7 +473,7 @@ def test_a_child_may_override_the_method_alone(tmp_path: Path, trace: Path) -> N
         def compute(self) -> int:
             return super().compute() + 100
 
-    child = Child(x=2, trace=trace, infra={"folder": tmp_path})  # type: ignore[arg-type] # validated from a dict
+    child = Child(x=2, trace=trace, infra={"folder": tmp_path})
     assert (child.compute(), child.compute()) == (104, 104)
     assert len(traces(trace)) == 1, "the parent's result is cached"
     assert child.infra.uid().startswith("task_models.Double.compute,1/")
@@ -494,7 +511,7 @@ def test_a_task_takes_no_arguments() -> None:
         class Argument(pydantic.BaseModel):
             infra: exca.TaskInfra = exca.TaskInfra()
 
-            @infra.apply  # type: ignore[arg-type] # what is tested
+            @infra.apply
             def f(self, x: int) -> int:
                 return x
 
@@ -529,7 +546,7 @@ def test_an_infra_needs_a_pydantic_model() -> None:
 )
 def test_a_wrong_infra_is_refused_when_it_is_built(wrong: dict[str, tp.Any], words: str) -> None:
     with pytest.raises((pydantic.ValidationError, RuntimeError), match=words):
-        Double(infra=wrong)  # type: ignore[arg-type] # what is tested
+        Double(infra=wrong)
 
 
 @pytest.mark.parametrize(
@@ -545,7 +562,7 @@ def test_unknown_and_mistyped_fields_are_refused(wrong: dict[str, tp.Any]) -> No
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount a read-only folder"
 )
 def test_a_folder_that_cannot_be_written_says_which(tmp_path: Path) -> None:
-    task = Double(infra={"folder": "/proc/nowhere"})  # type: ignore[arg-type] # validated from a dict
+    task = Double(infra={"folder": "/proc/nowhere"})
     with pytest.raises(OSError, match="/proc/nowhere"):
         task.compute()
 

@@ -116,7 +116,7 @@ class SlurmBackend(Backend):
 
     def submit(self, request: Request) -> list[Submission]:
         """Submit one job, or one array for several."""
-        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         from .python_env import clean_environment
 
@@ -139,8 +139,8 @@ class SlurmBackend(Backend):
                     with executor.batch():
                         jobs = [executor.submit(call) for call in request.calls]
         except (
-            submitit.core.utils.FailedJobError,
-            submitit.core.utils.FailedSubmissionError,
+            FailedJobError,
+            FailedSubmissionError,
             OSError,
             subprocess.SubprocessError,
         ) as e:
