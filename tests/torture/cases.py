@@ -21,6 +21,7 @@ from crowd import HERE, Crowd, Zygote
 from score import Score, judge
 from worker import Plan, forget
 
+import exca
 from exca.cachedict import CacheDict
 from exca.cachedict.sideindex import FILE_NAME
 from exca.claims import Claims
@@ -55,15 +56,19 @@ class Stage:
         """End what was started."""
         self.zygote.close()
 
-    def finish(self, score: Score, crowd: Crowd, wanted: int, seconds: float = DEADLINE) -> None:
-        """Wait for a crowd, and add what came of it to the score."""
-        crowd.join(seconds)
+    def finish(self, score: Score, crowd: Crowd, wanted: int, cache: Path | None = None) -> None:
+        """Wait for a crowd, verify its cache, and add what came of it to the score."""
+        crowd.join(DEADLINE)
         counts = crowd.outcomes()
         score.answers += counts.get("answers", 0)
         score.wrong += counts.get("wrong", 0)
         score.stuck += crowd.stuck
         score.failures += crowd.failed
         judge(score, crowd.journal, crowd.killed, wanted)
+        found = exca.verify(cache or crowd.place / "cache")
+        totals = found.totals()
+        if totals["damaged"] or totals["entries"] < wanted:
+            score.failures.append(f"{wanted} entries should be there:\n{found}")
         if score.good:
             shutil.rmtree(crowd.place, ignore_errors=True)
 
@@ -104,11 +109,12 @@ def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
     zygotes = (stage.zygote, second or stage.zygote)
     while score.runs < blows.runs or score.killed < blows.kills:
         crowd, started = stage.crowd(), 0
+        cache = f"cache{score.runs}" if blows.folders else "cache"
 
-        def start(crowd: Crowd = crowd) -> None:
+        def start(crowd: Crowd = crowd, cache: str = cache) -> None:
             nonlocal started
             host, beat = blows.hosts[started % len(blows.hosts)]
-            folder = blows.folders.get(host, crowd.place) / f"cache{score.runs}"
+            folder = blows.folders.get(host, crowd.place) / cache
             clock = blows.clock * (started % 2)
             crowd.start(
                 zygotes[started % 2],
@@ -132,7 +138,8 @@ def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
                 busy = crowd.busy() if stage.rng.random() < 0.7 else []
                 crowd.kill(stage.rng.choice(busy or list(crowd.alive)))
                 start()
-        stage.finish(score, crowd, blows.tasks + blows.items)
+        seen = next(iter(blows.folders.values()), crowd.place)
+        stage.finish(score, crowd, blows.tasks + blows.items, seen / cache)
     return score
 
 
