@@ -6,8 +6,9 @@ import typing as tp
 
 from .errors import InfraError, SubmissionError
 from .execution import backends
-from .execution.job import CallJob, CarriedError, DoneJob, Job, Submission
+from .execution.job import CallJob, CarriedError, DoneJob, Job
 from .execution.requests import request_for
+from .execution.submission import Submission
 from .infra.base import Applied, BaseInfra, wrap
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])

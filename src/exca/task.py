@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
 from .execution import backends, record
-from .execution.job import DoneJob, Job, Submission, TaskJob
+from .execution.job import DoneJob, Job, TaskJob
+from .execution.submission import Submission
 from .execution.task_call import KEY
 from .execution.task_start import SUBMISSION, read_submission, start
 from .infra.base import Applied, BaseInfra, Exclusion, wrap

@@ -8,7 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from ..errors import SubmissionError
-from .job import Submission
+from .submission import Submission
 
 if tp.TYPE_CHECKING:
     from .resources import Resources

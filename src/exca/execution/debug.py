@@ -8,8 +8,8 @@ import uuid
 
 from .backends import Request
 from .inline import InlineBackend
-from .job import Submission
 from .paths import JobPaths, write_atomically
+from .submission import Submission
 
 
 class DebugBackend(InlineBackend):

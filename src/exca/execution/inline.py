@@ -1,7 +1,7 @@
 """Computations in this very thread: done when the call returns."""
 
 from .backends import Backend, Request
-from .job import Submission
+from .submission import Submission
 
 
 class InlineBackend(Backend):

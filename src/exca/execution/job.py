@@ -8,49 +8,14 @@ import typing as tp
 from pathlib import Path
 
 from ..errors import JobError
-from . import paths, record
+from . import backends, paths, record
+from .submission import Submission
 
 R = tp.TypeVar("R")
 logger = logging.getLogger("exca")
 
 # A finished job leaves its mark before the scheduler says it ended; files may show up late on a shared folder.
 _FIRST_POLL, _LAST_POLL, _LIVENESS_EVERY = 0.002, 0.25, 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Submission:
-    """What is known of a job since it was submitted.
-
-    Parameters
-    ----------
-    cluster: str or None
-        where it runs; None is this process
-    job_id: str
-        id given by the backend
-    logs: str
-        folder of its logs, with ``%j`` for the id
-    processes: int
-        number of its processes (nodes times tasks per node)
-    pid: int, optional
-        its process, for local jobs
-    """
-
-    cluster: str | None
-    job_id: str
-    logs: str
-    processes: int = 1
-    pid: int | None = None
-
-    def to_json(self) -> dict[str, tp.Any]:
-        """As JSON types, the values that are None left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-
-    @classmethod
-    def from_json(cls, content: tp.Mapping[str, tp.Any]) -> "Submission":
-        """Rebuild from what ``to_json`` gave, or from a record."""
-        names = [f.name for f in dataclasses.fields(cls)]
-        known = {"cluster": None, "job_id": "", "logs": ""} | {k: content[k] for k in names if k in content}
-        return cls(**known)
 
 
 class Job(abc.ABC, tp.Generic[R]):
@@ -157,8 +122,6 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is."""
-        from . import backends
-
         if not self.done():
             backends.cancel(self.submission)
 
@@ -194,13 +157,9 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def _process_alive(self) -> bool | None:
         """Whether the job is waiting or running, as far as the backend can tell."""
-        from . import backends
-
         return backends.alive(self.submission)
 
     def _scheduler_state(self) -> str:
-        from . import backends
-
         return backends.state(self.submission)
 
     def _result_of_rank(self, rank: int) -> tp.Any:
@@ -214,8 +173,6 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def death_notice(self) -> str:
         """Why the job has no outcome: what the scheduler says and the end of stderr."""
-        from . import backends
-
         text = f"{self.describe()} ended without a result. {backends.verdict(self.submission)}"
         err = paths.tail(self.paths.stderr)
         return text + (

@@ -13,8 +13,8 @@ from pathlib import Path
 from ..errors import SubmissionError
 from .backends import Backend, Request, pickled
 from .import_path import import_path
-from .job import Submission
 from .paths import JobPaths, write_atomically
+from .submission import Submission
 
 if tp.TYPE_CHECKING:
     import psutil

@@ -13,8 +13,9 @@ from pathlib import Path
 from ..errors import ClaimLostError
 from . import backends
 from .current import current_job
-from .job import CallJob, CarriedError, Submission
+from .job import CallJob, CarriedError
 from .paths import write_atomically
+from .submission import Submission
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Claims

@@ -105,6 +105,6 @@ class Resources(pydantic.BaseModel):
         """
         if self.cluster != "auto":
             return self.cluster
-        from .slurm import slurm_answers
+        from .detect import slurm_answers
 
         return "slurm" if slurm_answers() else "local"

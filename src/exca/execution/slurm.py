@@ -1,7 +1,6 @@
 """Jobs on Slurm, through submitit."""
 
 import shlex
-import shutil
 import subprocess
 import sys
 import typing as tp
@@ -10,22 +9,11 @@ from pathlib import Path
 from ..errors import SubmissionError
 from .backends import Backend, Request, pickled
 from .import_path import import_path
-from .job import Submission
+from .submission import Submission
 
 if tp.TYPE_CHECKING:
     from ..claims import JobState
     from .resources import Resources
-
-
-def slurm_answers() -> bool:
-    """Whether there is a Slurm controller that answers from here."""
-    if shutil.which("sbatch") is None:
-        return False
-    try:
-        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return " is UP" in done.stdout
 
 
 def make_executor(

@@ -7,9 +7,10 @@ from pathlib import Path
 import orjson
 
 from . import backends, once, record
-from .job import DoneJob, Job, Submission, TaskJob
+from .job import DoneJob, Job, TaskJob
 from .paths import write_atomically
 from .requests import link_code, request_for
+from .submission import Submission
 from .task_call import KEY, TaskCall, compute
 
 if tp.TYPE_CHECKING:

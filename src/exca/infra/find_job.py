@@ -7,8 +7,9 @@ import typing as tp
 from pathlib import Path
 
 from ..execution import record
-from ..execution.job import CallJob, Job, Submission, TaskJob
+from ..execution.job import CallJob, Job, TaskJob
 from ..execution.once import ItemsCall
+from ..execution.submission import Submission
 from ..execution.task_call import TaskCall
 from ..execution.task_start import SUBMISSION
 

@@ -122,7 +122,8 @@ class StageHandle:
         """Return the job that computes or computed the item last, or None where no job did."""
         if self.stage.folder is None:
             return None
-        from ..execution.job import CallJob, Submission
+        from ..execution.job import CallJob
+        from ..execution.submission import Submission
 
         holder = self._holder()
         if holder is not None and holder.owner.kind == "job" and holder.alive():
@@ -152,7 +153,7 @@ def _age(path: Path) -> float:
 
 
 def _submission_of(holder: "Holder", logs: str) -> tp.Any:
-    from ..execution.job import Submission
+    from ..execution.submission import Submission
 
     owner = holder.owner
     where: dict[str, tp.Any] = {
