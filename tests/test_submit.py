@@ -140,11 +140,11 @@ def test_a_batch_that_is_not_left_gives_no_results(infra: Infra) -> None:
     obj = calls(infra)
     with obj.infra.batch():
         job = obj.infra.submit(3)
-        with pytest.raises(SubmissionError, match="leave the `with infra.batch"):
+        with pytest.raises(SubmissionError, match=r"leave the `with infra\.batch"):
             job.result()
-        with pytest.raises(SubmissionError, match="leave the `with infra.batch"):
+        with pytest.raises(SubmissionError, match=r"leave the `with infra\.batch"):
             obj.times(3)
-        with pytest.raises(SubmissionError, match="leave the `with infra.batch"):
+        with pytest.raises(SubmissionError, match=r"leave the `with infra\.batch"):
             job.cancel()
         with pytest.raises(InfraError, match="already open"), obj.infra.batch():
             pass
