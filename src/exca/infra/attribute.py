@@ -56,7 +56,7 @@ class InfraAttribute:
             self.__set__(obj, infra)
         seeds = self.default.model_fields_set - infra.model_fields_set
         if seeds:
-            tp.cast(dict[str, tp.Any], infra.__dict__).update({n: self.default.__dict__[n] for n in seeds})
+            vars(infra).update({n: self.default.__dict__[n] for n in seeds})
             infra.__pydantic_fields_set__.update(seeds)
         infra._infra_name, infra._applied, infra._owner = self.name, self.default._applied, self.owner
         infra._obj = obj  # last: another thread may look while we write
