@@ -78,7 +78,10 @@ def place(owner: type, name: str, default: "BaseInfra") -> None:
         )
     if owner.model_config.get("extra") is None:
         owner.model_config["extra"] = "forbid"
-    _WAITING.append((owner, name, default))  # pydantic has yet to make fields and private attributes of them
+    if name in owner.__dict__.get("__private_attributes__", ()):  # older pydantic makes them first
+        setattr(owner, name, InfraAttribute(name, default, owner))
+    else:  # pydantic has yet to make a field or a private attribute of it
+        _WAITING.append((owner, name, default))
     owner._exca_check_infras = pydantic.model_validator(mode="after")(_check_infras)  # type: ignore[attr-defined] # picked up by pydantic's class building
 
 
