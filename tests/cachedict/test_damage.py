@@ -79,6 +79,20 @@ def test_a_writer_never_continues_a_torn_line(tmp_path: pathlib.Path) -> None:
     assert dict(fresh(tmp_path).items()) == {"a": 1, "b": 2}
 
 
+def test_a_seal_that_is_itself_damaged_does_not_make_its_line_pass_for_an_old_one(
+    tmp_path: pathlib.Path,
+) -> None:
+    fill(tmp_path, a=1111)
+    path = index_file(tmp_path)
+    whole = path.read_bytes().replace(b"1111", b"1112")
+    at = whole.index(b',"#xxh":"')
+    for place in range(at, at + 9):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            assert "a" not in fresh(tmp_path), (place, bit)
+            assert fresh(tmp_path).missing(["a"] * 2000) == ["a"] * 2000
+
+
 def test_a_flipped_bit_in_the_index_is_no_wrong_value(tmp_path: pathlib.Path) -> None:
     values = {f"key{n}": n * 1111 for n in range(20)}
     fill(tmp_path, **values)

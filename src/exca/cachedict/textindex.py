@@ -6,6 +6,7 @@ line before this field; absent in files of older releases). A deleted entry's li
 """
 
 import errno
+import operator
 import os
 import typing as tp
 
@@ -27,7 +28,11 @@ _CHUNK = 4 << 20  # bytes read at once when a file is scanned
 
 def parse_line(line: bytes) -> dict[str, tp.Any] | None:
     """Returns the object on a whole line (with its line end), or None when the line is damaged or no entry."""
-    if line[_MARK] == _SEAL and xxhash.xxh3_64_hexdigest(line[:-_SEAL_LENGTH]).encode() != line[_DIGEST]:
+    mark = line[_MARK]
+    if mark == _SEAL:
+        if xxhash.xxh3_64_hexdigest(line[:-_SEAL_LENGTH]).encode() != line[_DIGEST]:
+            return None
+    elif _is_broken_mark(mark):
         return None
     try:
         info = orjson.loads(line)
@@ -40,7 +45,15 @@ def parse_line(line: bytes) -> dict[str, tp.Any] | None:
 
 def seal_holds(line: bytes) -> bool:
     """Whether a line, without its line end, has the checksum that it names (or names none)."""
-    return line[-27:-18] != _SEAL or xxhash.xxh3_64_hexdigest(line[:-27]).encode() == line[-18:-2]
+    mark = line[-27:-18]
+    if mark != _SEAL:
+        return not _is_broken_mark(mark)
+    return xxhash.xxh3_64_hexdigest(line[:-27]).encode() == line[-18:-2]
+
+
+def _is_broken_mark(mark: bytes) -> bool:
+    """Whether this is the mark of a seal but for a byte or two: a line of an earlier release, with no seal, is not."""
+    return sum(map(operator.eq, mark, _SEAL)) >= len(_SEAL) - 2
 
 
 def key_hash(key: str) -> int:
