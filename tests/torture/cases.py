@@ -82,7 +82,7 @@ class Blows:
     case: name of the case
     kills: processes to kill, in all runs together
     workers, threads: processes at once, and threads in each
-    tasks, items: how many of them
+    tasks, items, steps: how many of them
     seconds: that one computation takes, at most
     hosts: on which the workers are in turn, with the seconds between two beats
     folders: by host, the cache folder as it is seen there; made by the run otherwise
@@ -96,6 +96,7 @@ class Blows:
     threads: int = 1
     tasks: int = 8
     items: int = 16
+    steps: int = 6
     seconds: float = 0.02
     hosts: tuple[tuple[str, float], ...] = (("", 5.0),)
     folders: dict[str, Path] = dataclasses.field(default_factory=dict)
@@ -121,6 +122,7 @@ def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
                 folder=str(folder),
                 tasks=list(range(blows.tasks)),
                 items=list(range(blows.items)),
+                steps=list(range(blows.steps)),
                 threads=blows.threads,
                 seconds=blows.seconds,
                 host=host,
@@ -139,7 +141,7 @@ def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
                 crowd.kill(stage.rng.choice(busy or list(crowd.alive)))
                 start()
         seen = next(iter(blows.folders.values()), crowd.place)
-        stage.finish(score, crowd, blows.tasks + blows.items, seen / cache)
+        stage.finish(score, crowd, blows.tasks + blows.items + blows.steps, seen / cache)
     return score
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pydantic
 
 import exca
+import exca.steps
 
 
 def now() -> float:
@@ -85,3 +86,15 @@ class Numbers(pydantic.BaseModel):
             with noted(self.journal, f"m{n}", self.seconds):
                 value = value_of(n)
             yield value
+
+
+class Stage(exca.steps.Step):
+    """A stage of a pipeline."""
+
+    journal: str = ""
+    seconds: float = 0.0
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("journal", "seconds")
+
+    def _run(self, n: int) -> tp.Any:
+        with noted(self.journal, f"p{n}", self.seconds):
+            return value_of(n)

@@ -11,7 +11,7 @@ import time
 import typing as tp
 from pathlib import Path
 
-from computing import Number, Numbers, note, same
+from computing import Number, Numbers, Stage, note, same
 
 import exca
 from exca.cachedict import CacheDict, datafiles, folderindex
@@ -33,7 +33,7 @@ class Plan:
     journal: folder of the journal
     seed: of all choices
     kind: "ask" (tasks and items until all are there), "submit" (the same in jobs, without waiting), "damage"
-    tasks, items: numbers asked for
+    tasks, items, steps: numbers asked for, as tasks, as items of a map, as inputs of a pipeline
     threads: threads that ask at once
     seconds: that a computation takes, at most
     cluster: where it is computed
@@ -50,6 +50,7 @@ class Plan:
     kind: str = "ask"
     tasks: list[int] = dataclasses.field(default_factory=list)
     items: list[int] = dataclasses.field(default_factory=list)
+    steps: list[int] = dataclasses.field(default_factory=list)
     threads: int = 1
     seconds: float = 0.0
     cluster: str | None = None
@@ -126,10 +127,11 @@ def ask(plan: Plan, rng: random.Random, outcome: Outcome) -> None:
     portions = [rng.sample(plan.items, size) for size in sizes]
     actions: list[tuple[str, tp.Any]] = [("task", n) for n in plan.tasks]
     actions += [("items", portion) for portion in portions if portion]
+    actions += [("steps", rng.sample(plan.steps, len(plan.steps)))] if plan.steps else []
     rng.shuffle(actions)
     for kind, what in actions:
         try:
-            (ask_task if kind == "task" else ask_items)(plan, what, rng, outcome)
+            ASK[kind](plan, what, rng, outcome)
         except OSError as e:
             if not plan.tolerant:
                 raise
@@ -155,6 +157,17 @@ def ask_items(plan: Plan, items: list[int], rng: random.Random, outcome: Outcome
     numbers = Numbers(journal=plan.journal, seconds=rng.uniform(0.2, 1) * plan.seconds, infra=infra)
     for n, value in zip(items, numbers.compute(items), strict=True):
         outcome.check(value, n)
+
+
+def ask_steps(plan: Plan, inputs: list[int], rng: random.Random, outcome: Outcome) -> None:
+    """Ask for some inputs through a stage."""
+    infra = {"backend": "Cached", "folder": plan.folder}
+    stage = Stage(journal=plan.journal, seconds=rng.uniform(0.2, 1) * plan.seconds, infra=infra)
+    for n, value in zip(inputs, stage.run_many(inputs), strict=True):
+        outcome.check(value, n)
+
+
+ASK: dict[str, tp.Any] = {"task": ask_task, "items": ask_items, "steps": ask_steps}
 
 
 # ---------------------------------------------------------------- damage
