@@ -173,7 +173,6 @@ class TaskInfra(BaseInfra):
                     f"{self.uid()} has no result in {self.folder} and mode='read-only' forbids computing it: "
                     "check the folder and the configuration, or use mode='cached'"
                 )
-            self.uid_folder(create=True)
             job = start([self], self)[0]
             self._state.job = job
             return job
@@ -332,7 +331,6 @@ class TaskInfra(BaseInfra):
             elif infra._finished_job() is None:
                 if infra.mode == "read-only":
                     infra.job()  # raises
-                infra.uid_folder(create=True)
                 todo.append(infra)
         for infra, job in zip(todo, start(todo, self, max_workers), strict=True):
             infra._state.job = job

@@ -1,8 +1,8 @@
 """Who computes what right now: exactly one owner a key, taken over when it died."""
 
 from .board import Claims, Holder
-from .claim import Claim
+from .claim import Claim, FirstClaim
 from .owner import Owner
 from .scheduler import JobState, job_states
 
-__all__ = ["Claim", "Claims", "Holder", "JobState", "Owner", "job_states"]
+__all__ = ["Claim", "Claims", "FirstClaim", "Holder", "JobState", "Owner", "job_states"]

@@ -173,6 +173,59 @@ class Claim:
         self._entry = entries[0]
 
 
+class FirstClaim:
+    """A claim that comes into the world together with its folder.
+
+    Nobody can have claimed anything in a folder that is not there yet. So the claim file may say "owned" from the
+    start if it lies in a draft of the folder that is then renamed to its name: the rename fails when somebody else
+    made the folder first, and otherwise folder and claim appear in one step.
+
+    Parameters
+    ----------
+    folder
+        the folder that is about to be made
+    keys
+        what is claimed
+    """
+
+    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+        self._ledger = Ledger(folder)
+        self._keys = tuple(keys)
+        self._entry: Entry | None = None
+        self.claim: Claim | None = None  # once the draft became the folder
+
+    def write_into(self, draft: str) -> None:
+        """Put the claim file into the draft of the folder.
+
+        Parameters
+        ----------
+        draft
+            path of the draft
+        """
+        owner = Owner.current()
+        assert owner.process is not None
+        entry = dataclasses.replace(fresh_entry(self._keys, owner), owned=True)
+        heartbeat.heart.watch(self._ledger.path(entry.name), owner.process)
+        self._entry = entry
+        Ledger(Path(draft)).write_unseen(entry)
+
+    def settle(self, *, made: bool) -> None:
+        """Say what became of the draft.
+
+        Parameters
+        ----------
+        made
+            whether it became the folder
+        """
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return
+        if made:
+            self.claim = Claim(self._ledger, entry, self._keys)
+        else:
+            heartbeat.heart.forget(self._ledger.path(entry.name))
+
+
 def place(ledger: Ledger, entry: Entry) -> None:
     """Make a claim file, with somebody to beat for it."""
     process, me = None if entry.owner is None else entry.owner.process, Process.current()

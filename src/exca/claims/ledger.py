@@ -241,6 +241,13 @@ class Ledger:
         finally:
             os.close(fd)
 
+    def write_unseen(self, entry: Entry) -> None:
+        """Make the file in a folder that nobody sees yet."""
+        os.mkdir(self._base)
+        fd = os.open(self.path(entry.name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with contextlib.closing(_File(fd)) as file:
+            file.write(_render(entry))
+
     def place(self, entry: Entry) -> None:
         """Make the file: it appears whole, in one step."""
         data = _render(entry)

@@ -41,7 +41,7 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     Parameters
     ----------
     infras: list of TaskInfra
-        tasks without an outcome, their folders made
+        tasks without an outcome
     through: TaskInfra
         infra whose cluster and resources are used
     max_workers: int
@@ -56,7 +56,7 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     claimed: list[tuple[int, TaskInfra, Claim]] = []
     try:
         for k, infra in enumerate(infras):
-            folder = tp.cast(Path, infra.uid_folder())
+            folder = tp.cast(Path, infra.uid_folder(create=True))
             claim, held = Claims(folder).acquire([KEY])
             found = infra._usable_record()
             if claim is None:
@@ -80,14 +80,17 @@ def _compute_here(infra: "TaskInfra") -> Job[tp.Any]:
     """Compute a task in this thread, unless somebody else is at it."""
     from ..claims import Claims
 
+    claim = _claim_with_folder(infra)
     folder = tp.cast(Path, infra.uid_folder())
-    claim, held = Claims(folder).acquire([KEY])
     if claim is None:
-        return infra._job_of(folder, held[KEY])
-    with claim:
+        claim, held = Claims(folder).acquire([KEY])
+        if claim is None:
+            return infra._job_of(folder, held[KEY])
         found = infra._usable_record()
         if found is not None:
+            claim.release()
             return infra._job_of_record(found)
+    with claim:
         infra._state.forced.add(KEY)
         try:
             value = compute(infra, folder, claim, {})
@@ -97,6 +100,16 @@ def _compute_here(infra: "TaskInfra") -> Job[tp.Any]:
                 e.add_note(infra._hint())
             return DoneJob(None, e, folder)
     return DoneJob(value, None, folder)
+
+
+def _claim_with_folder(infra: "TaskInfra") -> "Claim | None":
+    """Make the folder of a task with a claim in it; None where there is such a folder already."""
+    from ..claims import FirstClaim
+
+    folder = tp.cast(Path, infra.uid_folder())
+    first = FirstClaim(folder, [KEY])
+    infra._settle(create=True, first_claim=first)
+    return first.claim
 
 
 def _submit(

@@ -16,6 +16,7 @@ from ..execution.workdir import WorkDir
 from . import attribute, configfiles
 
 if tp.TYPE_CHECKING:
+    from ..claims import FirstClaim
     from ..confdict import ConfDict
 
 Exclusion = tp.Iterable[str] | tp.Callable[[tp.Any], tp.Iterable[str]] | str
@@ -320,6 +321,12 @@ class BaseInfra(Resources):
         state = self._state
         if state.settled or (state.folder is not None and not create):
             return state.folder
+        return self._settle(create)
+
+    def _settle(self, create: bool, first_claim: "FirstClaim | None" = None) -> Path:
+        """Find or make the uid folder, and check that it is this configuration's."""
+        state = self._state
+        assert self.folder is not None
         # absolute, since the method may change the current directory
         folder = Path(f"{os.path.abspath(self.folder)}/{self.uid()}")
         state.folder = configfiles.settle(
@@ -328,6 +335,7 @@ class BaseInfra(Resources):
             full_uid_config=lambda: self._export(uid=True),
             config=lambda: self._export(uid=False),
             create=create,
+            first_claim=first_claim,
         )
         state.settled = create
         return state.folder
@@ -379,7 +387,7 @@ class BaseInfra(Resources):
         folder = self._method_folder()
         if folder is None or not folder.exists():
             return
-        for path in sorted(folder.glob("*/config.yaml")):
+        for path in sorted(folder.glob("[!.]*/config.yaml")):
             config = yaml.safe_load(path.read_text("utf8")) or {}
             if not self._infra_name.startswith("_"):
                 from ..confdict import ConfDict

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import logging
 import os
+import shutil
 import typing as tp
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ from ..identity import comparing
 from ..identity.nesting import absorb
 from ..identity.uid import uid_text
 from ..identity.yamltext import from_text, to_text
+
+if tp.TYPE_CHECKING:
+    from ..claims import FirstClaim
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ def settle(
     config: Callable[[], Config],
     uid_of: Callable[[tp.Any], str] | None = None,
     create: bool = True,
+    first_claim: "FirstClaim | None" = None,
 ) -> Path:
     """Find the folder that belongs to a configuration, and check or write the files that say so.
 
@@ -56,6 +61,7 @@ def settle(
     config: everything
     uid_of: the uid of a configuration of the kind of `uid_config`
     create: write the files that are missing; otherwise nothing is written at all
+    first_claim: a claim to be made together with the folder, should it be new
 
     Returns
     -------
@@ -71,7 +77,7 @@ def settle(
         return folder  # nobody has been here
     full = full_uid_config()
     texts = {UID: to_text(uid_config).encode(), FULL: to_text(full).encode()}
-    if _is_known(str(folder), texts) or (create and _is_new(str(folder), texts, config)):
+    if _is_known(str(folder), texts) or (create and _is_new(str(folder), texts, config, first_claim)):
         return folder
     ours = absorb(uid_config, dict)
     for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
@@ -166,18 +172,34 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
 # --------------------------------------------------------------------------------------------------- files
 
 
-def _is_new(place: str, texts: dict[str, bytes], config: Callable[[], Config]) -> bool:
-    """Make the folder and write its files; tell whether we were the ones who did so."""
+def _is_new(
+    place: str, texts: dict[str, bytes], config: Callable[[], Config], first_claim: "FirstClaim | None"
+) -> bool:
+    """Make the folder with all its files in one step; tell whether we were the ones who did so."""
+    parent, name = os.path.split(place)
+    draft = f"{parent}/.{name}-{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
-        os.mkdir(place)
+        os.mkdir(draft)
     except OSError:
         return False
-    if _write_first(f"{place}/{UID}", texts[UID]) != texts[UID]:
-        return False
-    with _explained(f"{place}/{FULL}"):
-        _replace(f"{place}/{FULL}", texts[FULL])
-        _replace(f"{place}/{CONFIG}", to_text(config()).encode())
-    return True
+    made = False
+    try:
+        for file, text in texts.items():
+            _write_new(f"{draft}/{file}", text)
+        _write_new(f"{draft}/{CONFIG}", to_text(config()).encode())
+        if first_claim is not None:
+            first_claim.write_into(draft)
+        if not os.path.lexists(place):  # a rename would replace an empty folder, which somebody just made
+            os.rename(draft, place)
+            made = True
+    except OSError as error:
+        logger.debug("cannot make %s in one step: %s", place, error)
+    finally:
+        if first_claim is not None:
+            first_claim.settle(made=made)
+        if not made:
+            shutil.rmtree(draft, ignore_errors=True)
+    return made
 
 
 def _make_folder(place: str) -> None:
@@ -269,14 +291,18 @@ def _write_partial(path: str, data: bytes) -> str:
     """Write a file of its own beside the path, with the permissions that the umask and the folder ask for."""
     folder, name = os.path.split(path)
     partial = f"{folder}/.{name.lstrip('.')}-{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    handle = os.open(partial, _NEW, 0o666)  # open() takes half as long again
+    _write_new(partial, data)
+    return partial
+
+
+def _write_new(path: str, data: bytes) -> None:
+    handle = os.open(path, _NEW, 0o666)  # open() takes half as long again
     try:
         left = memoryview(data)
         while left:
             left = left[os.write(handle, left) :]
     finally:
         os.close(handle)
-    return partial
 
 
 @contextlib.contextmanager
