@@ -93,7 +93,10 @@ class Stage(exca.steps.Step):
 
     journal: str = ""
     seconds: float = 0.0
-    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("journal", "seconds")
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return ["journal", "seconds"]
 
     def _run(self, n: int) -> tp.Any:
         with noted(self.journal, f"p{n}", self.seconds):

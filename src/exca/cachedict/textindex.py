@@ -53,7 +53,7 @@ def seal_holds(line: bytes) -> bool:
 
 def _is_broken_mark(mark: bytes) -> bool:
     """Whether this is the mark of a seal but for a byte or two: a line of an earlier release, with no seal, is not."""
-    return sum(map(operator.eq, mark, _SEAL)) >= len(_SEAL) - 2
+    return bool(sum(map(operator.eq, mark, _SEAL)) >= len(_SEAL) - 2)
 
 
 def key_hash(key: str) -> int:
