@@ -25,7 +25,16 @@ from registry import PEERS, ROWS, Row
 
 HERE = Path(__file__).resolve().parent
 RELEASE = "exca==0.6.0"
-MODULES = ("rows_tasks", "rows_maps", "rows_cachedict", "rows_arrays", "rows_growth", "rows_slurm", "peers")
+MODULES = (
+    "rows_tasks",
+    "rows_maps",
+    "rows_cachedict",
+    "rows_arrays",
+    "rows_growth",
+    "rows_steps",
+    "rows_slurm",
+    "peers",
+)
 
 
 def reference_python(given: str | None) -> Path:

@@ -6,12 +6,13 @@ import sys
 import typing as tp
 from pathlib import Path
 
-import models
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pipeline_steps as pieces
 from exca import ConfDict, steps
+from exca.confdict import UidMaker
 from exca.steps import addresses
 from exca.steps.compiled import pipeline_of
 from exca.steps.conftest import extract_cache_folders
@@ -75,34 +76,40 @@ def test_addresses_of_350_characters_are_not_folded() -> None:
 
 
 def test_keys_come_from_item_uid_of_the_first_step_else_from_the_value() -> None:
-    class Keyed(models.Plus):
+    class Keyed(pieces.Plus):
         def item_uid(self, value: tp.Any) -> str:
             return "x" * int(value)
 
-    assert addresses.key_of(models.Plus(), 3) == "3-d2021aee"
-    assert addresses.key_of(models.Plus(), addresses.NO_INPUT) == "__exca_no_input__"
+    assert addresses.key_of(pieces.Plus(), 3) == "3-d2021aee"
+    assert addresses.key_of(pieces.Plus(), addresses.NO_INPUT) == "__exca_no_input__"
     assert addresses.key_of(Keyed(), 3) == "xxx"
-    assert addresses.key_of(steps.Chain(steps=[Keyed(), models.Plus()]), 3) == "xxx"
-    assert addresses.key_of(steps.Chain(steps=[models.Plus(), Keyed()]), 3) == "3-d2021aee"
+    assert addresses.key_of(steps.Chain(steps=[Keyed(), pieces.Plus()]), 3) == "xxx"
+    assert addresses.key_of(steps.Chain(steps=[pieces.Plus(), Keyed()]), 3) == "3-d2021aee"
     assert len(addresses.key_of(Keyed(), 1000)) <= 256
     assert addresses.key_of(Keyed(), 1000) != addresses.key_of(Keyed(), 1001)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(st.integers(), st.sampled_from([10**15 - 1, 10**15, -(10**15), True, 1.0, 2.5, "1"])))
+def test_keys_of_values_are_those_of_uid_maker(value: tp.Any) -> None:
+    assert addresses.value_key(value, "") == UidMaker(value).format()
+
+
 def test_a_value_without_text_says_to_define_item_uid(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"define `def item_uid\(self, value\) -> str` on Plus"):
-        models.Plus(infra={"backend": "Cached", "folder": tmp_path}).run(object())
+        pieces.Plus(infra={"backend": "Cached", "folder": tmp_path}).run(object())
 
 
 def test_pipelines_in_a_configuration_count_as_the_list_of_their_steps() -> None:
     def uid(step: tp.Any) -> dict[str, tp.Any]:
-        return dict(ConfDict.from_model(models.Holder(step=step), uid=True, exclude_defaults=True))
+        return dict(ConfDict.from_model(pieces.Holder(step=step), uid=True, exclude_defaults=True))
 
-    study = models.Decomposed(transforms=[models.Plus(), models.Times()])
+    study = pieces.Decomposed(transforms=[pieces.Plus(), pieces.Times()])
     parts = {"steps": [{"type": "Decomposed"}, {"type": "Plus"}, {"type": "Times"}]}
     assert uid(study) == {"step": parts}
-    assert uid([models.Decomposed(), [models.Plus(), "Times"]]) == {"step": parts}
-    assert uid(models.Plus(infra={"backend": "Cached"})) == {"step": {"type": "Plus"}}
-    assert uid([models.Plus()]) == {"step": {"steps": [{"type": "Plus"}]}}
+    assert uid([pieces.Decomposed(), [pieces.Plus(), "Times"]]) == {"step": parts}
+    assert uid(pieces.Plus(infra={"backend": "Cached"})) == {"step": {"type": "Plus"}}
+    assert uid([pieces.Plus()]) == {"step": {"steps": [{"type": "Plus"}]}}
 
 
 # ------------------------------------------------------------------ random pipelines
@@ -167,7 +174,7 @@ def test_slices_and_resolved_steps_have_the_addresses_of_their_parts(
     stop = data.draw(st.integers(1, len(flat)))
     start = data.draw(st.integers(0, stop - 1))
     assert address_of(chain[start:stop]) == address_of(steps.Chain(steps=flat[start:stop]))
-    study = models.Decomposed(transforms=steps.Chain(steps=flat).step_list)
+    study = pieces.Decomposed(transforms=steps.Chain(steps=flat).step_list)
     assert address_of(study) == address_of(steps.Chain(steps=["Decomposed", *flat]))
 
 

@@ -3,15 +3,15 @@
 import typing as tp
 from pathlib import Path
 
-import models
 import pydantic
 import pytest
-from models import Fails, Noted, Numbers, Plus, Times, note, noted
 
+import pipeline_steps as pieces
 from exca import steps
 from exca.steps.conftest import extract_cache_folders
 from exca.steps.helpers import Func, Parallel
 from exca.steps.patterns import BranchResult, Scatter
+from pipeline_steps import Fails, Noted, Numbers, Plus, Times, note, noted
 
 # ------------------------------------------------------------------ Func
 
@@ -71,7 +71,10 @@ def test_a_function_is_checked_against_its_signature(fields: dict[str, tp.Any], 
 
 def test_the_input_parameter_counts_only_where_it_does_not_go_without_saying(tmp_path: Path) -> None:
     infra = {"backend": "Cached", "folder": tmp_path}
-    assert Func(function=add, infra=infra).lookup(1).paths == Func(function=add, input_param="x", infra=infra).lookup(1).paths
+    assert (
+        Func(function=add, infra=infra).lookup(1).paths
+        == Func(function=add, input_param="x", infra=infra).lookup(1).paths
+    )
     one = Func(function=nothing_required, input_param="n", infra=infra)
     assert one.lookup(1).paths != Func(function=nothing_required, infra=infra).lookup().paths
 
@@ -165,21 +168,25 @@ class Split(Scatter):
 
 
 def test_an_item_is_fanned_out_and_gathered() -> None:
-    class Sum(Split):
+    class Summed(Split):
         def gather(self, results: tp.Iterable[BranchResult]) -> float:
-            return sum(result.result for result in results)
+            return float(sum(result.result for result in results))
 
     assert Split(body=Plus()).run([5, 6]) == {0: 6, 1: 7}
-    assert list(Sum(body=[Plus(), Times()]).run_many([[1, 2], []])) == [10, 0]
-    assert steps.Chain(steps=[Numbers(), Sum(body=Plus())]).run() == 6
-    assert list(steps.Chain(steps=[Split(body=Plus()), Func(function="builtins.len")]).run_many(iter([[1], []]))) == [1, 0]
+    assert list(Summed(body=steps.Chain(steps=[Plus(), Times()])).run_many([[1, 2], []])) == [10, 0]
+    assert steps.Chain(steps=[Numbers(), Summed(body=Plus())]).run() == 6
+    assert list(
+        steps.Chain(steps=[Split(body=Plus()), Func(function="builtins.len")]).run_many(iter([[1], []]))
+    ) == [1, 0]
 
 
 @pytest.mark.parametrize("backend", ["Cached", "ThreadPool"])
 def test_each_branch_is_cached_by_itself(backend: str, tmp_path: Path) -> None:
     def split() -> Split:
         notes = tmp_path / "notes"
-        return Split(body=Noted(notes=notes, infra={"backend": backend, "folder": tmp_path / "c"}), notes=notes)
+        return Split(
+            body=Noted(notes=notes, infra={"backend": backend, "folder": tmp_path / "c"}), notes=notes
+        )
 
     assert list(split().run_many([[1, 2], [3]])) == [{0: 2, 1: 3}, {0: 4}]
     assert noted(tmp_path / "notes") == ["1", "2", "3", "take0", "take0", "take1"]
@@ -201,8 +208,13 @@ def test_branches_lie_below_the_scatter_under_the_keys_of_item_and_branch(tmp_pa
         folder = tmp_path / cls.__name__
         chain = steps.Chain(steps=[Numbers(size=2), cls(extra=4, body=Plus(infra="Cached"))])
         steps.Chain(steps=chain.step_list, infra={"backend": "Cached", "folder": folder}).run()
-        place = next(name for name in extract_cache_folders(folder) if name.split("/")[-1].startswith("type=Plus"))
-        return place, sorted(line.split('"#key":"')[1].split('"')[0] for line in next((folder / place).glob("cache/*-info.jsonl")).read_text().splitlines())
+        place = next(
+            name for name in extract_cache_folders(folder) if name.split("/")[-1].startswith("type=Plus")
+        )
+        return place, sorted(
+            line.split('"#key":"')[1].split('"')[0]
+            for line in next((folder / place).glob("cache/*-info.jsonl")).read_text().splitlines()
+        )
 
     place, found = keys(Split)
     assert place.startswith("size=2,type=Numbers-")
@@ -217,7 +229,10 @@ def test_branches_lie_below_the_scatter_under_the_keys_of_item_and_branch(tmp_pa
 
 def test_clearing_an_item_clears_its_branches(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    chain = steps.Chain(steps=[Split(body=Noted(notes=notes, infra="Cached"))], infra={"backend": "Cached", "folder": tmp_path})
+    chain = steps.Chain(
+        steps=[Split(body=Noted(notes=notes, infra="Cached"))],
+        infra={"backend": "Cached", "folder": tmp_path},
+    )
     chain.run([1, 2])
     chain.lookup([1, 2]).clear_cache()
     chain.run([1, 2])
@@ -251,7 +266,10 @@ def test_a_scatter_has_exactly_one_body() -> None:
         def _body(self) -> steps.Step:
             return self.other
 
-    with pytest.raises(pydantic.ValidationError, match=r"exactly one field that holds a step, the body, but has \['body', 'other'\]"):
+    with pytest.raises(
+        pydantic.ValidationError,
+        match=r"exactly one field that holds a step, the body, but has \['body', 'other'\]",
+    ):
         Two(body=Plus(), other=Times())
     with pytest.raises(pydantic.ValidationError, match=r"has \[\]"):
         None_()
@@ -261,4 +279,4 @@ def test_a_scatter_has_exactly_one_body() -> None:
         body: steps.Step
 
     with pytest.raises(NotImplementedError, match="which branches an item has"):
-        Unsaid(body=models.Plus()).run(1)
+        Unsaid(body=pieces.Plus()).run(1)

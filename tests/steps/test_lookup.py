@@ -4,11 +4,11 @@ import typing as tp
 from pathlib import Path
 
 import pytest
-from models import Fails, Noted, Numbers, Plus, Times, noted
 
 from exca import steps
 from exca.claims import Claims
 from exca.errors import NoResultError
+from pipeline_steps import Fails, Noted, Numbers, Plus, Times, noted
 
 
 @pytest.fixture
@@ -18,7 +18,12 @@ def chain(tmp_path: Path) -> steps.Chain:
 
 def made(tmp_path: Path, **fields: tp.Any) -> steps.Chain:
     infra = {"backend": "Cached", "folder": tmp_path / "cache", **fields}
-    parts = [Noted(notes=tmp_path / "notes", infra={"backend": "Cached"}), Times(), Fails(infra={"backend": "Cached"}), Plus()]
+    parts = [
+        Noted(notes=tmp_path / "notes", infra={"backend": "Cached"}),
+        Times(),
+        Fails(infra={"backend": "Cached"}),
+        Plus(),
+    ]
     return steps.Chain(steps=parts, infra=infra)
 
 
@@ -94,7 +99,9 @@ def test_a_handle_gives_what_follows_the_last_stage_too(tmp_path: Path) -> None:
 
 def test_show_draws_the_tree(tmp_path: Path) -> None:
     inner = steps.Chain(steps={"a": Plus(), "b": Times(coeff=3, infra="Cached")})
-    chain = steps.Chain(steps=[Plus(value=2), inner], infra={"backend": "ThreadPool", "folder": "/x", "mode": "retry"})
+    chain = steps.Chain(
+        steps=[Plus(value=2), inner], infra={"backend": "ThreadPool", "folder": "/x", "mode": "retry"}
+    )
     assert chain.show().splitlines() == [
         "Chain  [ThreadPool, /x, retry]",
         "└── steps",
@@ -125,7 +132,9 @@ def test_show_tells_which_stages_are_cached_failed_or_missing(chain: steps.Chain
 
 def test_plan_tells_what_would_be_computed_where_and_for_how_many_items(tmp_path: Path) -> None:
     def pipeline() -> steps.Chain:
-        first = Noted(notes=tmp_path / "notes", infra={"backend": "LocalProcess", "folder": tmp_path, "max_jobs": 3})
+        first = Noted(
+            notes=tmp_path / "notes", infra={"backend": "LocalProcess", "folder": tmp_path, "max_jobs": 3}
+        )
         last = Fails(infra={"backend": "ThreadPool", "folder": tmp_path, "max_jobs": 2})
         return steps.Chain(steps=[first, Times(), last, Plus()])
 
@@ -140,7 +149,11 @@ def test_plan_tells_what_would_be_computed_where_and_for_how_many_items(tmp_path
     assert str(plan).splitlines()[1].split() == ["Noted", "LocalProcess", "7", "0", "0", "0", "7", "3"]
     head = Noted(notes=tmp_path / "notes", infra={"backend": "Cached", "folder": tmp_path})
     list(head.run_many([0, 1]))
-    list(steps.Chain(steps=[head, Times(), Fails(infra={"backend": "Cached", "folder": tmp_path})]).run_many([0]))
+    list(
+        steps.Chain(steps=[head, Times(), Fails(infra={"backend": "Cached", "folder": tmp_path})]).run_many(
+            [0]
+        )
+    )
     plan = pipeline().plan([0, 0, 1, 2])
     assert [(s.name, s.items, s.cached, s.compute) for s in plan] == [
         ("Noted", 2, 1, 1),

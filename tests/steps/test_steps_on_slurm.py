@@ -8,9 +8,9 @@ import typing as tp
 from pathlib import Path
 
 import pytest
-from models import Noted, noted
 
 from exca import steps
+from pipeline_steps import Noted, noted
 
 pytestmark = pytest.mark.slurm
 
@@ -19,7 +19,7 @@ import logging, sys
 logging.basicConfig(level=logging.INFO)
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from models import Noted
+from pipeline_steps import Noted
 from exca import steps
 
 here = Path({folder!r})
@@ -48,23 +48,30 @@ def until(condition: tp.Callable[[], tp.Any], told: tp.Callable[[], str], second
 
 
 def test_a_pipeline_killed_three_times_computes_each_item_of_each_stage_once(tmp_path: Path) -> None:
-    script = FIVE_STAGES.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    script = FIVE_STAGES.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
     notes, err = tmp_path / "notes", tmp_path / "stderr"
 
     def told() -> str:
         logs = "\n".join(path.read_text() for path in tmp_path.rglob("*_log.err"))
         return f"{noted(notes)}\n{err.read_text()}\n{logs}"
 
+    def waiting(stage: int) -> int:
+        return sum(text.startswith(f"s{stage}-") for text in noted(notes))
+
     for stage in (0, 2, 3):
-        mark = f"s{stage}-"
-        with open(err, "a") as stderr, subprocess.Popen([sys.executable, "-c", script], stderr=stderr) as asking:
+        with (
+            open(err, "a") as stderr,
+            subprocess.Popen([sys.executable, "-c", script], stderr=stderr) as asking,
+        ):
             try:  # two jobs run at once, wherever: they wait at the gate
-                until(lambda: sum(text.startswith(mark) for text in noted(notes)) >= 2 or asking.poll(), told)
+                until(lambda: waiting(stage) >= 2 or asking.poll(), told)  # noqa: B023 - called right here
                 assert asking.poll() is None, told()
             finally:
                 asking.kill()
         (tmp_path / f"gate{stage}").touch()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.stdout == "[5.0, 15.0, 25.0]\n", done.stderr + told()
     assert noted(notes) == sorted(f"s{stage}-{10 * item + stage}" for item in range(3) for stage in range(5))
 
@@ -113,7 +120,9 @@ def test_resources_reach_the_scheduler_and_the_job_is_found(tmp_path: Path) -> N
 
 def test_a_cancelled_job_is_told_with_what_slurm_said_and_computed_again(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    step = Noted(notes=tmp_path / "notes", gate=gate, infra={"backend": "Slurm", "folder": tmp_path / "cache"})
+    step = Noted(
+        notes=tmp_path / "notes", gate=gate, infra={"backend": "Slurm", "folder": tmp_path / "cache"}
+    )
     import threading
 
     errors: list[BaseException] = []
@@ -138,7 +147,9 @@ def test_a_cancelled_job_is_told_with_what_slurm_said_and_computed_again(tmp_pat
 
 def test_variants_go_to_slurm_as_one_array(tmp_path: Path) -> None:
     variants = [Noted(notes=tmp_path / "notes", name=f"v{k}-") for k in range(3)]
-    sweep = steps.helpers.Parallel(steps=variants, infra={"backend": "Slurm", "folder": tmp_path / "cache", "max_jobs": 3})
+    sweep = steps.helpers.Parallel(
+        steps=variants, infra={"backend": "Slurm", "folder": tmp_path / "cache", "max_jobs": 3}
+    )
     list(sweep.run_many([1, 2]))
     assert len(noted(tmp_path / "notes")) == 6
     jobs = [variant.lookup(1).job() for variant in sweep.steps]

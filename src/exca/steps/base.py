@@ -4,13 +4,13 @@ import inspect
 import typing as tp
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pydantic
 
 from ..identity import DiscriminatedModel
-from . import conversions, traits
-from .addresses import NO_INPUT
+from . import addresses, conversions, running, traits
+from .addresses import NO_INPUT, NO_INPUT_KEY
 from .backends import ADAPTER, Backend
 
 if tp.TYPE_CHECKING:
@@ -22,10 +22,13 @@ if tp.TYPE_CHECKING:
 class StepState:
     """Run-time state of a step; never pickled, and a copy starts anew but for the caches in memory."""
 
-    __slots__ = ("caches", "forced", "pipeline")
+    __slots__ = ("caches", "forced", "hot", "namer", "pipeline")
 
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
+        # where a hit is all there is to do: gives the result of a key, and what may name items
+        self.hot: Callable[[str], tp.Any] | None = None
+        self.namer: addresses.Namer | None = None
         self.forced: set[str] = set()  # what this object has computed again already
         self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
 
@@ -130,8 +133,17 @@ class Step(DiscriminatedModel):
         ReadOnlyError
             in read-only mode, if there is no result
         """
-        from . import running
-
+        private = self.__pydantic_private__
+        assert private is not None, "every step has state"
+        state: StepState = private["_exca_state"]
+        hot = state.hot
+        if hot is not None:
+            try:
+                return hot(
+                    NO_INPUT_KEY if value is NO_INPUT else addresses.named_key(state.namer, value, self)
+                )
+            except KeyError:
+                pass
         return running.run(self, value)
 
     def run_many(self, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
@@ -150,8 +162,6 @@ class Step(DiscriminatedModel):
         iterator
             one result a value, to be gone through once
         """
-        from . import running
-
         return running.run_many(self, values)
 
     def plan(self, values: Iterable[tp.Any] | None = None) -> "Plan":
@@ -243,6 +253,10 @@ class Step(DiscriminatedModel):
     ) -> Iterator[tp.Any]:
         """Compute a batch, knowing the place in the pipeline and the keys; for steps that keep results of their own."""
         return self._run_items(values)
+
+    def _exca_namer(self) -> addresses.Namer | None:
+        """What may name items; None where nobody wrote an ``item_uid``."""
+        return None if type(self).item_uid is Step.item_uid else self.item_uid
 
     def _exca_check_known(self) -> None:
         """Raise where the configuration does not tell what the step computes, before it becomes an address."""
@@ -361,6 +375,9 @@ class Chain(Step):
         steps = self.__dict__["steps"]
         return list(steps.values() if isinstance(steps, dict) else steps)
 
+    def _exca_namer(self) -> addresses.Namer | None:
+        return self.step_list[0]._exca_namer() if type(self).item_uid is Chain.item_uid else self.item_uid
+
     def item_uid(self, value: tp.Any) -> str | None:
         """Return what the first step says."""
         return self.step_list[0].item_uid(value)
@@ -373,8 +390,8 @@ class Chain(Step):
         """Whether the first step can take a value."""
         return self.step_list[0].takes_input()
 
-    def _run(self, *value: tp.Any) -> tp.Any:
-        return self.run(*value)
+    def _run(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        return self.run(*args, **kwargs)
 
     def _exca_cache_type(self) -> str | None:
         return self.step_list[-1]._exca_cache_type() if self.CACHE_TYPE is None else self.CACHE_TYPE

@@ -29,7 +29,8 @@ def coerce(cls: "type[Step]", value: tp.Any) -> tp.Any:
         if not cls._exca_traits.runnable:
             known = ", ".join(name for name in choices(cls) if name != cls.__name__)
             raise ValueError(
-                f"no {cls._exca_discriminator_key!r} says which step {dict(value)!r} is; known ones: {known or 'none yet'}"
+                f"no {cls._exca_discriminator_key!r} says which step {dict(value)!r} is; known ones: "
+                f"{known or 'none yet'}"
             )
     return value
 

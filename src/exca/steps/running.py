@@ -26,8 +26,11 @@ def run(step: "Step", value: tp.Any) -> tp.Any:
     key = addresses.key_of(step, value)
     last = pipeline.stages[-1]
     if last.level == CACHED:
+        get = last.shelf.results.__getitem__
+        if not pipeline.tail:
+            step._exca_state.hot, step._exca_state.namer = get, step._exca_namer()
         try:
-            result = last.shelf.results[key]
+            result = get(key)
         except KeyError:
             pass
         else:
@@ -45,7 +48,7 @@ def run_many(step: "Step", values: Iterable[tp.Any]) -> Iterator[tp.Any]:
     if not pipeline.stages:
         return _without_cache(step, pipeline, values)
     values = list(values)
-    return _with_cache(step, pipeline, [addresses.key_of(step, value) for value in values], values)
+    return _with_cache(step, pipeline, addresses.keys_of(step, values), values)
 
 
 def first_of(pipeline: Pipeline) -> "Step":

@@ -96,14 +96,12 @@ class Batch(steps.Step):
 
     def _run_batch(self, values: Iterator[int]) -> Iterator[int]:
         items: tp.Iterable[int] = list(values) if self.eager else values
-        count = 0
-        for value in items:
+        for count, value in enumerate(items):
             if value == self.fail_at:
                 raise ArithmeticError(f"no result for {value}")
             if isinstance(items, list) and count >= len(items) + self.surplus:
                 return
             yield 10 * value
-            count += 1
         for _ in range(self.surplus):
             yield -1
 
