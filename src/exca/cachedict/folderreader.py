@@ -128,8 +128,9 @@ class FolderReader:
     def list_files(self) -> dict[str, os.stat_result]:
         """The index files in the folder. Raises FileNotFoundError."""
         found = {}
+        entries = self._scan_folder()
         network = on_network(self.folder)
-        with os.scandir(self.folder) as entries:
+        with entries:
             for entry in entries:
                 if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
                     try:
@@ -139,6 +140,16 @@ class FolderReader:
                     if stat.S_ISREG(status.st_mode):
                         found[entry.name] = status
         return found
+
+    def _scan_folder(self) -> "os._ScandirIterator[str]":
+        try:
+            return os.scandir(self.folder)
+        except FileNotFoundError:
+            parent = os.path.dirname(self.folder)
+            # a network file system may remember that the folder was not there: listing its parent asks the server
+            if not on_network(parent) or os.path.basename(self.folder) not in os.listdir(parent):
+                raise
+            return os.scandir(self.folder)
 
     def file(self, name: str) -> TextFile:
         """The object for an index file, made when it is new."""
