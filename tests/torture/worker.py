@@ -178,11 +178,13 @@ def damage(plan: Plan, outcome: Outcome) -> None:
     rng = random.Random(plan.seed)
     folder, whole = Path(plan.folder), Path(plan.folder + ".whole")
     ask(dataclasses.replace(plan, folder=str(whole)), rng, outcome)
+    fresh = False
     for turn in range(plan.rounds):
-        if turn % 25 == 0:
+        if turn % 25 == 0 or not fresh:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(whole, folder, symlinks=True)
             leave_a_claim(next(folder.glob("*Numbers*/*")))
+            fresh = True
         path = rng.choice([p for p in sorted(folder.rglob("*")) if p.is_file()])
         what = hurt(path, rng)
         forget()
@@ -191,7 +193,7 @@ def damage(plan: Plan, outcome: Outcome) -> None:
         except (InconsistentConfigError, ChangedDefaultError) as e:
             # what a configuration file says may not be changed: that is told, and never worked around
             outcome.add("refused", said=f"{what} {path.name}: {type(e).__name__}")
-            shutil.copy2(whole / path.relative_to(folder), path)
+            fresh = False
 
 
 def leave_a_claim(folder: Path) -> None:
