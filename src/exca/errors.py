@@ -123,3 +123,7 @@ class ModeError(ValueError):
 
 class NoResultError(RuntimeError, LookupError):
     """A result was asked for that is not in the cache, without leave to compute it."""
+
+
+class LostInputError(RuntimeError):
+    """The result of an earlier stage was damaged or removed just when a later one needed it."""

@@ -310,6 +310,26 @@ def test_a_damaged_result_is_computed_again(tmp_path: Path) -> None:
     assert [len(value) for value in fresh.run_many([1, 2])] == [1000, 2000]
 
 
+def test_a_damaged_input_is_computed_again_and_is_no_error_of_the_step_that_wanted_it(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+
+    class Zeros(steps.Step):
+        def _run(self, n: int) -> tp.Any:
+            return np.zeros(1000 * n)
+
+    class Length(steps.Step):
+        def _run(self, x: tp.Any) -> int:
+            return len(x)
+
+    def chain() -> steps.Chain:
+        return steps.Chain(steps=[Zeros(infra="Cached"), Length(infra="Cached")], infra=infra(tmp_path))
+
+    chain()[:1].run(1)
+    for path in (tmp_path / "cache").rglob("data/*"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert chain().run(1) == 1000
+
+
 def test_logs_are_captured_where_the_infra_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Prints(steps.Step):
         def _run(self, x: int) -> int:

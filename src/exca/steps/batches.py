@@ -39,11 +39,18 @@ class Keyed(Iterator[tp.Any]):
         self._keys = iter(keys)
         self._values = values
         self.taken: collections.deque[str] = collections.deque()  # and not yet answered
+        self.broken = False  # whether a value could not be had: no fault of the steps that wanted it
 
     def __next__(self) -> tp.Any:
-        key = next(self._keys)
-        self.taken.append(key)
-        return next(self._values)
+        try:
+            value = next(self._values)
+        except StopIteration:
+            raise
+        except Exception:
+            self.broken = True
+            raise
+        self.taken.append(next(self._keys))
+        return value
 
 
 def composed(leaves: Sequence[Leaf], keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:

@@ -12,13 +12,14 @@ import time
 import typing as tp
 from collections.abc import Callable, Sequence
 
-from ..errors import ReadOnlyError
+from ..errors import LostInputError, ReadOnlyError
 from .compiled import Pipeline, Stage
-from .work import Fetch, StageWork
+from .work import Fetch, StageWork, results_of
 
 logger = logging.getLogger("exca")
 
 _FIRST_POLL, _LAST_POLL = 0.005, 0.25  # seconds between two looks at what has been stored
+_MOST_LOSSES = 3  # results of earlier stages found damaged, until it is no accident any more
 _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stages are looked at again
 
 
@@ -104,8 +105,15 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
     Exception
         the error of an item, cached or of just now; what could be computed all the same is kept
     """
+    losses = 0
     while needs := _checked_needs(pipeline, keys):
-        compute(needs, fetch)
+        try:
+            compute(needs, fetch)
+        except LostInputError as error:
+            losses += 1
+            if losses > _MOST_LOSSES:
+                raise
+            logger.warning("%s", error)
 
 
 def _checked_needs(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
@@ -126,7 +134,7 @@ def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> "Back
     (last,) = needs[-1:]
     if len(needs) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
         return Background(last, fetch)
-    compute(needs, fetch)
+    run_stages(pipeline, keys, fetch)
     return None
 
 
@@ -154,7 +162,7 @@ def input_of(need: Need, fetch: Fetch) -> Fetch:
 
     Parameters: `need` of the stage; `fetch` gives those of the first stage.
     """
-    return fetch if need.source is None else need.source.shelf.results.__getitem__
+    return fetch if need.source is None else results_of(need.source)
 
 
 class _Belt:

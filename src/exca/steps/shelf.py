@@ -93,7 +93,10 @@ class Shelf:
     # ---------------------------------------------------------------- errors
 
     def _has_errors(self) -> bool:
-        return self._errors is not None or (self.folder / ERRORS).is_dir()
+        from ..cachedict.files import on_network
+
+        # a network file system may remember that a folder was not there: the cache asks the server
+        return self._errors is not None or (self.folder / ERRORS).is_dir() or on_network(str(self.folder))
 
     @property
     def errors(self) -> "CacheDict[dict[str, tp.Any]]":

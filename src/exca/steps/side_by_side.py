@@ -3,7 +3,6 @@
 import typing as tp
 from collections.abc import Callable, Sequence
 
-from ..execution import once
 from . import addresses, conveyor, running
 from .compiled import Pipeline, Stage, pipeline_of
 from .work import StageComputer, StageWork, job_request, logs_of
@@ -139,7 +138,7 @@ def _submit(group: Sequence[tuple[Variant, conveyor.Need]]) -> None:
 
 
 def _execute(works: Sequence[StageWork], claims: Sequence[tuple[int, "Claim"]]) -> None:
-    from ..execution import pools
+    from ..execution import once, pools
 
     infra = works[0].stage.infra
     cluster = infra.resources(works[0].stage.shelf.folder).resolved_cluster() or infra.cluster

@@ -9,7 +9,7 @@ import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import BatchProtocolError
+from ..errors import BatchProtocolError, LostInputError
 from .batches import Keyed, composed, describe
 from .compiled import Stage
 
@@ -77,8 +77,8 @@ class StageComputer:
                     if tick is not None:
                         tick(len(keys))
                     return
-                last = self.stage.inner.stages[-1].shelf.results
-                self._compute_tail(keys, last.iter_values(keys), tick)
+                last = self.stage.inner.stages[-1]
+                self._compute_tail(keys, map(results_of(last), keys), tick)
             else:
                 self._compute_tail(keys, map(fetch, keys), tick)
 
@@ -86,7 +86,7 @@ class StageComputer:
         if self.fetch is not None:
             return self.fetch
         if self.source is not None:
-            return self.source.shelf.results.__getitem__
+            return results_of(self.source)
         return dict(zip(keys, items, strict=True)).__getitem__
 
     def _compute_inner(self, keys: Sequence[str], fetch: Fetch) -> None:
@@ -118,7 +118,7 @@ class StageComputer:
             error.add_note(f"The {len(stored)} result(s) of this batch were dropped from {shelf.folder}.")
             raise
         except Exception as error:
-            flying = list(given.taken)
+            flying = [] if given.broken else list(given.taken)
             if flying:
                 shelf.put_errors(flying, error)
                 error.add_note(
@@ -131,6 +131,25 @@ class StageComputer:
 def _some(keys: Sequence[str]) -> str:
     text = ", ".join(map(repr, keys[:10]))
     return text if len(keys) <= 10 else f"{text} and {len(keys) - 10} more"
+
+
+def results_of(stage: Stage) -> Fetch:
+    """Return what gives the results of a stage to the next one.
+
+    Parameters: `stage` the stage.
+    """
+    get = stage.shelf.results.__getitem__
+
+    def fetch(key: str) -> tp.Any:
+        try:
+            return get(key)
+        except KeyError:
+            raise LostInputError(
+                f"{stage.address} had a result for {key!r} in {stage.folder}, and has none any more: it was damaged "
+                "(and set aside) or removed. Run again to compute it again"
+            ) from None
+
+    return fetch
 
 
 class StageWork:
