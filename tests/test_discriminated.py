@@ -1,6 +1,5 @@
 """Models for whose class any subclass may stand, chosen by name."""
 
-# ruff: noqa: RUF012 (pydantic copies defaults)
 import abc
 import gc
 import pickle

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF012 (pydantic copies defaults)
 """From an object to its configuration: values and defaults."""
 
 import collections

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF012 (pydantic copies defaults)
 """From an object to its configuration: what is left out, discriminators, errors, and the plans behind it."""
 
 import gc

@@ -1,6 +1,5 @@
 """Freezing objects whose uid is in use, and taking objects apart to make changed ones."""
 
-# ruff: noqa: RUF012 (pydantic copies defaults)
 import collections
 import copy
 import pickle
