@@ -165,6 +165,12 @@ def test_leftovers_of_dead_writers_go_and_those_of_the_living_stay(root: Path) -
         folder / "save-tmp-0123abcd-model.pt",
         root / f".shared.pkl.{dead}-0123abcd.tmp",
     ]
+    for number, names in enumerate((["uid.yaml", "config.yaml"], ["uid.yaml", "result.npy"])):
+        draft = root / f".a=1-{dead}-0123abc{number}.tmp"
+        draft.mkdir()
+        for name in names:
+            (draft / name).write_text("a")
+        make_old(draft, 60)
     kept = [
         folder / f".job.json.{os.getpid()}-0123abcd.tmp",
         folder / f"{FILE_NAME}-elsewhere-{dead}-0123abcd.tmp",
@@ -176,8 +182,9 @@ def test_leftovers_of_dead_writers_go_and_those_of_the_living_stay(root: Path) -
         make_old(path, 90_000 if path.name.startswith("save-tmp-0") else 60)
     young = folder / f".job.json.{dead}-aaaaaaaa.tmp"
     young.write_text("half")
-    assert exca.verify(root).totals()["leftovers"] == len(gone)
+    assert exca.verify(root).totals()["leftovers"] == len(gone) + 2
     exca.repair(root)
+    assert [path.name[-5] for path in root.glob(".a=1-*")] == ["1"]  # what may be a result is not thrown away
     assert [path.name for path in gone if path.exists()] == []
     assert all(path.exists() for path in [*kept, young])
 

@@ -15,6 +15,11 @@ _NAMELESS = re.compile(r"(save-tmp|deltmp)-[0-9a-f]{8}-.+|\.code\.[0-9a-f]{8}")
 _WRITER = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(-\d+)?(-info\.jsonl|\.[^/]*)?")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is about to be renamed or removed by who made it."""
+    return any(pattern.fullmatch(name) for pattern in (_INDEX, _FILE, _NAMELESS))
+
+
 def find(folder: str, old: float = OLD, grace: float = GRACE) -> list[str]:
     """Names of the leftovers of dead writers that lie directly in a folder.
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import typing as tp
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from ..cachedict.folderindex import FolderIndex, index_of
 from ..cachedict.setaside import keep_line, set_aside
 from ..cachedict.sideindex import FILE_NAME
 from ..claims import Claims
+from ..claims.ledger import FOLDER as CLAIMS
 from ..errors import DamagedEntryError
 from ..execution import record
+from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
 from . import leftovers
 from .checking import ORPHANED, problem
 from .report import Damaged, FolderReport, Report
 from .walking import places, report_on, verify
+
+_OF_NEW_FOLDERS = {UID, FULL, CONFIG, SIDECAR}  # files in a folder that was never renamed into place
 
 
 @dataclasses.dataclass
@@ -185,10 +190,15 @@ class _Mender:
 
     def _remove(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
-            self.left.append(f"{path}: a folder that looks temporary; remove it by hand if it is of no use")
-            return
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+            names = {p.name for p in path.rglob("*") if p.is_file() and p.parent.name != CLAIMS}
+            if not names <= _OF_NEW_FOLDERS:
+                self.left.append(
+                    f"{path}: a folder that looks temporary; remove it by hand if it is of no use"
+                )
+                return
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
         self.done.append(f"{path}: removed, its writer is dead")
 
     def _renew(self, folder: Path, name: str) -> None:

@@ -56,7 +56,7 @@ def places(root: str) -> tp.Iterator[tuple[str, bool]]:
             or any(name.endswith(INFO_SUFFIX) and name[0] != "." for name in names)
         )
         hidden = {_CODE, "__pycache__"} | ({CLAIMS, DATA_DIR} if whole else set())
-        subfolders[:] = sorted(set(subfolders) - hidden)
+        subfolders[:] = sorted(f for f in set(subfolders) - hidden if not leftovers.is_temporary(f))
         yield folder, whole
 
 
