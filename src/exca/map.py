@@ -15,6 +15,7 @@ if tp.TYPE_CHECKING:
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
 _LOOKUP = 8192  # items looked up together: bounds what is held of items that are cached already
+_FEW = 16  # items that are looked up one by one first
 _DAMAGED_TOGETHER = 256  # items from a damaged one on that are looked at before it is computed again
 _END: tp.Any = object()
 
@@ -95,7 +96,8 @@ class MapInfra(BaseInfra):
     @property
     def item_uid(self) -> ItemUid:
         """Function that gives the text by which an item's result is found again."""
-        return tp.cast(ItemUid, self._bound[1].options["item_uid"])
+        applied = self._applied or self._bound[1]
+        return applied.options["item_uid"]  # type: ignore[no-any-return] # as given to Applied
 
     @property
     def cache_dict(self) -> "CacheDict[tp.Any]":
@@ -124,7 +126,12 @@ class MapInfra(BaseInfra):
         if cache is None:
             # without folder and memory, results live as long as this call's iterator
             cache = self._make_cache() if self.folder is None and not self.keep_in_ram else self.cache_dict
-        uids, missing = self._look_up(items, cache, self._bound[1].options["item_uid"])
+        if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache._ram:
+            try:  # all in memory: nothing to look up, and loops over single items are common
+                return iter([cache._ram[uid] for uid in self.item_uid.of_all(items)])
+            except KeyError:
+                pass
+        uids, missing = self._look_up(items, cache, self.item_uid)
         if missing:
             self._check_computable(len(uids), missing)
             self._compute(missing, cache)
@@ -142,6 +149,8 @@ class MapInfra(BaseInfra):
             uids += keys
             # what is in memory needs no look at the folder
             absent = [key for key in keys if key not in ram] if ram else keys
+            if len(absent) <= _FEW:  # known ones cost no look at the folder
+                absent = [key for key in absent if key not in cache]
             if absent:
                 absent = cache.missing(absent)
             if self.mode == "force":

@@ -223,6 +223,8 @@ class CacheDict(tp.Generic[X]):
         index = self._index
         if not self._frozen:
             index.refresh()
+        if not index.live:  # nothing worth keeping in memory, where each line written would be parsed for it
+            return [key for key in keys if key not in self._ram and key not in self._writer.pending]
         if 10 * len(keys) > index.live:
             index.asked(5 * len(keys))
         hot = index.hot_entries()
