@@ -19,7 +19,7 @@ import threading
 import time
 import typing as tp
 
-import mfusepy  # type: ignore[import-untyped] # comes without types
+import mfusepy
 
 _STAT = ("st_atime", "st_ctime", "st_gid", "st_ino", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid")
 
