@@ -3,6 +3,7 @@
 import enum
 import functools
 import hashlib
+import importlib
 import re
 import typing as tp
 from collections.abc import Callable, Sequence
@@ -18,7 +19,10 @@ MAX_KEY = 256  # characters
 MAX_INT = 10**15
 MAX_ADDRESS = 350  # characters: a path below any ordinary folder stays under what file systems take
 MAX_FOLDED = 70
-_md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+try:
+    _md5 = importlib.import_module("_md5").md5  # a third of the cost of the one that OpenSSL gives
+except ImportError:
+    _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 _NAME = re.compile(r"(?:^|,)type=([^,\-{}()]*)")
 
 
@@ -110,7 +114,17 @@ def keys_of(step: "Step", values: Sequence[tp.Any]) -> list[str]:
     Parameters: `step` and `values` as of ``key_of``.
     """
     namer = step._exca_namer()
+    if namer is None:
+        return [_int_key(value) if type(value) is int else named_key(None, value, step) for value in values]
     return [named_key(namer, value, step) for value in values]
+
+
+def _int_key(value: int) -> str:
+    """Return what UidMaker gives, at a quarter of its cost: items are mostly numbered."""
+    if -MAX_INT < value < MAX_INT:
+        text = str(value)
+        return f"{text}-{_md5(b'int:' + text.encode()).hexdigest()[:8]}"
+    return identity.UidMaker(value).format()
 
 
 def value_key(value: tp.Any, name: str) -> str:
@@ -118,10 +132,8 @@ def value_key(value: tp.Any, name: str) -> str:
 
     Parameters: `value` any; `name` of the step that takes it, for the error.
     """
-    if type(value) is int and -MAX_INT < value < MAX_INT:
-        # what UidMaker gives, at a third of its cost: items are mostly numbered
-        text = str(value)
-        return f"{text}-{_md5(b'int:' + text.encode()).hexdigest()[:8]}"
+    if type(value) is int:
+        return _int_key(value)
     try:
         return identity.UidMaker(value).format()
     except TypeError as error:
