@@ -10,6 +10,7 @@ is shown. What a row reads was written by yet another process. The machine shoul
 """
 
 import argparse
+import compileall
 import importlib
 import json
 import os
@@ -164,6 +165,8 @@ def main() -> None:
         else sorted({tool for tool, title in PEERS if title in {row.title for row in rows}})
     )
     reference = reference_python(options.reference_python)
+    # as pip does for an installed package; an editable one may lack its bytecode
+    compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=2)
     with tempfile.TemporaryDirectory(prefix="exca-bench-", dir=options.folder) as folder:
         bench = Bench(reference, Path(folder), options.rounds)
         for row in rows:
