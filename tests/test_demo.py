@@ -43,10 +43,9 @@ def counts(printed: str) -> tuple[int, ...]:
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    """Return the time of the last change (ns) of every file in the folder."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
-    }
+    """Return the time of the last change (ns) of every result file; a job may still be closing its logs."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "logs" not in path.parts)
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 
 def check_two_runs(folder: Path, cluster: str) -> None:

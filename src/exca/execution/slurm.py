@@ -1,6 +1,8 @@
 """Jobs on Slurm, through submitit."""
 
+import contextlib
 import shlex
+import signal
 import subprocess
 import sys
 import typing as tp
@@ -154,7 +156,7 @@ class SlurmBackend(Backend):
             d
             for d in (
                 state.reason and f"reason {state.reason}",
-                state.exit_code and f"exit code {state.exit_code}",
+                state.exit_code and _ending(state.exit_code),
             )
             if d
         ]
@@ -170,6 +172,16 @@ class SlurmBackend(Backend):
     def cancel(self, submission: Submission) -> None:
         """Cancel the job, or the one task of an array."""
         subprocess.run(["scancel", submission.job_id], check=False, capture_output=True, timeout=60)
+
+
+def _ending(exit_code: str) -> str:
+    """Say how a job ended, from Slurm's ``<code>:<signal>``; a shell tells a signal as 128 and its number."""
+    code, _, number = exit_code.partition(":")
+    with contextlib.suppress(ValueError):
+        killed_by = int(number or 0) or max(0, int(code) - 128)
+        if killed_by:
+            return f"exit code {exit_code}, killed by {signal.Signals(killed_by).name}"
+    return f"exit code {exit_code}"
 
 
 def _state(submission: Submission) -> "JobState":
