@@ -11,7 +11,7 @@ from .execution.job import DoneJob, Job, TaskJob
 from .execution.submission import Submission
 from .execution.task_call import KEY
 from .execution.task_start import SUBMISSION, read_submission, start
-from .infra.base import Applied, BaseInfra, Exclusion, wrap
+from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 from .submit import SubmitInfra
 
 if tp.TYPE_CHECKING:
@@ -82,9 +82,9 @@ class TaskInfra(BaseInfra):
         def call(obj: tp.Any) -> tp.Any:
             nonlocal name
             try:  # straight to a result kept in memory, if it is this method's and this object's
-                ram = obj.__dict__[name]._ram
-                if ram is not None and ram[0] is obj and ram[1] is applied:
-                    return ram[2]
+                owner, method, value = obj.__dict__[name]._ram
+                if owner is obj and method is applied:
+                    return value
             except (KeyError, AttributeError):
                 name = self._infra_name
             infra = _infra_of(obj, applied, self)
@@ -267,7 +267,7 @@ class TaskInfra(BaseInfra):
     def clear_job(self) -> None:
         """Cancel the job if it runs, and remove the outcome; other files in the uid folder stay."""
         if self.folder is None:
-            self._state.job = self._ram = None
+            self._state.job, self._ram = None, NOTHING_KEPT
             return
         from .cachedict import delete_one
         from .claims import Claims
@@ -284,7 +284,7 @@ class TaskInfra(BaseInfra):
         for name in (record.NAME, SUBMISSION, "job.pkl"):
             (folder / name).unlink(missing_ok=True)
         state = self._state
-        state.job = self._ram = None
+        state.job, self._ram = None, NOTHING_KEPT
         state.forced.clear()
 
     @contextlib.contextmanager

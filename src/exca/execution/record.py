@@ -219,7 +219,7 @@ class Attempt:
                 f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: {e}; "
                 "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler"
             ) from e
-        old = read(self.folder)
+        old = read(self.folder) if os.path.exists(f"{self.folder}/{NAME}") else None
         new = self._publish({"state": "completed", "result": info})
         if old is not None and old.state == "completed":
             delete_one(self.folder, old.content["result"])  # now that nobody is sent there any more

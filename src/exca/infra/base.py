@@ -88,6 +88,9 @@ class InfraState:
         self.lock = threading.RLock()
 
 
+NOTHING_KEPT = (None, None, None)
+
+
 class BaseInfra(Resources):
     """Base of all infras: a configuration of where and how a method of a configuration runs.
 
@@ -107,7 +110,7 @@ class BaseInfra(Resources):
         _owner = tp.cast(tp.Any, None)  # the class on which it was placed
         _infra_name = ""
         _applied = tp.cast(Applied | None, None)
-        _ram = tp.cast(tuple[tp.Any, Applied, tp.Any] | None, None)  # object, method and result, if kept
+        _ram = tp.cast(tuple[tp.Any, Applied | None, tp.Any], None)  # object, method and result, if kept
         _state = tp.cast(InfraState, None)
 
     workdir: WorkDir | None = None
@@ -131,7 +134,7 @@ class BaseInfra(Resources):
             ("_owner", None),
             ("_infra_name", ""),
             ("_applied", None),
-            ("_ram", None),
+            ("_ram", NOTHING_KEPT),
         ):
             fill(self, name, value)
         fill(self, "_state", InfraState())
