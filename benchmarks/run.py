@@ -108,6 +108,7 @@ class Bench:
             )
             if row.stage is None:
                 shutil.rmtree(folder.parent)
+                os.sync()  # or the next sample would pay for what the file system has yet to do
         except RuntimeError as error:
             self.errors[column, title] = str(error)
 
