@@ -147,7 +147,7 @@ def _set_environment(values: dict[str, tp.Any]) -> None:
 
 def find_models(
     obj: tp.Any,
-    Type: type[T],  # noqa: N803 - the name that callers use
+    Type: type[T],  # noqa: N803  # the name that callers use
     include_private: bool = True,
     stop_on_find: bool = False,
     skip: Callable[[pydantic.BaseModel], bool] | None = None,

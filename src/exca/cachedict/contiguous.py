@@ -99,7 +99,7 @@ class ContiguousMemmap:
         return _from_memory, (np.asarray(self),)
 
     @property
-    def T(self) -> "ContiguousMemmap":  # noqa: N802 - as arrays call it
+    def T(self) -> "ContiguousMemmap":  # noqa: N802  # as arrays call it
         """The transposed array, as lazy."""
         return self._like(self._array.T)
 

@@ -236,7 +236,7 @@ def unmap(path: str) -> None:
 
 
 def _after_fork() -> None:
-    global _maps_lock  # noqa: PLW0603 - a lock may be held by a thread that the child has not
+    global _maps_lock  # noqa: PLW0603  # a lock may be held by a thread that the child has not
     _maps_lock = threading.Lock()
 
 

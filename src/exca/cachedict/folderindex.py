@@ -38,7 +38,7 @@ def index_of(folder: str) -> "FolderIndex":
 
 
 def _after_fork() -> None:
-    global _registry_lock  # noqa: PLW0603 - a lock may be held by a thread that the child has not
+    global _registry_lock  # noqa: PLW0603  # a lock may be held by a thread that the child has not
     _registry_lock = threading.Lock()
     for index in list(_registry.values()):
         index.lock = threading.RLock()

@@ -289,7 +289,7 @@ _flusher = _Flusher()
 
 
 def _after_fork() -> None:
-    global _flusher  # noqa: PLW0603 - threads do not live on in a child
+    global _flusher  # noqa: PLW0603  # threads do not live on in a child
     _flusher = _Flusher()
     for writer in list(_writers):
         writer.forget_after_fork()

@@ -172,7 +172,7 @@ class _Process(multiprocessing.context.SpawnProcess):
     _lock = threading.Lock()
 
     @staticmethod
-    def _Popen(process_obj: tp.Any) -> tp.Any:  # noqa: N802 - the name that multiprocessing calls
+    def _Popen(process_obj: tp.Any) -> tp.Any:  # noqa: N802  # the name that multiprocessing calls
         original: tp.Any = multiprocessing.spawn.get_preparation_data
         thread = threading.get_ident()
 

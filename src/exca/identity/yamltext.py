@@ -64,7 +64,7 @@ def from_text(text: str | bytes) -> tp.Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
     except yaml.YAMLError:
         # libyaml refuses some texts that PyYAML itself writes, such as a lone surrogate
         return yaml.load(text, Loader=yaml.SafeLoader)

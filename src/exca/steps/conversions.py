@@ -102,7 +102,7 @@ def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
         steps = sequence.validate_python(list(value))
         steps = tuple(steps) if isinstance(value, tuple) else steps
     elif isinstance(value, str) or not isinstance(value, tp.Iterable):
-        raise ValueError(  # noqa: TRY004 - pydantic reports these as errors of the field
+        raise ValueError(  # noqa: TRY004  # pydantic reports these as errors of the field
             f"steps must be a list, tuple or dict of steps, not {value!r}: write steps=[{value!r}] for a single one"
         )
     else:

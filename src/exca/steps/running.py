@@ -164,4 +164,4 @@ def _read(
                 start += 1
                 yield result
         except KeyError:
-            conveyor.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023 - called right here
+            conveyor.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here

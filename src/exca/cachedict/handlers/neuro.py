@@ -77,7 +77,7 @@ class MneRawBrainVision(KeyFileHandler):
         if not isinstance(value, mne.io.BaseRaw):
             raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
         try:
-            import pybv  # noqa: F401 - mne needs it to write this format
+            import pybv  # noqa: F401  # mne needs it to write this format
         except ImportError as e:
             raise missing("pybv", "Storing a BrainVision recording") from e
         folder = ctx.key_path("-raw")

@@ -46,7 +46,7 @@ class Pickle(KeyFileHandler):
                 data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
                 file: tp.IO[bytes] = io.BytesIO(data)
             else:
-                file = open(path, "rb")  # noqa: SIM115 - closed below, like the other kind
+                file = open(path, "rb")  # noqa: SIM115  # closed below, like the other kind
         except FileNotFoundError as e:
             raise DamagedEntryError(f"The data file {path} is missing") from e
         with file:
