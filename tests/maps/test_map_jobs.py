@@ -187,7 +187,10 @@ print([result.item for result in obj.process([1, 2, 3])], flush=True)
 def run_script(folder: Path, cluster: str | None, trace: Path, **changes: tp.Any) -> "subprocess.Popen[str]":
     script = folder / "script.py"
     values = {"gate": str(folder / "gate"), "folder": str(folder / "cache"), "trace": str(trace)}
-    script.write_text(SCRIPT.format(**{**values, **changes}, cluster=cluster))
+    # Made aside and renamed: another interpreter may be about to read the script of the same name.
+    draft = folder / "script.draft"
+    draft.write_text(SCRIPT.format(**{**values, **changes}, cluster=cluster))
+    draft.replace(script)
     return subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
