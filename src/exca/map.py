@@ -144,6 +144,7 @@ class MapInfra(BaseInfra):
         uids: list[str] = []
         missing = Items()
         ram = cache._ram
+        total = len(items) if isinstance(items, tp.Sized) else 0
         for chunk in _chunks(items):
             keys = item_uid.of_all(chunk)
             uids += keys
@@ -152,7 +153,7 @@ class MapInfra(BaseInfra):
             if len(absent) <= _FEW:  # known ones cost no look at the folder
                 absent = [key for key in absent if key not in cache]
             if absent:
-                absent = cache.missing(absent)
+                absent = cache.missing(absent, total=total)
             if self.mode == "force":
                 gone, forced = set(absent), self._state.forced
                 absent = [key for key in keys if key not in forced or key in gone]

@@ -216,25 +216,36 @@ class CacheDict(tp.Generic[X]):
         for item in self.items():
             yield item[1]
 
-    def missing(self, keys: tp.Sequence[str]) -> list[str]:
-        """The keys that have no entry, in the order given; looks at the folder once for all."""
-        if self.folder is None:
-            return [key for key in keys if key not in self._ram]
-        index = self._index
+    def missing(self, keys: tp.Sequence[str], *, total: int = 0) -> list[str]:
+        """The keys that have no entry, in the order given; looks at the folder once for all.
+
+        Parameters
+        ----------
+        keys: whose entries are looked for
+        total: how many keys will be asked for altogether, where these are some of them
+        """
+        ram = self._ram
+        if ram or self.folder is None:
+            keys = [key for key in keys if key not in ram]
+            if not keys or self.folder is None:
+                return list(keys)
+        index, pending = self._index, self._writer.pending
         if not self._frozen:
             index.refresh()
         if not index.live:  # nothing worth keeping in memory, where each line written would be parsed for it
-            return [key for key in keys if key not in self._ram and key not in self._writer.pending]
-        if 10 * len(keys) > index.live:
-            index.asked(5 * len(keys))
+            return [key for key in keys if key not in pending]
+        self._announce(max(total, len(keys)))
         hot = index.hot_entries()
         if hot is not None:
-            ram, pending = self._ram, self._writer.pending
-            return [key for key in keys if key not in hot and key not in pending and key not in ram]
+            return [key for key in keys if key not in hot and key not in pending]
         if len(keys) > _BULK_IMPORT or (len(keys) > _BULK and "numpy" in sys.modules):
             return self._missing_many(keys)
-        ram, pending, locate = self._ram, self._writer.pending, index.locate
-        return [key for key in keys if key not in ram and key not in pending and locate(key) is None]
+        return [key for key in keys if key not in pending and index.locate(key) is None]
+
+    def _announce(self, total: int) -> None:
+        """Read all entries at once where so many of them are about to be asked for that this costs less."""
+        if 10 * total > self._index.live:
+            self._index.asked(5 * total)
 
     def _missing_many(self, keys: tp.Sequence[str]) -> list[str]:
         from . import sidebuild
@@ -243,8 +254,8 @@ class CacheDict(tp.Generic[X]):
         with index.lock:
             index.find_deleted()
             index.drop_dead()
-            known: list[tp.Container[str]] = [self._ram, self._writer.pending, index.tail]
-            rest = [key for key in keys if not any(key in names for names in known)]
+            pending, tail = self._writer.pending, index.tail
+            rest = [key for key in keys if key not in pending and key not in tail]
             if index.table is None or not rest:
                 return rest
             try:
@@ -267,24 +278,32 @@ class CacheDict(tp.Generic[X]):
         ------
         KeyError: a key has no entry, or its entry was found damaged and was set aside
         """
-        if self.folder is None or self._keep_in_ram:
+        if self.folder is None:
             for key in keys:
                 yield self[key]
             return
         index = self._index
         if not index.files and not self._frozen:
             index.refresh()
-        if isinstance(keys, tp.Sized) and 10 * len(keys) > index.live:
-            index.asked(5 * len(keys))
-        if index.hot is None:
+        if isinstance(keys, tp.Sized):
+            self._announce(len(keys))
+        if index.hot is None and not self._keep_in_ram:
             pending, load = self._writer.pending, self._load
             for key, info, place in entries_of(index, keys):
                 yield self[key] if info is None or key in pending else load(key, info, place)
             return
+        kept = self._ram if self._keep_in_ram else None
         for key in keys:
-            hot = index.hot_entries()
-            value = hot if hot is None else hot.get(key, hot)
-            yield tp.cast(X, value) if hot is not None and type(value) in SCALARS else self[key]
+            hot = index.hot
+            if hot is not None and time.monotonic() >= hot.until:
+                hot = index.hot_entries()
+            value = None if hot is None else hot.get(key)
+            if value is None or type(value) not in SCALARS or (kept is not None and key in kept):
+                yield self[key]
+                continue
+            if kept is not None:
+                kept[key] = tp.cast(X, value)
+            yield tp.cast(X, value)
 
     @contextlib.contextmanager
     def frozen_cache_folder(self) -> tp.Iterator[None]:

@@ -17,9 +17,9 @@ from .files import Handle, pread
 
 INFO_SUFFIX = "-info.jsonl"
 _SEAL = b',"#xxh":"'
-_SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')
+SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')  # bytes, with the line end
 _DIGEST = slice(-19, -3)
-_MARK = slice(-_SEAL_LENGTH, -19)
+_MARK = slice(-SEAL_LENGTH, -19)
 SEALED = (
     b'%b,"#xxh":"%016x"}\n'  # a whole line: a JSON object without its closing brace, and the XXH3-64 of that
 )
@@ -30,7 +30,7 @@ def parse_line(line: bytes) -> dict[str, tp.Any] | None:
     """Returns the object on a whole line (with its line end), or None when the line is damaged or no entry."""
     mark = line[_MARK]
     if mark == _SEAL:
-        if xxhash.xxh3_64_hexdigest(line[:-_SEAL_LENGTH]).encode() != line[_DIGEST]:
+        if xxhash.xxh3_64_hexdigest(line[:-SEAL_LENGTH]).encode() != line[_DIGEST]:
             return None
     elif _is_broken_mark(mark):
         return None
@@ -41,14 +41,6 @@ def parse_line(line: bytes) -> dict[str, tp.Any] | None:
     if isinstance(info, dict) and isinstance(info.get("#key"), str) and isinstance(info.get("#type"), str):
         return info
     return None
-
-
-def seal_holds(line: bytes) -> bool:
-    """Whether a line, without its line end, has the checksum that it names (or names none)."""
-    mark = line[-27:-18]
-    if mark != _SEAL:
-        return not _is_broken_mark(mark)
-    return xxhash.xxh3_64_hexdigest(line[:-27]).encode() == line[-18:-2]
 
 
 def _is_broken_mark(mark: bytes) -> bool:
