@@ -82,7 +82,7 @@ def many_new_object(folder: Path) -> float:
     return seconds(lambda: list(many(folder).run_many(range(ITEMS)))) / ITEMS
 
 
-@row("steps, run_many over 10,000 items, first time, per item")
+@row("steps, run_many over 10,000 items, first time, per item", rounds=1)
 def many_first_time(folder: Path) -> float:
     many(folder.with_name("aside")).run(1)
     return seconds(lambda: list(many(folder).run_many(range(ITEMS)))) / ITEMS

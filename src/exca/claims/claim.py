@@ -152,6 +152,12 @@ class Claim:
         self._entry = None
         return [Claim(self._ledger, part, tuple(group)) for part, group in zip(parts, groups, strict=True)]
 
+    def _path(self) -> str | None:
+        """Where the claim file of this process is; None for a job's."""
+        if self._entry is None or self._pid != os.getpid() or self._is_job():
+            return None
+        return self._ledger.path(self._entry.name)
+
     def _current(self) -> Entry:
         if self._entry is None or self._pid != os.getpid():
             raise ClaimLostError(f"Claim {self.token} in {self.folder} is not held by this process any more.")
@@ -186,11 +192,14 @@ class FirstClaim:
         the folder that is about to be made
     keys
         what is claimed
+    spare
+        a claim that has served and is about to be released: its file may become the new one
     """
 
-    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+    def __init__(self, folder: Path, keys: Sequence[str], spare: Claim | None = None) -> None:
         self._ledger = Ledger(folder)
         self._keys = tuple(keys)
+        self._spare = spare
         self._entry: Entry | None = None
         self.claim: Claim | None = None  # once the draft became the folder
 
@@ -207,7 +216,8 @@ class FirstClaim:
         entry = dataclasses.replace(fresh_entry(self._keys, owner), owned=True)
         heartbeat.heart.watch(self._ledger.path(entry.name), owner.process)
         self._entry = entry
-        Ledger(Path(draft)).write_unseen(entry)
+        spare = None if self._spare is None else self._spare._path()
+        Ledger(Path(draft)).write_unseen(entry, spare)
 
     def settle(self, *, made: bool) -> None:
         """Say what became of the draft.

@@ -51,7 +51,7 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
 
     cluster = through.resolved_cluster()
     if cluster is None:
-        return [_compute_here(infra) for infra in infras]
+        return _compute_here(infras)
     jobs: dict[int, Job[tp.Any]] = {}
     claimed: list[tuple[int, TaskInfra, Claim]] = []
     try:
@@ -76,38 +76,65 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     return [jobs[k] for k in range(len(infras))]
 
 
-def _compute_here(infra: "TaskInfra") -> Job[tp.Any]:
-    """Compute a task in this thread, unless somebody else is at it."""
+def _compute_here(infras: "list[TaskInfra]") -> list[Job[tp.Any]]:
+    """Compute tasks in this thread, but for those that somebody else is at."""
+    jobs: list[Job[tp.Any]] = []
+    spare: Claim | None = None
+    for infra in infras:
+        job, spare = _compute_one(infra, spare)
+        jobs.append(job)
+    if spare is not None:
+        spare.release()
+    return jobs
+
+
+def _compute_one(infra: "TaskInfra", spare: "Claim | None") -> "tuple[Job[tp.Any], Claim | None]":
+    """Compute a task unless somebody else is at it; returns its claim as well, if it is yet to be released.
+
+    Parameters
+    ----------
+    infra: TaskInfra
+        the task
+    spare: Claim, optional
+        the claim on a task that is done, to be released now
+    """
     from ..claims import Claims
 
-    claim = _claim_with_folder(infra)
+    try:
+        claim = _claim_with_folder(infra, spare)
+    finally:
+        if spare is not None:
+            spare.release()
     folder = tp.cast(Path, infra.uid_folder())
     if claim is None:
         claim, held = Claims(folder).acquire([KEY])
         if claim is None:
-            return infra._job_of(folder, held[KEY])
+            return infra._job_of(folder, held[KEY]), None
         found = infra._usable_record()
         if found is not None:
             claim.release()
-            return infra._job_of_record(found)
-    with claim:
-        infra._state.forced.add(KEY)
-        try:
-            value = compute(infra, folder, claim, {})
-        except Exception as e:
-            kept = record.read(folder)
-            if kept is not None and kept.state == "failed":
-                e.add_note(infra._hint())
-            return DoneJob(None, e, folder)
-    return DoneJob(value, None, folder)
+            return infra._job_of_record(found), None
+    infra._state.forced.add(KEY)
+    try:
+        value = compute(infra, folder, claim, {})
+    except Exception as e:
+        claim.release()
+        kept = record.read(folder)
+        if kept is not None and kept.state == "failed":
+            e.add_note(infra._hint())
+        return DoneJob(None, e, folder), None
+    except BaseException:
+        claim.release()
+        raise
+    return DoneJob(value, None, folder), claim
 
 
-def _claim_with_folder(infra: "TaskInfra") -> "Claim | None":
+def _claim_with_folder(infra: "TaskInfra", spare: "Claim | None") -> "Claim | None":
     """Make the folder of a task with a claim in it; None where there is such a folder already."""
     from ..claims import FirstClaim
 
     folder = tp.cast(Path, infra.uid_folder())
-    first = FirstClaim(folder, [KEY])
+    first = FirstClaim(folder, [KEY], spare)
     infra._settle(create=True, first_claim=first)
     return first.claim
 

@@ -73,52 +73,58 @@ def from_text(text: str | bytes) -> tp.Any:
 def _scalar(value: tp.Any) -> str:
     kind = type(value)
     if kind is str:
-        if _is_plain(value) and value not in _WORDS:
-            return str(value)
-        if _is_quoted(value):
-            return f"'{value}'"
-        if _has_no_break(value):
-            return _pyyaml_scalar(value)
-    elif kind is bool:
-        return "true" if value else "false"
-    elif kind is int:
-        return str(value)
-    elif value is None:
+        return _string(value)
+    if value is None:
         return "null"
-    elif kind is float and value - value == 0:  # neither infinite nor nan
+    if kind is int:
+        return str(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is float and value - value == 0:  # neither infinite nor nan
         text = repr(value)
         return text.replace("e", ".0e", 1) if "e" in text and "." not in text else text
-    elif kind is list and not value:
+    if kind is list and not value:
         return "[]"
-    elif isinstance(value, dict) and not value:
+    if isinstance(value, dict) and not value:
         return "{}"
     raise _UnusualError
 
 
-@functools.lru_cache(maxsize=1024)
-def _pyyaml_scalar(value: str) -> str:
+@functools.lru_cache(maxsize=4096)
+def _string(value: str) -> str:
+    if _is_name(value):
+        return value
+    if _is_quoted(value):
+        return f"'{value}'"
+    if not _has_no_break(value):
+        raise _UnusualError
     text = _pyyaml_text([value])
     if not (text.startswith("- ") and text.count("\n") == 1):
         raise _UnusualError
     return text[2:-1]
 
 
+@functools.lru_cache(maxsize=4096)
+def _is_name(text: str) -> bool:
+    """Whether a text may stand as a key, and anywhere else, without quotes."""
+    return _is_plain(text) is not None and text not in _WORDS
+
+
 def _block(value: tp.Any, indent: str) -> str:
     """Write a filled dict or list, folded; every line but the first begins with the indentation."""
     lines = []
     if isinstance(value, dict):
+        ordered = isinstance(value, OrderedDict)
         for key, sub in value.items():
-            kind = type(sub)
-            if kind not in LEAVES:
+            if type(sub) not in LEAVES:
                 key, sub = folded_entry(value, key, sub)
-                kind = type(sub)
-            elif "." in key and not isinstance(value, OrderedDict):
+            elif "." in key and not ordered:
                 raise DottedKeyError(key)
-            if not _is_plain(key) or key in _WORDS:
+            if not _is_name(key):
                 raise _UnusualError
-            if kind in LEAVES or not _is_filled(sub):
+            if type(sub) in LEAVES or not _is_filled(sub):
                 lines.append(f"{key}: {_scalar(sub)}\n")
-            elif kind is list:
+            elif type(sub) is list:
                 lines.append(f"{key}:\n{indent}{_block(sub, indent)}")
             else:
                 lines.append(f"{key}:\n{indent}  {_block(sub, indent + '  ')}")
