@@ -14,7 +14,6 @@ import compileall
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile

@@ -15,7 +15,7 @@ from ..errors import CacheWriteError, DamagedEntryError
 from .bulk import entries_of
 from .dumpcontext import DumpContext, DumpOptions
 from .folderindex import Entry, FolderIndex, index_of
-from .hot import SCALARS
+from .hot import SCALARS, inline_json
 from .setaside import set_aside
 from .textindex import INFO_SUFFIX, key_hash
 from .writer import FolderWriter, touch, write_error
@@ -421,13 +421,8 @@ class CacheDict(tp.Generic[X]):
 
 def _inline(key: str, value: tp.Any) -> bytes | None:
     """The line of a small plain value, without its end; None when it needs a handler."""
-    if type(value) is float and value - value != 0:  # inf and nan
-        return None
-    try:
-        content = orjson.dumps(value)
-    except TypeError:  # an int of more than 64 bits, or text with lone surrogates
-        return None
-    if len(content) > 1024:
+    content = inline_json(value)
+    if content is None:
         return None
     try:
         return b'{"content":%b,"#type":"Json","#key":%b' % (content, orjson.dumps(key))

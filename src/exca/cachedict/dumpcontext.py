@@ -61,7 +61,7 @@ class DumpContext:
     def __init__(
         self, folder: str | os.PathLike[str], *, key: str = "", options: DumpOptions | None = None
     ) -> None:
-        self.folder = pathlib.Path(folder)
+        self.folder = folder if isinstance(folder, pathlib.Path) else pathlib.Path(folder)
         self.key = key
         self.options = DumpOptions() if options is None else options
         self.root = os.fspath(self.folder)

@@ -15,7 +15,19 @@ from .textindex import SEAL_LENGTH, TextFile, parse_line
 MAX_BYTES = 32 << 20  # bytes of text index up to which all entries are kept
 INTERVAL = 0.01  # s between looks at the folder's mtime
 _BLOCK = 4096  # lines parsed at once
+_INLINE = 1024  # bytes up to which a plain value stands in its entry, whatever its handler
 SCALARS: tp.Final = frozenset((int, float, str, bool, type(None)))
+
+
+def inline_json(value: tp.Any) -> bytes | None:
+    """The JSON of a value of the types in SCALARS; None when it is long, or nothing that JSON holds."""
+    if type(value) is float and value - value != 0:  # inf and nan
+        return None
+    try:
+        content = orjson.dumps(value)
+    except TypeError:  # an int of more than 64 bits, or text with lone surrogates
+        return None
+    return content if len(content) <= _INLINE else None
 
 
 class HotEntries(dict[str, tp.Any]):

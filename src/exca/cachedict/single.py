@@ -6,6 +6,7 @@ import typing as tp
 import orjson
 
 from .dumpcontext import DumpContext, DumpOptions, Info
+from .hot import SCALARS, inline_json
 from .writer import write_error
 
 
@@ -30,6 +31,8 @@ def dump_one(
     CacheWriteError: the disk is full, or the folder cannot be written to
     HandlerError: no handler takes the value
     """
+    if cache_type is None and type(value) in SCALARS and inline_json(value) is not None:
+        return {"#type": "Json", "content": value}
     with DumpContext(folder, key=key, options=DumpOptions(fsync=True)) as ctx:
         try:
             info = ctx.dump(value, cache_type=cache_type)

@@ -213,11 +213,11 @@ class FirstClaim:
         """
         owner = Owner.current()
         assert owner.process is not None
-        entry = dataclasses.replace(fresh_entry(self._keys, owner), owned=True)
+        entry = fresh_entry(self._keys, owner, owned=True)
         heartbeat.heart.watch(self._ledger.path(entry.name), owner.process)
         self._entry = entry
         spare = None if self._spare is None else self._spare._path()
-        Ledger(Path(draft)).write_unseen(entry, spare)
+        self._ledger.write_unseen(entry, draft, spare)
 
     def settle(self, *, made: bool) -> None:
         """Say what became of the draft.
@@ -286,8 +286,7 @@ class OwnFiles:
         return self._ledger.path(str(name)) in heartbeat.heart.watched
 
 
-def fresh_entry(keys: Sequence[str], owner: Owner) -> Entry:
-    """An entry of a new token that asks for the keys."""
-    return Entry(
-        name_of(new_token(), 0), owner, time.time(), heartbeat.period(), False, None, dump_json(keys)
-    )
+def fresh_entry(keys: Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:
+    """An entry of a new token that asks for the keys, or owns them already."""
+    name = name_of(new_token(), 0)
+    return Entry(name, owner, time.time(), heartbeat.period(), owned, None, dump_json(keys))

@@ -241,14 +241,14 @@ class Ledger:
         finally:
             os.close(fd)
 
-    def write_unseen(self, entry: Entry, spare: str | None = None) -> None:
-        """Make the file in a folder that nobody sees yet, out of a spare one where that is still there.
+    def write_unseen(self, entry: Entry, draft: str, spare: str | None = None) -> None:
+        """Make the file in a draft of the folder, which nobody sees yet, out of a spare file where that is still there.
 
         Moving a file is cheaper than removing one and making another: ext4 does not use an inode again for half a
         minute after its removal, and searches longer for a free one the more of them there are.
         """
-        os.mkdir(self._base)
-        path, data = self.path(entry.name), _render(entry)
+        os.mkdir(f"{draft}/{FOLDER}")
+        path, data = f"{draft}/{FOLDER}/{entry.name}", _render(entry)
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         if spare is not None:
             with contextlib.suppress(OSError):  # somebody took it over, or it lies on another file system

@@ -73,12 +73,12 @@ class JobPaths:
         return self.folder / f"{self.job_id.partition('_')[0]}_submission.sh"
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_atomically(path: Path | str, data: bytes, *, durable: bool = False) -> None:
     """Write a file so that readers see all of it or nothing.
 
     Parameters
     ----------
-    path: Path
+    path: Path or str
         the file; its folder must exist
     data: bytes
         its content

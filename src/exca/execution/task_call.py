@@ -122,10 +122,10 @@ def _publish_error(attempt: record.Attempt, error: Exception) -> None:
         error.add_note(f"This error could not be kept in {attempt.folder}: {e}")
 
 
-def _source_folder(cls: type) -> Path | None:
+def _source_folder(cls: type) -> str:
     """Folder of the code of a class, or the current one where it has no file."""
     module = sys.modules.get(cls.__module__)
     # in a job, __main__ is the program that runs jobs, not the script that defined the class
     known = hasattr(module, cls.__qualname__.partition(".")[0])
     file = getattr(module, "__file__", None) if known else None
-    return Path(file).parent if file else Path(os.getcwd())
+    return os.path.dirname(file) if file else os.getcwd()

@@ -69,6 +69,7 @@ class InfraState:
         "cache_dict",
         "folder",
         "forced",
+        "home",
         "job",
         "lock",
         "settled",
@@ -79,7 +80,8 @@ class InfraState:
     def __init__(self) -> None:
         self.uid: str | None = None
         self.uid_config: dict[str, tp.Any] = {}
-        self.folder: Path | None = None
+        self.home: Path | None = None  # the folder named after the uid
+        self.folder: Path | None = None  # the one that is used: another where two configurations share a uid
         self.settled = False  # whether the folder is there, with its configuration files
         self.forced: set[str] = set()  # what this object has computed again already
         self.job: tp.Any = None
@@ -330,10 +332,10 @@ class BaseInfra(Resources):
         """Find or make the uid folder, and check that it is this configuration's."""
         state = self._state
         assert self.folder is not None
-        # absolute, since the method may change the current directory
-        folder = Path(f"{os.path.abspath(self.folder)}/{self.uid()}")
+        if state.home is None:  # absolute, since the method may change the current directory
+            state.home = Path(f"{os.path.abspath(self.folder)}/{self.uid()}")
         state.folder = configfiles.settle(
-            folder,
+            state.home,
             uid_config=state.uid_config,
             full_uid_config=lambda: self._export(uid=True),
             config=lambda: self._export(uid=False),
