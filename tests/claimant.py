@@ -19,6 +19,11 @@ from exca.claims import Claim, Claims, Owner, ledger
 CALLS = ("open", "write", "close", "replace", "unlink", "listdir", "lseek", "makedirs")
 
 
+def claim_files(folder: Path) -> list[Path]:
+    """All claim files in a folder, drafts of them as well."""
+    return [path for path in folder.iterdir() if ".claim" in path.name] if folder.exists() else []
+
+
 class Claimant:
     """A process that claims in a folder.
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from claimant import claim_files
 from exca.claims import Claim, Claims, Owner
 from exca.claims.ledger import Ledger
 from exca.errors import ClaimLostError, ReentrantClaimError
@@ -22,10 +23,6 @@ from exca.errors import ClaimLostError, ReentrantClaimError
 def won(claim: Claim | None) -> Claim:
     assert claim is not None
     return claim
-
-
-def files(folder: Path) -> list[Path]:
-    return list((folder / "claims").iterdir())
 
 
 def test_claims_what_nobody_holds(folder: Path) -> None:
@@ -44,14 +41,14 @@ def test_claims_what_nobody_holds(folder: Path) -> None:
 
 def test_release_gives_back_and_leaves_nothing(folder: Path) -> None:
     claim = won(Claims(folder).acquire(["a"])[0])
-    assert len(files(folder)) == 1
+    assert len(claim_files(folder)) == 1
     claim.release()
     claim.release()
-    assert files(folder) == []
+    assert claim_files(folder) == []
     assert not claim.still_ours()
     with won(Claims(folder).acquire(["a"])[0]):
         assert Claims(folder).acquire(["a"])[0] is None
-    assert files(folder) == []
+    assert claim_files(folder) == []
 
 
 def test_a_claim_nobody_refers_to_is_released(folder: Path) -> None:
@@ -63,7 +60,7 @@ def test_a_claim_nobody_refers_to_is_released(folder: Path) -> None:
 
 def test_one_small_readable_file_whatever_the_number_of_keys(folder: Path) -> None:
     claim = won(Claims(folder).acquire([f"key {i}" for i in range(1000)])[0])
-    (path,) = files(folder)
+    (path,) = claim_files(folder)
     head, keys, rest = path.read_text().split("\n")
     assert json.loads(head)["owner"]["process"]["pid"] == os.getpid()
     assert json.loads(keys) == list(claim.keys)
@@ -83,13 +80,14 @@ def test_keys_may_be_any_text(folder: Path, keys: list[str]) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
 def test_umask_is_respected(folder: Path) -> None:
+    folder = folder / "made by the claim"
     before = os.umask(0o027)
     try:
         claim = won(Claims(folder).acquire(["a"])[0])
     finally:
         os.umask(before)
-    assert stat.S_IMODE(files(folder)[0].stat().st_mode) == 0o640
-    assert stat.S_IMODE((folder / "claims").stat().st_mode) == 0o750
+    assert stat.S_IMODE(claim_files(folder)[0].stat().st_mode) == 0o640
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
     claim.release()
 
 
@@ -143,7 +141,7 @@ def test_adopt_puts_this_process_behind_the_job(folder: Path) -> None:
     assert adopted.keys == ("a", "b")
     assert adopted.token == claim.token
     assert adopted.still_ours()
-    assert len(files(folder)) == 1
+    assert len(claim_files(folder)) == 1
     again = won(claims.adopt(claim.token))  # the job was requeued: the newest worker counts
     assert again.still_ours()
     assert not adopted.still_ours()
@@ -162,7 +160,7 @@ def test_adopting_before_the_submitter_handed_over(folder: Path) -> None:
     claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
     assert adopted.still_ours()
     adopted.release()
-    assert files(folder) == []
+    assert claim_files(folder) == []
 
 
 def test_revoked_and_lost_claims_are_known_to_be(folder: Path) -> None:
@@ -173,25 +171,25 @@ def test_revoked_and_lost_claims_are_known_to_be(folder: Path) -> None:
     with pytest.raises(ClaimLostError, match="taken over"):
         claim.announce("slurm")
     assert claims.adopt(claim.token) is None
-    assert files(folder) == []
+    assert claim_files(folder) == []
 
 
 def test_damaged_and_foreign_files_stop_nobody_for_ever(folder: Path) -> None:
     claims = Claims(folder)
     claim = won(claims.acquire(["a"])[0])
-    path = files(folder)[0]
+    path = claim_files(folder)[0]
     host, _, start, rand = path.name.split(".")[0].split("-")
     dead = f"{host}-999999999-{start}-{rand}"  # no such process
     for name, content in (
-        (f"{dead}.0.aaaaaa.json", b""),
-        (f"{dead}.1.aaaaaa.json", b"\xff{"),
+        (f"{dead}.0.aaaaaa.claim", b""),
+        (f"{dead}.1.aaaaaa.claim", b"\xff{"),
         ("notes.txt", b"hi"),
     ):
-        (folder / "claims" / name).write_bytes(content)
-    (folder / "claims" / f".{dead}.0.bbbbbb.json.tmp").write_bytes(b"{")
+        (folder / name).write_bytes(content)
+    (folder / f".{dead}.0.bbbbbb.claim.tmp").write_bytes(b"{")
     assert len(claims.stale()) == 2
     other = won(claims.acquire(["b"])[0])
-    assert {p.name for p in files(folder)} - {"notes.txt"} == {path.name, *Ledger(folder).names()}
+    assert {p.name for p in claim_files(folder)} == {path.name, *Ledger(folder).names()}
     assert len(Ledger(folder).names()) == 2
     assert claims.sweep() == 0
     claim.release()

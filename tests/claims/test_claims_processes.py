@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from claimant import Claimant, until
+from claimant import Claimant, claim_files, until
 from exca.claims import Claims, Owner, liveness
 from exca.claims.ledger import Ledger
 
@@ -31,7 +31,7 @@ def test_the_killed_are_taken_over_at_once(folder: Path, start: Start) -> None:
     assert claim.keys == ("a", "b")
     assert time.monotonic() - started < 5
     claim.release()
-    assert list((folder / "claims").iterdir()) == []
+    assert claim_files(folder) == []
 
 
 def test_the_stopped_are_not_robbed(folder: Path, start: Start) -> None:
@@ -50,7 +50,7 @@ def test_a_damaged_claim_of_the_dead_is_taken_over_at_once(folder: Path, start: 
     other = start()
     other.ask("acquire", keys=["a"])
     other.kill()
-    (path,) = (folder / "claims").iterdir()
+    (path,) = claim_files(folder)
     whole = path.read_bytes()
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
@@ -65,7 +65,7 @@ def test_another_process_with_the_same_pid_is_not_the_owner(folder: Path, start:
     """As after a reboot or many forks: the start time tells."""
     other = start()
     other.ask("acquire", keys=["a"])
-    (path,) = (folder / "claims").iterdir()
+    (path,) = claim_files(folder)
     entry = Ledger(folder).read(path.name)
     assert entry is not None
     assert entry.owner is not None
@@ -131,7 +131,7 @@ def test_a_crash_at_any_step_leaves_nothing_in_the_way(
         claim = until(lambda: claims.acquire(["a", "b"])[0])
         assert claim.keys == ("a", "b")
         claim.release()
-        assert len(list((folder / "claims").iterdir())) == 1, f"step {at}"
+        assert len(claim_files(folder)) == 1, f"step {at}"
         if not crashed:
             assert at > 1
             break
@@ -162,7 +162,7 @@ def test_stopped_at_any_step_and_resumed_there_is_one_owner(
             mine.release()
         if more:
             claims.revoke(str(more["token"]))
-        assert list((folder / "claims").iterdir()) == []
+        assert claim_files(folder) == []
 
 
 def other_answers(other: Claimant) -> bool:
@@ -204,7 +204,7 @@ def test_many_processes_compute_each_key_once(kills: int, folder: Path, start: S
     assert min(counts) == 1
     assert sum(counts) - len(keys) <= kills
     Claims(folder).sweep()
-    assert list((folder / "claims").iterdir()) == []
+    assert claim_files(folder) == []
 
 
 def test_a_local_job_succeeds_its_submitter_that_died_before_handing_over(folder: Path, start: Start) -> None:
@@ -254,4 +254,4 @@ def test_handing_over_while_the_job_adopts(folder: Path, start: Start) -> None:
         assert worker.ask("still_ours")
         assert claims.acquire(["a"])[0] is None
         worker.ask("release")
-        assert list((folder / "claims").iterdir()) == []
+        assert claim_files(folder) == []

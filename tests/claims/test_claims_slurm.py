@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import claimant
-from claimant import Claimant, until
+from claimant import Claimant, claim_files, until
 from exca.claims import Claim, Claims, Owner, job_states, scheduler
 
 pytestmark = pytest.mark.slurm
@@ -131,7 +131,7 @@ def test_a_job_owns_its_claim_until_it_ends(folder: Path, submit: Submit) -> Non
     claims.wait(["a"], done=lambda: False)
     with won(claims.acquire(["a"])[0]):
         assert time.monotonic() - started < 5
-    assert list((folder / "claims").iterdir()) == []
+    assert claim_files(folder) == []
 
 
 def test_a_submitter_that_dies_after_submitting_is_succeeded_by_its_job(
@@ -193,6 +193,6 @@ def test_a_job_adopts_what_its_dead_submitter_announced_also_after_a_requeue(
     assert claims.acquire(["a"])[0] is None
     until(lambda: output.read_text().count('["a", "b"]') == 2, 60)
     assert claims.acquire(["b"])[0] is None
-    assert len(list((folder / "claims").iterdir())) == 1
+    assert len(claim_files(folder)) == 1
     (folder / "orders").write_text('{"do": "release"}\n')
     until(lambda: not claims.holders())

@@ -1,6 +1,6 @@
 """The claim files of one folder: their format, and the few operations on them.
 
-``<folder>/claims/<token>.<revision>.<random>.json`` holds two lines of JSON: who claims, and the keys.
+``<folder>/<token>.<revision>.<random>.claim`` holds two lines of JSON: who claims, and the keys.
 The first bytes stand at fixed places, so that one write into the file changes them; ``sum`` is the XXH3-64 of all
 bytes behind it, since who is taken for the owner decides whether others wait::
 
@@ -26,7 +26,7 @@ import xxhash
 from .keeper import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
 
-FOLDER = "claims"
+SUFFIX, DRAFT_SUFFIX = ".claim", ".claim.tmp"
 STATE_OFFSET = 10
 ASKED, OWNED = b"asked", b"owned"
 _PREFIX = b'{"state":"%s","beat":"%s",'
@@ -133,7 +133,7 @@ def revision_of(name: str) -> tuple[int, str]:
 
 def name_of(token: str, revision: int) -> str:
     """A name for the next file of a claim."""
-    return f"{token}.{revision}.{secrets.token_hex(3)}.json"
+    return f"{token}.{revision}.{secrets.token_hex(3)}{SUFFIX}"
 
 
 def dump_json(value: tp.Any) -> bytes:
@@ -167,7 +167,7 @@ class Ledger:
     def __init__(self, folder: Path | str) -> None:
         self.folder = folder if isinstance(folder, Path) else Path(folder)
         text = os.fspath(folder)
-        self._base = f"{text if os.path.isabs(text) else os.path.abspath(text)}/{FOLDER}"
+        self._base = text if os.path.isabs(text) else os.path.abspath(text)
 
     def path(self, name: str) -> str:
         """Where the file of this name is."""
@@ -185,9 +185,8 @@ class Ledger:
             if e.errno in _GONE:
                 return [], []
             raise
-        names = [n for n in found if n.endswith(".json") and n[0] != "."]
-        drafts = [n for n in found if n.endswith(".json.tmp")] if len(names) < len(found) else []
-        return names, drafts
+        names = [n for n in found if n.endswith(SUFFIX) and n[0] != "."]
+        return names, [n for n in found if n.endswith(DRAFT_SUFFIX)]
 
     def read(self, name: str) -> Entry | None:
         """What the file says now; None when it is gone.
@@ -247,8 +246,7 @@ class Ledger:
         Moving a file is cheaper than removing one and making another: ext4 does not use an inode again for half a
         minute after its removal, and searches longer for a free one the more of them there are.
         """
-        os.mkdir(f"{draft}/{FOLDER}")
-        path, data = f"{draft}/{FOLDER}/{entry.name}", _render(entry)
+        path, data = f"{draft}/{entry.name}", _render(entry)
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         if spare is not None:
             with contextlib.suppress(OSError):  # somebody took it over, or it lies on another file system
@@ -276,10 +274,7 @@ class Ledger:
                         os.unlink(draft)
                     e.add_note(f"exca: could not claim in {self.folder}: check that it can be written to")
                     raise
-                try:
-                    os.mkdir(self._base)
-                except OSError:  # the folder above it is missing, too, or somebody was faster
-                    os.makedirs(self._base, exist_ok=True)
+                os.makedirs(self._base, exist_ok=True)
         raise FileNotFoundError(errno.ENOENT, "is being removed again and again", self._base)
 
     def decide(self, name: str) -> bool:

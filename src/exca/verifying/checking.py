@@ -181,8 +181,8 @@ def _check_claims(folder: Path, report: FolderReport) -> None:
     entries = protocol.look(ledger, names)
     dead = {entry.name for entry in entries if not alive(ledger, entry)}
     report.live_claims += len(entries) - len(dead)
-    report.stale_claims += sorted(f"claims/{name}" for name in dead)
-    report.leftovers += sorted(f"claims/{draft}" for draft in drafts if _is_abandoned(ledger, draft))
+    report.stale_claims += sorted(dead)
+    report.leftovers += sorted(draft for draft in drafts if _is_abandoned(ledger, draft))
 
 
 def _is_abandoned(ledger: Ledger, draft: str) -> bool:

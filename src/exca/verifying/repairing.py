@@ -12,7 +12,7 @@ from ..cachedict.folderindex import FolderIndex, index_of
 from ..cachedict.setaside import keep_line, set_aside
 from ..cachedict.sideindex import FILE_NAME
 from ..claims import Claims
-from ..claims.ledger import FOLDER as CLAIMS
+from ..claims.ledger import SUFFIX as CLAIM_SUFFIX
 from ..errors import DamagedEntryError
 from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
@@ -190,7 +190,7 @@ class _Mender:
 
     def _remove(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
-            names = {p.name for p in path.rglob("*") if p.is_file() and p.parent.name != CLAIMS}
+            names = {p.name for p in path.rglob("*") if p.is_file() and p.suffix != CLAIM_SUFFIX}
             if not names <= _OF_NEW_FOLDERS:
                 self.left.append(
                     f"{path}: a folder that looks temporary; remove it by hand if it is of no use"

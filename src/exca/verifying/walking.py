@@ -7,7 +7,7 @@ from pathlib import Path
 from ..cachedict.datafiles import DATA_DIR
 from ..cachedict.sideindex import FILE_NAME
 from ..cachedict.textindex import INFO_SUFFIX
-from ..claims.ledger import FOLDER as CLAIMS
+from ..claims.ledger import SUFFIX as CLAIM_SUFFIX
 from ..execution.record import NAME as RECORD
 from ..infra.configfiles import UID
 from . import leftovers
@@ -50,12 +50,10 @@ def places(root: str) -> tp.Iterator[tuple[str, bool]]:
     """Yield each folder under a root in order, and whether it holds results or claims."""
     for folder, subfolders, files in os.walk(root):
         names = set(files)
-        whole = (
-            CLAIMS in subfolders
-            or any(mark in names for mark in _MARKS)
-            or any(name.endswith(INFO_SUFFIX) and name[0] != "." for name in names)
+        whole = any(mark in names for mark in _MARKS) or any(
+            name.endswith((INFO_SUFFIX, CLAIM_SUFFIX)) and name[0] != "." for name in names
         )
-        hidden = {_CODE, "__pycache__"} | ({CLAIMS, DATA_DIR} if whole else set())
+        hidden = {_CODE, "__pycache__"} | ({DATA_DIR} if whole else set())
         subfolders[:] = sorted(f for f in set(subfolders) - hidden if not leftovers.is_temporary(f))
         yield folder, whole
 
