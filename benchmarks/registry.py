@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import statistics
+import tempfile
 import time
 import typing as tp
 from collections.abc import Callable
@@ -78,6 +79,11 @@ def peer(tool: str, title: str, **options: tp.Any) -> Callable[[M], M]:
         return measure
 
     return add
+
+
+def aside(folder: Path) -> Path:
+    """Return a folder beside another one that nobody has used, to load there what a first call loads."""
+    return Path(tempfile.mkdtemp(dir=folder.parent)) / "cache"
 
 
 def seconds(function: Callable[[], object]) -> float:

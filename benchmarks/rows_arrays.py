@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from exca.cachedict import CacheDict
-from registry import row, seconds
+from registry import aside, row, seconds
 
 COUNT = 2000
 FLOATS = 128 * 1024 // 8
@@ -29,7 +29,7 @@ def total(folder: Path) -> float:
 
 @row("arrays of 128 KiB, write", unit="MB/s", bar=1.2, higher_is_better=True)
 def write(folder: Path) -> float:
-    written(folder.with_name(folder.name + "-warm-up"), 3)
+    written(aside(folder), 3)
     took = seconds(lambda: written(folder))
     cache: CacheDict[np.ndarray] = CacheDict(folder)
     assert (cache["1234"][0], cache["1234"][-1]) == (1234, FLOATS - 1)
@@ -44,9 +44,9 @@ def write(folder: Path) -> float:
     stage=written,
 )
 def read(folder: Path) -> float:
-    aside = folder.with_name(folder.name + "-warm-up")
-    written(aside, 3)
-    total(aside)
+    unused = aside(folder)
+    written(unused, 3)
+    total(unused)
     totals: list[float] = []
     took = seconds(lambda: totals.append(total(folder)))
     assert totals == [COUNT * sum(range(FLOATS)) + sum(range(COUNT))]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from exca.cachedict import CacheDict
-from registry import row, seconds, seconds_per_call
+from registry import aside, row, seconds, seconds_per_call
 
 KEYS = 100_000
 
@@ -20,9 +20,9 @@ def filled(folder: Path, size: int = KEYS) -> None:
 
 def warm_up(folder: Path) -> None:
     """Load what a first cache loads, in a folder that is not the one measured."""
-    aside = folder.with_name(folder.name + "-warm-up")
-    filled(aside, 10)
-    assert len(CacheDict(aside)) == 10
+    unused = aside(folder)
+    filled(unused, 10)
+    assert len(CacheDict(unused)) == 10
 
 
 @row("CacheDict put, per key", bar=6)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pydantic
 
 import exca
-from registry import row, seconds, seconds_per_call
+from registry import aside, row, seconds, seconds_per_call
 
 ITEMS = 100_000
 
@@ -27,9 +27,9 @@ def halves(folder: Path, **infra: tp.Any) -> Halves:
 
 def warm_up(folder: Path) -> None:
     """Load what a first map of many items loads, in a folder that is not the one measured."""
-    aside = folder.with_name(folder.name + "-warm-up")
+    unused = aside(folder)
     for _ in range(2):
-        assert len(list(halves(aside).process(range(5000)))) == 5000
+        assert len(list(halves(unused).process(range(5000)))) == 5000
 
 
 def cached_items(folder: Path) -> None:

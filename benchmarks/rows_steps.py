@@ -4,7 +4,7 @@ import typing as tp
 from pathlib import Path
 
 from exca import steps
-from registry import row, seconds, seconds_per_call
+from registry import aside, row, seconds, seconds_per_call
 
 ITEMS = 10_000
 BACKEND = "Cached"
@@ -78,11 +78,11 @@ def many_same_object(folder: Path) -> float:
 
 @row("steps, run_many over 10,000 cached items, new object, per item", bar=3, stage=items_cached)
 def many_new_object(folder: Path) -> float:
-    many(folder.with_name("aside")).run(1)
+    many(aside(folder)).run(1)
     return seconds(lambda: list(many(folder).run_many(range(ITEMS)))) / ITEMS
 
 
 @row("steps, run_many over 10,000 items, first time, per item", rounds=1)
 def many_first_time(folder: Path) -> float:
-    many(folder.with_name("aside")).run(1)
+    many(aside(folder)).run(1)
     return seconds(lambda: list(many(folder).run_many(range(ITEMS)))) / ITEMS

@@ -24,6 +24,7 @@ logger = logging.getLogger("exca")
 
 X = tp.TypeVar("X")
 _LOOKS = 4
+_SMALL = 10_000  # keys up to which all entries are read when the keys are gone through
 _BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
 _BULK_IMPORT = 20_000  # keys for which it is worth importing
 
@@ -193,7 +194,15 @@ class CacheDict(tp.Generic[X]):
             yield from list(self._ram)
             return
         self.flush()
-        for entry in self._index.entries():
+        index = self._index
+        index.refresh()
+        if index.live < _SMALL:  # their values are asked for next, as a rule
+            index.asked(_SMALL)
+            hot = index.hot_entries()
+            if hot is not None:
+                yield from list(hot)
+                return
+        for entry in index.entries():
             yield entry[0]
 
     def items(self) -> tp.Iterator[tuple[str, X]]:

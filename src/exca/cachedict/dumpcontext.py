@@ -262,7 +262,7 @@ class DumpContext:
         """Full path of a data file. Raises DamagedEntryError when it does not lie in the folder."""
         if relative.startswith(("/", "\\")) or ".." in relative or ":" in relative[:3]:
             raise DamagedEntryError(f"An entry of {self.root} names a data file outside of it: {relative!r}")
-        return os.path.join(self.root, relative)
+        return f"{self.root}/{relative}"
 
     def unlink(self, relative: str) -> None:
         """Delete a data file, if it is there."""
