@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claimant import claim_files
-from exca.claims import Claim, Claims, Owner
+from exca.claims import Claim, Claims, Owner, protocol
+from exca.claims.claim import fresh_entry
 from exca.claims.ledger import Ledger
 from exca.errors import ClaimLostError, ReentrantClaimError
 
@@ -161,6 +162,45 @@ def test_adopting_before_the_submitter_handed_over(folder: Path) -> None:
     assert adopted.still_ours()
     adopted.release()
     assert claim_files(folder) == []
+
+
+def test_a_claim_that_is_handed_over_during_the_look_for_it_is_adopted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that was listed is gone when it is read: another one has taken its place."""
+    claim = won(Claims(folder).acquire(["a"])[0])
+    claim.announce("local")
+    job = Claims(folder)
+    names = job._ledger.names
+    looks: list[list[str]] = []
+
+    def overtaken() -> list[str]:
+        found = names()
+        if not looks:
+            claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(job._ledger, "names", overtaken)
+    adopted = won(job.adopt(claim.token))
+    assert looks[0] != [claim_files(folder)[0].name]
+    adopted.release()
+    assert claim_files(folder) == []
+
+
+def test_successions_of_different_keys_do_not_wait_for_each_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the submitter hands one claim of an array over while the job of another one adopts its own."""
+    monkeypatch.setattr(protocol, "LONG_PATIENCE", 0.0)
+    claim = won(Claims(folder).acquire(["a"])[0])
+    claim.announce("local")
+    asking = fresh_entry(["b"], Owner.current())
+    Ledger(folder).place(asking)
+    adopted = won(Claims(folder).adopt(claim.token))
+    assert {path.name for path in claim_files(folder)} == {asking.name, *Ledger(folder).names()}
+    adopted.release()
+    Ledger(folder).remove(asking.name)
 
 
 def test_revoked_and_lost_claims_are_known_to_be(folder: Path) -> None:

@@ -221,7 +221,7 @@ class Claims:
         family = frozenset((entry.token,))
         if not old.owned:
             return protocol.contest(self._ledger, entry, keys, family).lost
-        decided = protocol.others_decided(self._ledger, family)
+        decided = protocol.others_decided(self._ledger, keys, family)
         return () if decided and self._ledger.exists(old.name) else keys
 
     def revoke(self, token: str) -> None:

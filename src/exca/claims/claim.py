@@ -261,7 +261,7 @@ def succeed(ledger: Ledger, old: Entry, entries: list[Entry]) -> bool:
         for entry in entries:
             place(ledger, dataclasses.replace(entry, owned=False))
         ours = frozenset(e.token for e in entries) | {old.token}
-        protocol.others_decided(ledger, ours, known=OwnFiles(ledger))
+        protocol.others_decided(ledger, old.keys or (), ours, known=OwnFiles(ledger))
         if not ledger.exists(old.name):
             raise ClaimLostError("taken over")
     except BaseException as e:

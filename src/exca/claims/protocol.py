@@ -28,8 +28,8 @@ leaves a file of a dead owner, or a draft; both are swept by the next claimant.
 
 **Succession.** A claim that changes (announced, handed over, split, adopted) never rewrites its file, which
 would bring back one that was removed meanwhile. It makes the next file *asked* (1), lists (2), waits until
-all others that ask have decided, opens the old file, and only if that is still there writes *owned* and
-removes the old. A rival R who thinks the old owner dead removes the old file before it writes *owned* (3
+all others that ask for some of its keys have decided, opens the old file, and only if that is still there writes
+*owned* and removes the old. A rival R who thinks the old owner dead removes the old file before it writes *owned* (3
 before 5). If R's listing came before our new file, then R's file was there when we listed: we waited for R
 to decide, and found the old file gone. If it came after, R sees the new file, whose owner lives. At every
 moment one of the two files stands. When two succeed at once (the submitter hands over while the job
@@ -167,19 +167,24 @@ def shared(entry: Entry, wanted: tp.Collection[str]) -> tp.Collection[str]:
     return [k for k in entry.keys if k in wanted]
 
 
-def others_decided(ledger: Ledger, exempt: frozenset[str], known: tp.Container[str] = ()) -> bool:
-    """Wait until everybody who asks right now has decided; False when somebody does not.
+def others_decided(
+    ledger: Ledger, keys: tp.Iterable[str], exempt: frozenset[str], known: tp.Container[str] = ()
+) -> bool:
+    """Wait until everybody who asks for some keys right now has decided; False when somebody does not.
 
     Parameters
     ----------
     ledger
         the folder's claim files
+    keys
+        which ones: two successions of different keys must not wait for each other
     exempt
         tokens that are ours
     known
         names of files that are known to be decided
     """
     settled: set[str] = set()
+    wanted: frozenset[str] | None = None
     deadline = time.monotonic() + LONG_PATIENCE
     while True:
         asking = False
@@ -187,10 +192,12 @@ def others_decided(ledger: Ledger, exempt: frozenset[str], known: tp.Container[s
             if name in settled or name in known or token_of(name) in exempt:
                 continue
             entry = ledger.read(name)
-            if entry is not None and not entry.owned and alive(ledger, entry):
-                asking = True
-            else:
-                settled.add(name)
+            if entry is not None and not entry.owned:
+                wanted = frozenset(keys) if wanted is None else wanted
+                if shared(entry, wanted) and alive(ledger, entry):
+                    asking = True
+                    continue
+            settled.add(name)
         if not asking or time.monotonic() > deadline:
             return not asking
         time.sleep(PAUSE)
@@ -198,6 +205,11 @@ def others_decided(ledger: Ledger, exempt: frozenset[str], known: tp.Container[s
 
 def latest(ledger: Ledger, token: str) -> Entry | None:
     """The newest revision of a claim, a decided one if there is one."""
-    names = sorted((n for n in ledger.names() if token_of(n) == token), key=revision_of, reverse=True)
-    entries = [e for e in map(ledger.read, names) if e is not None]
-    return next((e for e in entries if e.owned), entries[0] if entries else None)
+    while names := [n for n in ledger.names() if token_of(n) == token]:
+        entries = [e for e in map(ledger.read, sorted(names, key=revision_of, reverse=True)) if e is not None]
+        if entries:
+            return next((e for e in entries if e.owned), entries[0])
+        time.sleep(
+            PAUSE
+        )  # what was listed has gone since: released, or succeeded by a file that is there now
+    return None
