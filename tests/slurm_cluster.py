@@ -61,6 +61,8 @@ def cancel_jobs_writing_under(folder: Path) -> None:
     Parameters:
         folder: jobs whose standard output goes to a file inside it are cancelled.
     """
+    if missing_because() is not None:
+        return  # nothing was sent to a cluster that does not answer
     command = ["squeue", "--noheader", "--Format=JobID:30,STDOUT:2000"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     rows = (line.split(maxsplit=1) for line in listed.splitlines())
