@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import math
 import statistics
 import tempfile
 import time
@@ -46,7 +47,8 @@ class Row:
 
     def better(self, reference: float, ours: float) -> float:
         """Return how many times better `ours` is than `reference`."""
-        return ours / reference if self.higher_is_better else reference / ours
+        more, less = (ours, reference) if self.higher_is_better else (reference, ours)
+        return more / less if less else math.inf  # memory of what was there already is none
 
     def met(self, reference: float | None, ours: float) -> bool | None:
         """Return whether the bar or the limit is met, None where there is none or nothing to compare with."""
@@ -83,6 +85,7 @@ def peer(tool: str, title: str, **options: tp.Any) -> Callable[[M], M]:
 
 def aside(folder: Path) -> Path:
     """Return a folder beside another one that nobody has used, to load there what a first call loads."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=folder.parent)) / "cache"
 
 

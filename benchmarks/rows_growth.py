@@ -116,7 +116,7 @@ def sweep_growth(folder: Path) -> float:
 
 
 def write_range(folder: Path, keys: Iterable[int], barrier: multiprocessing.synchronize.Barrier) -> None:
-    rows_cachedict.warm_up(folder.with_name(f"{folder.name}-{os.getpid()}"))
+    rows_cachedict.warm_up(folder)
     cache: CacheDict[float] = CacheDict(folder)
     barrier.wait()
     with cache.write():
