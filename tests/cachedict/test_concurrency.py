@@ -12,7 +12,7 @@ import typing as tp
 import numpy as np
 import pytest
 
-from exca.cachedict import CacheDict, DumpOptions, folderindex
+from exca.cachedict import CacheDict, DumpOptions, folderindex, sideindex
 from exca.cachedict.verification import verify_entries
 
 
@@ -186,3 +186,18 @@ def test_many_folders_keep_few_files_open(tmp_path: pathlib.Path) -> None:
     if os.path.isdir("/proc/self/fd"):
         assert len(os.listdir("/proc/self/fd")) < 300
     assert [cd["a"] for cd in caches] == list(range(300))
+
+
+def test_who_died_while_saving_the_side_index_stops_nobody(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sideindex, "_TURN_LOOKS", 3)
+    (tmp_path / sideindex.TURN_NAME).touch()
+    cache: CacheDict[int] = CacheDict(tmp_path)
+    with cache.write():
+        for key in range(5000):
+            cache[str(key)] = key
+    table = sideindex.Table.load(str(tmp_path))
+    assert table is not None
+    assert table.keys == 5000
+    assert not (tmp_path / sideindex.TURN_NAME).exists()

@@ -42,7 +42,7 @@ def adopt(reader: "FolderReader", found: dict[str, os.stat_result]) -> bool:
     clean, doubtful = sidebuild.without_doubles(own, chosen)
     for _, file, mark in news:
         seen = found[file.name]
-        if file.scanned:  # lines that were known before may have been deleted since
+        if file.scanned and file.blanks != mark.blanks:  # lines that were known before were deleted since
             reader.dead_rows = True
         file.scanned, file.blanks, file.counted_mtime = mark.covered, mark.blanks, mark.mtime
         file.size, file.mtime, file.inode = max(file.size, mark.covered), seen.st_mtime_ns, seen.st_ino

@@ -19,7 +19,7 @@ import xxhash
 from .adoption import WORTH, adopt
 from .files import Handle, on_network, opened_status
 from .hot import HotEntries
-from .sideindex import FILE_NAME, FileMark, Table
+from .sideindex import FILE_NAME, FileMark, Table, turn
 from .textindex import INFO_SUFFIX, TextFile, key_hash
 
 logger = logging.getLogger("exca")
@@ -292,6 +292,8 @@ class FolderReader:
         with self.lock:
             self.drop_dead()
             known = self.table
+            if known is not None and not self.tail:
+                return
             places = list(self.tail.items())
             for key, losers in self.others.items():
                 rows = {n << 80 | o << 32 | s for o, s, n in known.find(key_hash(key))} if known else set()
@@ -316,18 +318,22 @@ class FolderReader:
             entries = 0 if self.table is None else self.table.entries
             if self._unsaved <= max(_SAVE_LINES, entries // 16) or not os.access(self.folder, os.W_OK):
                 return
-            for _ in range(_SAVE_TRIES):  # another process may have written one meanwhile: none is lost
-                self._adopt(self.list_files())
-                try:
-                    self.roll()
-                except OSError:  # the old table is damaged; the next refresh reads the text
-                    self.reset()
-                    return
-                table = self.table
-                if table is not None and table.save(self.folder, self._index_is_known):
-                    self._unsaved = 0
-                    self._known_index = self._index_identity()
-                    return
+            try:
+                self.roll()
+                with turn(self.folder):
+                    self._save()
+            except OSError:  # the old table is damaged; the next refresh reads the text
+                self.reset()
+
+    def _save(self) -> None:
+        for _ in range(_SAVE_TRIES):  # another process may have written one meanwhile: none is lost
+            self._adopt(self.list_files())
+            self.roll()
+            table = self.table
+            if table is not None and table.save(self.folder, self._index_is_known):
+                self._unsaved = 0
+                self._known_index = self._index_identity()
+                return
 
     def _index_is_known(self) -> bool:
         return self._index_identity() == self._known_index

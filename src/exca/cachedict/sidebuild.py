@@ -47,22 +47,29 @@ def chosen_rows(rows: "Rows", files: tp.Mapping[int, tuple[int, int]]) -> "Rows"
     """Rows of certain files from an offset on: ``files`` maps a file's number to its new one and that offset."""
     import numpy as np
 
-    parts = []
-    for number, (new, start) in files.items():
-        part = rows[(rows["file"] == number) & (rows["offset"] >= start)]
-        part["file"] = new
-        parts.append(part)
-    return np.concatenate(parts)
+    numbers = 1 + max([int(rows["file"].max(initial=0)), *files])
+    starts, new = np.full(numbers, np.iinfo(np.uint64).max), np.zeros(numbers, dtype=np.uint32)
+    for number, place in files.items():
+        new[number], starts[number] = place
+    chosen: Rows = rows[rows["offset"] >= starts[rows["file"]]]
+    chosen["file"] = new[chosen["file"]]
+    return chosen
 
 
 def without_doubles(known: "tp.Sequence[Rows]", rows: "Rows") -> "tuple[Rows, list[int]]":
     """The rows whose hash stands nowhere else, and the places of the others."""
     import numpy as np
 
-    hashes, counts = np.unique(
-        np.concatenate([*(part["hash"] for part in known), rows["hash"]]), return_counts=True
-    )
-    double = np.isin(rows["hash"], hashes[counts > 1])
+    hashes = rows["hash"]
+    order = np.argsort(hashes, kind="stable")  # of rows that are sorted already, this takes no time
+    ordered = hashes[order]
+    double = np.zeros(len(rows), dtype=bool)
+    again = ordered[1:] == ordered[:-1]
+    double[order[1:][again]] = double[order[:-1][again]] = True
+    for part in known:  # sorted
+        place = np.searchsorted(part["hash"], hashes)
+        place[place == len(part)] = 0
+        double |= part["hash"][place] == hashes if len(part) else False
     places = [
         file << 80 | offset << 32 | length
         for offset, length, file in rows[double][["offset", "length", "file"]].tolist()

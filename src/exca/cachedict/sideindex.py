@@ -6,8 +6,10 @@ row is ``hash * slots >> 64`` and rows that collide follow it, so a search stops
 A row only says where to look: the line found there must hold the key asked for.
 """
 
+import contextlib
 import os
 import struct
+import time
 import typing as tp
 
 import orjson
@@ -16,6 +18,8 @@ import xxhash
 from .files import Handle, pread, writer_name
 
 FILE_NAME = ".exca-index"
+TURN_NAME = ".exca-index-turn"
+_TURN_LOOKS, _TURN_PAUSE = 200, 0.005  # how often a saver looks whether another one is done, and s between
 _MAGIC = b"EXCAIDX1"
 _HEADER = struct.Struct(
     "<8sQQQQQQQ"
@@ -25,6 +29,28 @@ _WINDOW = 8 * ROW.size  # bytes read for one search: nearly always enough
 _IN_MEMORY = 64 << 20  # a table up to this many bytes is read whole once it is asked often
 _OFTEN = 64
 _NOTHING: list[tuple[int, int, int]] = []
+
+
+@contextlib.contextmanager
+def turn(folder: str) -> tp.Iterator[None]:
+    """Context in which others of the folder wait, for a second at most, before they write the side index.
+
+    It saves work only: of many that start at once, all but one would write a table that is old when it is done.
+    """
+    path = os.path.join(folder, TURN_NAME)
+    for _ in range(_TURN_LOOKS):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            time.sleep(_TURN_PAUSE)
+        except OSError:
+            break
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # also that of somebody who died in the middle
+            os.unlink(path)
 
 
 class FileMark(tp.NamedTuple):

@@ -11,7 +11,7 @@ GRACE = 10.0  # seconds that any temporary file is left alone: longer than it ta
 
 _INDEX = re.compile(r"\.exca-index-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(-\d+)?\.tmp")
 _FILE = re.compile(r"\..+[.-](?P<pid>\d+)-[0-9a-f]{8}\.tmp")
-_NAMELESS = re.compile(r"(save-tmp|deltmp)-[0-9a-f]{8}-.+|\.code\.[0-9a-f]{8}")
+_NAMELESS = re.compile(r"\.exca-index-turn|(save-tmp|deltmp)-[0-9a-f]{8}-.+|\.code\.[0-9a-f]{8}")
 _WRITER = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(-\d+)?(-info\.jsonl|\.[^/]*)?")
 
 
