@@ -98,11 +98,3 @@ def halves(infra: Infra, **fields: tp.Any) -> Halves:
 def computed(trace: Path) -> list[int]:
     """The items that were computed, sorted; one that was computed twice stands twice."""
     return sorted(int(line.split()[0]) for line in trace.read_text().splitlines()) if trace.exists() else []
-
-
-def wait_for(condition: tp.Callable[[], tp.Any], what: str, seconds: float = 60) -> tp.Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
-    return value

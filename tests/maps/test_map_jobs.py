@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from map_models import Counted, Halves, Heavy, Infra, Odd, computed, halves, wait_for
+from map_models import Counted, Halves, Heavy, Infra, Odd, computed, halves
 
 import exca
 from exca.claims import Claims
 from exca.errors import JobError, SubmissionError
 from exca.execution import pools
+from waiting import wait_for
 
 SLURM = pytest.param("slurm", marks=pytest.mark.slurm)
 every_cluster = pytest.mark.parametrize("cluster", ["threadpool", "processpool", "debug", "local", SLURM])

@@ -15,6 +15,7 @@ from task_models import Double, Failing
 import exca
 from exca.errors import JobError, SubmissionError
 from exca.execution import current
+from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
 every_cluster = pytest.mark.parametrize("cluster", CLUSTERS)
@@ -24,14 +25,6 @@ Infra = dict[str, tp.Any]
 @pytest.fixture
 def infra(cluster: str, slurm_folder: Path) -> Infra:
     return {"cluster": cluster, "folder": slurm_folder}
-
-
-def wait_for(condition: tp.Callable[[], tp.Any], what: str, seconds: float = 60) -> tp.Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
-    return value
 
 
 class Sleeper(pydantic.BaseModel):

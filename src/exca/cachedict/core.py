@@ -197,7 +197,7 @@ class CacheDict(tp.Generic[X]):
         index = self._index
         index.refresh()
         if index.live < _SMALL:  # their values are asked for next, as a rule
-            index.asked(_SMALL)
+            self._announce(index.live)
             hot = index.hot_entries()
             if hot is not None:
                 yield from list(hot)

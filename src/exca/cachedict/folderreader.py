@@ -322,7 +322,9 @@ class FolderReader:
                 self.roll()
                 with turn(self.folder):
                     self._save()
-            except OSError:  # the old table is damaged; the next refresh reads the text
+            except (
+                OSError
+            ):  # the old table is damaged, or the folder gone; the next refresh reads what is there
                 self.reset()
 
     def _save(self) -> None:

@@ -209,7 +209,6 @@ def latest(ledger: Ledger, token: str) -> Entry | None:
         entries = [e for e in map(ledger.read, sorted(names, key=revision_of, reverse=True)) if e is not None]
         if entries:
             return next((e for e in entries if e.owned), entries[0])
-        time.sleep(
-            PAUSE
-        )  # what was listed has gone since: released, or succeeded by a file that is there now
+        # what was listed has gone since: released, or succeeded by a file that is there now
+        time.sleep(PAUSE)
     return None

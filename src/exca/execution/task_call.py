@@ -128,4 +128,4 @@ def _source_folder(cls: type) -> str:
     # in a job, __main__ is the program that runs jobs, not the script that defined the class
     known = hasattr(module, cls.__qualname__.partition(".")[0])
     file = getattr(module, "__file__", None) if known else None
-    return os.path.dirname(file) if file else os.getcwd()
+    return os.path.dirname(file or "") or os.getcwd()
