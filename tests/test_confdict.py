@@ -34,6 +34,12 @@ def test_the_operations_are_strings_that_configuration_files_hold() -> None:
     assert {name: getattr(ConfDict.ops, name) for name in VECTORS["ops"]} == VECTORS["ops"]
 
 
+def test_the_former_name_of_an_operation() -> None:
+    with pytest.warns(DeprecationWarning, match="use ConfDict.ops.REPLACE"):
+        former = ConfDict.OVERRIDE
+    assert updated({"a": {"x": 1}}, {"a": {former: True, "y": 2}}) == {"a": {"y": 2}}
+
+
 @pytest.mark.parametrize("case", VECTORS["to_uid"])
 def test_recorded_yaml_and_flat_forms(case: dict[str, tp.Any]) -> None:
     config = ConfDict(case["data"])

@@ -457,3 +457,40 @@ def test_slurm_jobs_of_a_map_are_found(tmp_path: Path) -> None:
         found = helpers.find_slurm_job(job_id=job_id, folder=tmp_path)
         assert found is not None
         assert found.uid_config == {"factor": 3}
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.rglob("*") if path.is_dir())
+
+
+def test_folders_of_the_first_releases_are_renamed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The names are those that the first releases gave, recorded with 0.6.0 and `version=2`."""
+    names: dict[str, dict[str, tp.Any]] = {
+        "a=1,b=[1,2]-c51d237c": {"a": 1, "b": [1, 2]},
+        "x.y=z-fbade9e3": {"x": {"y": "z"}},
+        "q=1-c4ca4238": {"q": 1},
+        "q=1-aad092a1": {"q": 1},
+        "weird-12345678": {"q": 1},
+        "default": {},
+    }
+    for name, config in names.items():
+        (tmp_path / "mod.Cls.method,0" / name).mkdir(parents=True)
+        exca.ConfDict(config).to_yaml(tmp_path / "mod.Cls.method,0" / name / "uid.yaml")
+    (tmp_path / "mod.Cls.method,0" / "broken").mkdir()
+    (tmp_path / "mod.Cls.method,0" / "broken" / "uid.yaml").write_text("- 1\n")
+    before = folders(tmp_path)
+    with pytest.warns(DeprecationWarning, match="update_uids is deprecated"):
+        helpers.update_uids(tmp_path)
+    assert folders(tmp_path) == before
+    assert "a=1,b=(1,2)-382efec6 (dry run)" in caplog.text
+    with pytest.warns(DeprecationWarning, match="update_uids is deprecated"):
+        helpers.update_uids(str(tmp_path), dryrun=False)
+    renamed = {"a=1,b=[1,2]-c51d237c": "a=1,b=(1,2)-382efec6", "x.y=z-fbade9e3": "x.y=z-54304efd"}
+    assert folders(tmp_path) == sorted(renamed.get(name, name) for name in before)
+    assert "q=1-aad092a1 is there already" in caplog.text
+    assert "broken" in caplog.text
+    with (
+        pytest.raises(FileNotFoundError, match="nowhere"),
+        pytest.warns(DeprecationWarning, match="update_uids is deprecated"),
+    ):
+        helpers.update_uids(tmp_path / "nowhere")

@@ -56,6 +56,18 @@ def test_a_local_path_is_found_first_then_pythonpath(
     assert identify_path("~/more/lib") == tmp_path / "more" / "lib"
 
 
+def test_a_file_is_found_where_python_would_import_it_from(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, libs__module_py="", libs__lib__a_py="", other__module_py="")
+    monkeypatch.syspath_prepend(str(tmp_path / "libs"))
+    assert identify_path("module.py") == tmp_path / "libs" / "module.py"
+    assert identify_path("lib/a.py") == tmp_path / "libs" / "lib" / "a.py"
+    assert tree(WorkDir(copied=["module.py"]).prepare(tmp_path / "copy")) == ["module.py"]
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))
+    assert identify_path("module.py") == tmp_path / "other" / "module.py"
+
+
 def test_a_name_that_is_nowhere_says_where_was_looked(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,29 @@ def test_recorded_configurations_keep_their_uid(case: dict[str, tp.Any]) -> None
     assert ConfDict(case["data"]).to_uid() == case["uid"]
 
 
+@pytest.mark.parametrize("case", VECTORS["version_2"])
+def test_recorded_uids_of_the_first_releases(case: dict[str, tp.Any]) -> None:
+    with pytest.warns(DeprecationWarning, match="`version` of UidMaker is deprecated"):
+        maker = UidMaker(case["data"], version=2)
+    assert (maker.string, maker.hash, maker.format()) == (case["string"], case["hash"], case["uid"])
+    if "config_uid" in case:
+        with pytest.warns(DeprecationWarning, match="`version` of ConfDict.to_uid is deprecated"):
+            assert ConfDict(case["data"]).to_uid(version=2) == case["config_uid"]
+
+
+def test_the_current_version_may_still_be_named() -> None:
+    config = {"a": {"b": 1}, "c": [1.5]}
+    with pytest.warns(DeprecationWarning, match="leave it out"):
+        assert UidMaker(config, version=3).format() == UidMaker(config).format()
+    with pytest.warns(DeprecationWarning, match="leave it out"):
+        assert ConfDict(config).to_uid(3) == ConfDict(config).to_uid()
+
+
+@pytest.mark.parametrize("case", VECTORS["not_operations"])
+def test_recorded_texts_that_only_look_like_operations(case: dict[str, tp.Any]) -> None:
+    assert ConfDict(case["data"]).to_uid() == case["uid"] == uid_text(case["data"])
+
+
 @pytest.mark.parametrize(
     ("value", "string", "hashed"),
     [

@@ -189,6 +189,13 @@ def test_recorded_short_uids(case: dict[str, tp.Any]) -> None:
     assert utils.ShortItemUid(str, case["max_length"])(case["uid"]) == case["short"]
 
 
+@pytest.mark.parametrize("case", VECTORS["long_item_uid"])
+def test_recorded_short_uids_of_long_ones(case: dict[str, tp.Any]) -> None:
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    uid = (alphabet * (case["uid_length"] // 26 + 1))[: case["uid_length"]]
+    assert utils.ShortItemUid(str, case["max_length"])(uid) == case["short"]
+
+
 def test_short_uids_refuse_what_cannot_work() -> None:
     with pytest.raises(ValueError, match="at least 32"):
         utils.ShortItemUid(str, 31)
@@ -200,7 +207,7 @@ def test_short_uids_refuse_what_cannot_work() -> None:
 @given(st.integers(0, 300), st.none() | st.integers(1, 50), st.integers(1, 40))
 def test_chunks_are_even_and_complete(count: int, max_chunks: int | None, at_least: int) -> None:
     items = list(range(count))
-    chunks = utils.to_chunks(items, max_chunks=max_chunks, min_items_per_chunk=at_least)
+    chunks = utils.even_chunks(items, max_chunks=max_chunks, min_items=at_least)
     assert [item for chunk in chunks for item in chunk] == items
     sizes = [len(chunk) for chunk in chunks]
     assert len(sizes) <= (max_chunks or count)
@@ -209,6 +216,20 @@ def test_chunks_are_even_and_complete(count: int, max_chunks: int | None, at_lea
         assert min(sizes) >= min(at_least, count)
         # not fewer chunks than possible
         assert len(sizes) == (max_chunks or count) or count // (len(sizes) + 1) < at_least
+
+
+@pytest.mark.parametrize("case", VECTORS["to_chunks"])
+def test_recorded_chunks(case: dict[str, tp.Any]) -> None:
+    chunks = utils.to_chunks(
+        range(case["items"]), max_chunks=case["max_chunks"], min_items_per_chunk=case["at_least"]
+    )
+    assert [len(chunk) for chunk in chunks] == case["sizes"]
+    assert [item for chunk in chunks for item in chunk] == list(range(case["items"]))
+
+
+@given(st.text(min_size=1, max_size=9), st.integers(1, 12_000), st.integers(32, 300))
+def test_short_uids_are_never_too_long(text: str, repeats: int, max_length: int) -> None:
+    assert len(utils.ShortItemUid(str, max_length)(text * repeats)) <= max_length
 
 
 def test_the_skips_are_one_list_everywhere() -> None:

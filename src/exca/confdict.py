@@ -1,6 +1,7 @@
 """ConfDict: a configuration as a dict whose keys may be dotted."""
 
 import typing as tp
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,16 @@ __all__ = ["ConfDict", "UidMaker"]
 
 Pairs = Mapping[str, tp.Any] | Iterable[tuple[str, tp.Any]]
 _MISSING: tp.Any = object()
+
+
+class _Override:
+    """The former name of `ConfDict.ops.REPLACE`."""
+
+    def __get__(self, obj: object, owner: type | None = None) -> str:
+        warnings.warn(
+            "ConfDict.OVERRIDE is deprecated: use ConfDict.ops.REPLACE", DeprecationWarning, stacklevel=2
+        )
+        return Ops.REPLACE
 
 
 class ConfDict(dict[str, tp.Any]):
@@ -47,6 +58,7 @@ class ConfDict(dict[str, tp.Any]):
     """
 
     ops = Ops
+    OVERRIDE = _Override()  # kept for dependants: the name of an early release
 
     def __init__(self, mapping: Pairs | None = None, /, **kwargs: tp.Any) -> None:
         super().__init__()
@@ -190,11 +202,18 @@ class ConfDict(dict[str, tp.Any]):
             Path(filepath).write_text(text, encoding="utf8")
         return text
 
-    def to_uid(self) -> str:
+    def to_uid(self, version: int | None = None) -> str:
         """Return the uid of the configuration, "" when it is empty.
 
+        Parameters: `version` deprecated, below 3 for the uid that the first releases gave it.
         Raises: TypeError for a value that has no uid, ValueError for an operation that was not applied.
         """
+        if version is not None:
+            from .identity import earlier
+
+            earlier.warn_of_version("ConfDict.to_uid")
+            if version < earlier.CURRENT:
+                return earlier.config_uid(self)
         return uid_text(self)
 
 

@@ -1,6 +1,7 @@
 """Helpers around infras: configurations from functions, jobs from their ids, models picked by a name."""
 
 from .identity import DiscriminatedModel
+from .infra.earlier_uids import update_uids
 from .infra.find_job import InfraSlurmJob, find_slurm_job
 from .infra.from_function import (
     FuncConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "find_slurm_job",
     "to_config",
     "to_config_model",
+    "update_uids",
     "validate_kwargs",
     "with_infra",
 ]

@@ -20,6 +20,7 @@ __all__ = [
     "ConfigExporter",
     "ShortItemUid",
     "environment_variables",
+    "even_chunks",
     "fast_unlink",
     "find_models",
     "temporary_save_path",
@@ -260,7 +261,7 @@ class ShortItemUid:
             )
         if len(uid) <= self.max_length:
             return uid
-        kept = (self.max_length - 16) // 2
+        kept = (self.max_length - 13 - len(str(len(uid)))) // 2  # so that it never gets longer than it may
         digest = hashlib.md5(uid.encode("utf8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
         return f"{uid[:kept]}..{len(uid) - 2 * kept}..{uid[-kept:]}-{digest}"
 
@@ -268,19 +269,39 @@ class ShortItemUid:
 def to_chunks(
     items: Sequence[X], *, max_chunks: int | None, min_items_per_chunk: int = 1
 ) -> list[Sequence[X]]:
+    """Split items into chunks of one size, of which the last may be shorter or empty.
+
+    Parameters
+    ----------
+    items: what to split
+    max_chunks: number of chunks that is not exceeded, None for no limit
+    min_items_per_chunk: no more chunks are made than this many items in each would fill
+
+    Returns
+    -------
+    The chunks, in order; none when there are no items
+    """
+    count = -(-len(items) // max(1, min_items_per_chunk))
+    if max_chunks is not None:
+        count = min(count, max(1, max_chunks))
+    size = -(-len(items) // count) if count else 0
+    return [items[index * size : (index + 1) * size] for index in range(count)]
+
+
+def even_chunks(items: Sequence[X], *, max_chunks: int | None, min_items: int = 1) -> list[Sequence[X]]:
     """Split items into chunks whose sizes differ by one at most.
 
     Parameters
     ----------
     items: what to split
     max_chunks: number of chunks that is not exceeded, None for no limit
-    min_items_per_chunk: items that each chunk holds at least, as far as there are so many
+    min_items: items that each chunk holds at least, as far as there are so many
 
     Returns
     -------
     The chunks, in order; none when there are no items
     """
-    count = len(items) // max(1, min_items_per_chunk)
+    count = len(items) // max(1, min_items)
     if max_chunks is not None:
         count = min(count, max_chunks)
     count = min(max(1, count), len(items))

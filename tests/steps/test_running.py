@@ -166,6 +166,16 @@ def test_force_computes_again_once_an_object_and_carries_on_to_later_steps(
     assert noted(notes).count("a2") == 1
 
 
+def test_the_former_name_of_force_works_with_a_warning(tmp_path: Path, notes: Path) -> None:
+    infra = {"backend": "Cached", "folder": tmp_path}
+    with pytest.warns(DeprecationWarning, match='write mode="force"'):
+        backend = steps.backends.Cached.model_validate({"folder": tmp_path, "mode": "force-forward"})
+    assert backend.mode == "force"
+    for chosen in (infra, backend, infra):
+        Noted(notes=notes, infra=chosen).run(1)
+    assert len(noted(notes)) == 2
+
+
 def test_force_on_a_chain_is_for_all_its_steps(tmp_path: Path, notes: Path) -> None:
     two_stages(tmp_path, infra(tmp_path), infra(tmp_path)).run(1)
     two_stages(tmp_path, infra(tmp_path), infra(tmp_path), infra=infra(tmp_path, mode="force")).run(1)

@@ -141,10 +141,10 @@ class MapWork:
             pools.run_in_processes(MapComputer(self.infra), shares, cache, tick, self.computed.update)
 
     def _shares(self, keys: tp.Sequence[str], most: int | None) -> list[tuple[list[str], list[tp.Any]]]:
-        from ..utils import to_chunks
+        from ..utils import even_chunks
 
         fewest = self.infra.min_samples_per_job
-        chunks = to_chunks(keys, max_chunks=most, min_items_per_chunk=fewest)
+        chunks = even_chunks(keys, max_chunks=most, min_items=fewest)
         return [(list(chunk), [self.items[key] for key in chunk]) for chunk in chunks]
 
     def _request(self, calls: list[tp.Callable[[], tp.Any]], tag: str) -> "Request":

@@ -1,4 +1,4 @@
-"""Where a name given to a working directory lies: a local path, ``PYTHONPATH``, or an editable install."""
+"""Where a name given to a working directory lies: a local path, ``PYTHONPATH``, an editable install, ``sys.path``."""
 
 import importlib.machinery
 import json
@@ -14,7 +14,7 @@ _PACKAGES = frozenset(("site-packages", "dist-packages"))
 
 
 def identify_path(name: str | Path) -> Path:
-    """Find what a name stands for: a local path, then one in ``PYTHONPATH``, then an editable install.
+    """Find what a name stands for: a local path, one in ``PYTHONPATH``, an editable install, or a path in ``sys.path``.
 
     Parameters
     ----------
@@ -45,6 +45,12 @@ def identify_path(name: str | Path) -> Path:
         found = _module_path(str(name)) or _editable_project_path(str(name))
         if found is not None:
             return found
+    if not given.is_absolute():
+        # a file beside the script, as Python would import it
+        for entry in sys.path:
+            path = Path(os.path.abspath(entry)) / given
+            if entry and path.exists() and not _is_installed(path):
+                return path
     raise ValueError(_not_found(str(name), looked))
 
 
@@ -153,7 +159,7 @@ def _not_found(name: str, looked: tp.Sequence[Path]) -> str:
     shown = "".join(f"\n  {path}" for path in looked)
     return (
         f"Nothing to copy is called {name!r}. It was looked for in the current directory ({os.getcwd()}), in "
-        f"PYTHONPATH ({os.environ.get('PYTHONPATH') or 'not set'}) and among the packages installed in "
+        f"PYTHONPATH ({os.environ.get('PYTHONPATH') or 'not set'}), sys.path and among the packages installed in "
         f"editable mode in {sys.prefix}:{shown}\n"
         "Give an existing file or folder, or install the package with 'pip install -e'."
     )

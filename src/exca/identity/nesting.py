@@ -39,8 +39,14 @@ def _require_str(key: object) -> str:
 
 
 def is_op(value: object) -> bool:
-    """Tell whether a value has the form of an operation, `=<anything>=`."""
-    return isinstance(value, str) and len(value) > 2 and value[0] == "=" and value[-1] == "="
+    """Tell whether a value has the form of an operation, `=<anything in one line>=`."""
+    return (
+        isinstance(value, str)
+        and len(value) > 2
+        and value[0] == "="
+        and value[-1] == "="
+        and "\n" not in value
+    )
 
 
 def _check_op(value: object, allowed: str | frozenset[str]) -> None:

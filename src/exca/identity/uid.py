@@ -37,6 +37,7 @@ class UidMaker:
     ----------
     data: the value: bool, int, float, str, None, Path, enum, date, time, list, tuple, set, mapping with
         str keys, numpy array or torch tensor, nested in any way.
+    version: deprecated, below 3 for the text that the first releases wrote
 
     Attributes
     ----------
@@ -48,19 +49,37 @@ class UidMaker:
     TypeError: a value of another type, or a key that is no str
     """
 
-    __slots__ = ("_brackets", "hash", "string")
+    __slots__ = ("_brackets", "_earlier", "hash", "string")
 
     string: str
     hash: str
+    _earlier: str  # the whole uid, where an earlier version was asked for
 
-    def __init__(self, data: tp.Any) -> None:
+    def __init__(self, data: tp.Any, version: int | None = None) -> None:
+        if version is not None:
+            self._write_earlier(data, version)
+            return
         self.string, self.hash = _pair(data, AS_IS)
         # only a container carries brackets of ours, a str may begin with a bracket of its own
-        self._brackets = self.hash.startswith(("seq:", "dict:"))
+        self._brackets: bool | None = self.hash.startswith(("seq:", "dict:"))
 
     def format(self) -> str:
         """Return the uid: the text without its outer brackets, a dash, and 8 hex digits of the md5 of the hash text."""
+        if self._brackets is None:
+            return self._earlier
         return _format(self.string[1:-1] if self._brackets else self.string, self.hash)
+
+    def _write_earlier(self, data: tp.Any, version: int) -> None:
+        # kept for dependants
+        from . import earlier
+
+        earlier.warn_of_version("UidMaker", stacklevel=4)
+        if version >= earlier.CURRENT:
+            self.__init__(data)  # type: ignore[misc]  # the same object, with the current version
+            return
+        self.string, self.hash = earlier.pair(data)
+        self._earlier = earlier.uid(data)
+        self._brackets = None
 
     def __repr__(self) -> str:
         return f"UidMaker(string={self.string!r}, hash={self.hash!r})"

@@ -2,6 +2,7 @@
 
 import abc
 import typing as tp
+import warnings
 from pathlib import Path
 
 import pydantic
@@ -32,6 +33,19 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
     folder: Path | None = None
     mode: Mode = "cached"
     keep_in_ram: bool = False
+
+    @pydantic.field_validator("mode", mode="before")
+    @classmethod
+    def _rename_mode(cls, mode: tp.Any) -> tp.Any:
+        # kept for dependants: the name of an early release
+        if mode == "force-forward":
+            warnings.warn(
+                'mode="force-forward" is deprecated: write mode="force", which holds for all later steps too',
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return "force"
+        return mode
 
     @classmethod
     def _exclude_from_cls_uid(cls) -> list[str]:

@@ -232,14 +232,14 @@ class StageWork:
         of: int, optional
             number of all items that the most shares of the backend are for, where these are only a part
         """
-        from ..utils import to_chunks
+        from ..utils import even_chunks
 
         most, fewest = self.share_bounds(cluster)
         if self.size is not None:
             most = -(-len(keys) // self.size)
         elif of is not None and most is not None:
             most = max(1, most * len(keys) // max(1, of))
-        return to_chunks(keys, max_chunks=most, min_items_per_chunk=fewest)
+        return even_chunks(keys, max_chunks=most, min_items=fewest)
 
     def share_bounds(self, cluster: str) -> tuple[int | None, int]:
         """Return the most shares of a computation, and the fewest items of a share.
