@@ -7,8 +7,8 @@ import os
 import threading
 import typing as tp
 
+from .._files import Handle, sync_path, write_all, writer_name
 from ..errors import DamagedEntryError
-from .files import Handle, sync_path, write_all, writer_name
 
 DATA_DIR = "data"
 _BUFFER = 1 << 18  # bytes gathered before they are written

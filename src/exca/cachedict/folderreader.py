@@ -16,8 +16,8 @@ import time
 import orjson
 import xxhash
 
+from .._files import Handle, on_network, opened_status
 from .adoption import WORTH, adopt
-from .files import Handle, on_network, opened_status
 from .hot import HotEntries
 from .sideindex import FILE_NAME, FileMark, Table, turn
 from .textindex import INFO_SUFFIX, TextFile, key_hash

@@ -5,8 +5,8 @@ import logging
 import os
 import time
 
+from .._files import on_network, write_all
 from .dumpcontext import DumpContext
-from .files import on_network, write_all
 from .folderindex import FolderIndex
 
 logger = logging.getLogger("exca")

@@ -15,7 +15,7 @@ import typing as tp
 import orjson
 import xxhash
 
-from .files import Handle, pread, writer_name
+from .._files import Handle, pread, writer_name
 
 FILE_NAME = ".exca-index"
 TURN_NAME = ".exca-index-turn"

@@ -13,7 +13,7 @@ import typing as tp
 import orjson
 import xxhash
 
-from .files import Handle, pread
+from .._files import Handle, pread
 
 INFO_SUFFIX = "-info.jsonl"
 _SEAL = b',"#xxh":"'

@@ -15,9 +15,9 @@ import weakref
 import orjson
 import xxhash
 
+from .._files import on_network, pread, sync_path, write_all, writer_name
 from ..errors import CacheWriteError
 from .datafiles import DataFiles
-from .files import on_network, pread, sync_path, write_all, writer_name
 from .folderindex import Entry, FolderIndex
 from .textindex import INFO_SUFFIX, SEALED
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import orjson
 import xxhash
 
+from .. import _files
 from .keeper import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
 
@@ -35,7 +36,6 @@ _SUM_AT = len(_PREFIX % (ASKED, b"0" * BEAT_DIGITS))
 _SUM_END = _SUM_AT + len(_SUM % 0)
 assert len((_PREFIX % (ASKED, b""))[:-2]) == BEAT_OFFSET
 MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 2000, 5000
-_GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Ledger:
         try:
             found = os.listdir(self._base)
         except OSError as e:
-            if e.errno in _GONE:
+            if e.errno in _files.GONE:
                 return [], []
             raise
         names = [n for n in found if n.endswith(SUFFIX) and n[0] != "."]
@@ -205,30 +205,19 @@ class Ledger:
 
     def _read(self, name: str) -> Entry | None:
         try:
-            fd = os.open(self.path(name), os.O_RDONLY)
+            data = _files.read_file(self.path(name))
         except PermissionError:
             return Entry(name, None, 0.0, 5.0, owned=True, private=True)
         except OSError as e:
-            if e.errno in _GONE:
+            if e.errno in _files.GONE:
                 return None
             raise
-        try:
-            data = os.read(fd, 1 << 16)
-            if len(data) == 1 << 16:
-                with open(fd, "rb", closefd=False) as f:
-                    data += f.read()
-        except OSError as e:
-            if e.errno in _GONE:
-                return None
-            raise
-        finally:
-            os.close(fd)
         return _parse(name, data)
 
     def beat(self, name: str) -> tp.Hashable:
         """A value that changes with every heartbeat; None when the file is gone."""
         try:
-            fd = os.open(self.path(name), os.O_RDONLY)  # opening makes an NFS client look at the server
+            fd = os.open(self.path(name), _files.READ)  # opening makes an NFS client look at the server
         except PermissionError:
             return os.stat(self.path(name)).st_mtime_ns
         except OSError:
@@ -247,14 +236,19 @@ class Ledger:
         minute after its removal, and searches longer for a free one the more of them there are.
         """
         path, data = f"{draft}/{entry.name}", _render(entry)
-        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        if spare is not None:
-            with contextlib.suppress(OSError):  # somebody took it over, or it lies on another file system
-                os.rename(spare, path)
-        with contextlib.closing(_File(os.open(path, flags, 0o666))) as file:
-            file.write(data)
-            if spare is not None:
-                os.ftruncate(file.fd, len(data))
+        try:
+            if spare is None:
+                raise FileNotFoundError
+            os.rename(spare, path)
+        except OSError:  # another process took it over, or it is on another file system
+            _files.write_new(path, data, mode=_files.OWN)
+            return
+        fd = os.open(path, _files.UPDATE)
+        try:
+            _files.write_all(fd, data)
+            os.ftruncate(fd, len(data))
+        finally:
+            os.close(fd)
 
     def place(self, entry: Entry) -> None:
         """Make the file: it appears whole, in one step."""
@@ -263,13 +257,11 @@ class Ledger:
         draft = f"{self._base}/.{me.host}-{me.pid}-{me.start}.{entry.name}.tmp"
         for _ in range(100):
             try:
-                fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-                with contextlib.closing(_File(fd)) as file:
-                    file.write(data)
+                _files.write_new(draft, data, mode=_files.OWN)
                 os.replace(draft, self.path(entry.name))
                 return
             except OSError as e:
-                if e.errno not in _GONE:
+                if e.errno not in _files.GONE:
                     with contextlib.suppress(OSError):
                         os.unlink(draft)
                     e.add_note(f"exca: could not claim in {self.folder}: check that it can be written to")
@@ -280,14 +272,16 @@ class Ledger:
     def decide(self, name: str) -> bool:
         """Turn asked into owned; False when the file is gone."""
         try:
-            fd = os.open(self.path(name), os.O_WRONLY)
+            fd = os.open(self.path(name), _files.UPDATE)
         except OSError as e:
-            if e.errno in _GONE:
+            if e.errno in _files.GONE:
                 return False
             raise
-        with contextlib.closing(_File(fd)) as file:
+        try:
             os.lseek(fd, STATE_OFFSET, os.SEEK_SET)
-            file.write(OWNED)
+            _files.write_all(fd, OWNED)
+        finally:
+            os.close(fd)
         return True
 
     def remove(self, name: str) -> None:
@@ -298,25 +292,10 @@ class Ledger:
     def exists(self, name: str) -> bool:
         """Whether the file is there, asked in the way in which an NFS client asks its server."""
         try:
-            os.close(os.open(self.path(name), os.O_RDONLY))
+            os.close(os.open(self.path(name), _files.READ))
         except OSError as e:
-            return e.errno not in _GONE
+            return e.errno not in _files.GONE
         return True
-
-
-class _File:
-    """A file descriptor that is written whole and closed."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.fd, view) :]
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 _decided: dict[str, Entry] = {}

@@ -9,6 +9,8 @@ import platform
 import threading
 import typing as tp
 
+from .._files import host_name, user_name
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Process:
@@ -39,7 +41,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> "Process":
         """The process with this id on this host; its start is empty when it is gone already."""
-        return cls(host_identity(), platform.node(), pid, process_start(pid) or "")
+        return cls(host_identity(), host_name(), pid, process_start(pid) or "")
 
     def alive(self) -> bool | None:
         """Whether it lives (a stopped one does, a zombie does not); None when that cannot be seen from here."""
@@ -86,7 +88,7 @@ class Owner:
         thread_bound
             False when the work is done in the background, so that this thread may wait for it
         """
-        return cls("process", _user(), Process.current(), _thread_number() if thread_bound else None)
+        return cls("process", user_name(), Process.current(), _thread_number() if thread_bound else None)
 
     @classmethod
     def for_job(cls, *, cluster: str, job_id: str, folder: str | None = None) -> "Owner":
@@ -102,7 +104,7 @@ class Owner:
             where its logs lie
         """
         process = Process.of(int(job_id)) if cluster == "local" else None
-        return cls("job", _user(), process, None, cluster, job_id, folder)
+        return cls("job", user_name(), process, None, cluster, job_id, folder)
 
     @property
     def scheduled(self) -> bool:
@@ -164,7 +166,7 @@ def _short_hash(text: str) -> str:
 
 @functools.cache
 def _host_text() -> str:
-    parts = [platform.node()]
+    parts = [host_name()]
     try:
         with open("/proc/sys/kernel/random/boot_id") as f:
             parts.append(f.read().strip())
@@ -234,18 +236,8 @@ def _thread_number() -> int:
 
 @functools.lru_cache(maxsize=2)
 def _process_with_host(pid: int, host: str) -> Process:
-    return Process(host, platform.node(), pid, process_start(pid) or "")
+    return Process(host, host_name(), pid, process_start(pid) or "")
 
 
 def _current_process(pid: int) -> Process:
     return _process_with_host(pid, host_identity())
-
-
-@functools.cache
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's user without an entry in passwd
-        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"

@@ -6,9 +6,10 @@ import traceback
 import typing as tp
 import uuid
 
+from .._files import write_atomically
 from .backends import Request
 from .inline import InlineBackend
-from .paths import JobPaths, write_atomically
+from .paths import JobPaths
 from .submission import Submission
 
 

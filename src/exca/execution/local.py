@@ -10,10 +10,11 @@ import typing as tp
 import uuid
 from pathlib import Path
 
+from .._files import write_atomically
 from ..errors import SubmissionError
 from .backends import Backend, Request, pickled
 from .import_path import import_path
-from .paths import JobPaths, write_atomically
+from .paths import JobPaths
 from .submission import Submission
 
 if tp.TYPE_CHECKING:

@@ -10,11 +10,11 @@ import typing as tp
 import uuid
 from pathlib import Path
 
+from .._files import write_atomically
 from ..errors import ClaimLostError
 from . import backends
 from .current import current_job
 from .job import CallJob, CarriedError
-from .paths import write_atomically
 from .submission import Submission
 
 if tp.TYPE_CHECKING:

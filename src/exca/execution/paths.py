@@ -1,20 +1,8 @@
 """Places of a job's files, laid out as submitit lays them out."""
 
-import contextlib
 import dataclasses
-import functools
-import getpass
 import os
 from pathlib import Path
-
-
-@functools.lru_cache(maxsize=1)
-def user_name() -> str:
-    """Login name of the user, or the user id where it has no name (as in some containers)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return str(os.getuid()) if hasattr(os, "getuid") else "user"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,37 +59,6 @@ class JobPaths:
     def submission_file(self) -> Path:
         """The batch script, for Slurm."""
         return self.folder / f"{self.job_id.partition('_')[0]}_submission.sh"
-
-
-def write_atomically(path: Path | str, data: bytes, *, durable: bool = False) -> None:
-    """Write a file so that readers see all of it or nothing.
-
-    Parameters
-    ----------
-    path: Path or str
-        the file; its folder must exist
-    data: bytes
-        its content
-    durable: bool
-        also survive a power failure right after the call (fsync)
-    """
-    folder, name = os.path.split(path)
-    tmp = f"{folder}/.{name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    try:
-        handle = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(handle, left) :]
-            if durable:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(tmp, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(tmp)
-        raise
 
 
 def tail(path: Path, lines: int = 20) -> str:

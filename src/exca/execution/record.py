@@ -20,8 +20,8 @@ import traceback
 import typing as tp
 from pathlib import Path
 
+from .. import _files
 from ..errors import JobError, ResultError
-from . import paths
 
 NAME = "job.json"
 DURABLE_SECONDS = 1.0
@@ -93,20 +93,12 @@ def read(folder: Path) -> Record | None:
     """
     file = os.path.join(folder, NAME)
     try:
-        # plain system calls: this is the way of every cached call
-        fd = os.open(file, os.O_RDONLY)
+        data = _files.read_file(file)
     except (FileNotFoundError, NotADirectoryError):
-        looked = _open_after_looking(folder)
+        looked = _read_after_looking(folder)
         if looked is None:
             return None
-        fd = looked
-    try:
-        data = os.read(fd, 1 << 16)
-        if len(data) == 1 << 16:
-            while chunk := os.read(fd, 1 << 20):
-                data += chunk
-    finally:
-        os.close(fd)
+        data = looked
     content = parse(data)
     if content is None:
         set_aside(folder, "it is damaged")
@@ -114,14 +106,12 @@ def read(folder: Path) -> Record | None:
     return Record(folder, content)
 
 
-def _open_after_looking(folder: Path) -> int | None:
-    """Open a record that a network file system may remember as missing: listing its folder asks the server."""
-    from ..cachedict.files import on_network
-
-    if not on_network(os.fspath(folder)):
+def _read_after_looking(folder: Path) -> bytes | None:
+    """Read a record that a network file system may remember as missing: listing its folder asks the server."""
+    if not _files.on_network(os.fspath(folder)):
         return None
     try:
-        return os.open(os.path.join(folder, NAME), os.O_RDONLY) if NAME in os.listdir(folder) else None
+        return _files.read_file(os.path.join(folder, NAME)) if NAME in os.listdir(folder) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -261,7 +251,7 @@ def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> None:
 
     body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
     data = SEALED % (body, xxhash.xxh3_64_intdigest(body))
-    paths.write_atomically(f"{folder}/{NAME}", data, durable=durable)
+    _files.write_atomically(f"{folder}/{NAME}", data, mode=_files.OWN, durable=durable)
 
 
 def _iso(seconds: float) -> str:
@@ -285,8 +275,8 @@ def _host() -> dict[str, tp.Any]:
     from .. import __version__
 
     return {
-        "host": platform.node(),
-        "user": paths.user_name(),
+        "host": _files.host_name(),
+        "user": _files.user_name(),
         "python": platform.python_version(),
         "exca": __version__,
     }

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 
+from .. import _files
 from . import backends, once, record
 from .job import DoneJob, Job, TaskJob
-from .paths import write_atomically
 from .requests import link_code, request_for
 from .submission import Submission
 from .task_call import KEY, TaskCall, compute
@@ -30,7 +30,7 @@ def read_submission(folder: Path) -> Submission | None:
         uid folder
     """
     try:
-        return Submission.from_json(orjson.loads((folder / SUBMISSION).read_bytes()))
+        return Submission.from_json(orjson.loads(_files.read_file(f"{folder}/{SUBMISSION}")))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -156,7 +156,8 @@ def _submit(
     submissions = backends.submit(cluster, request)
     jobs: list[Job[tp.Any]] = []
     for infra, folder, claim, submission in zip(infras, folders, claims, submissions, strict=True):
-        write_atomically(folder / SUBMISSION, orjson.dumps({**submission.to_json(), "attempt": claim.token}))
+        note = orjson.dumps({**submission.to_json(), "attempt": claim.token})
+        _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
         if cluster != "debug":
             once.hand_over(claim, submission)
         link_code(folder, request.workdir)

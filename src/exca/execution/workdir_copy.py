@@ -9,6 +9,7 @@ import shutil
 import typing as tp
 from pathlib import Path
 
+from .._files import temporary_name
 from ..errors import WorkDirError
 
 logger = logging.getLogger("exca")
@@ -204,14 +205,12 @@ def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
 
 def _copy_aside(plan: tp.Mapping[str, str], folder: Path) -> bool:
     """Copy next to the folder and move into place; False if something of the copy is there already."""
-    import secrets
-
     if _is_filled(folder):
         if any(os.path.lexists(folder / place) for place in plan):
             return False
         _copy_all(plan, folder)  # the user's own folder, which holds other things
         return True
-    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.tmp")
+    aside = folder.with_name(temporary_name(folder.name))
     try:
         _copy_all(plan, aside)
         if folder.is_dir() and not _is_filled(folder):

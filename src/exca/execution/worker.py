@@ -11,6 +11,7 @@ import sys
 import threading
 import typing as tp
 
+from .._files import write_atomically
 from . import paths
 from .local import submitit_variables
 
@@ -52,7 +53,7 @@ def run(job_paths: paths.JobPaths, seconds: float) -> int:
         time limit; 0 for none
     """
     if job_paths.rank == 0:
-        paths.write_atomically(job_paths.folder / "pid", str(os.getpid()).encode())
+        write_atomically(job_paths.folder / "pid", str(os.getpid()).encode())
     if seconds:
         timer = threading.Timer(seconds, _time_out, (seconds,))
         timer.daemon = True
@@ -69,7 +70,7 @@ def run(job_paths: paths.JobPaths, seconds: float) -> int:
 
         outcome, code = ("error", traceback.format_exc()), 1
         sys.stderr.write(outcome[1])
-    paths.write_atomically(job_paths.result_pickle, pickled_outcome(outcome))
+    write_atomically(job_paths.result_pickle, pickled_outcome(outcome))
     return code
 
 
@@ -118,7 +119,7 @@ def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
             )
     code = max((process.wait() for process in started), key=abs)
     # others of the array may go on for long: who waits for this one is to know now, and how it ended
-    paths.write_atomically(paths.JobPaths(logs, job_id).exit_file, str(code).encode())
+    write_atomically(paths.JobPaths(logs, job_id).exit_file, str(code).encode())
     return code
 
 

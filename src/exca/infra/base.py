@@ -430,7 +430,7 @@ class BaseInfra(Resources):
 
     def _logs_folder(self) -> Path:
         """Folder of a job's logs, with ``%j`` where the job's id goes."""
-        from ..execution.paths import user_name
+        from .._files import user_name
 
         method_folder = self._method_folder()
         assert method_folder is not None, "only infras with a folder have logs"

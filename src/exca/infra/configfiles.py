@@ -20,6 +20,7 @@ from pathlib import Path
 import orjson
 import xxhash
 
+from .. import _files
 from ..errors import ChangedDefaultError, FolderNotWritableError, InconsistentConfigError
 from ..identity import comparing
 from ..identity.nesting import absorb
@@ -36,9 +37,6 @@ Config = Mapping[str, tp.Any] | list[tp.Any]
 UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".identity.json"
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-_BLOCK = 1 << 14  # bytes, more than nearly every configuration has
 
 
 def settle(
@@ -164,7 +162,7 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
         # fields that came since: from now on, their defaults hold as well
         found = to_text(united).encode()
         with contextlib.suppress(OSError):
-            _replace(path, found)
+            _files.write_atomically(path, found)
     # what a skip allowed is asked again next time, when the skip may be gone
     return b"" if changed else found
 
@@ -177,7 +175,7 @@ def _is_new(
 ) -> bool:
     """Make the folder with all its files in one step; tell whether we were the ones who did so."""
     parent, name = os.path.split(place)
-    draft = f"{parent}/.{name}-{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    draft = f"{parent}/{_files.temporary_name(name)}"
     try:
         os.mkdir(draft)
     except OSError:
@@ -185,8 +183,8 @@ def _is_new(
     made = False
     try:
         for file, text in texts.items():
-            _write_new(f"{draft}/{file}", text)
-        _write_new(f"{draft}/{CONFIG}", to_text(config()).encode())
+            _files.write_new(f"{draft}/{file}", text)
+        _files.write_new(f"{draft}/{CONFIG}", to_text(config()).encode())
         if first_claim is not None:
             first_claim.write_into(draft)
         if not os.path.lexists(place):  # a rename would replace an empty folder, which somebody just made
@@ -224,7 +222,7 @@ def _found_or_written(path: str, config: tp.Any, text: bytes, create: bool) -> t
         return found, theirs
     if create:
         with _explained(path):
-            _replace(path, text)
+            _files.write_atomically(path, text)
     return text, config
 
 
@@ -244,27 +242,18 @@ def _parsed(path: str, text: bytes) -> tp.Any:
 
 
 def _read(path: str) -> bytes | None:
-    # open() takes three times as long
     try:
-        handle = os.open(path, _READ)
+        return _files.read_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        data = os.read(handle, _BLOCK)
-        if len(data) < _BLOCK:
-            return data
-        blocks = [data]
-        while data := os.read(handle, _BLOCK):
-            blocks.append(data)
-        return b"".join(blocks)
-    finally:
-        os.close(handle)
 
 
 def _write_first(path: str, data: bytes) -> bytes:
     """Write a file unless somebody else was faster; return what it holds now."""
     with _explained(path):
-        partial = _write_partial(path, data)
+        folder, name = os.path.split(path)
+        partial = f"{folder}/{_files.temporary_name(name)}"
+        _files.write_new(partial, data)
         try:
             os.link(partial, path)  # the one step that fails for all but the first
         except FileExistsError:
@@ -276,33 +265,6 @@ def _write_first(path: str, data: bytes) -> bytes:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
     return data
-
-
-def _replace(path: str, data: bytes) -> None:
-    partial = _write_partial(path, data)
-    try:
-        os.replace(partial, path)
-    except OSError:
-        os.unlink(partial)
-        raise
-
-
-def _write_partial(path: str, data: bytes) -> str:
-    """Write a file of its own beside the path, with the permissions that the umask and the folder ask for."""
-    folder, name = os.path.split(path)
-    partial = f"{folder}/.{name.lstrip('.')}-{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    _write_new(partial, data)
-    return partial
-
-
-def _write_new(path: str, data: bytes) -> None:
-    handle = os.open(path, _NEW, 0o666)  # open() takes half as long again
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(handle, left) :]
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -369,4 +331,4 @@ def _remember(place: str, compared: dict[str, bytes], texts: dict[str, bytes]) -
         others = [spelling for spelling in _spellings(record, name, found) if spelling != digest]
         fresh[name] = {"file": _digest(found), "same": [*others[1 - MAX_REMEMBERED :], digest]}
     with contextlib.suppress(OSError):  # a folder that only others can write to is as good
-        _replace(f"{place}/{SIDECAR}", orjson.dumps(fresh))
+        _files.write_atomically(f"{place}/{SIDECAR}", orjson.dumps(fresh))

@@ -93,7 +93,7 @@ class Shelf:
     # ---------------------------------------------------------------- errors
 
     def _has_errors(self) -> bool:
-        from ..cachedict.files import on_network
+        from .._files import on_network
 
         # a network file system may remember that a folder was not there: the cache asks the server
         return self._errors is not None or (self.folder / ERRORS).is_dir() or on_network(str(self.folder))

@@ -4,7 +4,7 @@ import os
 import re
 import time
 
-from ..cachedict.files import on_network, writer_name
+from .._files import on_network, writer_name
 
 OLD = 86_400.0  # seconds of silence after which a writer that cannot be asked counts as dead
 GRACE = 10.0  # seconds that any temporary file is left alone: longer than it takes to write one, where pids mislead
