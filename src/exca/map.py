@@ -192,6 +192,12 @@ class MapInfra(BaseInfra):
                     for key in missing:  # others have written: what is in memory may be old
                         cache._ram.pop(key, None)
 
+    def _call_and_store(self, items: tp.Any, use_cache_dict: bool = True) -> dict[str, tp.Any]:
+        # kept for jobs that 0.6 queued, which call it
+        from .infra.queued import run_items
+
+        return run_items(self, items, use_cache_dict)
+
     # ---------------------------------------------------------------- results
 
     def _results(
@@ -258,3 +264,11 @@ def _items_parameter(function: tp.Any) -> str:
             "a map method takes 'self' and the items"
         )
     return parameters[1]
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for jobs that 0.6 queued, which hold names of its own
+        from .infra.queued import answer
+
+        return answer(__name__, name)

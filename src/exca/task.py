@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
+import os
 import typing as tp
 from pathlib import Path
 
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
 from .execution import backends, record
-from .execution.job import DoneJob, Job, TaskJob
+from .execution.job import DoneJob, EarlierJob, Job, TaskJob
 from .execution.submission import Submission
 from .execution.task_call import KEY
 from .execution.task_start import SUBMISSION, read_submission, start
@@ -144,7 +145,7 @@ class TaskInfra(BaseInfra):
         """The outcome on disk, unless the mode asks to compute again."""
         folder = self.uid_folder()
         assert folder is not None
-        found = record.read(folder) or _legacy(folder)
+        found = record.latest(folder)
         if found is None or self._state.forced or self.mode in ("cached", "read-only"):
             return found
         return None if self.mode == "force" or found.state == "failed" else found
@@ -206,8 +207,17 @@ class TaskInfra(BaseInfra):
         if holder is None or (
             not holder.alive() and (holder.owner.kind == "process" or self.mode != "cached")
         ):
-            return None
+            return self._queued_before(folder)
         return self._job_of(folder, holder)
+
+    def _queued_before(self, folder: Path) -> Job[tp.Any] | None:
+        """The job that an earlier release queued for the task and that waits or runs."""
+        if not os.access(folder / record.LEGACY_NAME, os.F_OK):
+            return None
+        from .execution.legacy import queued
+
+        submission = queued(folder)
+        return None if submission is None else EarlierJob(folder, submission, hint=self._hint())
 
     def _job_of(self, folder: Path, holder: "Holder") -> TaskJob[tp.Any]:
         """The job behind a claim."""
@@ -240,14 +250,16 @@ class TaskInfra(BaseInfra):
             return "not submitted" if job is None else ("completed" if job._finished() else "failed")
         folder = self.uid_folder()
         assert folder is not None
-        found = record.read(folder) or _legacy(folder)
+        found = record.latest(folder)
         if found is not None and found.state == "completed" and self._state.job is None:
             return "completed"
         running = self._holder_status(folder, found)
         if running is not None:
             return running
         if found is None:
-            found = record.read(folder)  # it may have finished between the two looks
+            found = record.latest(folder)  # it may have finished between the two looks
+        if found is None and self._queued_before(folder) is not None:
+            return "running"
         return "not submitted" if found is None else tp.cast(Status, found.state)
 
     def _holder_status(self, folder: Path, found: record.Record | None) -> Status | None:
@@ -281,7 +293,7 @@ class TaskInfra(BaseInfra):
         found = record.read(folder)
         if found is not None and found.state == "completed":
             delete_one(folder, found.content["result"])
-        for name in (record.NAME, SUBMISSION, "job.pkl"):
+        for name in (record.NAME, SUBMISSION, record.LEGACY_NAME):
             (folder / name).unlink(missing_ok=True)
         state = self._state
         state.job, self._ram = None, NOTHING_KEPT
@@ -328,7 +340,10 @@ class TaskInfra(BaseInfra):
         for infra in unique.values():
             if infra.folder is None:
                 infra.job()
-            elif infra._finished_job() is None:
+            elif (
+                infra._finished_job() is None
+                and infra._queued_before(tp.cast(Path, infra.uid_folder())) is None
+            ):
                 if infra.mode == "read-only":
                     infra.job()  # raises
                 todo.append(infra)
@@ -382,8 +397,9 @@ def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
     raise AssertionError("no repetition")
 
 
-def _legacy(folder: Path) -> record.Record | None:
-    """The outcome that an earlier release left in a folder."""
-    from .execution.legacy import read_job_pickle
+if not tp.TYPE_CHECKING:
 
-    return read_job_pickle(folder)
+    def __getattr__(name: str) -> tp.Any:  # kept for jobs that 0.6 queued, which hold names of its own
+        from .infra.queued import answer
+
+        return answer(__name__, name)

@@ -337,10 +337,10 @@ class TaskJob(Job[R]):
 
     def outcome(self) -> record.Record | None:
         """The outcome, once there is one."""
+        if not self.attempt:
+            return record.latest(self.folder)
         found = record.read(self.folder)
-        if found is None or (self.attempt and found.attempt != self.attempt):
-            return None
-        return found
+        return None if found is None or found.attempt != self.attempt else found
 
     def _finished(self) -> bool | None:
         found = self.outcome()
@@ -383,6 +383,27 @@ class TaskJob(Job[R]):
             return self.outcome()
         content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
         return record.publish_failure(self.folder, self.attempt, content, self.submission.to_json())
+
+
+class EarlierJob(TaskJob[R]):
+    """A task's job that an earlier release submitted: no failure is kept on its behalf."""
+
+    def record_death(self) -> record.Record | None:
+        """Raise that the job ended without an outcome.
+
+        Raises
+        ------
+        JobError
+            always, if there is no outcome by now
+        """
+        found = self.outcome()
+        if found is None and self._ended_without_outcome():
+            raise JobError(
+                f"{self.describe()}, which an earlier release of exca submitted, ended without an outcome that can "
+                f"be used. Nothing is kept of it: ask for {self.folder.parent.name}/{self.folder.name} again to "
+                "submit it again"
+            )
+        return found
 
 
 def _text(path: Path) -> str | None:

@@ -1,18 +1,28 @@
-"""Task results that earlier releases left behind as a pickled job, ``job.pkl``.
+"""Task results that earlier releases left behind, or still leave, as a pickled job, ``job.pkl``.
 
-Two kinds were written: a job of exca's own with the outcome inside, for computations in process, and
+Two kinds are written: a job of exca's own with the outcome inside, for computations in process, and
 a job of submitit's, whose outcome is a file among the job's logs. Neither class is loaded here: stand-ins
 take their place, so that old folders need neither the old exca nor the submitit that wrote them.
+
+Both releases may be at work on one folder: of an outcome here and one in a record, the newer counts.
 """
 
+import logging
 import os
 import pickle
+import re
+import shutil
 import typing as tp
 from pathlib import Path
 
-from .record import Record
+from .record import LEGACY_NAME, NAME, Record
+from .submission import Submission
 
-NAME = "job.pkl"
+logger = logging.getLogger("exca")
+# submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
+_CALLED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in result\b')
+_LOADED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in load\b')
+_said: set[str] = set()
 
 
 class _StandIn:
@@ -22,10 +32,14 @@ class _StandIn:
         self.__dict__.update(state)
 
 
+class _SlurmStandIn(_StandIn):
+    """The same, of a job on Slurm."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> tp.Any:
         if module.partition(".")[0] in ("exca", "submitit"):
-            return _StandIn
+            return _SlurmStandIn if name == "SlurmJob" else _StandIn
         return super().find_class(module, name)
 
 
@@ -47,44 +61,89 @@ class LegacyRecord(Record):
         return error
 
 
-def read_job_pickle(folder: Path) -> LegacyRecord | None:
-    """Read the outcome that an earlier release left in a uid folder.
+def newer(folder: Path, found: Record | None) -> Record | None:
+    """The newer of a task's record and of what an earlier release left for it.
 
     Parameters
     ----------
     folder: Path
         uid folder of the task
-
-    Returns
-    -------
-    LegacyRecord or None
-        None where there is none
+    found: Record, optional
+        the record, if there is one
     """
-    path = os.path.join(folder, NAME)
-    if not os.path.exists(path):
-        return None
-    kind, value = _outcome(Path(path))
-    if kind is None:
-        return None
+    path = folder / LEGACY_NAME
+    try:
+        job = _load(path)
+        outcome = path if hasattr(job, "_result") else _result_file(folder, job)
+        if outcome is None or (found is not None and _time(outcome) <= _time(folder / NAME)):
+            return found
+        kind, value = job._result if outcome is path else _load(outcome)
+    except FileNotFoundError:  # removed this moment, or replaced: by a newer release
+        return found
     if kind == "success":
         return LegacyRecord(folder, {"state": "completed", "value": value})
     failure = value if isinstance(value, tuple) else (None, value)
+    if _never_began(str(failure[1])):
+        _say_so(outcome, str(failure[1]))
+        return found
+    if found is not None and found.state == "failed" and found.content["error"]["message"] in str(failure[1]):
+        return found  # the same error, with its own type: this release ran what the earlier one had queued
     return LegacyRecord(folder, {"state": "failed", "failure": failure})
 
 
-def _outcome(path: Path) -> tuple[str | None, tp.Any]:
-    job = _load(path)
-    if hasattr(job, "_result"):
-        return tp.cast(tuple[str, tp.Any], job._result)
+def queued(folder: Path) -> Submission | None:
+    """The Slurm job that an earlier release submitted for a task, while it waits or runs.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    """
+    try:
+        job = _load(folder / LEGACY_NAME)
+        if not isinstance(job, _SlurmStandIn) or _result_file(folder, job) is not None:
+            return None
+    except FileNotFoundError:
+        return None
+    from . import backends
+
+    submission = Submission("slurm", str(vars(job)["_job_id"]), str(vars(job)["_paths"]._folder))
+    if shutil.which("squeue") is None or backends.alive(submission) is False:
+        return None
+    return submission
+
+
+def _never_began(traceback: str) -> bool:
+    """Whether an error came from reading what to compute: code that had moved on, not the computation."""
+    return _LOADED.search(traceback) is not None and _CALLED.search(traceback) is None
+
+
+def _say_so(outcome: Path, traceback: str) -> None:
+    if str(outcome) not in _said:
+        _said.add(str(outcome))
+        logger.warning(
+            "The job that left %s was submitted by an earlier release of exca and could not be read where it ran "
+            "(%s): it counts as not submitted, so submit it again by calling its method",
+            outcome,
+            traceback.strip().rpartition("\n")[2],
+        )
+
+
+def _result_file(folder: Path, job: tp.Any) -> Path | None:
+    """Where a job of submitit's left its outcome."""
     job_id = getattr(job, "_job_id", None)
     if job_id is None:
-        return None, None
+        return None
     logs = str(job._paths._folder).replace("%j", job_id).replace("%A", job_id.partition("_")[0])
-    for folder in (Path(logs), path.parent / "submitit"):  # the link helps where the cache was moved
-        result = folder / f"{job_id}_0_result.pkl"
+    for place in (Path(logs), folder / "submitit"):  # the link helps where the cache was moved
+        result = place / f"{job_id}_0_result.pkl"
         if result.exists():
-            return tp.cast(tuple[str, tp.Any], _load(result))
-    return None, None
+            return result
+    return None
+
+
+def _time(path: Path) -> int:
+    return os.stat(path).st_mtime_ns
 
 
 def _load(path: Path) -> tp.Any:

@@ -24,6 +24,7 @@ from .. import _files
 from ..errors import JobError, ResultError
 
 NAME = "job.json"
+LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
 DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
 _SEAL_LENGTH = len(SEALED % (b"", 0))
@@ -104,6 +105,22 @@ def read(folder: Path) -> Record | None:
         set_aside(folder, "it is damaged")
         return None
     return Record(folder, content)
+
+
+def latest(folder: Path) -> Record | None:
+    """Read the outcome of a task, be it recorded by this release or by an earlier one that is still at work.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    """
+    found = read(folder)
+    if os.access(f"{folder}/{LEGACY_NAME}", os.F_OK):
+        from .legacy import newer
+
+        return newer(folder, found)
+    return found
 
 
 def _read_after_looking(folder: Path) -> bytes | None:

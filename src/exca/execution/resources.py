@@ -108,3 +108,11 @@ class Resources(pydantic.BaseModel):
         from .detect import slurm_answers
 
         return "slurm" if slurm_answers() else "local"
+
+    def _run_method(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        # kept for jobs that 0.6 queued, which call exca.slurm.SubmititMixin._run_method
+        return self._run_queued(args, kwargs)
+
+    def _run_queued(self, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> tp.Any:
+        """Run what an earlier release queued for the method of an infra."""
+        raise NotImplementedError

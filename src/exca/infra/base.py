@@ -229,6 +229,11 @@ class BaseInfra(Resources):
         if self.workdir is not None and self.folder is None and self.workdir.folder is None:
             raise ValueError("workdir needs a folder to copy into: set infra.folder or workdir.folder")
 
+    def _run_queued(self, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> tp.Any:
+        from .queued import run_call
+
+        return run_call(self, args, kwargs)
+
     # ---------------------------------------------------------------- identity
 
     @property
@@ -465,5 +470,6 @@ def wrap(function: tp.Any, call: tp.Callable[..., tp.Any]) -> tp.Any:
         if hasattr(function, name):
             setattr(call, name, getattr(function, name))
     call.__wrapped__ = function  # type: ignore[attr-defined] # as functools.wraps does
+    call.fget = None  # type: ignore[attr-defined] # kept for jobs that 0.6 queued, which name it
     assert isinstance(call, types.FunctionType)
     return call

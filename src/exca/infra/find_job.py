@@ -6,7 +6,6 @@ import re
 import typing as tp
 from pathlib import Path
 
-from ..execution import record
 from ..execution.job import CallJob, Job, TaskJob
 from ..execution.once import ItemsCall
 from ..execution.submission import Submission
@@ -55,12 +54,6 @@ class InfraSlurmJob(Job[tp.Any]):
 
 class _SlurmTaskJob(TaskJob[tp.Any], InfraSlurmJob):
     """A task's job: its outcome is the record in the uid folder."""
-
-    def outcome(self) -> record.Record | None:
-        """The outcome, once there is one, also of a job of an earlier release."""
-        from ..execution.legacy import read_job_pickle
-
-        return super().outcome() or (None if self.attempt else read_job_pickle(self.folder))
 
 
 class _SlurmCallJob(CallJob[tp.Any], InfraSlurmJob):

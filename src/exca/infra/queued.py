@@ -1,0 +1,130 @@
+"""Jobs that an earlier release queued and that start under this one. Kept for jobs in flight during an upgrade.
+
+The pickle of such a job names functions and classes of the release that wrote it. Those of tasks, maps and
+submitted calls whose class lies in a module are resolved to what is here, and the job computes as if it were called
+in this process: under a claim, with its outcome published. All others (classes of ``__main__``, steps) hold too much
+of that release's inside; their first name is answered with an error that says to submit again.
+"""
+
+import typing as tp
+
+from ..errors import SubmissionError
+from ..utils import _FrozenSetattr
+
+if tp.TYPE_CHECKING:
+    import pydantic
+
+
+# by module: names of run-time state that means nothing here, and names that only jobs hold which cannot be run here
+_STATE = {
+    "exca.base": ("Sentinel", "_BaseInfraState"),
+    "exca.map": ("_MapInfraState",),
+    "exca.task": ("_TaskInfraState",),
+}
+_UNREADABLE = {"exca.base": ("_InfraMethodPickler",), "exca.steps.backends": ("_multi_run_and_cache",)}
+
+
+def answer(module: str, name: str) -> tp.Any:
+    """Answer for a name that only pickled jobs of an earlier release hold (a module's ``__getattr__``).
+
+    Parameters
+    ----------
+    module, name: str
+        the module and the name that is looked for in it
+
+    Raises
+    ------
+    SubmissionError
+        if the name belongs to a job that cannot be run here
+    AttributeError
+        if there never was such a name
+    """
+    if name in _STATE.get(module, ()):
+        return _FrozenSetattr
+    if name in _UNREADABLE.get(module, ()):
+        # no AttributeError, which pickle would replace by one that does not tell what to do
+        raise SubmissionError(
+            f"this job was submitted by an earlier release of exca and cannot be run by this one (it needs {module}."
+            f"{name}): submit it again, by calling its method or step once more"
+        )
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+
+def run_call(infra: tp.Any, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> tp.Any:
+    """Run what an earlier release queued for a method, and return what the method returns.
+
+    Parameters
+    ----------
+    infra: BaseInfra
+        infra as it was pickled there
+    args, kwargs: tuple and dict
+        arguments of the method
+    """
+    obj, infra = _revived(infra)
+    return getattr(obj, infra._applied.name)(*args, **kwargs)
+
+
+def run_items(infra: tp.Any, items: tp.Iterable[tp.Any], keep: bool) -> dict[str, tp.Any]:
+    """Compute what an earlier release queued for some items of a map.
+
+    Parameters
+    ----------
+    infra: MapInfra
+        infra as it was pickled there
+    items: iterable
+        the items
+    keep: bool
+        whether the results go to the cache, else they are returned by uid
+    """
+    items = list(items)
+    obj, infra = _revived(infra)
+    results = getattr(obj, infra._applied.name)(items)
+    if keep:
+        return {}  # they were stored when the method was called
+    return dict(zip(infra.item_uid.of_all(items), results, strict=True))
+
+
+def _revived(pickled: tp.Any) -> tuple[tp.Any, tp.Any]:
+    """The object of a pickled infra and its infra as this release knows them, to be computed in this process."""
+    state = pickled.__pydantic_private__
+    obj, name = state["_obj"], state["_infra_name"]
+    _tidy(obj, set())
+    infra = getattr(obj, name)
+    vars(infra)["cluster"] = None
+    vars(infra)["workdir"] = None  # the job runs in its copy already
+    return obj, infra
+
+
+def _tidy(value: tp.Any, seen: set[int]) -> None:
+    """Take marks of the earlier release out of an object and all it holds, and add the fields it did not know."""
+    import pydantic
+
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, pydantic.BaseModel):
+        _tidy_model(value)
+        for part in list(value.__dict__.values()):
+            _tidy(part, seen)
+    elif isinstance(value, dict):
+        for part in value.values():
+            _tidy(part, seen)
+    elif isinstance(value, (list, tuple, set)):
+        for part in value:
+            _tidy(part, seen)
+
+
+def _tidy_model(model: "pydantic.BaseModel") -> None:
+    from .base import BaseInfra
+
+    fields = type(model).__pydantic_fields__
+    content: dict[str, tp.Any] = vars(model)  # pyright: ignore[reportAssignmentType] # an object's, so a dict
+    for name in [n for n in content if n not in fields and (n[0] == "#" or n == "_setattr_handler")]:
+        del content[name]
+    if isinstance(model, BaseInfra):
+        for name in [n for n in content if n not in fields]:
+            del content[name]
+        for name, field in fields.items():
+            if name not in content:
+                content[name] = field.get_default(call_default_factory=True)
+        object.__setattr__(model, "__pydantic_private__", None)
