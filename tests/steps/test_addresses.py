@@ -1,7 +1,9 @@
 """Addresses and keys: the recorded ones, and those of pipelines written in other ways."""
 
+import copy
 import importlib.util
 import json
+import pickle
 import sys
 import typing as tp
 from pathlib import Path
@@ -82,6 +84,9 @@ def test_keys_come_from_item_uid_of_the_first_step_else_from_the_value() -> None
 
     assert addresses.key_of(pieces.Plus(), 3) == "3-d2021aee"
     assert addresses.key_of(pieces.Plus(), addresses.NO_INPUT) == "__exca_no_input__"
+    assert addresses.NoInput() is addresses.NO_INPUT
+    for same in (copy.deepcopy(addresses.NO_INPUT), pickle.loads(pickle.dumps(addresses.NO_INPUT))):
+        assert same is addresses.NO_INPUT
     assert addresses.key_of(Keyed(), 3) == "xxx"
     assert addresses.key_of(steps.Chain(steps=[Keyed(), pieces.Plus()]), 3) == "xxx"
     assert addresses.key_of(steps.Chain(steps=[pieces.Plus(), Keyed()]), 3) == "3-d2021aee"
@@ -184,3 +189,46 @@ def test_different_pipelines_have_different_addresses(one: list[tp.Any], two: li
     first, second = steps.Chain(steps=one), steps.Chain(steps=two)
     same = [s.model_dump() for s in first.step_list] == [s.model_dump() for s in second.step_list]
     assert (address_of(first) == address_of(second)) is same
+
+
+class Variant(steps.Step):
+    """A generator whose variants share an address and are told apart by their keys."""
+
+    variant: str | None = "a"
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return [*super()._exclude_from_cls_uid(), "variant"]
+
+    def item_uid(self, value: tp.Any) -> str | None:
+        assert value is steps.NO_INPUT
+        return self.variant
+
+    def _run(self) -> str:
+        return f"of {self.variant}"
+
+
+def test_a_generator_is_asked_for_the_key_of_its_item(tmp_path: Path) -> None:
+    infra = {"backend": "Cached", "folder": tmp_path}
+    for variant in ("a", "b", None, "a"):
+        step = Variant(variant=variant, infra=infra)
+        for _ in range(2):
+            assert step.run() == f"of {variant}"
+        assert step.lookup().uid == (variant or "__exca_no_input__")
+        chain = steps.Chain(steps=[Variant(variant=variant, infra="Cached"), "Variant"][:1], infra=infra)
+        assert chain.run() == f"of {variant}"
+    assert sorted(step.lookup().cache_dict) == ["__exca_no_input__", "a", "b"]
+
+
+def test_a_step_that_may_take_a_value_does_not_name_its_absence(tmp_path: Path) -> None:
+    class Either(steps.Step):
+        def item_uid(self, value: tp.Any) -> str | None:
+            return str(value)
+
+        def _run(self, x: int = 5) -> int:
+            return x
+
+    step = Either(infra={"backend": "Cached", "folder": tmp_path})
+    assert step.run(1) == 1
+    with pytest.raises(TypeError, match="item_uid of Either gives 'NO_INPUT' for a call without a value"):
+        step.run()

@@ -12,6 +12,7 @@ import pytest
 import pipeline_steps as pieces
 from exca import steps
 from exca.steps import backends
+from exca.steps.conversions import steps_within
 from pipeline_steps import Holder, Named, NamedChain, NamedHolder, Numbers, Plus, Sub, Times
 
 
@@ -230,6 +231,86 @@ def test_backends_check_their_fields() -> None:
     for name in ("Cached", "LocalProcess", "SubmititDebug", "Slurm", "Auto", "ProcessPool", "ThreadPool"):
         assert name in known
     assert "_Jobs" not in known
+
+
+def test_an_infra_without_backend_runs_in_place_and_keeps(tmp_path: Path) -> None:
+    step = Plus(infra={"folder": tmp_path, "mode": "retry"})
+    assert step.infra == backends.Backend(folder=tmp_path, mode="retry")
+    assert step.run(1) == 2
+    assert Plus(infra={"backend": "Backend", "folder": tmp_path, "mode": "read-only"}).run(1) == 2
+    assert step.lookup(1).status == "success"
+    assert backends.Backend(folder=tmp_path).derive("ThreadPool") == backends.ThreadPool(folder=tmp_path)
+    with pytest.raises(pydantic.ValidationError, match="no 'backend' is given, which names the class"):
+        Plus(infra={"max_jobs": 3})
+
+
+def test_one_backend_given_to_several_steps_is_copied_into_each(tmp_path: Path) -> None:
+    given = backends.Cached(folder=tmp_path)
+    one, two = Plus(infra=given), Plus(value=2, infra=given)
+    one.infra.mode = "force"
+    two.run(1)  # and freezes its own
+    given.mode = "retry"
+    assert (one.infra.mode, two.infra.mode) == ("force", "cached")
+    chain = steps.Chain(steps=[Plus(infra=given), Plus(infra=given)], infra=given)
+    assert len({id(given), id(chain.infra), *(id(step.infra) for step in chain.step_list)}) == 4
+
+
+class Around(steps.Step):
+    inner: tp.Any = None
+    step: steps.Step | None = None
+    held: Holder | None = None
+    parts: dict[str, list[steps.Step]] = {}
+
+    def _run(self, x: float) -> float:
+        found = [self.step, *([self.held.step] if self.held else []), *self.parts.get("a", [])]
+        return float(sum(step.run(x) for step in found if step is not None))
+
+
+@pytest.mark.parametrize("place", ["step", "held", "parts", "inner"])
+def test_a_folder_reaches_steps_in_fields_and_in_plain_models(place: str, tmp_path: Path) -> None:
+    given = Plus(infra="Cached")
+    values: dict[str, tp.Any] = {
+        "step": given,
+        "held": Holder.model_validate({"step": [Times(), given]}),
+        "parts": {"a": [given, Plus(infra={"backend": "Cached", "folder": tmp_path / "own"})]},
+        "inner": [(Around(step=given),)],
+    }
+    value = values[place]
+    for around in (
+        Around(**{place: value}, infra={"backend": "Cached", "folder": tmp_path}),
+        steps.Chain(steps=[[Around(**{place: value})]], infra={"folder": tmp_path}).steps[0][0],
+        Around(inner=Around(**{place: value}, infra="Cached"), infra={"folder": tmp_path}).inner,
+    ):
+        found = [step for step in steps_within(around) if type(step) is Plus]
+        folders = [step.infra.folder for step in found]
+        assert folders == ([tmp_path, tmp_path / "own"] if place == "parts" else [tmp_path])
+        around.run(1)
+        assert found[0].lookup(3 if place == "held" else 1).paths.base_folder == tmp_path
+    assert given.infra.folder is None  # nobody else's objects change
+    assert getattr(Around(**{place: value}), place) == values[place]
+
+
+def test_a_folder_handed_down_is_not_one_that_was_chosen(tmp_path: Path) -> None:
+    around = Around(step=Seeded(infra=None), infra={"folder": tmp_path})
+    assert around.step is not None
+    assert around.step.infra is None
+
+    class Inner(steps.Step):
+        infra: backends.Backend | None = backends.ThreadPool(keep_in_ram=True)
+
+        def _run(self, x: float) -> float:
+            return x
+
+    class Outer(steps.Step):
+        inner: Inner = Inner()
+
+        def _run(self, x: float) -> float:
+            return x
+
+    outer = Outer(infra={"folder": tmp_path})
+    assert outer.inner.infra == backends.ThreadPool(keep_in_ram=True, folder=tmp_path)
+    assert "infra" not in outer.inner.model_fields_set
+    assert Outer().inner.infra == backends.ThreadPool(keep_in_ram=True)
 
 
 def test_a_chain_hands_its_folder_down_and_changes_nobodys_steps(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_results_of_a_pool_are_read_while_others_still_run(tmp_path: Path) -> No
             return 10 * x
 
     step = Gated(infra={"backend": "ThreadPool", "folder": tmp_path / "cache"})
-    results = step.run_many([1, 2])
+    results = iter(step.run_many([1, 2]))
     (gates / "1").touch()
     assert next(results) == 10
     assert step.lookup(2).status == "running"

@@ -88,6 +88,24 @@ def test_clear_cache_is_for_one_item_and_all_stages_or_the_last(chain: steps.Cha
     assert chain.lookup(-3).status is None
 
 
+def test_a_look_without_a_value_at_what_needs_one_finds_nothing(chain: steps.Chain) -> None:
+    chain.run(1)
+    handle = chain.lookup()
+    assert (handle.status, handle.cached(), handle.job(), handle.uid) == (
+        None,
+        False,
+        None,
+        "__exca_no_input__",
+    )
+    handle.clear_cache()
+    handle.clear_cache(recursive=False)
+    with pytest.raises(NoResultError, match="has no result for '__exca_no_input__'"):
+        handle.result()
+    assert chain.lookup(1).status == "success"
+    with pytest.raises(TypeError, match="takes no input"):
+        Numbers().lookup(3)
+
+
 def test_a_handle_gives_what_follows_the_last_stage_too(tmp_path: Path) -> None:
     chain = steps.Chain(steps=[Plus(infra={"backend": "Cached", "folder": tmp_path}), Times()])
     chain.run(1)

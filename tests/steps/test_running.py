@@ -1,16 +1,25 @@
 """What a call computes, keeps and says, in this process."""
 
+import itertools
 import logging
+import pickle
+import shutil
+import subprocess
+import sys
 import typing as tp
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydantic
 import pytest
 
 import pipeline_steps as pieces
 from exca import steps
 from exca.errors import BatchProtocolError, InfraError, ModeError, ReadOnlyError, ResolutionError
 from exca.steps.compiled import pipeline_of
+from exca.steps.helpers import Func
+from exca.steps.items import StepItems
 from pipeline_steps import Batch, Decomposed, Fails, Noted, Numbers, Plus, Times, noted
 
 Cached = dict[str, tp.Any]
@@ -35,7 +44,7 @@ def two_stages(tmp_path: Path, first: Cached | None, second: Cached | None, **fi
 
 
 def test_without_infra_each_result_is_computed_when_it_is_asked_for(notes: Path) -> None:
-    results = steps.Chain(steps=[Noted(notes=notes), Times()]).run_many(iter([1, 2, 2]))
+    results = iter(steps.Chain(steps=[Noted(notes=notes), Times()]).run_many(iter([1, 2, 2])))
     assert noted(notes) == []
     assert next(results) == 4
     assert noted(notes) == ["1"]
@@ -44,12 +53,95 @@ def test_without_infra_each_result_is_computed_when_it_is_asked_for(notes: Path)
     assert list(results) == []
 
 
+def test_results_have_a_length_and_keys_and_can_be_gone_through_again(notes: Path, tmp_path: Path) -> None:
+    def results(values: tp.Iterable[int], **fields: tp.Any) -> StepItems:
+        return Noted(notes=notes, **fields).run_many(values)
+
+    for given in (lambda: iter([1, 2, 1]), lambda: [1, 2, 1]):
+        computed = results(given())
+        assert len(computed) == 3
+        assert computed.uids == ["1-8a754ff2", "2-53e97b9b", "1-8a754ff2"]
+        assert noted(notes) == []
+        assert [list(computed), list(computed)] == [[2, 3, 2], [2, 3, 2]]
+        assert noted(notes) == ["1"] * 4 + ["2"] * 2  # without infra, each pass computes
+        shutil.rmtree(notes)
+    kept = results(iter([1, 2, 1]), infra=infra(tmp_path))
+    assert len(kept) == 3
+    assert kept.uids == computed.uids
+    assert [list(kept), list(kept)] == [[2, 3, 2], [2, 3, 2]]
+    assert noted(notes) == ["1", "2"]
+    for some in (computed, kept):
+        assert list(some.select(["2-53e97b9b"])) == list(some.read(["2-53e97b9b"])) == [3]
+        assert list(pickle.loads(pickle.dumps(some))) == [2, 3, 2]
+        with pytest.raises(KeyError):
+            some.select(["3-nothing"])
+    assert not results([])
+    assert not results([], infra=infra(tmp_path))
+
+
+def test_results_without_infra_take_no_more_values_than_are_asked_for() -> None:
+    results = Plus().run_many(itertools.count())
+    assert list(itertools.islice(results, 3)) == [1, 2, 3]
+    assert list(itertools.islice(results, 4)) == [1, 2, 3, 4]
+
+
+def test_values_that_were_gone_through_are_let_go_with_their_results() -> None:
+    class Large:
+        pass
+
+    made: list[weakref.ref[Large]] = []
+
+    def values() -> Iterator[Large]:
+        for _ in range(3):
+            value = Large()
+            made.append(weakref.ref(value))
+            yield value
+            del value
+
+    for _ in Func(function="builtins.id").run_many(values()):
+        assert sum(ref() is not None for ref in made[:-1]) <= 1
+    assert len(made) == 3
+    results = Func(function="builtins.id").run_many(values())
+    assert list(results) == list(results)
+    assert all(ref() is not None for ref in made[3:])
+
+
+def test_an_error_in_the_middle_of_the_values_is_never_their_end(tmp_path: Path) -> None:
+    def values() -> Iterator[int]:
+        yield 1
+        raise LookupError("the list of items broke off")
+
+    results = Plus().run_many(values())
+    for _ in range(2):
+        with pytest.raises(LookupError, match="broke off"):
+            list(results)
+    with pytest.raises(LookupError, match="broke off"):
+        Plus(infra=infra(tmp_path)).run_many(values())
+
+
+def test_results_removed_since_are_computed_again_on_the_next_pass(notes: Path, tmp_path: Path) -> None:
+    step = Noted(notes=notes, infra=infra(tmp_path, backend="ThreadPool"))
+    results = step.run_many([1, 2])
+    assert list(results) == [2, 3]
+    step.lookup(1).clear_cache()
+    assert list(results) == [2, 3]
+    assert noted(notes) == ["1", "1", "2"]
+
+
+def test_the_error_of_a_pool_is_raised_on_each_pass(tmp_path: Path) -> None:
+    results = Fails(infra=infra(tmp_path, backend="ThreadPool", max_jobs=1)).run_many([1, -1])
+    for _ in range(2):
+        passing = iter(results)
+        assert next(passing) == 1
+        with pytest.raises(ArithmeticError, match="below zero"):
+            next(passing)
+
+
 def test_with_infra_all_that_is_missing_is_computed_at_the_call_and_once(notes: Path, tmp_path: Path) -> None:
     step = Noted(notes=notes, infra=infra(tmp_path))
     results = step.run_many(iter([3, 1, 3]))
     assert noted(notes) == ["1", "3"]
     assert list(results) == [4, 2, 4]
-    assert list(results) == []
     assert list(Noted(notes=notes, infra=infra(tmp_path)).run_many([1, 2, 3])) == [2, 3, 4]
     assert noted(notes) == ["1", "2", "3"]
 
@@ -203,7 +295,7 @@ def test_read_only_after_force_is_an_error_before_anything_runs(tmp_path: Path, 
         two_stages(tmp_path, infra(tmp_path, mode="force"), None, infra=infra(tmp_path, mode="read-only")),
     ):
         with pytest.raises(
-            ModeError, match="mode='read-only', but a step before it or in it has mode='force'"
+            ModeError, match="mode='read-only', but a step before it, around it or in it has mode='force'"
         ):
             chain.run(1)
     assert noted(notes) == ["a1", "b2"]
@@ -223,6 +315,52 @@ def test_errors_are_cached_and_raised_again_until_retried(tmp_path: Path) -> Non
     assert Fails(allowed=allowed, infra=infra(tmp_path)).run(-1) == -1
 
 
+def test_retry_acts_once_for_each_object_and_item(tmp_path: Path, notes: Path) -> None:
+    class Never(Noted):
+        def _run(self, x: float) -> float:
+            super()._run(x)
+            raise ArithmeticError(f"never {x:g}")
+
+    def never(mode: str) -> Never:
+        return Never(notes=notes, infra=infra(tmp_path, mode=mode))
+
+    def fail(step: steps.Step, value: int) -> None:
+        with pytest.raises(ArithmeticError, match=f"never {value}"):
+            step.run(value)
+
+    fail(never("cached"), 1)
+    again = never("retry")
+    for value in (1, 1, 2, 2):  # the error of 2 is its own, and counts as retried
+        fail(again, value)
+    assert noted(notes) == ["1", "1", "2"]
+    fail(never("retry"), 1)
+    fail(again.clone(), 2)
+    assert noted(notes) == ["1", "1", "1", "2", "2"]
+
+
+def test_a_mode_of_a_step_in_a_field_is_that_of_the_step_around_it(tmp_path: Path, notes: Path) -> None:
+    class Around(steps.Step):
+        inner: list[steps.Step]
+
+        def _run(self, x: float) -> float:
+            return float(self.inner[0].run(x))
+
+    def around(mode: str, outer: str = "cached") -> steps.Chain:
+        inner = Noted(notes=notes, infra=infra(tmp_path, mode=mode))
+        return steps.Chain(
+            steps=[Around(inner=[inner], infra=infra(tmp_path, mode=outer)), Plus(infra=infra(tmp_path))]
+        )
+
+    around("cached").run(1)
+    forced = around("force")
+    for _ in range(2):
+        assert forced.run(1) == 3
+    assert noted(notes) == ["1", "1"]
+    for modes in (("read-only", "force"), ("force", "read-only")):
+        with pytest.raises(ModeError, match="mode='read-only', but a step before it, around it or in it"):
+            around(*modes).run(1)
+
+
 def test_retry_carries_on_to_later_steps_and_keeps_results(tmp_path: Path, notes: Path) -> None:
     allowed = tmp_path / "allowed"
 
@@ -240,6 +378,26 @@ def test_retry_carries_on_to_later_steps_and_keeps_results(tmp_path: Path, notes
         chain("cached").run(-3)
     assert chain("retry").run(-3) == -2
     assert noted(notes) == ["-3"]
+
+
+def test_what_is_wrong_with_the_call_is_no_outcome_of_the_item(tmp_path: Path) -> None:
+    class Around(steps.Step):
+        _inner: steps.Step = pydantic.PrivateAttr()
+
+        def _run(self, x: float) -> float:
+            return float(self._inner.run(x))
+
+    def around(inner: steps.Step) -> steps.Chain:
+        step = Around(infra=infra(tmp_path))
+        step._inner = inner
+        return steps.Chain(steps=[step, Plus()], infra=infra(tmp_path))
+
+    with pytest.raises(InfraError, match="no folder"):
+        around(Plus(infra="Cached")).run(1)
+    with pytest.raises(ReadOnlyError):
+        around(Plus(infra=infra(tmp_path, mode="read-only"))).run(1)
+    assert [stage.status for stage in around(Plus()).lookup(1).stages] == [None, None]
+    assert around(Plus()).run(1) == 3
 
 
 def test_an_error_inside_a_chain_is_that_of_the_chain(tmp_path: Path) -> None:
@@ -350,6 +508,58 @@ def test_logs_are_captured_where_the_infra_asks(tmp_path: Path, capsys: pytest.C
     step.run(3)
     assert (step.lookup(3).paths.logs_folder / "main-process" / "log.stdout").read_text() == "got 3\n"
     assert capsys.readouterr().out == "got 3\n"
+
+
+def test_logging_records_are_captured_and_still_reach_whoever_had_them(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import logging, sys
+from exca import steps
+
+class Logs(steps.Step):
+    def _run(self, x: int) -> int:
+        logging.getLogger("mine").warning("warned %d", x)
+        logging.getLogger("mine").info("told %d", x)
+        return x
+
+if len(sys.argv) > 2:
+    logging.basicConfig(level=logging.INFO, format="%(message)s by root")
+Logs(infra={"backend": "Cached", "folder": sys.argv[1], "capture_logs": True}).run(3)
+assert len(logging.getLogger().handlers) == len(sys.argv) - 2
+"""
+    )
+    for options, printed, kept in (
+        ([], ["warned 3"], ["WARNING - mine:7 - warned 3"]),
+        (["root"], ["warned 3 by root", "told 3 by root"], ["WARNING - mine:7", "INFO - mine:8 - told 3"]),
+    ):
+        folder = tmp_path / f"cache{len(options)}"
+        done = subprocess.run(
+            [sys.executable, str(program), str(folder), *options], capture_output=True, text=True, check=True
+        )
+        assert [line for line in done.stderr.splitlines() if "3" in line] == printed
+        (log,) = folder.rglob("log.stderr")
+        lines = [line for line in log.read_text().splitlines() if "mine" in line]
+        assert len(lines) == len(kept)
+        assert all(part in line for part, line in zip(kept, lines, strict=True))
+
+
+def test_a_handler_made_while_logs_are_captured_works_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("made-meanwhile")
+
+    class Configures(steps.Step):
+        def _run(self, x: int) -> int:
+            logger.addHandler(logging.StreamHandler())
+            return x
+
+    step = Configures(infra=infra(tmp_path, capture_logs=True))
+    step.run(3)
+    logger.warning("after")
+    logger.handlers.clear()
+    assert "after" in capsys.readouterr().err
+    assert "after" not in (step.lookup(3).paths.logs_folder / "main-process" / "log.stderr").read_text()
 
 
 def test_two_threads_that_ask_for_the_same_compute_it_once(tmp_path: Path, notes: Path) -> None:

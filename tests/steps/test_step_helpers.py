@@ -8,6 +8,8 @@ import pytest
 
 import pipeline_steps as pieces
 from exca import steps
+from exca.steps import backends
+from exca.steps.compiled import pipeline_of
 from exca.steps.conftest import extract_cache_folders
 from exca.steps.helpers import Func, Parallel
 from exca.steps.patterns import BranchResult, Scatter
@@ -26,6 +28,10 @@ def three(x: int, y: int, z: int = 3) -> int:
 
 def nothing_required(n: int = 3) -> int:
     return n
+
+
+def own_words(infra: int, input_param: int = 3, type: str = "") -> int:
+    return infra
 
 
 def any_names(x: int, **others: int) -> dict[str, int]:
@@ -62,6 +68,10 @@ def test_one_parameter_gets_the_input() -> None:
         ({"function": add, "y": "abc"}, "y='abc' does not fit"),
         ({"function": "textwrap.nothing"}, "textwrap.nothing"),
         ({"function": 3}, "callable"),
+        (
+            {"function": own_words},
+            r"own_words has the parameter\(s\) infra, input_param, which no value can be given",
+        ),
     ],
 )
 def test_a_function_is_checked_against_its_signature(fields: dict[str, tp.Any], message: str) -> None:
@@ -101,7 +111,7 @@ def test_a_lambda_runs_but_is_not_cached(tmp_path: Path) -> None:
 def test_variants_run_over_the_same_items_each_under_its_own_address(backend: str, tmp_path: Path) -> None:
     variants = [Noted(notes=tmp_path / "notes", name=f"v{k}-") for k in range(3)]
     sweep = Parallel(steps=variants, infra={"backend": backend, "folder": tmp_path / "cache"})
-    assert list(sweep.run_many([1, 2, 1])) == [None] * 3
+    assert sweep.run_many([1, 2, 1]) == [None] * 3
     assert noted(tmp_path / "notes") == [f"v{k}-{x}" for k in range(3) for x in (1, 2)]
     assert [step.lookup(2).result() for step in sweep.steps] == [3, 3, 3]
     assert len(extract_cache_folders(tmp_path / "cache")) == 3
@@ -129,6 +139,23 @@ def test_an_error_of_one_variant_leaves_the_others_their_results(tmp_path: Path)
         with pytest.raises(ArithmeticError, match="below zero"):
             sweep.run(-1)
         assert [step.lookup(-1).status for step in sweep.steps] == ["error", "success"]
+
+
+def test_a_parallel_takes_the_infra_that_its_steps_have_in_common(tmp_path: Path) -> None:
+    whole = {"backend": "ThreadPool", "folder": tmp_path, "max_jobs": 2}
+    without = {"backend": "ThreadPool", "max_jobs": 2}
+    sweep = Parallel(
+        steps=[Plus(infra=without), Plus(value=2, infra=whole), Plus(value=3), [Plus(), Plus(infra="Cached")]]
+    )
+    assert sweep.infra == backends.ThreadPool(folder=tmp_path, max_jobs=2)
+    assert [step.infra for step in sweep.steps] == [sweep.infra] * 4
+    assert sweep.steps[3][1].infra == backends.Cached(folder=tmp_path)
+    sweep.run(1)
+    assert [step.lookup(1).result() for step in sweep.steps] == [2, 3, 4, 3]
+    two = [Plus(infra=whole), Plus(value=2, infra={"folder": tmp_path})]
+    assert Parallel(steps=two).infra is None
+    with pytest.raises(pydantic.ValidationError, match=r"variant 2, Plus, has no infra, .* in common"):
+        Parallel(steps=[*two, Plus(value=3)])
 
 
 def test_a_parallel_gives_no_output_and_stands_alone(tmp_path: Path) -> None:
@@ -169,15 +196,64 @@ class Split(Scatter):
 
 def test_an_item_is_fanned_out_and_gathered() -> None:
     class Summed(Split):
-        def gather(self, results: tp.Iterable[BranchResult]) -> float:
-            return float(sum(result.result for result in results))
+        def gather(self, results: list[BranchResult]) -> float:
+            assert type(results) is list
+            return float(sum(result for _, result in results))
 
     assert Split(body=Plus()).run([5, 6]) == {0: 6, 1: 7}
-    assert list(Summed(body=steps.Chain(steps=[Plus(), Times()])).run_many([[1, 2], []])) == [10, 0]
+    assert list(Summed(body=steps.Chain(steps=[Plus(), Times()])).run_many([[1, 2], [3]])) == [10, 8]
     assert steps.Chain(steps=[Numbers(), Summed(body=Plus())]).run() == 6
     assert list(
-        steps.Chain(steps=[Split(body=Plus()), Func(function="builtins.len")]).run_many(iter([[1], []]))
-    ) == [1, 0]
+        steps.Chain(steps=[Split(body=Plus()), Func(function="builtins.len")]).run_many(iter([[1], [1, 2]]))
+    ) == [1, 2]
+    assert BranchResult(1, 2)._asdict() == {"branch": 1, "result": 2}
+
+
+class Source(Scatter):
+    """A generator that scatters."""
+
+    body: steps.Step
+    alone: bool = True
+
+    def branches(self, item: tp.Any) -> list[dict[str, int]]:
+        assert item is steps.NO_INPUT
+        return [{"run": 1}, {"run": 2}]
+
+    def take(self, item: tp.Any, branch: dict[str, int]) -> int:
+        return branch["run"]
+
+    def gather(self, results: list[BranchResult]) -> list[tp.Any]:
+        return [result.result for result in results]
+
+    def _branch_excludes(self) -> list[str]:
+        return [self._INPUT] if self.alone else []
+
+
+def test_a_scatter_runs_without_a_value(tmp_path: Path) -> None:
+    infra = {"folder": tmp_path}
+    assert Source(body=Plus()).run() == [2, 3]
+    chain = steps.Chain(
+        steps=[Source(body=Plus(infra="Cached"), infra="Cached"), Func(function="builtins.sum")], infra=infra
+    )
+    for _ in range(2):
+        assert chain.run() == 5
+    assert chain.plan().compute == 0
+    assert [stage.status for stage in chain.lookup().stages] == ["success", "success"]
+
+    class Gathered(Source):
+        def gather(self, results: list[BranchResult]) -> tp.Any:
+            return super(Source, self).gather(results)
+
+    with pytest.raises(
+        TypeError, match=r"branches of Gathered, such as \{'run': 1\}, cannot be the keys of a dict"
+    ):
+        Gathered(body=Plus()).run()
+
+
+def test_an_item_without_branches_is_an_error(tmp_path: Path) -> None:
+    for infra in (None, {"folder": tmp_path}):
+        with pytest.raises(ValueError, match=r"Split\.branches gave no branches for the item '-be09ad65'"):
+            Split(body=Plus(infra=infra)).run([])
 
 
 @pytest.mark.parametrize("backend", ["Cached", "ThreadPool"])
@@ -239,6 +315,64 @@ def test_clearing_an_item_clears_its_branches(tmp_path: Path) -> None:
     assert noted(notes) == ["1", "1", "2", "2"]
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_clearing_takes_branches_of_branches_and_errors_too(alone: bool, tmp_path: Path) -> None:
+    class Excluding(Split):
+        def _branch_excludes(self) -> list[str]:
+            return [self._INPUT] if alone else []
+
+    def nested() -> Excluding:
+        infra = {"folder": tmp_path}
+        return Excluding(
+            body=Split(body=steps.Chain(steps=[Fails(infra="Cached"), Plus(infra="Cached")]), infra="Cached"),
+            infra=infra,
+        )
+
+    with pytest.raises(ArithmeticError):
+        nested().run([[5], [-6]])
+    nested().lookup([[5], [-6]]).clear_cache()
+    nested().run([[1, 2], [3]])
+    nested().run([[4]])
+    nested().lookup([[1, 2], [3]]).clear_cache()
+    assert nested().lookup([[4]]).status == "success"
+    (outer,) = pipeline_of(nested()).stages[0].inner.tail
+    body = outer.step.branch_pipeline(outer)  # type: ignore[attr-defined] # of a Scatter
+    (inner,) = body.stages[0].inner.tail
+    stages = [*body.all_stages(), *inner.step.branch_pipeline(inner).all_stages()]
+    left = [key for stage in stages for key in stage.shelf.known()]
+    begin = nested().lookup([[4]]).uid
+    assert left == ([] if alone else [f"{begin}/0-7ab85130", *[f"{begin}/0-7ab85130/0-7ab85130"] * 2])
+
+
+@pytest.mark.parametrize("mode", ["force", "retry"])
+@pytest.mark.parametrize("place", ["body", "scatter"])
+def test_a_mode_of_a_scatter_or_of_its_body_reaches_the_branches(
+    mode: str, place: str, tmp_path: Path
+) -> None:
+    notes, allowed = tmp_path / "notes", tmp_path / "allowed"
+
+    def scatter(**modes: str) -> Split:
+        infra = {place: {"folder": tmp_path / "c", "mode": mode} for place, mode in modes.items()}
+        body = steps.Chain(
+            steps=[Noted(notes=notes, infra={"folder": tmp_path / "c"}), Fails(allowed=allowed)],
+            infra=infra["body"],
+        )
+        return Split(body=body, infra=infra["scatter"])
+
+    cached = {"body": "cached", "scatter": "cached"}
+    with pytest.raises(ArithmeticError):
+        scatter(**cached).run([1, -3])
+    allowed.touch()
+    with pytest.raises(ArithmeticError):
+        scatter(**cached).run([1, -3])
+    again = scatter(**{**cached, place: mode})
+    for _ in range(2):
+        assert again.run([1, -3]) == {0: 2, 1: -2}
+    assert noted(notes) == (["-3", "1"] if mode == "retry" else ["-3", "-3", "1", "1"])
+    again.run([7])
+    assert noted(notes).count("7") == 1
+
+
 def test_force_before_a_scatter_reaches_its_branches_once(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
 
@@ -262,7 +396,6 @@ def test_a_scatter_has_exactly_one_body() -> None:
             return []
 
     class Chosen(Two):
-        @property
         def _body(self) -> steps.Step:
             return self.other
 

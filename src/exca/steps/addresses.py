@@ -1,6 +1,5 @@
 """Where the results of a pipeline lie: the segments of its steps, and the keys of its items."""
 
-import enum
 import functools
 import hashlib
 import importlib
@@ -26,16 +25,25 @@ except ImportError:
 _NAME = re.compile(r"(?:^|,)type=([^,\-{}()]*)")
 
 
-class NoInput(enum.Enum):
-    """The value of what runs without one; survives pickling as itself."""
+class NoInput:
+    """The value of what runs without one; there is only one object of it, also after copying and pickling."""
 
-    NO_INPUT = "no input"
+    _only: tp.ClassVar["NoInput | None"] = None
+
+    def __new__(cls) -> "NoInput":  # noqa: PYI034  # nothing derives from it
+        """Return the only object."""
+        if cls._only is None:
+            cls._only = super().__new__(cls)
+        return cls._only
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return type(self), ()
 
     def __repr__(self) -> str:
         return "NO_INPUT"
 
 
-NO_INPUT = NoInput.NO_INPUT
+NO_INPUT: tp.Final = NoInput()
 
 
 def segment(config: dict[str, tp.Any]) -> str:
@@ -98,14 +106,25 @@ def named_key(namer: Namer | None, value: tp.Any, step: "Step") -> str:
     """Return the key of an item.
 
     Parameters: `namer` the function that may name it, None for the default one; `value` and `step` as of ``key_of``.
+    Raises: TypeError where a step that may also be given a value names the absence of one.
     """
-    if value is NO_INPUT:
-        return NO_INPUT_KEY
     if namer is not None:
         text = namer(value)
         if isinstance(text, str):
+            if value is NO_INPUT and _takes_value(step):
+                raise TypeError(
+                    f"item_uid of {type(step).__name__} gives {text!r} for a call without a value, but the step also "
+                    "takes values, which might get the same name: return None where value is exca.steps.NO_INPUT"
+                )
             return text if len(text) <= MAX_KEY else _shortened(text)
+    if value is NO_INPUT:
+        return NO_INPUT_KEY
     return value_key(value, type(step).__name__)
+
+
+def _takes_value(step: "Step") -> bool:
+    pipeline = step._exca_state.pipeline
+    return (step if pipeline is None else pipeline.path.steps[0]).takes_input()
 
 
 def keys_of(step: "Step", values: Sequence[tp.Any]) -> list[str]:

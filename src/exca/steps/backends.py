@@ -18,6 +18,8 @@ Mode = tp.Literal["cached", "force", "read-only", "retry"]
 class Backend(DiscriminatedModel, discriminator_key="backend"):
     """Where a step runs and where its results lie; nothing of it counts for addresses.
 
+    By itself, as for a dict that names no backend, it runs in the thread that asks and keeps the results.
+
     Parameters
     ----------
     folder: Path, optional
@@ -52,9 +54,9 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         return ["."]
 
     @property
-    @abc.abstractmethod
     def cluster(self) -> str | None:
         """The name of the cluster for all that runs anything; None for the thread that asks."""
+        return None
 
     @property
     def name(self) -> str:
@@ -119,14 +121,10 @@ class Cached(Backend):
     Parameters
     ----------
     capture_logs: bool
-        also write what is printed to ``logs/main-process`` in the folder of the step
+        also write what is printed and logged to ``logs/main-process`` in the folder of the step
     """
 
     capture_logs: bool = False
-
-    @property
-    def cluster(self) -> None:
-        """None: it runs in the thread that asks."""
 
 
 class _Shared(Backend):
@@ -139,6 +137,11 @@ class _Shared(Backend):
     """
 
     min_items_per_job: pydantic.PositiveInt = 1
+
+    @property
+    @abc.abstractmethod
+    def cluster(self) -> str:
+        """The name of the cluster for all that runs anything."""
 
     def shares(self) -> tuple[int | None, int]:
         """Return the most shares of a computation, and the fewest items of a share."""

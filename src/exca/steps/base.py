@@ -10,12 +10,13 @@ import pydantic
 
 from ..identity import DiscriminatedModel
 from . import addresses, conversions, running, traits
-from .addresses import NO_INPUT, NO_INPUT_KEY
+from .addresses import NO_INPUT
 from .backends import ADAPTER, Backend
 
 if tp.TYPE_CHECKING:
     from .compiled import Leaf, Pipeline
     from .forecast import Plan
+    from .items import StepItems
     from .lookup import LookupHandle
 
 
@@ -29,7 +30,7 @@ class StepState:
         # where a hit is all there is to do: gives the result of a key, and what may name items
         self.hot: Callable[[str], tp.Any] | None = None
         self.namer: addresses.Namer | None = None
-        self.forced: set[str] = set()  # what this object has computed again already
+        self.forced: set[str] = set()  # what this object has computed again, or retried, already
         self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
 
     def successor(self) -> "StepState":
@@ -53,7 +54,8 @@ class Step(DiscriminatedModel):
     Parameters
     ----------
     infra: Backend, optional
-        where the step runs and where its results lie; without it the step runs in place and nothing is kept
+        where the step runs and where its results lie; without it the step runs in place and nothing is kept. Its folder
+        is also that of all steps in fields of this one that have an infra and no folder
 
     Examples
     --------
@@ -107,7 +109,8 @@ class Step(DiscriminatedModel):
         Parameters
         ----------
         value: Any
-            what ``run`` is called with; only the first step of a pipeline is asked
+            what ``run`` is called with, ``exca.steps.NO_INPUT`` where that is nothing; only the first step of a
+            pipeline is asked
         """
         return None
 
@@ -139,18 +142,17 @@ class Step(DiscriminatedModel):
         hot = state.hot
         if hot is not None:
             try:
-                return hot(
-                    NO_INPUT_KEY if value is NO_INPUT else addresses.named_key(state.namer, value, self)
-                )
+                return hot(addresses.named_key(state.namer, value, self))
             except KeyError:
                 pass
         return running.run(self, value)
 
-    def run_many(self, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
+    def run_many(self, values: Iterable[tp.Any]) -> "StepItems":
         """Return the results for many values, in their order.
 
         Without any infra, each is computed when it is asked for. Else all that is missing is computed now, each
         distinct item once, and the results are read one at a time; those of a pool while others still run.
+        They can be gone through again.
 
         Parameters
         ----------
@@ -159,8 +161,8 @@ class Step(DiscriminatedModel):
 
         Returns
         -------
-        iterator
-            one result a value, to be gone through once
+        StepItems
+            one result for each value; it has a length, and the keys of the values as ``uids``
         """
         return running.run_many(self, values)
 
@@ -289,9 +291,14 @@ class Step(DiscriminatedModel):
     @classmethod
     def _seed_infra(cls, value: tp.Any) -> tp.Any:
         default = cls.__pydantic_fields__["infra"].default
-        if value is None or not isinstance(default, Backend):
-            return value
-        return seeded(value, default)
+        if value is not None and isinstance(default, Backend):
+            return seeded(value, default)
+        return value.model_copy() if isinstance(value, Backend) else value  # one object for each step
+
+    @pydantic.model_validator(mode="after")
+    def _hand_folder(self) -> "tp.Self":
+        conversions.hand_folder(self)
+        return self
 
     def _exca_uid_dict_override(self) -> dict[str, tp.Any]:
         """The part of a step in the uid of what holds it: a pipeline is the list of its steps."""
@@ -342,7 +349,7 @@ class Chain(Step):
         the steps, or what is converted to them: names, dicts with ``type``, lists (chains in the chain); a dict
         names them
     infra: Backend, optional
-        where the chain runs and where its results lie; its folder is that of all its steps with an infra and no folder
+        where the chain runs and where its results lie
     """
 
     _exca_step_base: tp.ClassVar[type[Step]] = Step
@@ -365,7 +372,6 @@ class Chain(Step):
 
     @pydantic.model_validator(mode="after")
     def _check_order(self) -> "tp.Self":
-        conversions.hand_folder(self)
         conversions.check_chain(self)
         return self
 

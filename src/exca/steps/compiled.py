@@ -12,6 +12,7 @@ from pathlib import Path
 from .. import identity
 from ..errors import InfraError, ModeError, ResolutionError
 from . import addresses
+from .conversions import steps_within
 from .shelf import Shelf
 
 if tp.TYPE_CHECKING:
@@ -232,6 +233,7 @@ class _Compiler:
         else:
             self.route.steps.append(step)
             target.tail.append(Leaf(step, self.route, len(self.route.steps), folder, level))
+            level = _level_within(step, level)
         if infra is not None:
             self._close(Stage(step, infra, folder, target, len(self.route.steps)), pipeline, level)
         return level
@@ -239,10 +241,7 @@ class _Compiler:
     def _close(self, stage: Stage, pipeline: Pipeline, level: int) -> None:
         stage.level = level
         if stage.read_only and level == FORCE:
-            raise ModeError(
-                f"{stage.name} has mode='read-only', but a step before it or in it has mode='force', so that its "
-                "results would be those of old inputs: use mode='cached' for it, or do not force"
-            )
+            raise _forced_and_read_only(stage.name)
         pipeline.stages.append(stage)
 
     def _add_resolved(
@@ -259,6 +258,24 @@ class _Compiler:
             return self.add(resolved, pipeline, folder, level)
         finally:
             self._resolving.pop()
+
+
+def _level_within(step: "Step", level: int) -> int:
+    """Return how much of a step is computed again, that of the steps in its fields included."""
+    modes = {(sub.infra.mode, type(sub).__name__) for sub in steps_within(step) if sub.infra is not None}
+    level = max([level, *(_LEVELS[mode] for mode, _ in modes)])
+    if level == FORCE:
+        for mode, name in sorted(modes):
+            if mode == "read-only":
+                raise _forced_and_read_only(name)
+    return level
+
+
+def _forced_and_read_only(name: str) -> ModeError:
+    return ModeError(
+        f"{name} has mode='read-only', but a step before it, around it or in it has mode='force', so that its results "
+        "would be those of old inputs: use mode='cached' for it, or do not force"
+    )
 
 
 def compiled(

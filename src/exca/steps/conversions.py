@@ -1,9 +1,11 @@
 """From what is written where a step is expected to steps, and the checks of a chain."""
 
+import operator
 import pickle
 import typing as tp
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 
 import pydantic
 
@@ -13,6 +15,7 @@ from ..identity.choices import AmbiguousNameError, choices, find
 if tp.TYPE_CHECKING:
     from .base import Chain, Step
 
+_PLAIN: tp.Final = frozenset((str, int, float, bool, bytes, type(None)))  # hold no steps
 _adapters: dict[tp.Any, tuple[pydantic.TypeAdapter[tp.Any], pydantic.TypeAdapter[tp.Any]]] = {}
 
 
@@ -131,39 +134,81 @@ def _member(base: "type[Step]") -> tp.Any:
     return tp.Annotated[base, pydantic.WrapValidator(read)]
 
 
-def hand_folder(chain: "Chain") -> None:
-    """Give the folder of a chain to its steps that have an infra and no folder; steps that are changed are copied."""
-    if chain.infra is None or chain.infra.folder is None:
-        return
-    folder = chain.infra.folder
-    steps = chain.__dict__["steps"]
-    pairs = list(steps.items()) if isinstance(steps, dict) else list(enumerate(steps))
-    new = [(key, _with_folder(step, folder)) for key, step in pairs]
-    if all(step is old for (_, step), (_, old) in zip(new, pairs, strict=True)):
-        return
-    if isinstance(steps, dict):
-        vars(chain)["steps"] = OrderedDict(tp.cast("list[tuple[str, Step]]", new))
-    else:
-        vars(chain)["steps"] = type(steps)(step for _, step in new)
+def hand_folder(step: "Step") -> None:
+    """Give the folder of a step to the steps in its fields that have an infra and no folder.
+
+    These are found in lists, dicts and other models, too. What is changed is copied: nobody else's objects change.
+
+    Parameters: `step` just made.
+    """
+    if step.infra is not None and step.infra.folder is not None:
+        fields, extra = _changes(step, step.infra.folder)
+        vars(step).update(fields)
+        (step.__pydantic_extra__ or {}).update(extra)
 
 
-def _with_folder(step: "Step", folder: tp.Any) -> "Step":
-    from .base import Chain
+def _changes(model: pydantic.BaseModel, folder: Path) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+    """Return the fields of a model that hold steps without folder, and such extra ones, with the folder."""
+    return _changed(vars(model), folder), _changed(model.__pydantic_extra__ or {}, folder)
 
-    if step.infra is not None:
-        if step.infra.folder is not None:
-            return step
-        step = step.model_copy(update={"infra": step.infra.model_copy(update={"folder": folder})})
-        if isinstance(step, Chain):
-            hand_folder(step)
-    elif isinstance(step, Chain):
-        subs = step.__dict__["steps"]
-        values = list(subs.values()) if isinstance(subs, dict) else list(subs)
-        new = [_with_folder(sub, folder) for sub in values]
-        if any(sub is not old for sub, old in zip(new, values, strict=True)):
-            made = OrderedDict(zip(subs, new, strict=True)) if isinstance(subs, dict) else type(subs)(new)
-            step = step.model_copy(update={"steps": made})
-    return step
+
+def _changed(values: Mapping[str, tp.Any], folder: Path) -> dict[str, tp.Any]:
+    new = {k: _with_folder(value, folder) for k, value in values.items() if type(value) not in _PLAIN}
+    return {k: value for k, value in new.items() if value is not values[k]}
+
+
+def _with_folder(value: tp.Any, folder: Path) -> tp.Any:
+    """Return a value whose steps have the folder: itself where there is nothing to change, else a copy."""
+    if isinstance(value, pydantic.BaseModel):
+        return _model_with_folder(value, folder)
+    kind = type(value)
+    if kind in (list, tuple):
+        new = [_with_folder(part, folder) for part in value]
+        return value if all(map(operator.is_, new, value)) else kind(new)
+    if kind in (dict, OrderedDict):
+        pairs = [(key, _with_folder(part, folder)) for key, part in value.items()]
+        same = all(new is old for (_, new), old in zip(pairs, value.values(), strict=True))
+        return value if same else kind(pairs)
+    return value
+
+
+def _model_with_folder(model: pydantic.BaseModel, folder: Path) -> pydantic.BaseModel:
+    from .base import Step
+
+    infra = model.infra if isinstance(model, Step) else None
+    if infra is not None and infra.folder is not None:
+        return model  # and has handed that on
+    fields, extra = _changes(model, folder)
+    if infra is not None:
+        fields["infra"] = infra.model_copy(update={"folder": folder})
+    if not fields and not extra:
+        return model
+    copied = model.model_copy()
+    vars(copied).update(fields)  # beside the fields that were set: nobody chose this folder for it
+    (copied.__pydantic_extra__ or {}).update(extra)
+    return copied
+
+
+def steps_within(step: "Step") -> "tp.Iterator[Step]":
+    """Yield the steps in the fields of a step, and in theirs, in lists, dicts and other models as well.
+
+    Parameters: `step` any.
+    """
+    yield from _steps_in([*vars(step).values(), *(step.__pydantic_extra__ or {}).values()])
+
+
+def _steps_in(values: tp.Iterable[tp.Any]) -> "tp.Iterator[Step]":
+    from .base import Step
+
+    for value in values:
+        if isinstance(value, pydantic.BaseModel):
+            if isinstance(value, Step):
+                yield value
+            yield from _steps_in([*vars(value).values(), *(value.__pydantic_extra__ or {}).values()])
+        elif type(value) in (list, tuple):
+            yield from _steps_in(value)
+        elif type(value) in (dict, OrderedDict):
+            yield from _steps_in(value.values())
 
 
 def check_chain(chain: "Chain") -> None:

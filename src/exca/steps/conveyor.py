@@ -363,6 +363,11 @@ class Background:
         finally:
             self._wake.set()
 
+    @property
+    def running(self) -> bool:
+        """Whether anything is still being computed."""
+        return self._thread.is_alive()
+
     def wait_for(self, key: str) -> None:
         """Return when there is a result for a key.
 

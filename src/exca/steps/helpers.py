@@ -3,12 +3,13 @@
 import functools
 import inspect
 import typing as tp
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pydantic
 
 from . import conversions, side_by_side
 from .addresses import NO_INPUT
+from .backends import Backend
 from .base import Step
 
 _FIXED_KINDS: tp.Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -57,6 +58,12 @@ class Func(Step):
         name = _function_name(self.function)
         parameters = _parameters(self.function)
         fixed = self.__pydantic_extra__ or {}
+        taken = sorted(parameters.keys() & type(self).__pydantic_fields__)
+        if taken:
+            raise ValueError(
+                f"{name} has the parameter(s) {', '.join(taken)}, which no value can be given to: these are names of "
+                "fields of Func. Rename them"
+            )
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         known = [p.name for p in parameters.values() if p.kind not in _FIXED_KINDS]
         for key in fixed:
@@ -159,6 +166,14 @@ def _checked(name: str, parameter: inspect.Parameter, value: tp.Any) -> tp.Any:
         raise ValueError(f"{parameter.name}={value!r} does not fit {name}: {said}") from None
 
 
+def _common_infra(steps: Iterable[Step]) -> Backend | None:
+    """Return the infra of all steps that have one, whether with a folder or without; None where they differ."""
+    infras = [step.infra for step in steps if step.infra is not None]
+    folder = next((infra.folder for infra in infras if infra.folder is not None), None)
+    whole = [infra.model_copy(update={"folder": infra.folder or folder}) for infra in infras]
+    return whole[0] if whole and all(infra == whole[0] for infra in whole) else None
+
+
 class Parallel(Step):
     """Variants over one shared set of items, sent off in one submission.
 
@@ -169,7 +184,7 @@ class Parallel(Step):
     steps: sequence of Step
         the variants
     infra: Backend, optional
-        where the variants run that have no infra of their own
+        where the variants run that have no infra of their own; by default as those that have one, if they agree
 
     Examples
     --------
@@ -196,6 +211,8 @@ class Parallel(Step):
     @pydantic.model_validator(mode="after")
     def _share_infra(self) -> "tp.Self":
         infra = self.infra
+        if infra is None:
+            infra = vars(self)["infra"] = _common_infra(self.steps)
         shared = []
         for number, step in enumerate(self.steps):
             if step._exca_alone:
@@ -205,16 +222,16 @@ class Parallel(Step):
             if step.infra is None:
                 if infra is None:
                     raise ValueError(
-                        f"variant {number}, {type(step).__name__}, has no infra, so its results would be lost: give "
-                        "the Parallel an infra, or each variant one of its own"
+                        f"variant {number}, {type(step).__name__}, has no infra, so its results would be lost, and "
+                        "the others do not have one in common: give the Parallel an infra, or each variant one of its "
+                        "own"
                     )
                 step = step.model_copy(update={"infra": infra.model_copy()})
             elif step.infra.folder is None and infra is not None and infra.folder is not None:
                 step = step.model_copy(
                     update={"infra": step.infra.model_copy(update={"folder": infra.folder})}
                 )
-            if hasattr(step, "step_list"):
-                conversions.hand_folder(tp.cast(tp.Any, step))
+            conversions.hand_folder(step)
             shared.append(step)
         vars(self)["steps"] = shared
         return self
@@ -236,7 +253,7 @@ class Parallel(Step):
         """
         side_by_side.compute(self.steps, [value])
 
-    def run_many(self, values: Iterable[tp.Any]) -> Iterator[None]:
+    def run_many(self, values: Iterable[tp.Any]) -> list[None]:  # type: ignore[override] # there are no results
         """Compute all variants for many values.
 
         Parameters
@@ -246,12 +263,12 @@ class Parallel(Step):
 
         Returns
         -------
-        iterator
+        list
             None for each value
         """
         values = list(values)
         side_by_side.compute(self.steps, values)
-        return iter([None] * len(values))
+        return [None] * len(values)
 
     def lookup(self, value: tp.Any = NO_INPUT) -> tp.NoReturn:
         """Raise a TypeError: the variants have results, the whole has none."""

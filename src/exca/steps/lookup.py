@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import NoResultError
 from . import addresses
+from .addresses import NO_INPUT, NO_INPUT_KEY
 from .batches import composed
 from .compiled import Pipeline, Stage, pipeline_of
 from .work import ITEMS, StageWork, logs_of
@@ -16,6 +17,7 @@ if tp.TYPE_CHECKING:
     from ..claims import Holder
     from ..execution.job import Job
     from .base import Step
+    from .patterns import Scatter
 
 Status = tp.Literal["success", "error", "running"]
 
@@ -201,6 +203,8 @@ class LookupHandle(StageHandle):
         from .running import check_input
 
         pipeline = pipeline_of(step)
+        if value is NO_INPUT and step.needs_input():
+            return cls(pipeline, NO_INPUT_KEY)  # there is nothing under it
         check_input(step, pipeline, value)
         return cls(pipeline, addresses.key_of(step, value))
 
@@ -257,14 +261,16 @@ class LookupHandle(StageHandle):
             return
         for handle in self.stages:
             handle.clear()
-        _clear_branches(self.pipeline, self.uid)
+        _clear_branches(self.pipeline, f"{self.uid}/")
 
 
-def _clear_branches(pipeline: Pipeline, uid: str) -> None:
-    """Remove what the steps that keep results of their own have for an item."""
-    inner = [pipeline, *(stage.inner for stage in pipeline.all_stages())]
-    for leaf in (leaf for part in inner for leaf in part.tail if leaf.step._exca_placed):
-        for stage in leaf.step.branch_pipeline(leaf).all_stages():  # type: ignore[attr-defined] # of a Scatter
+def _clear_branches(pipeline: Pipeline, prefix: str) -> None:
+    """Remove the results and errors of all branches of the items whose keys begin with a prefix."""
+    parts = [pipeline, *(stage.inner for stage in pipeline.all_stages())]
+    for leaf in (leaf for part in parts for leaf in part.tail if leaf.step._exca_placed):
+        scatter = tp.cast("Scatter", leaf.step)
+        body, begin = scatter.branch_pipeline(leaf), scatter.branch_prefix(prefix)
+        for stage in body.all_stages():
             if stage.folder is not None:
-                branches = [key for key in stage.shelf.results if key.startswith(f"{uid}/")]
-                stage.shelf.drop(branches)
+                stage.shelf.drop([key for key in stage.shelf.known() if key.startswith(begin)])
+        _clear_branches(body, begin)

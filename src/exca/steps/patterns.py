@@ -1,6 +1,5 @@
 """Patterns of pipelines: fan an input out into branches, and gather their results."""
 
-import dataclasses
 import typing as tp
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,13 +7,13 @@ import pydantic
 
 from .. import identity
 from . import addresses, conveyor, running
+from .addresses import NO_INPUT
 from .base import Step
 from .batches import composed
 from .compiled import Leaf, Pipeline, Route, compiled
 
 
-@dataclasses.dataclass(frozen=True)
-class BranchResult:
+class BranchResult(tp.NamedTuple):
     """The result of one branch of an item.
 
     Parameters
@@ -34,7 +33,7 @@ class Scatter(Step):
 
     Subclasses have one field that holds a step, the body, and write ``branches`` and ``take``. Where the body has an
     infra, each branch is cached by itself, below the address of the scatter, under the keys of item
-    and branch.
+    and branch. A scatter that is run without a value gets ``exca.steps.NO_INPUT`` as its item.
 
     Examples
     --------
@@ -63,7 +62,7 @@ class Scatter(Step):
         Returns
         -------
         iterable
-            names, such as str or int; each counts once
+            names, such as str or int; each counts once, and there must be one at least
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not say which branches an item has: write `def branches(self, item)`"
@@ -83,15 +82,21 @@ class Scatter(Step):
             f"{type(self).__name__} does not say what a branch is: write `def take(self, item, branch)`"
         )
 
-    def gather(self, results: Iterable[BranchResult]) -> tp.Any:
+    def gather(self, results: list[BranchResult]) -> tp.Any:
         """Make the output of an item from those of its branches; by default a dict.
 
         Parameters
         ----------
-        results: iterable of BranchResult
+        results: list of BranchResult
             in the order of the branches
         """
-        return {result.branch: result.result for result in results}
+        try:
+            return {result.branch: result.result for result in results}
+        except TypeError:
+            raise TypeError(
+                f"the branches of {type(self).__name__}, such as {results[0].branch!r}, cannot be the keys of a dict: "
+                "write `def gather(self, results)`"
+            ) from None
 
     def _branch_excludes(self) -> Iterable[str]:
         """What does not count for the addresses of branches.
@@ -100,26 +105,31 @@ class Scatter(Step):
         """
         return []
 
-    @property
     def _body(self) -> Step:
-        """The step that runs on each branch."""
+        """Return the step that runs on each branch; subclasses may choose another one."""
         bodies = {name: value for name, value in self.__dict__.items() if isinstance(value, Step)}
         if len(bodies) != 1:
             raise ValueError(
                 f"{type(self).__name__} must have exactly one field that holds a step, the body, but has "
-                f"{list(bodies)}: override the property _body to choose one"
+                f"{list(bodies)}: override the method _body to choose one"
             )
         return next(iter(bodies.values()))
 
     @pydantic.model_validator(mode="after")
     def _check_body(self) -> "tp.Self":
-        if self._body._exca_alone:
-            raise ValueError(
-                f"{type(self._body).__name__} gives no output and cannot be the body of {type(self).__name__}"
-            )
+        if type(self)._body is Scatter._body:  # a body that is chosen may need more than the fields
+            self._checked_body()
         return self
 
-    def _run(self, value: tp.Any) -> tp.Any:
+    def _checked_body(self) -> Step:
+        body = self._body()
+        if body._exca_alone:
+            raise ValueError(
+                f"{type(body).__name__} gives no output and cannot be the body of {type(self).__name__}"
+            )
+        return body
+
+    def _run(self, value: tp.Any = NO_INPUT) -> tp.Any:
         return self.run(value)
 
     # ---------------------------------------------------------------- running in place
@@ -130,7 +140,7 @@ class Scatter(Step):
         if pipeline.stages and any(not stage.infra.inline for stage in pipeline.stages):
             items = iter(self._computed_together(leaf, pipeline, list(items)))
         for item in items:
-            yield self.gather(item.results(leaf, pipeline))
+            yield self.gather(list(item.results(leaf, pipeline)))
 
     def _computed_together(self, leaf: Leaf, pipeline: Pipeline, items: "list[_Item]") -> "list[_Item]":
         """Send the branches of all items off at once."""
@@ -161,8 +171,18 @@ class Scatter(Step):
                 [*(route.configs(depth) if upstream else ()), config],
                 [*(route.full_configs(depth) if upstream else ()), full],
             )
-            leaf.body = compiled(self._body, route=below, folder=leaf.folder, level=leaf.level)
+            leaf.body = compiled(self._checked_body(), route=below, folder=leaf.folder, level=leaf.level)
         return leaf.body
+
+    def branch_prefix(self, prefix: str) -> str:
+        """Return what the keys of all branches of some items begin with.
+
+        Parameters
+        ----------
+        prefix: str
+            what the keys of the items begin with
+        """
+        return "" if self._INPUT in set(self._branch_excludes()) else prefix
 
 
 class _Item:
@@ -177,6 +197,11 @@ class _Item:
         for branch in scatter.branches(value):
             text = addresses.value_key(branch, name)
             self.branches.setdefault(text if alone else f"{key}/{text}", branch)
+        if not self.branches:
+            raise ValueError(
+                f"{name}.branches gave no branches for the item {key!r}, so there is nothing to gather: it must give "
+                "one at least"
+            )
 
     def take(self, key: str) -> tp.Any:
         """The input of the body for the branch of a key."""

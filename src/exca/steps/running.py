@@ -11,6 +11,7 @@ from .compiled import CACHED, FORCE, Pipeline, pipeline_of
 
 if tp.TYPE_CHECKING:
     from .base import Step
+    from .items import StepItems
 
 _LOOKUP = 8192  # items looked up together
 
@@ -22,7 +23,7 @@ def run(step: "Step", value: tp.Any) -> tp.Any:
         pipeline = pipeline_of(step)
     check_input(step, pipeline, value)
     if not pipeline.stages:
-        return next(_without_cache(step, pipeline, [value]))
+        return next(without_cache(step, pipeline, [value]))
     key = addresses.key_of(step, value)
     last = pipeline.stages[-1]
     if last.level == CACHED:
@@ -35,20 +36,19 @@ def run(step: "Step", value: tp.Any) -> tp.Any:
             pass
         else:
             return result if not pipeline.tail else next(composed(pipeline.tail, [key], iter([result])))
-    return next(_with_cache(step, pipeline, [key], [value]))
+    background = compute(step, pipeline, [key], [value])
+    return next(results(pipeline, [key], [value], background))
 
 
-def run_many(step: "Step", values: Iterable[tp.Any]) -> Iterator[tp.Any]:
+def run_many(step: "Step", values: Iterable[tp.Any]) -> "StepItems":
     """Return the results for many values; see ``Step.run_many``."""
-    pipeline = pipeline_of(step)
-    if not first_of(pipeline).takes_input():
+    from .items import StepItems
+
+    if not first_of(pipeline_of(step)).takes_input():
         raise TypeError(
             f"{type(step).__name__} takes no input, so there are no values to run it on: call run()"
         )
-    if not pipeline.stages:
-        return _without_cache(step, pipeline, values)
-    values = list(values)
-    return _with_cache(step, pipeline, addresses.keys_of(step, values), values)
+    return StepItems(step, values)
 
 
 def first_of(pipeline: Pipeline) -> "Step":
@@ -71,8 +71,11 @@ def check_input(step: "Step", pipeline: Pipeline, value: tp.Any) -> None:
         )
 
 
-def _without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
-    """Compute each result when it is asked for."""
+def without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
+    """Compute each result when it is asked for.
+
+    Parameters: `step` with its `pipeline`, which has no stage; `values` the items.
+    """
     if not any(leaf.step._exca_placed for leaf in pipeline.tail):
         return composed(pipeline.tail, (), iter(values))
     given, named = itertools.tee(values)  # goes on at the same pace for both
@@ -96,8 +99,27 @@ class _Keys(Sequence[str]):
         raise TypeError("keys of values that are not kept are only gone through")
 
 
-def _with_cache(step: "Step", pipeline: Pipeline, keys: list[str], values: list[tp.Any]) -> Iterator[tp.Any]:
-    """Compute what is missing, and return an iterator over the results."""
+def compute(
+    step: "Step", pipeline: Pipeline, keys: Sequence[str], values: Sequence[tp.Any]
+) -> "conveyor.Background | None":
+    """Compute what is missing of the results of the last stage.
+
+    Parameters
+    ----------
+    step: Step
+        the step or chain
+    pipeline: Pipeline
+        its resolved form, with one stage at least
+    keys: sequence of str
+        keys of the items
+    values: sequence
+        the items
+
+    Returns
+    -------
+    Background, optional
+        the computation that goes on, if any
+    """
     prepare(step._exca_state, pipeline, keys)
     last = pipeline.stages[-1].shelf
     wanted: dict[str, tp.Any] = {}
@@ -107,15 +129,25 @@ def _with_cache(step: "Step", pipeline: Pipeline, keys: list[str], values: list[
         if absent:
             chunk = zip(part, values[start : start + _LOOKUP], strict=True)
             wanted.update((key, value) for key, value in chunk if key in absent)
-    background = None
-    if wanted:
-        background = conveyor.start_stages(pipeline, list(wanted), wanted.__getitem__)
-    results = _read(pipeline, keys, values, background)
-    return composed(pipeline.tail, keys, results) if pipeline.tail else results
+    return conveyor.start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
+
+
+def results(
+    pipeline: Pipeline,
+    keys: Sequence[str],
+    values: Sequence[tp.Any],
+    background: "conveyor.Background | None",
+) -> Iterator[tp.Any]:
+    """Return an iterator over results, what follows the last stage computed in place.
+
+    Parameters: as of ``compute``; `background` what it returned.
+    """
+    stored = _read(pipeline, keys, values, background)
+    return composed(pipeline.tail, keys, stored) if pipeline.tail else stored
 
 
 class Remembers(tp.Protocol):
-    """What knows which items were forced already."""
+    """What knows which items were forced or retried already."""
 
     forced: set[str]
 
@@ -126,7 +158,7 @@ def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
     Parameters
     ----------
     memory: StepState or Leaf
-        remembers what was forced already: an object does so once
+        remembers what was forced or retried already: an object does so once for each item
     pipeline: Pipeline
         the resolved form
     keys: sequence of str
@@ -142,26 +174,34 @@ def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
         if stage.level == FORCE:
             stage.shelf.drop_for_force(fresh)
         else:
-            stage.shelf.forgive(keys)
+            stage.shelf.forgive(fresh)
     if fresh:
         forced.update(fresh)
 
 
 def _read(
-    pipeline: Pipeline, keys: list[str], values: list[tp.Any], background: "conveyor.Background | None"
+    pipeline: Pipeline,
+    keys: Sequence[str],
+    values: Sequence[tp.Any],
+    background: "conveyor.Background | None",
 ) -> Iterator[tp.Any]:
     """Yield results one at a time; those found damaged only now are computed again."""
-    results = pipeline.stages[-1].shelf.results
-    if background is not None:
-        for key in keys:
-            background.wait_for(key)
-            yield results[key]
-        return
+    stored = pipeline.stages[-1].shelf.results
     start = 0
+    while background is not None and background.running and start < len(keys):
+        background.wait_for(keys[start])
+        try:
+            result = stored[keys[start]]
+        except KeyError:
+            break  # damaged or removed since
+        start += 1
+        yield result
     while start < len(keys):
         try:
-            for result in results.iter_values(itertools.islice(keys, start, None)):
+            for result in stored.iter_values(itertools.islice(keys, start, None)):
                 start += 1
                 yield result
         except KeyError:
+            if background is not None:
+                background.wait_for(keys[start])  # raises its error where that left no result
             conveyor.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here

@@ -68,6 +68,11 @@ class Shelf:
         absent = self.results.missing(keys)
         return self.errors.missing(absent) if absent and self._has_errors() else absent
 
+    def known(self) -> list[str]:
+        """All keys that have a result or an error."""
+        errors = self.errors if self._has_errors() else ()
+        return list(dict.fromkeys([*self.results, *errors]))
+
     def put(self, key: str, value: tp.Any) -> None:
         """Keep a result; inside ``results.write()``."""
         self.results[key] = value

@@ -9,7 +9,19 @@ import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import BatchProtocolError, LostInputError
+from ..errors import (
+    BatchProtocolError,
+    ClaimLostError,
+    FolderNotWritableError,
+    InfraError,
+    LostInputError,
+    ModeError,
+    ReadOnlyError,
+    ReentrantClaimError,
+    ResolutionError,
+    SubmissionError,
+    UntrustedFileError,
+)
 from .batches import Keyed, composed, describe
 from .compiled import Stage
 
@@ -18,6 +30,12 @@ if tp.TYPE_CHECKING:
     from ..execution.backends import Request
 
 logger = logging.getLogger("exca")
+
+# what is wrong with how a computation was asked for, or where it runs: no outcome of an item, so it is not kept as one
+_NO_OUTCOMES: tp.Final = (
+    *(ClaimLostError, FolderNotWritableError, InfraError, LostInputError, ModeError, ReadOnlyError),
+    *(ReentrantClaimError, ResolutionError, SubmissionError, UntrustedFileError),
+)
 
 Fetch = Callable[[str], tp.Any]
 Tick = Callable[[int], None]
@@ -95,6 +113,8 @@ class StageComputer:
 
         try:
             run_stages(self.stage.inner, keys, fetch)
+        except _NO_OUTCOMES:
+            raise
         except Exception as error:
             if not self.stage.shares_address:
                 failed = [key for inner in self.stage.inner.stages for key in inner.shelf.failed(keys)]
@@ -116,6 +136,8 @@ class StageComputer:
         except BatchProtocolError as error:
             shelf.drop(stored)  # nobody can tell whose results these are
             error.add_note(f"The {len(stored)} result(s) of this batch were dropped from {shelf.folder}.")
+            raise
+        except _NO_OUTCOMES:
             raise
         except Exception as error:
             flying = [] if given.broken else list(given.taken)
@@ -311,33 +333,59 @@ def _note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
 
 
 class _Tee:
-    """Prints to a stream and to a file."""
+    """Prints to a stream, and to a file until that is closed."""
 
     def __init__(self, stream: tp.Any, file: tp.Any) -> None:
         self._stream = stream
         self._file = file
 
     def write(self, text: str) -> int:
-        self._file.write(text)
+        if not self._file.closed:  # a logging handler made meanwhile keeps the stream it found
+            self._file.write(text)
         return int(self._stream.write(text))
 
     def flush(self) -> None:
-        self._file.flush()
+        if not self._file.closed:
+            self._file.flush()
         self._stream.flush()
 
     def __getattr__(self, name: str) -> tp.Any:
         return getattr(self._stream, name)
 
 
+class _LogFile(logging.StreamHandler[tp.Any]):
+    """Writes the records of all loggers to a file.
+
+    Where the root logger has no handler, the one of last resort would be silent now: it is asked, too.
+    """
+
+    def __init__(self, file: tp.Any) -> None:
+        super().__init__(file)
+        self.setFormatter(
+            logging.Formatter("%(asctime)s - %(levelname)s - %(name)s:%(lineno)s - %(message)s")
+        )
+        self._last_resort = None if logging.getLogger().handlers else sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        if self._last_resort is not None and record.levelno >= logging.WARNING:
+            print(record.getMessage(), file=self._last_resort)
+
+
 @contextlib.contextmanager
 def _captured(stage: Stage) -> Iterator[None]:
-    """Context in which what is printed also goes to the logs of a stage, where its infra asks for it."""
+    """Context in which what is printed and logged also goes to the logs of a stage, where its infra asks for it."""
     if not getattr(stage.infra, "capture_logs", False):
         yield
         return
     folder = stage.shelf.folder / "logs" / "main-process"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.stdout", "a") as out, open(folder / "log.stderr", "a") as err:
+        records = _LogFile(err)
         streams: tuple[tp.Any, tp.Any] = (_Tee(sys.stdout, out), _Tee(sys.stderr, err))
-        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-            yield
+        logging.getLogger().addHandler(records)
+        try:
+            with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+                yield
+        finally:
+            logging.getLogger().removeHandler(records)

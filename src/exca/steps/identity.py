@@ -1,0 +1,5 @@
+"""Kept for dependants: where the published release has it."""
+
+from .addresses import NoInput as NoValue
+
+__all__ = ["NoValue"]
