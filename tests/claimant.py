@@ -14,6 +14,7 @@ import typing as tp
 from collections.abc import Callable
 from pathlib import Path
 
+from exca import _files
 from exca.claims import Claim, Claims, Owner, ledger
 
 CALLS = ("open", "write", "close", "replace", "unlink", "listdir", "lseek", "makedirs")
@@ -120,7 +121,8 @@ class Fault:
         proxy = types.SimpleNamespace(**{n: getattr(os, n) for n in dir(os)})
         for name in CALLS:
             setattr(proxy, name, self._watched(getattr(os, name)))
-        ledger.__dict__["os"] = proxy
+        for module in (ledger, _files):
+            module.__dict__["os"] = proxy
 
     def _watched(self, function: Callable[..., tp.Any]) -> Callable[..., tp.Any]:
         def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:

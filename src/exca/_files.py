@@ -253,7 +253,7 @@ def write_atomically(
     mode: int
         its rights before the umask: ``SHARED``, ``OWN`` or ``PRIVATE``
     durable: bool
-        also survive a power failure right after the call
+        also survive a power failure right after the call, if its folder does (`sync_above`)
     """
     folder, name = os.path.split(path)
     draft = f"{folder}/{temporary_name(name)}" if folder else temporary_name(name)
@@ -307,6 +307,36 @@ def sync_folder(path: str) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def sync_above(path: str) -> None:
+    """Put on the disk that a folder is where it is: in its parent, which is in its own, up to the root.
+
+    What this process has put there before is not done again, nor what is above it.
+
+    Parameters
+    ----------
+    path: str
+        the folder
+    """
+    path = os.path.abspath(path)
+    while (parent := os.path.dirname(path)) != path:
+        try:
+            status = os.stat(path)
+        except OSError:  # removed meanwhile
+            return
+        place = (path, status.st_dev, status.st_ino)
+        if place in _synced:
+            return
+        sync_folder(parent)
+        if len(_synced) >= _MAX_SYNCED:
+            _synced.clear()
+        _synced.add(place)
+        path = parent
+
+
+_MAX_SYNCED = 10_000
+_synced: set[tuple[str, int, int]] = set()
 
 
 # ------------------------------------------------------------------------------------------ where, and who

@@ -3,15 +3,17 @@
 import dataclasses
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from claimant import Claimant, claim_files, until
-from exca.claims import Claims, Owner, liveness
+from exca.claims import Claims, Owner, heartbeat, liveness
 from exca.claims.ledger import Ledger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -255,3 +257,88 @@ def test_handing_over_while_the_job_adopts(folder: Path, start: Start) -> None:
         assert claims.acquire(["a"])[0] is None
         worker.ask("release")
         assert claim_files(folder) == []
+
+
+@pytest.fixture
+def immutable() -> Iterator[Callable[[Path, bool], None]]:
+    """Makes a file one that can't be removed or written, as on a file system that is read-only for a moment."""
+    made: set[Path] = set()
+
+    def switch(path: Path, on: bool) -> None:
+        done = subprocess.run(
+            ["chattr", "+i" if on else "-i", path], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"no file can be made immutable here: {done.stderr.strip()}")
+        (made.add if on else made.discard)(path)
+
+    yield switch
+    for path in list(made):
+        switch(path, False)
+
+
+needs_chattr = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("chattr") is None, reason="needs root and chattr"
+)
+
+
+@needs_chattr
+def test_a_claim_that_cannot_be_removed_locks_nothing(
+    folder: Path, immutable: Callable[[Path, bool], None]
+) -> None:
+    """What no object holds is free for this very process, however long the file stays."""
+    claims = Claims(folder)
+    claim, _ = claims.acquire(["a"])
+    assert claim is not None
+    (path,) = claim_files(folder)
+    immutable(path, True)
+    claim.release()
+    assert claim_files(folder) == [path]
+    again, held = claims.acquire(["a", "b"])
+    assert again is not None
+    assert (again.keys, held) == (("a", "b"), {})
+    assert claims.acquire(["a"])[0] is None  # held anew, under a file of its own
+    again.release()
+
+
+@needs_chattr
+def test_a_claim_that_could_not_be_removed_goes_later(
+    folder: Path, start: Start, immutable: Callable[[Path, bool], None]
+) -> None:
+    """Its process lives on and does nothing about it, yet others get the keys."""
+    other = start(heartbeat=0.1)
+    assert other.ask("acquire", keys=["a"]) == ["a"]
+    (path,) = claim_files(folder)
+    immutable(path, True)
+    other.ask("release")
+    assert Claims(folder).acquire(["a"])[0] is None  # from outside it can't be told from one that is held
+    immutable(path, False)
+    until(lambda: claim_files(folder) == [])
+    claim, _ = Claims(folder).acquire(["a"])
+    assert claim is not None
+    assert other.process.poll() is None
+
+
+@needs_chattr
+def test_a_keeper_that_was_killed_leaves_the_removal_to_the_next(
+    folder: Path, immutable: Callable[[Path, bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXCA_HEARTBEAT", "0.1")
+    beating = heartbeat.Heart()
+    monkeypatch.setattr(heartbeat, "heart", beating)
+    claims = Claims(folder)
+    claim, _ = claims.acquire(["a"])
+    assert claim is not None
+    (path,) = claim_files(folder)
+    immutable(path, True)
+    claim.release()
+    pid = beating._keeper_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    immutable(path, False)
+    other, _ = claims.acquire(["b"])
+    assert other is not None
+    until(lambda: path not in claim_files(folder))
+    other.release()
+    beating._close()

@@ -15,7 +15,7 @@ import weakref
 import orjson
 import xxhash
 
-from .._files import on_network, pread, sync_path, write_all, writer_name
+from .._files import on_network, pread, sync_above, sync_folder, write_all, writer_name
 from ..errors import CacheWriteError
 from .datafiles import DataFiles
 from .folderindex import Entry, FolderIndex
@@ -201,7 +201,8 @@ class FolderWriter:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | binary
         self._fd = os.open(os.path.join(folder, self._name), flags, 0o666)
         if self._sync:
-            sync_path(folder)
+            sync_folder(folder)
+            sync_above(folder)
 
     def set_sync(self, wanted: bool | None) -> None:
         """Whether everything is flushed to the disk; None: on network file systems."""

@@ -249,9 +249,12 @@ def place(ledger: Ledger, entry: Entry) -> None:
 
 
 def drop(ledger: Ledger, name: str) -> None:
-    """Take a claim file of ours away."""
-    ledger.remove(name)
-    heartbeat.heart.forget(ledger.path(name))
+    """Take a claim file of ours away; what can't be removed now is given up all the same, and removed later."""
+    path = ledger.path(name)
+    if ledger.remove(name):
+        heartbeat.heart.forget(path)
+    else:
+        heartbeat.heart.discard(path)
 
 
 def succeed(ledger: Ledger, old: Entry, entries: list[Entry]) -> bool:

@@ -50,6 +50,10 @@ class Heart:
         self._local: keeper.Beats | None = None
         self._spawned = 0
         self.watched: dict[str, Process] = {}
+        self.held: set[str] = (
+            set()
+        )  # names of the files in `watched`: a folder may be spelled in several ways
+        self.unwanted: set[str] = set()  # files that are given up and could not be removed
 
     def watch(self, path: str, process: Process, remember: bool = True) -> None:
         """Beat for this claim file, which is about to appear, while the process lives.
@@ -63,13 +67,26 @@ class Heart:
         """
         if remember:
             self.watched[path] = process
+            self.held.add(os.path.basename(path))
         self._tell(f"+ {process.pid} {process.start} {path}\n")
 
     def forget(self, path: str) -> None:
         """Stop beating for this claim file."""
+        self._drop(path, f"- {path}\n")
+
+    def discard(self, path: str) -> None:
+        """Stop beating for this claim file, which is given up but could not be removed: the keeper tries again."""
+        if len(self.unwanted) < MAX_REMEMBERED:
+            self.unwanted.add(path)
+        if self._local is not None:
+            self._local.unwanted.add(path)
+        self._drop(path, f"x {path}\n")
+
+    def _drop(self, path: str, order: str) -> None:
+        self.held.discard(os.path.basename(path))
         if self.watched.pop(path, None) is not None and self._pipe is not None:
             with contextlib.suppress(OSError):  # a dead keeper is replaced when it is needed, not here:
-                _write(self._pipe, os.fsencode(f"- {path}\n"))  # the garbage collector may be the caller
+                _write(self._pipe, os.fsencode(order))  # the garbage collector may be the caller
 
     def ensure(self) -> None:
         """Replace a keeper that was killed."""
@@ -106,10 +123,12 @@ class Heart:
                 self._pipe = pipe  # only now: other threads' lines must not get into the middle
                 return
             self._local = keeper.Beats()
+            self._local.unwanted.update(self.unwanted)
             threading.Thread(target=self._beat_here, name="exca-heartbeat", daemon=True).start()
 
     def _all(self) -> bytes:
         lines = [f"+ {p.pid} {p.start} {path}\n" for path, p in list(self.watched.items())]
+        lines += [f"x {path}\n" for path in list(self.unwanted)]
         return os.fsencode("".join(lines))
 
     def _spawn(self) -> int | None:
@@ -157,6 +176,7 @@ class Heart:
             for path, process in list(self.watched.items()):
                 if process.alive() is not False:
                     keeper.beat_file(path, digits)
+            beats.remove()
 
     def after_fork(self) -> None:
         """In a forked child: the parent's claims and keeper are not ours."""

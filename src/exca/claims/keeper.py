@@ -1,7 +1,8 @@
 """The keeper: beats for the claims of another process, also while that one is stopped.
 
 Runs as a script of its own (``python -I -S keeper.py SECONDS``), so it imports the standard library only. Lines
-on stdin: ``+ <pid> <start> <path>`` to beat for a claim file as long as this process lives, ``- <path>`` to stop.
+on stdin: ``+ <pid> <start> <path>`` to beat for a claim file as long as this process lives, ``- <path>`` to stop,
+``x <path>`` to stop and remove the file, which could not be removed a moment ago: that is tried at each beat.
 A beat writes a new number over the old one in the claim file: a counter, since clocks may be wrong.
 """
 
@@ -20,6 +21,7 @@ class Beats:
 
     def __init__(self) -> None:
         self.paths: dict[str, tuple[int, str]] = {}
+        self.unwanted: set[str] = set()
         self.count = time.time_ns() // 100_000_000  # another keeper of the same claim starts elsewhere
 
     def order(self, line: str) -> None:
@@ -29,6 +31,9 @@ class Beats:
             self.paths[path] = (int(pid), start)
         elif line.startswith("- "):
             self.paths.pop(line[2:], None)
+        elif line.startswith("x "):
+            self.paths.pop(line[2:], None)
+            self.unwanted.add(line[2:])
 
     def beat(self, *, last: bool = False) -> None:
         """Beat once for every claim whose process lives, and forget the others.
@@ -45,6 +50,18 @@ class Beats:
         for path in list(self.paths):
             if not beat_file(path, digits) and last:
                 del self.paths[path]
+        self.remove()
+
+    def remove(self) -> None:
+        """Try once more to remove the claim files that are given up."""
+        for path in list(self.unwanted):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                continue
+            self.unwanted.discard(path)
 
 
 def beat_file(path: str, digits: bytes) -> bool:

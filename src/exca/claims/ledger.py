@@ -113,6 +113,10 @@ class Entry:
         host, pid, start, _ = (self.token + "---").split("-", 3)
         return Process(host, f"host {host}", int(pid), start) if pid.isdigit() else None
 
+    def maker_is(self, process: Process) -> bool:
+        """Whether this process made the file, by its name."""
+        return self.name.startswith(f"{process.host}-{process.pid}-{process.start}-")
+
 
 def new_token() -> str:
     """A token that nobody ever had."""
@@ -284,10 +288,13 @@ class Ledger:
             os.close(fd)
         return True
 
-    def remove(self, name: str) -> None:
-        """Remove the file, if it is there and may be removed (a dead one that stays is no harm)."""
-        with contextlib.suppress(OSError):
+    def remove(self, name: str) -> bool:
+        """Remove the file, and tell whether it is gone: it may have to stay for a moment, or for ever."""
+        try:
             os.unlink(self.path(name))
+        except OSError as e:
+            return e.errno in _files.GONE
+        return True
 
     def exists(self, name: str) -> bool:
         """Whether the file is there, asked in the way in which an NFS client asks its server."""

@@ -3,7 +3,7 @@
 import time
 
 from . import scheduler
-from .heartbeat import observer
+from .heartbeat import heart, observer
 from .ledger import Announcement, Entry, Ledger
 from .owner import Process
 
@@ -26,6 +26,8 @@ def alive(ledger: Ledger, entry: Entry) -> bool:
     owner = entry.owner
     if entry.private:
         return True  # who may not know leaves it alone
+    if _given_up(entry):
+        return False
     if owner is None:
         return _process_lives(ledger, entry, entry.maker())
     if owner.scheduled and owner.job_id is not None:
@@ -39,6 +41,14 @@ def alive(ledger: Ledger, entry: Entry) -> bool:
     if _process_lives(ledger, entry, owner.process):
         return True
     return entry.announced is not None and _submitted(ledger.path(entry.name), entry.announced)
+
+
+def _given_up(entry: Entry) -> bool:
+    """Whether this process made the file and holds it no more: it could not be removed when it was released."""
+    me, owner = Process.current(), entry.owner
+    if owner is None or owner.kind != "process" or owner.process != me or entry.name in heart.held:
+        return False
+    return entry.maker_is(me)
 
 
 def _process_lives(ledger: Ledger, entry: Entry, process: Process | None) -> bool:

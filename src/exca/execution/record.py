@@ -2,9 +2,10 @@
 
 ``job.json`` in the uid folder is all that decides whether a task has a result. It is written once the
 data it names is on disk, under a temporary name, then renamed: a reader sees the whole of it or nothing.
-The write is also made durable (fsync) when the computation took over a second, since losing
-a shorter one to a power failure costs less than syncing thousands of them. Its last field, ``#xxh``, is the
-XXH3-64 of all bytes before it: a small result lies in the record itself, and one flipped bit would change it.
+The write is also made durable when the computation took over a second, since losing a shorter one to a power failure
+costs less than syncing thousands of them: data, configuration and record are synced, and each folder down to them.
+Its last field, ``#xxh``, is the XXH3-64 of all bytes before it: a small result is in the record itself, and one
+flipped bit would change it.
 """
 
 import base64
@@ -266,9 +267,19 @@ def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> None:
     import orjson
     import xxhash
 
+    if durable:
+        _sync_configuration(os.fspath(folder))
     body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
     data = SEALED % (body, xxhash.xxh3_64_intdigest(body))
     _files.write_atomically(f"{folder}/{NAME}", data, mode=_files.OWN, durable=durable)
+
+
+def _sync_configuration(folder: str) -> None:
+    """Put on the disk what a record is worth little without: the configuration beside it, and the folders above."""
+    for name in os.listdir(folder):
+        if name.endswith(".yaml"):
+            _files.sync_path(f"{folder}/{name}")
+    _files.sync_above(folder)
 
 
 def _iso(seconds: float) -> str:
