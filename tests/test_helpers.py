@@ -423,6 +423,50 @@ def test_a_job_is_not_looked_for_where_nothing_is(tmp_path: Path) -> None:
         helpers.find_slurm_job(job_id="99999999")
 
 
+def test_local_jobs_are_found(tmp_path: Path) -> None:
+    infra: dict[str, tp.Any] = {"folder": tmp_path, "cluster": "local"}
+    task = Task(value=3, infra=infra)  # type: ignore[arg-type] # validated by pydantic
+    single = task.infra.job()
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj({"value": value}) for value in (5, 6))
+    assert list(Map(factor=3, infra={**infra, "max_jobs": 1}).run([1, 2])) == [3, 6]  # type: ignore[arg-type] # as above
+    (mapped,) = tmp_path.rglob("*Map.run,0/logs/*/*/*_submitted.pkl")
+    for job_id, uid_config in (
+        (single.job_id, {"value": 3}),
+        (array[-1].infra.job().job_id, {"value": 6}),
+        (mapped.name.partition("_")[0], {"factor": 3}),
+    ):
+        found = helpers.find_slurm_job(job_id=job_id, folder=tmp_path)
+        assert found is not None
+        assert (found.cluster, found.job_id, found.uid_config) == ("local", job_id, uid_config)
+        assert found.config["infra.cluster"] == "local"
+        assert found.wait(60)
+        assert found.state == "COMPLETED"
+        assert found.stdout() == ""
+    job = helpers.find_slurm_job(job_id=single.job_id, folder=task.infra.uid_folder())
+    assert job is not None
+    assert job.result() == single.result() == 6
+
+
+def test_local_jobs_of_an_earlier_release_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "study.Task.run,0" / "value=3-3f9baebb"
+    logs = folder.parent / "logs" / "someone" / "4711"
+    logs.mkdir(parents=True)
+    folder.mkdir()
+    (folder / "submitit").symlink_to(logs)
+    (logs / "4711_0_log.out").write_text("said")
+    job = helpers.find_slurm_job(job_id=4711, folder=tmp_path)
+    assert job is not None
+    assert (job.cluster, job.stdout()) == (
+        "local",
+        "said",
+    )  # never asked of a Slurm that counts up to that id
+    (logs / "4711_submission.sh").touch()
+    job = helpers.find_slurm_job(job_id=4711, folder=tmp_path)
+    assert job is not None
+    assert job.cluster == "slurm"
+
+
 @pytest.mark.slurm
 def test_slurm_jobs_are_found(tmp_path: Path) -> None:
     infra: dict[str, tp.Any] = {"folder": tmp_path, "cluster": "slurm"}

@@ -181,6 +181,53 @@ def test_static_methods_are_called_on_objects_and_classes(infra: Infra, cluster:
     assert Calls.add(3, 5) == (8, os.getpid()), "without object there is no infra"
 
 
+def test_a_static_method_of_a_parent_is_called_through_super() -> None:
+    class Child(Calls):
+        static: exca.SubmitInfra = exca.SubmitInfra()
+
+        @static.apply
+        def add(self, x: int, y: int = 1) -> tuple[int, int]:  # type: ignore[override] # no static method any more
+            return super().add(x + 10, y)
+
+    assert Child().add(3)[0] == 14
+
+
+@every_job
+def test_a_call_that_runs_on_a_copy_of_the_code_links_to_it(infra: Infra, tmp_path: Path) -> None:
+    (tmp_path / "copied.py").write_text("VALUE = 1\n")
+    infra = {**infra, "folder": tmp_path / "cache", "workdir": {"copied": [tmp_path / "copied.py"]}}
+    obj = calls(infra, x=3)
+    assert obj.times(2) == 6
+    folder = obj.infra.uid_folder()
+    assert folder is not None
+    assert (folder / "code" / "copied.py").read_text() == "VALUE = 1\n"
+    assert (folder / "uid.yaml").read_text() == "x: 3\n"
+    first = os.readlink(folder / "code")
+    unfrozen = calls(infra, x=4)
+    unfrozen.infra.submit(2).result()
+    unfrozen.x = 3  # a call without a cache freezes nothing
+    assert unfrozen.infra.submit(2).result() == 6
+    assert os.readlink(folder / "code") != first
+
+
+@every_job
+def test_a_call_that_runs_on_a_copy_of_the_code_needs_no_uid(infra: Infra, tmp_path: Path) -> None:
+    class Loose(pydantic.BaseModel):
+        x: int = 1
+
+    class Holder(pydantic.BaseModel):
+        loose: Loose = Loose()
+        infra: exca.SubmitInfra = exca.SubmitInfra()
+
+        @infra.apply
+        def run(self) -> int:
+            return self.loose.x
+
+    (tmp_path / "copied.py").touch()
+    infra = {**infra, "folder": tmp_path / "cache", "workdir": {"copied": [tmp_path / "copied.py"]}}
+    assert Holder.model_validate({"loose": {"x": 2}, "infra": infra}).run() == 2
+
+
 def test_a_static_method_around_the_infra_is_told() -> None:
     class Around(pydantic.BaseModel):
         infra: exca.SubmitInfra = exca.SubmitInfra()

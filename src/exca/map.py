@@ -81,8 +81,8 @@ class MapInfra(BaseInfra):
 
         def call(obj: tp.Any, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
             infra = getattr(obj, self._infra_name)
-            if infra._applied is not applied:
-                # super().method() from a child with an infra of its own
+            if infra is None or infra._applied is not applied:
+                # no infra, or super().method() from a child with one of its own
                 return function(obj, *args, **kwargs)
             if len(args) == 1 and not kwargs:
                 return infra._process(args[0])

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import typing as tp
+from pathlib import Path
 
 from .errors import InfraError, SubmissionError
 from .execution import backends
 from .execution.job import CallJob, CarriedError, DoneJob, Job
-from .execution.requests import request_for
+from .execution.requests import link_code, request_for
 from .execution.submission import Submission
+from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
@@ -36,9 +38,9 @@ class SubmitInfra(BaseInfra):
             obj = args[0] if args else None
             infra = getattr(obj, self._infra_name, None)
             if not isinstance(infra, SubmitInfra) or infra._applied is not applied:
-                return function(
-                    *args, **kwargs
-                )  # a static method called without object, or a parent's method
+                # an object with infra=None, a parent's method, or a static method called on the class
+                bound = applied.options["static"] and has_infra(obj, self._infra_name)
+                return function(*(args[1:] if bound else args), **kwargs)
             return infra._call(*args[1:], **kwargs)
 
         self._register(applied, wrap(function, call))
@@ -116,10 +118,23 @@ class SubmitInfra(BaseInfra):
         if batch:
             self._send(batch, max_workers)
 
+    def _job_name(self) -> str:
+        """Name of a job in the scheduler: calls with different arguments have the same configuration."""
+        return self.job_name or self._title(self._factory())
+
+    def _link_code(self, workdir: Path) -> None:
+        """Make the uid folder of the object as it is now, with a link to the code that its jobs run."""
+        try:
+            link_code(self._folder_now(), workdir)
+        except (ValueError, TypeError, RuntimeError, OSError) as e:  # without a cache, a call needs no uid
+            logger.info("No folder with a link to %s was made for %s: %s", workdir, self._factory(), e)
+
     def _send(self, pending: "list[tuple[PendingJob, RemoteCall]]", max_workers: int) -> None:
         cluster = self.resolved_cluster()
         assert cluster is not None
         request = request_for(self, [call for _, call in pending], max_workers=max_workers)
+        if request.workdir is not None:
+            self._link_code(request.workdir)
         try:
             submissions = backends.submit(cluster, request)
         except BaseException as e:

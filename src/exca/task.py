@@ -89,8 +89,8 @@ class TaskInfra(BaseInfra):
             except (KeyError, AttributeError):
                 name = self._infra_name
             infra = _infra_of(obj, applied, self)
-            if infra._applied is not applied:
-                return function(obj)  # super().method() from a child that applied an infra of its own
+            if infra is None or infra._applied is not applied:
+                return function(obj)  # no infra, or super().method() from a child that applied one of its own
             return infra._result()
 
         self._register(applied, wrap(function, call))
@@ -141,14 +141,15 @@ class TaskInfra(BaseInfra):
         assert folder is not None
         Claims(folder).wait([KEY], done=lambda: self._usable_record() is not None)
 
-    def _usable_record(self) -> record.Record | None:
-        """The outcome on disk, unless the mode asks to compute again."""
+    def _usable_record(self, mode: str | None = None) -> record.Record | None:
+        """The outcome on disk, unless the mode (by default the infra's own) asks to compute again."""
+        mode = mode or self.mode
         folder = self.uid_folder()
         assert folder is not None
         found = record.latest(folder)
-        if found is None or self._state.forced or self.mode in ("cached", "read-only"):
+        if found is None or self._state.forced or mode in ("cached", "read-only"):
             return found
-        return None if self.mode == "force" or found.state == "failed" else found
+        return None if mode == "force" or found.state == "failed" else found
 
     def job(self) -> Job[tp.Any]:
         """The job of the task, submitted now if there is neither a job nor a result.
@@ -170,13 +171,16 @@ class TaskInfra(BaseInfra):
             if known is not None:
                 return known
             if self.mode == "read-only":
-                raise ReadOnlyError(
-                    f"{self.uid()} has no result in {self.folder} and mode='read-only' forbids computing it: "
-                    "check the folder and the configuration, or use mode='cached'"
-                )
+                self._refuse_to_compute()
             job = start([self], self)[0]
             self._state.job = job
             return job
+
+    def _refuse_to_compute(self) -> tp.NoReturn:
+        raise ReadOnlyError(
+            f"{self.uid()} has no result in {self.folder} and mode='read-only' forbids computing it: "
+            "check the folder and the configuration, or use mode='cached'"
+        )
 
     def _job_without_folder(self) -> Job[tp.Any]:
         if self._state.job is None:
@@ -188,12 +192,12 @@ class TaskInfra(BaseInfra):
         """The job of this object, of a record, or of whoever computes the task now."""
         return self._finished_job() or self._running_job()
 
-    def _finished_job(self) -> Job[tp.Any] | None:
+    def _finished_job(self, mode: str | None = None) -> Job[tp.Any] | None:
         """The job of this object, or the one that left a record."""
         state = self._state
         if state.job is not None and (state.forced or state.job.outcome() is not None):
             return tp.cast(Job[tp.Any], state.job)
-        found = self._usable_record()
+        found = self._usable_record(mode)
         if found is not None:
             return self._job_of_record(found)
         return None
@@ -305,6 +309,10 @@ class TaskInfra(BaseInfra):
     ) -> tp.Iterator[list[tp.Any]]:
         """Collect objects and submit, on leaving the context, those without a result as one job array.
 
+        What is computed again is decided by the mode of this infra, not by those of the objects: "cached" sends what
+        has neither a result nor an error, "retry" also what failed, "force" everything (each object once); "read-only"
+        sends nothing and raises where there is something to send.
+
         Parameters
         ----------
         max_workers: int
@@ -324,7 +332,7 @@ class TaskInfra(BaseInfra):
         ValueError
             if a task is repeated
         RuntimeError
-            if nothing was collected
+            if nothing was collected, or in read-only mode something is to be sent
         """
         objects: list[tp.Any] = []
         yield objects
@@ -341,11 +349,11 @@ class TaskInfra(BaseInfra):
             if infra.folder is None:
                 infra.job()
             elif (
-                infra._finished_job() is None
+                infra._finished_job(self.mode) is None
                 and infra._queued_before(tp.cast(Path, infra.uid_folder())) is None
             ):
-                if infra.mode == "read-only":
-                    infra.job()  # raises
+                if "read-only" in (self.mode, infra.mode):
+                    infra._refuse_to_compute()
                 todo.append(infra)
         for infra, job in zip(todo, start(todo, self, max_workers), strict=True):
             infra._state.job = job
@@ -360,10 +368,10 @@ class TaskInfra(BaseInfra):
         return infra
 
 
-def _infra_of(obj: tp.Any, applied: Applied, default: TaskInfra) -> TaskInfra:
-    """The infra through which a call of the method goes."""
+def _infra_of(obj: tp.Any, applied: Applied, default: TaskInfra) -> TaskInfra | None:
+    """The infra through which a call of the method goes, None where the object has none (``infra=None``)."""
     try:
-        return tp.cast(TaskInfra, getattr(obj, default._infra_name))
+        return tp.cast(TaskInfra | None, getattr(obj, default._infra_name))
     except AttributeError:
         raise InfraError(
             f"{applied.name!r} was called on {obj!r}, which has no infra {default._infra_name!r}"

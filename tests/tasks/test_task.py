@@ -287,6 +287,40 @@ def test_an_empty_array_is_an_error_unless_allowed(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("mode", ["cached", "retry", "force", "read-only"])
+def test_the_mode_of_an_array_is_that_of_the_infra_it_is_called_on(tmp_path: Path, mode: str) -> None:
+    switch, trace = tmp_path / "switch", tmp_path / "trace"
+    infra = {"folder": tmp_path / "cache"}
+    with pytest.raises(ValueError, match="the value is wrong"):
+        Failing(switch=switch, infra=infra).run()
+    Double(x=3, trace=trace, infra=infra).compute()
+    switch.touch()
+    other = "cached" if mode != "cached" else "force"
+    failed = Failing(switch=switch, infra={**infra, "mode": other})
+    done = Double(x=3, trace=trace, infra={**infra, "mode": other})
+    with Failing(infra={**infra, "mode": mode}).infra.job_array() as array:
+        array.append(failed)
+    with Double(infra={**infra, "mode": mode}).infra.job_array() as array:
+        array.append(done)
+    again = mode in ("retry", "force")
+    assert failed.infra.status() == ("completed" if again else "failed")
+    assert len(traces(trace)) == (2 if mode == "force" else 1)
+
+
+def test_a_read_only_array_computes_nothing(tmp_path: Path, trace: Path) -> None:
+    infra = {"folder": tmp_path}
+    done, missing = (Double(x=x, trace=trace, infra=infra) for x in (1, 2))
+    done.compute()
+    reader = Double(infra={"folder": tmp_path, "mode": "read-only"})
+    with reader.infra.job_array() as array:
+        array.append(done)
+    with pytest.raises(ReadOnlyError, match="x=2"), reader.infra.job_array() as array:
+        array.extend([done, missing])
+    with pytest.raises(ReadOnlyError, match="x=3"), done.infra.job_array() as array:
+        array.append(Double(x=3, trace=trace, infra={"folder": tmp_path, "mode": "read-only"}))
+    assert len(traces(trace)) == 1
+
+
 def test_nothing_is_submitted_when_the_block_raises(tmp_path: Path, trace: Path) -> None:
     task = Double(trace=trace, infra={"folder": tmp_path})
 

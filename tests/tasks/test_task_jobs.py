@@ -271,6 +271,43 @@ def test_an_object_that_is_too_large_is_told(infra: Infra) -> None:
     task = Double(label="x" * 5000, infra={**infra, "max_pickle_size_gb": 1e-6})
     with pytest.raises(SubmissionError, match="max_pickle_size_gb"):
         task.compute()
+    with pytest.raises(RuntimeError, match="max_pickle_size_gb"):  # submitit's
+        task.infra.executor().submit(len, "x" * 5000)
+
+
+@every_cluster
+def test_the_folder_of_a_task_links_to_the_logs_of_its_last_job(infra: Infra, tmp_path: Path) -> None:
+    switch = tmp_path / "switch"
+    logs = []
+    for mode in ("cached", "retry"):
+        task = Failing(switch=switch, infra={**infra, "mode": mode})
+        job = task.infra.job()
+        with pytest.raises(ValueError, match="the value is wrong"):
+            job.result()
+        folder = task.infra.uid_folder()
+        assert folder is not None
+        link = folder / "submitit"
+        assert not os.path.isabs(os.readlink(link))  # the cache may be moved
+        assert link.resolve() == job.paths.folder.resolve()
+        assert "about to fail" in (link / f"{job.job_id}_0_log.out").read_text()
+        logs.append(os.readlink(link))
+        assert not list(folder.glob("*.tmp"))
+    assert len(set(logs)) == 2
+
+
+@every_cluster
+def test_logs_elsewhere_are_linked_by_their_path(infra: Infra, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "named").symlink_to("real")  # from which a relative link out of the cache would go astray
+    infra = {**infra, "folder": tmp_path / "named" / "cache", "logs": tmp_path / "logs" / "%j"}
+    task = Double(x=3, infra=infra)
+    job = task.infra.job()
+    assert job.result() == 6
+    folder = task.infra.uid_folder()
+    assert folder is not None
+    link = folder / "submitit"
+    assert os.readlink(link) == str(tmp_path / "logs" / job.job_id)
+    assert job.paths.stdout.name in os.listdir(link)
 
 
 @every_cluster
@@ -430,6 +467,26 @@ def test_resources_reach_the_scheduler(slurm_folder: Path) -> None:
     out = job.result()
     assert out["EXCA_TEST_SETUP"] == "done"
     assert out["SLURM_CPUS_PER_TASK"] == "2"
+
+
+@pytest.mark.slurm
+def test_the_name_of_a_job_tells_its_configuration(slurm_folder: Path) -> None:
+    infra: Infra = {"cluster": "slurm", "folder": slurm_folder}
+    single = Double(x=3, infra=infra)
+    assert single.infra.executor()._executor.parameters["job_name"] == "Double.compute,1/x=3-3f9baebb"
+    jobs = [single.infra.job()]
+    with single.infra.job_array() as array:
+        array.append(single.infra.clone_obj(x=4))
+    with single.infra.job_array() as pair:
+        pair.extend(single.infra.clone_obj(x=x) for x in (5, 6))
+    jobs += [task.infra.job() for task in (*array, *pair)]
+    names = []
+    for job in jobs:
+        command = ["scontrol", "show", "job", "-o", job.job_id]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        names.append(shown.partition("JobName=")[2].split()[0])
+    of_array = "Double.compute,1"  # which one name has to do for
+    assert names == ["Double.compute,1/x=3-3f9baebb", "Double.compute,1/x=4-5c75faa0", of_array, of_array]
 
 
 @pytest.mark.slurm

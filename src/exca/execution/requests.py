@@ -16,7 +16,12 @@ logger = logging.getLogger("exca")
 
 
 def request_for(
-    infra: "BaseInfra", calls: list[tp.Callable[[], tp.Any]], *, max_workers: int = 256, tag: str = ""
+    infra: "BaseInfra",
+    calls: list[tp.Callable[[], tp.Any]],
+    *,
+    max_workers: int = 256,
+    tag: str = "",
+    name: str = "",
 ) -> Request:
     """Make the request for jobs of an infra, copying the working directory if there is one.
 
@@ -30,6 +35,8 @@ def request_for(
         how many jobs may run at once
     tag: str
         text by which the jobs are found again in the scheduler
+    name: str
+        name that the scheduler shows; empty for the infra's own
     """
     workdir = None
     if infra.workdir is not None:
@@ -37,8 +44,8 @@ def request_for(
         method_folder = infra._method_folder()
         assert method_folder is not None, "submission needs a folder"
         workdir = infra.workdir.prepare(method_folder / "code" / f"{now}-{uuid.uuid4().hex[:6]}")
-    name = infra.job_name or infra._factory()
-    return Request(calls, infra, str(infra._logs_folder()), name, max_workers, workdir, tag)
+    logs = str(infra._logs_folder())
+    return Request(calls, infra, logs, name or infra._job_name(), max_workers, workdir, tag)
 
 
 def link_code(folder: Path, workdir: Path | None) -> None:
@@ -51,12 +58,37 @@ def link_code(folder: Path, workdir: Path | None) -> None:
     workdir: Path or None
         working directory of the job
     """
-    if workdir is None:
-        return
-    tmp = folder / f".code.{uuid.uuid4().hex[:8]}"
+    if workdir is not None:
+        _link(folder / "code", workdir)
+
+
+def link_logs(folder: Path, logs: Path) -> None:
+    """Link the logs of the job that computes a task into its folder, as ``submitit``.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder
+    logs: Path
+        folder of the job's logs
+    """
+    _link(folder / "submitit", logs)
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a link in a uid folder, or replace the one of an earlier job."""
+    text = str(target)
+    if target.is_relative_to(link.parents[1]):  # below the method's folder, which may be moved
+        text = os.path.relpath(target, link.parent)
     try:
-        tmp.symlink_to(os.path.relpath(workdir, folder), target_is_directory=True)
-        os.replace(tmp, folder / "code")
+        os.symlink(text, link, target_is_directory=True)
+    except FileExistsError:
+        tmp = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            os.symlink(text, tmp, target_is_directory=True)
+            os.replace(tmp, link)
+        except OSError as e:
+            tmp.unlink(missing_ok=True)
+            logger.debug("cannot link %s to %s: %s", link, target, e)
     except OSError as e:  # file systems without links: the job runs all the same
-        tmp.unlink(missing_ok=True)
-        logger.debug("cannot link %s to %s: %s", folder / "code", workdir, e)
+        logger.debug("cannot link %s to %s: %s", link, target, e)

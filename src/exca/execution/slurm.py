@@ -1,6 +1,7 @@
 """Jobs on Slurm, through submitit."""
 
 import contextlib
+import math
 import shlex
 import signal
 import subprocess
@@ -54,6 +55,8 @@ def make_executor(
     kwargs: dict[str, tp.Any] = {}
     if cluster == "slurm":
         kwargs["slurm_python"] = _python_command(resources)
+    if resources.max_pickle_size_gb is not None and cluster in ("local", "slurm"):
+        kwargs[f"{cluster}_max_pickle_size_gb"] = resources.max_pickle_size_gb
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster, **kwargs)
     params: dict[str, tp.Any] = {"name": name}
     for field in ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb"):
@@ -121,6 +124,8 @@ class SlurmBackend(Backend):
             workdir=request.workdir,
             tag=request.tag,
         )
+        # submitit's own limit is for all pickles of an array together; each was measured above
+        executor._executor.max_pickle_size_gb = math.inf
         try:
             with clean_environment():
                 if len(request.calls) == 1:

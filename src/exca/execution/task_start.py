@@ -9,7 +9,8 @@ import orjson
 from .. import _files
 from . import backends, once, record
 from .job import DoneJob, Job, TaskJob
-from .requests import link_code, request_for
+from .paths import JobPaths
+from .requests import link_code, link_logs, request_for
 from .submission import Submission
 from .task_call import KEY, TaskCall, compute
 
@@ -43,7 +44,7 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     infras: list of TaskInfra
         tasks without an outcome
     through: TaskInfra
-        infra whose cluster and resources are used
+        infra whose cluster, resources and mode are used
     max_workers: int
         how many jobs may run at once
     """
@@ -51,14 +52,14 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
 
     cluster = through.resolved_cluster()
     if cluster is None:
-        return _compute_here(infras)
+        return _compute_here(infras, through.mode)
     jobs: dict[int, Job[tp.Any]] = {}
     claimed: list[tuple[int, TaskInfra, Claim]] = []
     try:
         for k, infra in enumerate(infras):
             folder = tp.cast(Path, infra.uid_folder(create=True))
             claim, held = Claims(folder).acquire([KEY])
-            found = infra._usable_record()
+            found = infra._usable_record(through.mode)
             if claim is None:
                 jobs[k] = infra._job_of(folder, held[KEY])
             elif found is not None:
@@ -76,25 +77,27 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     return [jobs[k] for k in range(len(infras))]
 
 
-def _compute_here(infras: "list[TaskInfra]") -> list[Job[tp.Any]]:
+def _compute_here(infras: "list[TaskInfra]", mode: str) -> list[Job[tp.Any]]:
     """Compute tasks in this thread, but for those that somebody else is at."""
     jobs: list[Job[tp.Any]] = []
     spare: Claim | None = None
     for infra in infras:
-        job, spare = _compute_one(infra, spare)
+        job, spare = _compute_one(infra, mode, spare)
         jobs.append(job)
     if spare is not None:
         spare.release()
     return jobs
 
 
-def _compute_one(infra: "TaskInfra", spare: "Claim | None") -> "tuple[Job[tp.Any], Claim | None]":
+def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple[Job[tp.Any], Claim | None]":
     """Compute a task unless somebody else is at it; returns its claim as well, if it is yet to be released.
 
     Parameters
     ----------
     infra: TaskInfra
         the task
+    mode: str
+        whether an outcome that is there counts
     spare: Claim, optional
         the claim on a task that is done, to be released now
     """
@@ -110,7 +113,7 @@ def _compute_one(infra: "TaskInfra", spare: "Claim | None") -> "tuple[Job[tp.Any
         claim, held = Claims(folder).acquire([KEY])
         if claim is None:
             return infra._job_of(folder, held[KEY]), None
-        found = infra._usable_record()
+        found = infra._usable_record(mode)
         if found is not None:
             claim.release()
             return infra._job_of_record(found), None
@@ -152,7 +155,9 @@ def _submit(
     tag = ""
     for k, claim in enumerate(claims):
         tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
-    request = request_for(through, list(calls), max_workers=max_workers, tag=tag)
+    only = infras[0] if len(infras) == 1 else None  # jobs of an array share a name
+    name = through.job_name or (only._title(only.uid()) if only else through._title(through._factory()))
+    request = request_for(through, list(calls), max_workers=max_workers, tag=tag, name=name)
     submissions = backends.submit(cluster, request)
     jobs: list[Job[tp.Any]] = []
     for infra, folder, claim, submission in zip(infras, folders, claims, submissions, strict=True):
@@ -161,6 +166,7 @@ def _submit(
         if cluster != "debug":
             once.hand_over(claim, submission)
         link_code(folder, request.workdir)
+        link_logs(folder, JobPaths(logs, submission.job_id).folder)
         infra._state.forced.add(KEY)
         jobs.append(TaskJob(folder, submission, claim.token, infra._hint()))
     ids = (

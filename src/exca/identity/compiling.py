@@ -6,7 +6,7 @@ import typing as tp
 import pydantic
 from pydantic.fields import FieldInfo
 
-from ..errors import BareModelError, DiscriminatorError, ExtraFieldsError, IdentityError
+from ..errors import DiscriminatorError, ExtraFieldsError, IdentityError
 from . import exclusions
 from .plans import MISSING, FieldDefault, Plan, Step, is_unsafe
 from .scalars import OVERRIDE, SCALARS, Export
@@ -126,19 +126,10 @@ def _step(values: "ValueExporter", name: str, field: FieldInfo, export: Export) 
 
 def _fault(plan: Plan) -> tp.Callable[[], IdentityError] | None:
     cls = plan.cls
-    if cls is pydantic.BaseModel:
-        return _bare
     checked = plan.values.uid and plan.values.exclude_defaults
     if checked and cls.model_config.get("extra") is None and not issubclass(cls, pydantic.RootModel):
         return functools.partial(_unset_extra, f"{cls.__module__}.{cls.__qualname__}")
     return None
-
-
-def _bare() -> IdentityError:
-    return BareModelError(
-        "A plain pydantic.BaseModel has no fields and cannot be part of a configuration: use an object of a class "
-        "that derives from it."
-    )
 
 
 def _unset_extra(name: str) -> IdentityError:

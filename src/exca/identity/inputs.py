@@ -12,7 +12,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from .choices import AmbiguousNameError, find
-from .perclass import keep, kept
+from .perclass import keep, kept, refuse_bare
 from .scalars import DROPPED, SCALARS, is_model, same
 from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
 
@@ -82,6 +82,7 @@ class InputPlan:
 def _plan(obj: pydantic.BaseModel) -> InputPlan:
     plan: InputPlan | None = kept(obj, "input")
     if plan is None:
+        refuse_bare(obj)
         plan = InputPlan(type(obj))
         keep(plan, "input")
     return plan

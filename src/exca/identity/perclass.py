@@ -4,6 +4,8 @@ import typing as tp
 
 import pydantic
 
+from ..errors import BareModelError
+
 _ATTRIBUTE: tp.Final = "_exca_plans"
 
 
@@ -29,6 +31,17 @@ def kept(obj: pydantic.BaseModel, name: str) -> tp.Any:
     except (AttributeError, KeyError, TypeError):  # the last where a user's __getattr__ answers to any name
         return None
     return plan if plan.cls is type(obj) and plan.serializer is obj.__pydantic_serializer__ else None
+
+
+def refuse_bare(obj: pydantic.BaseModel) -> None:
+    """Raises a BareModelError for an object of ``pydantic.BaseModel`` itself, which lacks what its children have."""
+    if type(obj) is pydantic.BaseModel:
+        error = BareModelError(
+            "A plain pydantic.BaseModel has no fields, so what it was given is lost. Annotate the field that holds it "
+            "with the class that is meant, or with a discriminated union of several."
+        )
+        error.culprit = obj
+        raise error
 
 
 def keep(plan: HasClass, name: str) -> None:

@@ -11,7 +11,7 @@ import pydantic
 
 from . import exclusions
 from .compiling import compile_plan
-from .perclass import keep, kept
+from .perclass import keep, kept, refuse_bare
 from .plans import Plan
 from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, split_dots, text_order
 
@@ -39,6 +39,7 @@ class ValueExporter:
         """Returns the plan for the class of an object, compiled anew if the class was changed since."""
         plan: Plan | None = kept(obj, self._name)
         if plan is None or (plan.static and getattr(obj, exclusions.ATTRIBUTE, None) is not plan.static):
+            refuse_bare(obj)
             plan = compile_plan(self, type(obj))
             keep(plan, self._name)
         return plan

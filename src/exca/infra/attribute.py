@@ -4,7 +4,7 @@ import typing as tp
 
 import pydantic
 
-from ..errors import InfraError
+from ..errors import ExclusionError, InfraError
 
 if tp.TYPE_CHECKING:
     from .base import BaseInfra
@@ -42,7 +42,7 @@ class InfraAttribute:
             infra = (obj.__pydantic_private__ if self.private else obj.__dict__)[self.name]
         except (KeyError, TypeError):
             raise AttributeError(f"{type(obj).__name__!r} object has no attribute {self.name!r}") from None
-        if infra._obj is obj:
+        if infra is None or (infra._obj is obj and infra._infra_name == self.name):
             return infra
         return self._bind(obj, infra)
 
@@ -50,7 +50,7 @@ class InfraAttribute:
         (obj.__pydantic_private__ if self.private else obj.__dict__)[self.name] = value
 
     def _bind(self, obj: tp.Any, infra: "BaseInfra") -> "BaseInfra":
-        """Bind the infra to the object, or a copy of it where it belongs to another object already."""
+        """Bind the infra to the object, or a copy of it where it belongs to another object or attribute already."""
         if infra._obj is not None or infra is self.default:
             infra = infra._unbound_copy()
             self.__set__(obj, infra)
@@ -95,6 +95,30 @@ def settle_waiting() -> None:
         if name not in owner.__dict__:
             setattr(owner, name, InfraAttribute(name, default, owner))
             _WAITING.remove(item)
+            _check_exclusions(owner, default)
+
+
+def _check_exclusions(owner: type, default: "BaseInfra") -> None:
+    """Check that the names listed in ``exclude_from_cache_uid`` are fields of the class.
+
+    Raises
+    ------
+    ExclusionError
+        if one is not: misspelled, it would exclude nothing
+    """
+    names = default._applied.exclude if default._applied is not None else ()
+    if not isinstance(names, tuple):
+        return  # only an object can tell
+    cls: tp.Any = owner
+    known = (*cls.__pydantic_fields__, *cls.__pydantic_decorators__.computed_fields)
+    # of a dotted name, the rest may belong to a child class of what the field is annotated with
+    unknown = [name for name in names if name.partition(".")[0] not in known]
+    if unknown and cls.model_config.get("extra") != "allow":
+        raise ExclusionError(
+            f"exclude_from_cache_uid of {cls.__qualname__}.{tp.cast(tp.Any, default._applied).name} names "
+            f"{', '.join(map(repr, unknown))}, but the fields of {cls.__qualname__} are {', '.join(known)}: "
+            "correct the name"
+        )
 
 
 def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
@@ -115,6 +139,11 @@ def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
     return tp.cast(dict[str, InfraAttribute], cached)
 
 
+def has_infra(obj: tp.Any, name: str) -> bool:
+    """Whether an object is of a class on which an infra of this name was placed."""
+    return isinstance(obj, pydantic.BaseModel) and name in infra_attributes(type(obj))
+
+
 def _check_infras(self: pydantic.BaseModel) -> pydantic.BaseModel:
     """Validate what only shows once an infra is merged with the default on its class."""
     if _WAITING:
@@ -127,5 +156,7 @@ def _check_infras(self: pydantic.BaseModel) -> pydantic.BaseModel:
             )
         if attribute.private and self.__pydantic_private__ is None:
             continue  # private attributes are filled after validators in some pydantic versions
-        getattr(self, name)._check_bound()
+        infra = getattr(self, name)
+        if infra is not None:
+            infra._check_bound()
     return self

@@ -1,5 +1,6 @@
 """BaseInfra: what task, map and submit infras share."""
 
+import collections.abc
 import os
 import threading
 import types
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pydantic
 
-from ..errors import InfraError
+from ..errors import ExclusionError, InfraError
 from ..execution.resources import Resources
 from ..execution.workdir import WorkDir
 from . import attribute, configfiles
@@ -38,7 +39,7 @@ class Applied:
     def __init__(self, function: tp.Any, exclude: Exclusion = (), **options: tp.Any) -> None:
         self.function = function
         self.name: str = function.__name__
-        self.exclude = exclude
+        self.exclude = _checked_exclusion(self.name, exclude)
         self.options = options
         self.wrapper: tp.Any = None
         self.token = uuid.uuid4().hex
@@ -48,6 +49,20 @@ class Applied:
         # A class pickled by value and unpickled where it was made is updated in place (as cloudpickle does):
         # its objects must still recognise its methods.
         return _applied_of, (self.token,), self.__dict__
+
+
+def _checked_exclusion(method: str, exclude: tp.Any) -> tp.Any:
+    """What was given as ``exclude_from_cache_uid``, if it can be meant."""
+    if callable(exclude) or (isinstance(exclude, str) and exclude.startswith("method:")):
+        return exclude
+    if not isinstance(exclude, str) and isinstance(exclude, collections.abc.Iterable):
+        names = tuple(exclude)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise ExclusionError(
+        f"exclude_from_cache_uid={exclude!r} of {method!r} names no fields: give a list of names, a callable that "
+        "returns one for an object, or 'method:<name>'"
+    )
 
 
 _APPLIED: "weakref.WeakValueDictionary[str, Applied]" = weakref.WeakValueDictionary()
@@ -250,13 +265,15 @@ class BaseInfra(Resources):
         obj, applied = self._bound
         exclude = applied.exclude
         if isinstance(exclude, str):
-            if not exclude.startswith("method:"):
+            name = exclude.removeprefix("method:")
+            if not hasattr(obj, name):
                 raise InfraError(
-                    f"exclude_from_cache_uid={exclude!r} of {applied.name!r}: "
-                    "give a list of field names, a callable or 'method:<name>'"
+                    f"exclude_from_cache_uid={exclude!r} of {applied.name!r} asks for a method that "
+                    f"{type(obj).__qualname__} does not have: define {name!r}, or name one that is there"
                 )
-            return tuple(getattr(obj, exclude[len("method:") :])())
-        return tuple(exclude(obj)) if callable(exclude) else tuple(exclude)
+            return tuple(getattr(obj, name)())
+        names: tp.Any = exclude(obj) if callable(exclude) else exclude
+        return tuple(names)
 
     def config(self, uid: bool = True, exclude_defaults: bool = False) -> "ConfDict":
         """Export the configuration of the object.
@@ -287,11 +304,16 @@ class BaseInfra(Resources):
 
     def _factory(self) -> str:
         """Name of the method and its version: first part of every address."""
+        cls = self._factory_class()
+        return f"{cls.__module__}.{cls.__qualname__}.{self._bound[1].name},{self.version}"
+
+    def _factory_class(self) -> type:
+        """The class by which the method is addressed."""
         obj, applied = self._bound
-        cls = type(obj)
-        if getattr(cls, applied.name, None) is not applied.wrapper:
-            cls = self._owner  # overridden by a plain method: the results are those of the decorated one
-        return f"{cls.__module__}.{cls.__qualname__}.{applied.name},{self.version}"
+        if getattr(type(obj), applied.name, None) is applied.wrapper:
+            return type(obj)
+        # overridden by a plain method: the results are those of the decorated one
+        return tp.cast(type, self._owner)
 
     def uid(self) -> str:
         """The address of the result below the folder; freezes the object.
@@ -350,6 +372,20 @@ class BaseInfra(Resources):
         state.settled = create
         return state.folder
 
+    def _folder_now(self) -> Path:
+        """Make the uid folder of the object as it is now, without freezing it."""
+        from .. import identity
+
+        method_folder = self._method_folder()
+        assert method_folder is not None
+        uid_config = self._export(uid=True, exclude_defaults=True)
+        return configfiles.settle(
+            method_folder / (identity.uid_text(uid_config) or "default"),
+            uid_config=uid_config,
+            full_uid_config=lambda: self._export(uid=True),
+            config=lambda: self._export(uid=False),
+        )
+
     # ---------------------------------------------------------------- other objects
 
     def clone_obj(self, *args: dict[str, tp.Any], **kwargs: tp.Any) -> tp.Any:
@@ -380,7 +416,8 @@ class BaseInfra(Resources):
         new = type(obj)(**fields)
         for name, attr in attribute.infra_attributes(type(obj)).items():
             if attr.private:
-                attr.__set__(new, getattr(obj, name)._unbound_copy())
+                infra = getattr(obj, name)
+                attr.__set__(new, None if infra is None else infra._unbound_copy())
         return new
 
     def iter_cached(self) -> tp.Iterator[tp.Any]:
@@ -431,7 +468,16 @@ class BaseInfra(Resources):
             return None
         from ..execution.slurm import make_executor
 
-        return make_executor(self, self._logs_folder(), name=self.job_name or self._factory())
+        return make_executor(self, self._logs_folder(), name=self._job_name())
+
+    def _job_name(self) -> str:
+        """Name of a job in the scheduler: the one that was set, or the address, so that jobs can be told apart."""
+        return self.job_name or self._title(self.uid())
+
+    def _title(self, address: str) -> str:
+        """An address without the module, and its class without what that is nested in."""
+        cls = self._factory_class()
+        return cls.__name__ + address.removeprefix(f"{cls.__module__}.{cls.__qualname__}")
 
     def _logs_folder(self) -> Path:
         """Folder of a job's logs, with ``%j`` where the job's id goes."""

@@ -1,5 +1,6 @@
-"""From the id of a Slurm job back to the configuration that it computes."""
+"""From the id of a job back to the configuration that it computes."""
 
+import contextlib
 import logging
 import os
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from ..execution.job import CallJob, Job, TaskJob
 from ..execution.once import ItemsCall
+from ..execution.paths import JobPaths
 from ..execution.submission import Submission
 from ..execution.task_call import TaskCall
 from ..execution.task_start import SUBMISSION
@@ -65,15 +67,15 @@ class _SlurmCallJob(CallJob[tp.Any], InfraSlurmJob):
 
 
 def find_slurm_job(*, job_id: str | int, folder: str | Path | None = None) -> InfraSlurmJob | None:
-    """Find a Slurm job that was submitted through an infra.
+    """Find a job that was submitted through an infra, to Slurm or locally.
 
     Parameters
     ----------
     job_id: str or int
-        id of the job, as ``squeue`` shows it: ``12``, or ``12_3`` for a task of an array
+        id of the job, as ``squeue`` shows it: ``12``, or ``12_3`` for a task of an array; of a local job its ``job_id``
     folder: str or Path, optional
         folder of the infra, or one above or below it. Without it Slurm is asked, which forgets jobs some minutes after
-        they end.
+        they end and knows no local ones.
 
     Returns
     -------
@@ -122,16 +124,15 @@ def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
 
     try:
         content = orjson.loads((folder / SUBMISSION).read_bytes())
-        if content["cluster"] == "slurm" and content["job_id"] == job_id:
+        if content["job_id"] == job_id:
             return _SlurmTaskJob(folder, Submission.from_json(content), content.get("attempt", ""))
     except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: then it names no job
         pass
-    link = folder / "submitit"  # which earlier releases made, to the folder of the job's logs
+    link = folder / "submitit"  # to the folder of the job's logs: all that earlier releases left of the job
     if link.is_symlink() and Path(os.readlink(link)).name == job_id:
-        logs = Path(os.path.realpath(link))
-        return _SlurmTaskJob(folder, Submission("slurm", job_id, str(logs.with_name("%j"))))
+        return _SlurmTaskJob(folder, _submission_of(Path(os.path.realpath(link)), job_id))
     for logs in folder.glob(f"logs/*/{job_id}"):
-        submission = Submission("slurm", job_id, str(logs.with_name("%j")))
+        submission = _submission_of(logs, job_id)
         if (folder / "uid.yaml").exists():
             return _SlurmCallJob(folder, submission)
         call = _what_was_sent(logs / f"{job_id}_submitted.pkl")
@@ -142,8 +143,24 @@ def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
     return None
 
 
+def _submission_of(logs: Path, job_id: str) -> Submission:
+    """What the folder of its logs tells of a job: for Slurm, submitit leaves the batch script there."""
+    pattern = str(logs.with_name("%j"))
+    script = JobPaths(pattern, job_id).submission_file
+    if script.exists() or (logs.with_name(job_id.partition("_")[0]) / script.name).exists():
+        return Submission("slurm", job_id, pattern)
+    if job_id.startswith("DEBUG_"):
+        return Submission("debug", job_id, pattern)
+    pid = None
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((logs / "pid").read_text())
+    return Submission("local", job_id, pattern, pid=pid)
+
+
 def _what_was_sent(pickled: Path) -> tp.Any:
     """What a job was asked to run, or None where that cannot be told."""
+    import pickle
+
     from submitit.core.utils import DelayedSubmission
 
     from ..cachedict import require_trusted
@@ -152,7 +169,8 @@ def _what_was_sent(pickled: Path) -> tp.Any:
         return None
     require_trusted(pickled)
     try:
-        return DelayedSubmission.load(pickled).function
+        sent = pickle.loads(pickled.read_bytes())
+        return sent.function if isinstance(sent, DelayedSubmission) else sent
     except Exception as error:  # it may need code that is not at hand here
         logger.debug("What was sent to the job cannot be read from %s: %r", pickled, error)
         return None
