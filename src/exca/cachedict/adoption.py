@@ -51,6 +51,7 @@ def adopt(reader: "FolderReader", found: dict[str, os.stat_result]) -> bool:
     reader.table = sidebuild.build([*own, clean], reader.live, reader.marks())
     for place in doubtful:  # of one hash with another line: the text tells
         reader.add_line(place)
+    reader.generation += 1
     return True
 
 

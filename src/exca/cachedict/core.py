@@ -23,7 +23,7 @@ from .writer import FolderWriter, touch, write_error
 logger = logging.getLogger("exca")
 
 X = tp.TypeVar("X")
-_LOOKS = 4
+_WAITING: tuple[Entry, int] = ({}, -1)
 _SMALL = 10_000  # keys up to which all entries are read when the keys are gone through
 _BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
 _BULK_IMPORT = 20_000  # keys for which it is worth importing
@@ -124,16 +124,40 @@ class CacheDict(tp.Generic[X]):
         return value
 
     def _find(self, key: str) -> tuple[Entry, int] | None:
+        """The entry of a key and its place, or None when it is missing."""
+        while True:
+            found = self._search(key)
+            if found is not _WAITING:
+                return found
+            self.flush()
+
+    def _search(self, key: str) -> tuple[Entry, int] | None:
+        """As `_find`, and `_WAITING` for what was set and not yet written.
+
+        Other threads read, write and forget meanwhile. What this one has not found is missing only if none of them
+        has changed anything since before it looked, which is asked with the lock held.
+        """
         if type(key) is not str:
             return None
         index = self._index
-        hot = index.hot
-        found = None if hot is not None and key not in hot else index.locate(key)
-        for _ in range(_LOOKS):  # once; more often only where the side index turns out to be wrong
-            if found is not None or self._frozen or not index.changed() or not index.refresh():
-                break
-            found = index.locate(key)
-        return found
+        while True:
+            generation = index.generation
+            hot = index.hot
+            found = None if hot is not None and key not in hot else index.locate(key)
+            if found is not None:
+                return found
+            if index.forgot or (not self._frozen and index.changed()):
+                index.refresh()
+            with index.lock:
+                if key in self._writer.pending:
+                    return _WAITING
+                if index.generation == generation:
+                    return None
+
+    def _refresh(self) -> None:
+        """Read what is new in the folder, unless it is frozen."""
+        if not self._frozen or self._index.forgot:
+            self._index.refresh()
 
     def _load(self, key: str, info: Entry, place: int) -> X:
         if info["#type"] == "Json" and "content" in info:
@@ -174,7 +198,7 @@ class CacheDict(tp.Generic[X]):
             self._index.asked(1)
         elif (hot := self._index.hot_entries()) is not None and key in hot:
             return True
-        return self._find(key) is not None
+        return self._search(key) is not None
 
     def __len__(self) -> int:
         if self.folder is None:
@@ -198,9 +222,11 @@ class CacheDict(tp.Generic[X]):
         index.refresh()
         if index.live < _SMALL:  # their values are asked for next, as a rule
             self._announce(index.live)
-            hot = index.hot_entries()
-            if hot is not None:
-                yield from list(hot)
+            with index.lock:
+                hot = index.hot_entries()
+                names = None if hot is None else [*hot, *[k for k in self._writer.pending if k not in hot]]
+            if names is not None:
+                yield from names
                 return
         for entry in index.entries():
             yield entry[0]
@@ -238,9 +264,20 @@ class CacheDict(tp.Generic[X]):
             keys = [key for key in keys if key not in ram]
             if not keys or self.folder is None:
                 return list(keys)
+        index = self._index
+        while True:
+            self._refresh()
+            generation = index.generation
+            keys = self._absent(keys, total)
+            if not keys:
+                return []
+            with index.lock:
+                if index.generation == generation and not index.forgot:
+                    return list(keys)
+
+    def _absent(self, keys: tp.Sequence[str], total: int) -> list[str]:
+        """The keys that have no entry, as far as this object has read the folder."""
         index, pending = self._index, self._writer.pending
-        if not self._frozen:
-            index.refresh()
         if not index.live:  # nothing worth keeping in memory, where each line written would be parsed for it
             return [key for key in keys if key not in pending]
         self._announce(max(total, len(keys)))

@@ -41,7 +41,10 @@ def _after_fork() -> None:
     global _registry_lock  # noqa: PLW0603  # a lock may be held by a thread that the child has not
     _registry_lock = threading.Lock()
     for index in list(_registry.values()):
+        halfway = not index.lock.acquire(blocking=False)  # held by a thread that was not forked
         index.lock = threading.RLock()
+        if halfway:
+            index.reset()
 
 
 if hasattr(os, "register_at_fork"):
@@ -84,6 +87,8 @@ class FolderIndex(FolderReader):
 
     def _load_hot(self) -> None:
         with self.lock:
+            if self.hot is not None:  # another thread was faster
+                return
             self.refresh()
             hot = HotEntries(self._seen_mtime)
             doubtful = [key for file in self.files for key in hot.read(file)]
@@ -146,32 +151,34 @@ class FolderIndex(FolderReader):
         except IndexError:  # a damaged row of the side index
             self.reset()
             return None
-        if line[:1] != b"{" or (self.bad and place in self.bad):
-            if line[:1] != b" " and place not in self.bad:
-                self._suspect(place, line)
+        if line[:1] == b" " or (self.bad and place in self.bad):
             return None
         info = parse_line(line)
         if info is None:
-            self._suspect(place, line)
-            return None
+            info = self._suspect(place, line)
+            if info is None:
+                return None
         if key is None or info["#key"] == key:
             return info
         if key_hash(info["#key"]) != key_hash(key):  # no collision: the side index is wrong
             self.reset()
         return None
 
-    def _suspect(self, place: int, line: bytes) -> None:
-        """A known line does not read as one: damaged, or the file was changed under us."""
+    def _suspect(self, place: int, line: bytes) -> Entry | None:
+        """A known line does not read as one: damaged, or the file was changed under us, or read in that moment."""
         file = self.files[place >> 80]
         again = file.read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
-        if again != line and (again[:1] == b" " or parse_line(again) is not None):
-            return  # seen in the middle of a deletion
+        if again != line:
+            info = parse_line(again)
+            if info is not None or again[:1] == b" ":  # seen in the middle of a deletion
+                return info
         offset = place >> 32 & 0xFFFFFFFFFFFF
         if again[-1:] != b"\n" or (offset and file.read(offset - 1, 1) != b"\n"):
             self.reset()  # no line starts or ends here any more
-            return
+            return None
         self.bad.add(place)
         self.report_line(file, offset)
+        return None
 
     def places(self, key: str) -> list[int]:
         """All places where a line of this key may stand, the winner first."""
@@ -247,9 +254,12 @@ class FolderIndex(FolderReader):
 
     def entries(self) -> tp.Iterator[tuple[str, Entry]]:
         """Yield (key, entry) in the order of the text index, one for each key."""
-        self.refresh()
-        for file in list(self.files):
-            for offset, line in file.lines(0, file.scanned):
+        with self.lock:
+            self.refresh()
+            # another thread may forget all meanwhile and read it anew
+            parts = [(file, file.scanned) for file in self.files]
+        for file, scanned in parts:
+            for offset, line in file.lines(0, scanned):
                 if line[:1] != b"{":
                     continue
                 info = parse_line(line + b"\n")
@@ -277,7 +287,9 @@ class FolderIndex(FolderReader):
         with self.lock:
             file = self.file(name)
             offset = status.st_size - sum([len(line) for _, line in lines])
-            if file.scanned != offset:  # never seen to happen, but the text is the truth
+            if file.scanned != offset:  # the file is to be read anew
+                self._seen_mtime = -1
+                self.generation += 1
                 return
             if file.counted_mtime == file.mtime or offset == 0:
                 file.counted_mtime = status.st_mtime_ns
@@ -297,6 +309,7 @@ class FolderIndex(FolderReader):
             if self.hot is not None:
                 for key, line in lines:
                     self.hot.add(key, line)
+            self.generation += 1
             self.roll_if_large()
 
     def delete(self, key: str, places: tp.Iterable[int] | None = None) -> list[Entry]:

@@ -89,6 +89,8 @@ class FolderReader:
         self._next_look = 0.0
         self._watch = _Watch(folder)
         self._resets = 0
+        self.forgot = True  # whether nothing of the folder is known
+        self.generation = 0  # raised, with the lock held, after any change that an earlier look has not seen
         self._known_index: tuple[int, int] | None = None  # the side index in the folder, when last looked at
         self.hot: HotEntries | None = None  # all entries, once so many were asked for that this pays
 
@@ -109,6 +111,7 @@ class FolderReader:
             first, self._loaded = not self._loaded, True
             if first:
                 self._load_table(found)
+                self.generation += 1
             else:
                 self._adopt_if_large(found)
             news, resets = first, -1
@@ -118,6 +121,7 @@ class FolderReader:
                     news = self._read_news(found) or news
                 except TableDamagedError:
                     news = True
+            self.forgot = False
             # an mtime as young as this may be shared by a change that is still to come
             self._seen_mtime = mtime if abs(time.time_ns() - mtime) > _SETTLED else -1
             self._next_look = time.monotonic() + LOOK_INTERVAL
@@ -171,8 +175,9 @@ class FolderReader:
             seen = found[name]
             file = self.file(name)
             file.size, file.mtime, file.inode = seen.st_size, seen.st_mtime_ns, seen.st_ino
-            if file.size > file.scanned:
-                news = self._scan(file) or news
+            if file.size > file.scanned and self._scan(file):
+                news = True
+                self.generation += 1
         return news
 
     def _scan(self, file: TextFile) -> bool:
@@ -231,6 +236,8 @@ class FolderReader:
             self._seen_mtime = -1
             self._resets += 1
             self.hot = None
+            self.forgot = True
+            self.generation += 1
 
     # -- the side index
 

@@ -29,10 +29,11 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
         if place in index.bad:
             return
         info = index.read_entry(place, key)
+        if info is None:  # deleted or replaced meanwhile
+            return
         line = index.read_line(place)
         index.bad.add(place)
-        if index.hot is not None:
-            index.hot.pop(key, None)
+        index.hot = None  # an older value of the key may stand
         with contextlib.suppress(OSError):
             if on_network(index.folder) and time.time() - os.stat(file.path).st_mtime < _NETWORK_GRACE:
                 return
@@ -40,7 +41,7 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
             index.bad.discard(place)
             index.delete(key, [place])
             index.bad.add(place)
-            for relative in (info or {}).get("#files", ()):
+            for relative in info.get("#files", ()):
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(ctx.path(relative), ctx.path(relative) + SUFFIX)
 

@@ -71,6 +71,8 @@ class FolderWriter:
             self.index.save()
 
     def _drop(self) -> None:
+        if self.pending:
+            self.index.hot = None  # which lacks the older values of what waited
         self.pending.clear()
         self._replaced.clear()
         self._bytes = 0
@@ -117,7 +119,7 @@ class FolderWriter:
 
     def _replacing(self, key: str, body: bytes) -> bytes:
         """Note which lines of a key are blanked once this one stands; returns it with its generation."""
-        old = self.pending.pop(key, None)
+        old = self.pending.get(key)  # stays until the new one is there: other threads look for it
         if old is not None:
             self._delete_pending(old)
         elif key not in self._replaced:
@@ -156,10 +158,14 @@ class FolderWriter:
         except OSError as e:
             raise write_error(e, self.index.folder, f"{len(pending)} entries were not stored") from e
         replaced, self._replaced = self._replaced, {}
-        self.pending, self._bytes = {}, 0
         status = os.fstat(self._fd)
         gens = {key: gen for key, (gen, _) in replaced.items()}
-        self.index.added(self._name, status, list(zip(pending, lines, strict=True)), gens)
+        try:
+            self.index.added(self._name, status, list(zip(pending, lines, strict=True)), gens)
+        finally:  # only now: a thread that does not find a key here looks for it in the index
+            self.pending, self._bytes = {}, 0
+        if replaced:
+            touch(self.index.folder)  # whoever finds an older line blank is to look for the new one
         for key, (_, places) in replaced.items():
             for info in self.index.delete(key, places):
                 self.delete_data(info)
