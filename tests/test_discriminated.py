@@ -430,3 +430,76 @@ def test_a_module_defined_twice_keeps_working(monkeypatch: pytest.MonkeyPatch) -
         owners.append(module)
     for module in owners:
         assert type(module.Owner(base={"type": "Kind"}).base) is module.Kind
+
+
+class Instrument(DiscriminatedModel, discriminator_key="name"):
+    """Finds its kinds when they are first named, as packages with plug-ins do."""
+
+    seen: tp.ClassVar[list[tp.Any]] = []
+
+    @pydantic.model_validator(mode="wrap")
+    @classmethod
+    def _discover(cls, value: tp.Any, handler: pydantic.ValidatorFunctionWrapHandler) -> tp.Any:
+        Instrument.seen.append(value if isinstance(value, str | dict) else type(value))
+        if isinstance(value, dict) and value.get("name") == "Flute":
+            if "Flute" not in cls._get_discriminated_subclasses():
+                globals()["Flute"] = type("Flute", (Piano,), {"__module__": __name__})
+        elif isinstance(value, dict) and value.get("name") == "Fortepiano":
+            value = {**value, "name": "Piano"}
+        return handler(value)
+
+
+class Piano(Instrument):
+    keys: int = 88
+
+
+class Band(pydantic.BaseModel):
+    lead: Instrument
+    rest: list[Instrument] = []
+
+
+def test_a_wrap_validator_may_define_the_class_that_is_named() -> None:
+    try:
+        band = Band.model_validate({"lead": {"name": "Flute", "keys": 3}, "rest": [{"name": "Flute"}]})
+        assert type(band.lead).__name__ == type(band.rest[0]).__name__ == "Flute"
+        assert band.model_dump() == {
+            "lead": {"name": "Flute", "keys": 3},
+            "rest": [{"name": "Flute", "keys": 88}],
+        }
+    finally:
+        globals().pop("Flute", None)
+        gc.collect()
+
+
+def test_a_class_made_by_its_hierarchy_may_be_defined_on_the_way() -> None:
+    try:
+        assert type(Instrument(name="Flute", keys=5)).__name__ == "Flute"  # type: ignore[call-arg] # the key and fields of a kind
+    finally:
+        globals().pop("Flute", None)
+        gc.collect()
+
+
+def test_a_wrap_validator_may_name_another_class() -> None:
+    made = [
+        Band.model_validate({"lead": {"name": "Fortepiano", "keys": 61}}).lead,
+        Instrument.model_validate({"name": "Fortepiano", "keys": 61}),
+        Instrument(name="Fortepiano", keys=61),  # type: ignore[call-arg] # the key and fields of a kind
+    ]
+    assert [(type(one), one.model_dump()) for one in made] == [(Piano, {"keys": 61, "name": "Piano"})] * 3
+
+
+def test_a_wrap_validator_sees_what_was_given_once_before_the_choice() -> None:
+    Instrument.seen.clear()
+    Band.model_validate({"lead": {"name": "Piano", "keys": 2}, "rest": ["Piano", Piano()]})
+    given = [{"name": "Piano", "keys": 2}, {"keys": 2}, "Piano", {}, {}, Piano]
+    assert sorted(map(repr, Instrument.seen)) == sorted(map(repr, given))
+
+
+def test_a_name_that_no_wrap_validator_defines_is_refused() -> None:
+    with pytest.raises(pydantic.ValidationError, match="'Tuba' is no kind of Instrument"):
+        Band.model_validate({"lead": {"name": "Tuba"}})
+
+
+def test_classes_by_name_hold_the_class_itself_and_abstract_ones() -> None:
+    assert Instrument._get_discriminated_subclasses() == {"Piano": Piano, "Instrument": Instrument}
+    assert Piano._get_discriminated_subclasses() == {"Piano": Piano}

@@ -38,6 +38,7 @@ _SUBMODULES = frozenset(
         "confdict",
         "errors",
         "helpers",
+        "logconf",
         "map",
         "slurm",
         "steps",

@@ -260,3 +260,13 @@ def _is_file(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # too long, or a null byte: no path
         return False
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from . import kept
+
+        return kept.lookup(__name__, name)

@@ -407,7 +407,9 @@ def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
 
 if not tp.TYPE_CHECKING:
 
-    def __getattr__(name: str) -> tp.Any:  # kept for jobs that 0.6 queued, which hold names of its own
-        from .infra.queued import answer
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from . import kept
 
-        return answer(__name__, name)
+        return kept.lookup(__name__, name)

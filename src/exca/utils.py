@@ -312,3 +312,13 @@ def even_chunks(items: Sequence[X], *, max_chunks: int | None, min_items: int = 
 class _FrozenSetattr:  # kept for jobs that 0.6 queued: part of their frozen objects, and means nothing here
     def __setstate__(self, state: tp.Any) -> None:
         pass
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from . import kept
+
+        return kept.lookup(__name__, name)

@@ -30,4 +30,6 @@ __all__ = [
 def __getattr__(name: str) -> tp.Any:
     if name == "contiguous":  # imports numpy
         return importlib.import_module(f"{__name__}.contiguous")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .. import kept  # names of earlier releases
+
+    return kept.lookup(__name__, name)

@@ -84,6 +84,11 @@ class CacheDict(tp.Generic[X]):
         return _rebuild, (self.folder, self._keep_in_ram, self.cache_type, self._options)
 
     @property
+    def _ram_data(self) -> dict[str, X]:
+        """What is kept in memory (kept for dependants, under this name)."""
+        return self._ram
+
+    @property
     def keep_in_ram(self) -> bool:
         """Whether values stay in memory once loaded or set."""
         return self._keep_in_ram
@@ -498,3 +503,13 @@ def _rebuild(
     folder: pathlib.Path | None, keep_in_ram: bool, cache_type: str | None, options: DumpOptions
 ) -> CacheDict[tp.Any]:
     return CacheDict(folder, keep_in_ram, cache_type, options=options)
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .. import kept
+
+        return kept.lookup(__name__, name)

@@ -311,3 +311,13 @@ def file_sum(path: str, start: int, length: int) -> str:
             hasher.update(chunk)
             length -= len(chunk)
     return hasher.hexdigest()
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .. import kept
+
+        return kept.lookup(__name__, name)

@@ -156,3 +156,13 @@ def tell_pickled(type_: type, reason: str = "no handler is registered for it") -
             type_.__qualname__,
             reason,
         )
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .. import kept
+
+        return kept.lookup(__name__, name)

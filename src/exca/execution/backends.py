@@ -36,6 +36,8 @@ class Request:
         folder in which the jobs run, first on ``sys.path``
     tag: str
         text by which the jobs can be found again in the scheduler
+    parameters: dict
+        further parameters of submitit's executor, which go before those of the resources
     """
 
     calls: list[tp.Callable[[], tp.Any]]
@@ -45,6 +47,7 @@ class Request:
     max_workers: int = 256
     workdir: Path | None = None
     tag: str = ""
+    parameters: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
 
 
 class Backend(abc.ABC):

@@ -56,7 +56,8 @@ class LocalBackend(Backend):
             str(len(ids) if many else 0),
         ]
         workers = max(1, min(request.max_workers, os.cpu_count() or 1))
-        command += [str(workers), str(processes), str(60 * (resources.timeout_min or 0))]
+        minutes = request.parameters.get("timeout_min", resources.timeout_min)
+        command += [str(workers), str(processes), str(60 * (minutes or 0))]
         pid = _start(command, JobPaths(request.logs, ids[0]), request, direct=not many and processes == 1)
         return [Submission("local", job_id, request.logs, processes, pid) for job_id in ids]
 

@@ -40,12 +40,25 @@ def request_for(
     """
     workdir = None
     if infra.workdir is not None:
-        now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        method_folder = infra._method_folder()
-        assert method_folder is not None, "submission needs a folder"
-        workdir = infra.workdir.prepare(method_folder / "code" / f"{now}-{uuid.uuid4().hex[:6]}")
+        workdir = infra.workdir.prepare(code_folder(infra))
     logs = str(infra._logs_folder())
-    return Request(calls, infra, logs, name or infra._job_name(), max_workers, workdir, tag)
+    request = Request(calls, infra, logs, name or infra._job_name(), max_workers, workdir, tag)
+    request.parameters = infra._launcher_parameters()
+    return request
+
+
+def code_folder(infra: "BaseInfra") -> Path:
+    """A new place for a copy of the code that jobs of an infra run on.
+
+    Parameters
+    ----------
+    infra: BaseInfra
+        infra with a folder
+    """
+    now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    method_folder = infra._method_folder()
+    assert method_folder is not None, "submission needs a folder"
+    return method_folder / "code" / f"{now}-{uuid.uuid4().hex[:6]}"
 
 
 def link_code(folder: Path, workdir: Path | None) -> None:

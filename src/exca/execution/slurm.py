@@ -19,6 +19,9 @@ if tp.TYPE_CHECKING:
     from .resources import Resources
 
 
+_IMPORT_PATH = "export PYTHONPATH="
+
+
 def make_executor(
     resources: "Resources",
     logs: Path | str,
@@ -95,13 +98,29 @@ def _slurm_parameters(
         params["slurm_time"] = None  # the partition's default; submitit's own would be 5 minutes
     if tag and "comment" not in additional:
         additional["comment"] = tag
-    setup = [f"export PYTHONPATH={shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]
+    setup = [f"{_IMPORT_PATH}{shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]
     if workdir is not None:
         additional.setdefault("chdir", str(workdir))
     if additional:
         params["slurm_additional_parameters"] = additional
     params["slurm_setup"] = setup
     return params
+
+
+def _set_parameters(executor: tp.Any, parameters: dict[str, tp.Any]) -> None:
+    """Set parameters of a launcher, and keep what the jobs cannot do without: the import path and the tag."""
+    executor = executor._executor
+    known = {name: value for name, value in parameters.items() if name in executor._valid_parameters()}
+    ours = executor.parameters
+    if "setup" in known:
+        own = [line for line in known["setup"] or () if not line.startswith(_IMPORT_PATH)]
+        known["setup"] = [line for line in ours["setup"] if line.startswith(_IMPORT_PATH)] + own
+    if "additional_parameters" in known:
+        known["additional_parameters"] = {
+            **ours.get("additional_parameters", {}),
+            **(known["additional_parameters"] or {}),
+        }
+    executor.update_parameters(**known)
 
 
 class SlurmBackend(Backend):
@@ -126,6 +145,7 @@ class SlurmBackend(Backend):
         )
         # submitit's own limit is for all pickles of an array together; each was measured above
         executor._executor.max_pickle_size_gb = math.inf
+        _set_parameters(executor, request.parameters)
         try:
             with clean_environment():
                 if len(request.calls) == 1:

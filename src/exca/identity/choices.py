@@ -31,6 +31,15 @@ def choices(base: type) -> list[str]:
     return sorted(names)
 
 
+def by_name(base: type) -> dict[str, type]:
+    """Returns a class and all that derive from it, by name; of several with one name the last definition."""
+    found = {
+        name: [cls for cls in (ref() for ref in refs) if cls is not None]
+        for name, refs in _table(base).items()
+    }
+    return {name: classes[-1] for name, classes in found.items() if classes}
+
+
 def find(base: type, name: object) -> type | None:
     """Returns the class of a name among a class and all that derive from it.
 

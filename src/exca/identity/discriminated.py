@@ -8,7 +8,7 @@ import pydantic_core
 from pydantic_core import core_schema
 
 from ..errors import DiscriminatorError
-from .choices import AmbiguousNameError, choices, find, note_definition
+from .choices import AmbiguousNameError, by_name, choices, find, note_definition
 
 _OURS: tp.Final = "exca_discriminated"
 _FLAGS: tp.Final = (
@@ -24,7 +24,7 @@ class _Fields(dict[str, tp.Any]):
 def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValidatorFunction:
     """Returns the function that reads what is given for a field of the class."""
 
-    def read(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
+    def pick(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
         if type(value) is _Fields:
             return handler(value)
         if not isinstance(value, cls):
@@ -42,8 +42,40 @@ def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValid
             return handler(fields)
         return picked.__pydantic_validator__.validate_python(fields, context=info.context)
 
-    read.__name__ = cls.__name__  # it is part of the path in errors about unions
-    return read
+    def read(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
+        # a wrap validator may define the class that is named, or name another one: it comes before the choice
+        if type(value) is _Fields or isinstance(value, cls):
+            return pick(value, handler, info)
+
+        def continued(value: tp.Any) -> tp.Any:
+            return pick(value, handler, info)
+
+        for validator, takes_info in wrapping:
+            continued = _wrapped(validator, continued, info if takes_info else None)
+        return continued(value)
+
+    wrapping = _wrap_validators(cls)
+    chosen = read if wrapping else pick
+    chosen.__name__ = cls.__name__  # it is part of the path in errors about unions
+    return chosen
+
+
+def _wrap_validators(cls: type["DiscriminatedModel"]) -> list[tuple[tp.Callable[..., tp.Any], bool]]:
+    """Returns the validators with ``mode="wrap"`` of a class, the outermost last, and whether each takes an info."""
+    found = []
+    for validator in cls.__pydantic_decorators__.model_validators.values():
+        if validator.info.mode == "wrap":
+            function = validator.func
+            found.append((function, len(inspect.signature(function).parameters) > 2))
+    return found
+
+
+def _wrapped(
+    validator: tp.Callable[..., tp.Any], inner: tp.Callable[[tp.Any], tp.Any], info: tp.Any
+) -> tp.Callable[[tp.Any], tp.Any]:
+    if info is None:
+        return lambda value: validator(value, inner)
+    return lambda value: validator(value, inner, info)
 
 
 def _serializer(cls: type["DiscriminatedModel"]) -> core_schema.WrapSerializerFunction:
@@ -152,7 +184,10 @@ class DiscriminatedModel(pydantic.BaseModel):
             if fields:
                 name = fields.get(cls._exca_discriminator_key)
                 if name is not None and name != cls.__name__:
-                    return super().__new__(_found(cls, name) or cls)
+                    picked = _found(cls, name)
+                    if picked is None and _wrap_validators(cls):  # they may define it, or name another
+                        return cls.__pydantic_validator__.validate_python(fields)
+                    return super().__new__(picked or cls)
             return super().__new__(cls)
 
         def __init__(self, /, **fields: tp.Any) -> None:
@@ -182,6 +217,11 @@ class DiscriminatedModel(pydantic.BaseModel):
                     "class in configurations: rename the field, or choose another key for the hierarchy with "
                     f'`class {cls.__name__}(..., discriminator_key="name")`.'
                 )
+
+    @classmethod
+    def _get_discriminated_subclasses(cls) -> "dict[str, type[DiscriminatedModel]]":
+        """Returns the classes that can be named for this one, abstract ones too, by name (kept for dependants)."""
+        return tp.cast("dict[str, type[DiscriminatedModel]]", by_name(cls))
 
     @classmethod
     def _exca_coerce(cls, value: tp.Any) -> tp.Any:

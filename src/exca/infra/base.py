@@ -12,9 +12,9 @@ from pathlib import Path
 import pydantic
 
 from ..errors import ExclusionError, InfraError
-from ..execution.resources import Resources
 from ..execution.workdir import WorkDir
 from . import attribute, configfiles
+from .edge import UID_STRING, Edge, SubmititMixin
 
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
@@ -90,11 +90,13 @@ class InfraState:
         "settled",
         "uid",
         "uid_config",
+        "uid_string",
     )
 
     def __init__(self) -> None:
         self.uid: str | None = None
         self.uid_config: dict[str, tp.Any] = {}
+        self.uid_string = UID_STRING
         self.home: Path | None = None  # the folder named after the uid
         self.folder: Path | None = None  # the one that is used: another where two configurations share a uid
         self.settled = False  # whether the folder is there, with its configuration files
@@ -104,11 +106,15 @@ class InfraState:
         self.batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
         self.lock = threading.RLock()
 
+    def __getattr__(self, name: str) -> None:
+        if name != "cache_dict":  # kept for dependants, which delete it to have it opened anew
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
 
 NOTHING_KEPT = (None, None, None)
 
 
-class BaseInfra(Resources):
+class BaseInfra(Edge, SubmititMixin):
     """Base of all infras: a configuration of where and how a method of a configuration runs.
 
     Parameters
@@ -207,6 +213,8 @@ class BaseInfra(Resources):
             state = {**state, "__dict__": {**fields, "folder": type(fields["folder"])(folder)}}
         if self._obj is None:  # the default on a class, which travels when a class is pickled by value
             state = {**state, "default": (self._infra_name, self._applied)}
+        if self._state.uid_string != UID_STRING:
+            state = {**state, "uid_string": self._state.uid_string}
         return state
 
     def __setstate__(self, state: dict[tp.Any, tp.Any]) -> None:
@@ -214,6 +222,8 @@ class BaseInfra(Resources):
         super().__setstate__(state)
         if "default" in state:
             self._infra_name, self._applied = state["default"]
+        if "uid_string" in state:
+            self._state.uid_string = state["uid_string"]
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
@@ -329,11 +339,16 @@ class BaseInfra(Resources):
 
             state.uid_config = self._export(uid=True, exclude_defaults=True)
             identity.freeze(self._obj)
-            state.uid = f"{self._factory()}/{identity.uid_text(state.uid_config) or 'default'}"
+            state.uid = self._address(identity.uid_text(state.uid_config) or "default")
         return state.uid
 
+    def _address(self, uid: str) -> str:
+        """The address of a result below the folder, or of all results of the method for an empty uid."""
+        method, _, version = self._factory().rpartition(",")
+        return self._state.uid_string.format(method=method, version=version, uid=uid).rstrip("/")
+
     def _method_folder(self) -> Path | None:
-        return None if self.folder is None else Path(os.path.abspath(self.folder)) / self._factory()
+        return None if self.folder is None else Path(os.path.abspath(self.folder)) / self._address("")
 
     def uid_folder(self, create: bool = False) -> Path | None:
         """Folder of the result, or None for an infra without folder.
@@ -456,19 +471,6 @@ class BaseInfra(Resources):
 
         obj, _ = self._bound
         return find_models(obj, BaseInfra)
-
-    def executor(self) -> tp.Any:
-        """The submitit executor with these resources, or None where nothing is submitted.
-
-        Returns
-        -------
-        submitit.AutoExecutor or None
-        """
-        if self.cluster is None or self.folder is None:
-            return None
-        from ..execution.slurm import make_executor
-
-        return make_executor(self, self._logs_folder(), name=self._job_name())
 
     def _job_name(self) -> str:
         """Name of a job in the scheduler: the one that was set, or the address, so that jobs can be told apart."""

@@ -299,7 +299,9 @@ ADAPTER: tp.Final[pydantic.TypeAdapter[Backend]] = pydantic.TypeAdapter(Backend)
 
 if not tp.TYPE_CHECKING:
 
-    def __getattr__(name: str) -> tp.Any:  # kept for jobs that 0.6 queued, which hold names of its own
-        from ..infra.queued import answer
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .. import kept
 
-        return answer(__name__, name)
+        return kept.lookup(__name__, name)

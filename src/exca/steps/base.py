@@ -402,6 +402,10 @@ class Chain(Step):
     def _exca_cache_type(self) -> str | None:
         return self.step_list[-1]._exca_cache_type() if self.CACHE_TYPE is None else self.CACHE_TYPE
 
+    def _step_sequence(self) -> tuple[Step, ...]:
+        """The steps in order (kept for dependants, under this name)."""
+        return tuple(self.step_list)
+
     def __len__(self) -> int:
         return len(self.__dict__["steps"])
 
@@ -440,3 +444,13 @@ class Chain(Step):
 
 
 Step._exca_chain_class = Chain
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .. import kept
+
+        return kept.lookup(__name__, name)

@@ -1,5 +1,6 @@
 """Helpers for the tests of packages that build on steps."""
 
+import typing as tp
 from pathlib import Path
 
 
@@ -20,3 +21,13 @@ def extract_cache_folders(folder: Path | str) -> tuple[str, ...]:
     return tuple(
         sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("cache") if path.is_dir())
     )
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .. import kept
+
+        return kept.lookup(__name__, name)

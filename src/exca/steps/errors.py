@@ -1,5 +1,10 @@
-"""Kept for dependants: where the published release has it."""
+"""Import path of earlier releases, kept for dependants."""
+
+import logging
 
 from ..errors import BatchProtocolError
+from ..kept.steps import ErrorRegistry
 
-__all__ = ["BatchProtocolError"]
+__all__ = ["BatchProtocolError", "ErrorRegistry", "logger"]
+
+logger = logging.getLogger(__name__)

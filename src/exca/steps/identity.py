@@ -1,5 +1,87 @@
-"""Kept for dependants: where the published release has it."""
+"""Where the published release has the identity of steps: kept for dependants."""
 
-from .addresses import NoInput as NoValue
+import typing as tp
+from pathlib import Path
 
-__all__ = ["NoValue"]
+from ..kept.typing import StepMode as ModeType
+from . import addresses
+
+if tp.TYPE_CHECKING:
+    from .base import Step
+
+__all__ = [
+    "MAX_STEP_UID_LENGTH",
+    "STEP_UID_TAIL_BUDGET",
+    "ModeType",
+    "NoValue",
+    "materialize_uid",
+    "step_uid",
+    "write_configs",
+]
+
+MAX_STEP_UID_LENGTH = addresses.MAX_ADDRESS
+STEP_UID_TAIL_BUDGET = addresses.MAX_FOLDED
+NoValue = type(addresses.NO_INPUT)
+
+
+def materialize_uid(step: "Step", value: tp.Any) -> str:
+    """Return the key under which the result for a value is kept.
+
+    Parameters
+    ----------
+    step: Step
+        the step
+    value: Any
+        the value, `exca.steps.NO_INPUT` for none
+    """
+    return addresses.key_of(step, value)
+
+
+def step_uid(steps: "tp.Sequence[Step]") -> str:
+    """Return the folder of the results of steps that run one after the other, below the folder of their infra.
+
+    Parameters
+    ----------
+    steps: sequence of Step
+        the steps
+    """
+    if not steps:
+        return ""
+    route = _route(steps)
+    return tp.cast(str, route.address(len(route.steps)))
+
+
+def write_configs(step_folder: Path, aligned_steps: "tp.Sequence[Step]", *, write: bool = True) -> None:
+    """Check the configuration files in the folder of a step, and write those that are missing.
+
+    Parameters
+    ----------
+    step_folder: Path
+        the folder
+    aligned_steps: sequence of Step
+        the steps up to it
+    write: bool
+        write what is missing; otherwise nothing is written
+
+    Raises
+    ------
+    RuntimeError
+        if the folder holds another configuration, or a default changed
+    """
+    from ..infra import configfiles
+
+    route = _route(aligned_steps)
+    configfiles.settle(
+        Path(step_folder),
+        uid_config=route.configs(),
+        full_uid_config=route.full_configs,
+        config=route.everything,
+        create=write,
+    )
+
+
+def _route(steps: "tp.Sequence[Step]") -> tp.Any:
+    from .base import Chain
+    from .compiled import compiled
+
+    return compiled(Chain(steps=list(steps))).path

@@ -1,5 +1,7 @@
 """Handlers of stored values, one file a family. Packages of values are imported when a handler first needs them."""
 
+import typing as tp
+
 from . import python_types as python_types  # registers itself
 from .arrays import ContiguousMemmapArray, MemmapArray, NumpyArray
 from .neuro import MneRawBrainVision, MneRawFif, NibabelNifti
@@ -23,3 +25,13 @@ __all__ = [
     "Pickle",
     "TorchTensor",
 ]
+
+
+if not tp.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from ... import kept
+
+        return kept.lookup(__name__, name)

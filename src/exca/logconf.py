@@ -1,0 +1,7 @@
+"""Import path of the logger in earlier releases."""
+
+import logging
+
+__all__ = ["logger"]
+
+logger = logging.getLogger("exca")
