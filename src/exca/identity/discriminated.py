@@ -1,5 +1,6 @@
 """Models whose fields may hold any subclass: the class is named by a key in the dict."""
 
+import functools
 import inspect
 import typing as tp
 
@@ -9,6 +10,8 @@ from pydantic_core import core_schema
 
 from ..errors import DiscriminatorError
 from .choices import AmbiguousNameError, by_name, choices, find, note_definition
+
+_Read = tp.Callable[[tp.Any], tp.Any]
 
 _OURS: tp.Final = "exca_discriminated"
 _FLAGS: tp.Final = (
@@ -47,12 +50,10 @@ def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValid
         if type(value) is _Fields or isinstance(value, cls):
             return pick(value, handler, info)
 
-        def continued(value: tp.Any) -> tp.Any:
-            return pick(value, handler, info)
-
+        inner: _Read = functools.partial(pick, handler=handler, info=info)
         for validator, takes_info in wrapping:
-            continued = _wrapped(validator, continued, info if takes_info else None)
-        return continued(value)
+            inner = _wrapped(validator, inner, info if takes_info else None)
+        return inner(value)
 
     wrapping = _wrap_validators(cls)
     chosen = read if wrapping else pick
@@ -70,9 +71,7 @@ def _wrap_validators(cls: type["DiscriminatedModel"]) -> list[tuple[tp.Callable[
     return found
 
 
-def _wrapped(
-    validator: tp.Callable[..., tp.Any], inner: tp.Callable[[tp.Any], tp.Any], info: tp.Any
-) -> tp.Callable[[tp.Any], tp.Any]:
+def _wrapped(validator: tp.Callable[..., tp.Any], inner: _Read, info: tp.Any) -> _Read:
     if info is None:
         return lambda value: validator(value, inner)
     return lambda value: validator(value, inner, info)

@@ -64,8 +64,8 @@ def best_effort_utime(path: Path, *, keep_mtime: bool = False) -> None:
     import time
 
     with contextlib.suppress(OSError):
-        times = (time.time_ns(), os.stat(path).st_mtime_ns) if keep_mtime else None
-        os.utime(path, ns=times)
+        now = time.time_ns()
+        os.utime(path, ns=(now, os.stat(path).st_mtime_ns if keep_mtime else now))
 
 
 def make_pool_executor(pool: str, max_workers: int) -> concurrent.futures.Executor:
