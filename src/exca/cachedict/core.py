@@ -16,6 +16,7 @@ from .bulk import entries_of
 from .dumpcontext import DumpContext, DumpOptions
 from .folderindex import Entry, FolderIndex, index_of
 from .hot import SCALARS, inline_json
+from .parts import entry_of, line_of
 from .setaside import set_aside
 from .textindex import INFO_SUFFIX, key_hash
 from .writer import FolderWriter, touch, write_error
@@ -115,7 +116,7 @@ class CacheDict(tp.Generic[X]):
                 return tp.cast(X, value)
             if type(value) is bytes and not self._keep_in_ram:
                 try:
-                    return tp.cast(X, self._context.load(orjson.loads(value)))
+                    return tp.cast(X, self._context.load(entry_of(orjson.loads(value))))
                 except (DamagedEntryError, FileNotFoundError):  # the long way sets it aside
                     pass
         if key in self._writer.pending:
@@ -210,9 +211,6 @@ class CacheDict(tp.Generic[X]):
             return len(self._ram)
         self.flush()
         return self._index.count()
-
-    def __bool__(self) -> bool:
-        return True
 
     def __iter__(self) -> tp.Iterator[str]:
         return self.keys()
@@ -430,15 +428,14 @@ class CacheDict(tp.Generic[X]):
         key_hash(key)  # an error before anything is written
         self._context.files = self._writer.files
         try:
-            info = self._context.dump_entry(key, value, cache_type=self.cache_type)
+            info = self._context.dump_for(key, value, cache_type=self.cache_type)
         except CacheWriteError:
             raise
         except OSError as e:
             if e.errno is None:
                 raise
             raise write_error(e, str(self.folder), f"The value of {key[:100]!r} was not stored") from e
-        info["#key"] = key
-        self._writer.put(key, orjson.dumps(info)[:-1], options)
+        self._writer.put(key, line_of(key, info), options)
 
     def __delitem__(self, key: str) -> None:
         if self.folder is None:

@@ -13,6 +13,7 @@ import xxhash
 from ..errors import DamagedEntryError, HandlerError
 from . import registry
 from .datafiles import DATA_DIR, DataFiles, SharedFile, unmap
+from .parts import reserved_of, restored, take_from_parts
 from .textindex import INFO_SUFFIX
 
 Info = dict[str, tp.Any]
@@ -66,9 +67,12 @@ class DumpContext:
         self.options = DumpOptions() if options is None else options
         self.root = os.fspath(self.folder)
         self.files = DataFiles(self.root)
+        self.keeps_order = False  # whether arrays keep their order in memory; release 0.6 reads C order only
         self._cache: dict[tp.Hashable, tp.Any] = {}
         self._cache_lock = threading.Lock()
+        self._pid = os.getpid()
         self._sums: list[tuple[SharedFile, str, int]] | None = None
+        self._given: list[Info] | None = None  # what `dump` returned to the handler at work
 
     def __enter__(self) -> tp.Self:
         return self
@@ -127,7 +131,9 @@ class DumpContext:
         return file, relative
 
     def cached(self, key: tp.Hashable, factory: tp.Callable[[], _T]) -> _T:
-        """An open resource kept with this context: made by ``factory`` the first time."""
+        """An open resource kept with this context: made by ``factory`` the first time, and anew in a forked child."""
+        if self._pid != os.getpid():  # an open file of the parent shares its position with the child
+            self._pid, self._cache, self._cache_lock = os.getpid(), {}, threading.Lock()
         with self._cache_lock:
             if key not in self._cache:
                 self._cache[key] = factory()
@@ -182,12 +188,15 @@ class DumpContext:
             del self.files.fresh[made:]
             raise
         info.setdefault("#type", name)
+        if self._given is not None:
+            self._given.append(info)
         return info
 
     def _dump_with(self, handler: tp.Any, value: tp.Any) -> Info:
         trusted = getattr(handler, "checks_itself", False)
         before, self._sums = self._sums, None if trusted else []
         made = len(self.files.fresh)
+        outer, self._given = self._given, []
         try:
             method = handler.__dump_info__
             info = (
@@ -196,18 +205,15 @@ class DumpContext:
                 else method(self, value)
             )
             sums = [[name, start, f.tell() - start, f.end_sum()] for f, name, start in self._sums or ()]
+            given = self._given
         finally:
-            self._sums = before
+            self._sums, self._given = before, outer
         if not isinstance(info, dict):
             raise HandlerError(
                 f"__dump_info__ of {handler.__name__} returned {type(info).__name__}, not a dict"
             )
-        reserved = [key for key in info if isinstance(key, str) and key.startswith("#")]
-        if reserved and not trusted:
-            raise HandlerError(
-                f"__dump_info__ of {handler.__name__} returned {reserved}: keys with '#' are reserved"
-            )
-        info = dict(info)
+        if not trusted:
+            info = _checked(handler, info, given)
         if sums:
             info["#ranges"] = sums
         paths = [p for p in self.files.fresh[made:] if os.path.isfile(os.path.join(self.root, p))]
@@ -229,26 +235,59 @@ class DumpContext:
         """
         if not isinstance(info, dict) or "#type" not in info:
             return info
-        name: str = info["#type"]
+        name: str = info.get("#as") or info["#type"]
         handler = registry.for_name(self.options.replace.get(name, name))
         self.check(info)
         if getattr(handler, "checks_itself", False):
             return handler.load(self, info)
-        plain = {key: value for key, value in info.items() if not key.startswith("#")}
-        return handler.__load_from_info__(self, **plain)
+        return handler.__load_from_info__(self, **_plain(info))
 
     def delete(self, info: tp.Any) -> None:
         """Delete the data that only this entry uses; data in shared files stays until the folder is cleared."""
         if not isinstance(info, dict) or "#type" not in info:
             return
         handler = registry.for_name(info["#type"])
-        if hasattr(handler, "__delete_info__"):
-            plain = {key: value for key, value in info.items() if not key.startswith("#")}
-            handler.__delete_info__(self, **plain)
+        if getattr(handler, "checks_itself", False):
+            handler.delete(self, info)
+        elif hasattr(handler, "__delete_info__"):
+            handler.__delete_info__(self, **_plain(info))
         for relative in info.get("#files", ()):
             self.unlink(relative)
 
     def dump_entry(self, key: str, value: tp.Any, *, cache_type: str | None = None) -> Info:
+        """Store the value of a key and add its line to the index of the folder, where `CacheDict` finds it.
+
+        Parameters
+        ----------
+        key: key of the entry
+        value: what to store
+        cache_type: name of the handler; by default the one for its type
+
+        Returns
+        -------
+        ``jsonl`` (name of the index file), ``byte_range`` (where its line is in it) and ``content`` (the entry)
+
+        Raises
+        ------
+        CacheWriteError: the folder cannot be written to, or the disk is full
+        HandlerError: the handler does not take the value
+        """
+        from .core import CacheDict
+        from .folderindex import index_of
+
+        cache: CacheDict[tp.Any] = CacheDict(self.folder, cache_type=cache_type, options=self.options)
+        with cache.write():
+            cache[key] = value
+        index = index_of(self.root)
+        found = index.locate(key)
+        if found is None:
+            raise KeyError(key)
+        place = found[1]
+        start = place >> 32 & 0xFFFFFFFFFFFF
+        stop = start + (place & 0xFFFFFFFF)
+        return {"jsonl": index.files[place >> 80].name, "byte_range": (start, stop), "content": found[0]}
+
+    def dump_for(self, key: str, value: tp.Any, *, cache_type: str | None = None) -> Info:
         """Store the value of a key: like `dump`, with files named after the key."""
         before, self.key = self.key, key
         try:
@@ -300,6 +339,39 @@ class DumpContext:
         path = self.path(relative)
         size = os.stat(path).st_size
         return size, file_sum(path, 0, size)
+
+
+_RESERVED = frozenset(("#type", "#key", "#sum", "#files", "#ranges", "#parts", "#as", "#requires_grad"))
+
+
+def _checked(handler: type, info: Info, given: list[Info]) -> Info:
+    """What a user's handler returned, as an entry: those of its parts without reserved fields.
+
+    Fields that a handler of ours returned to it may come back. Ours are replaced by what was found for the whole.
+    """
+    unknown = [key for key in info if isinstance(key, str) and key[:1] == "#" and key not in _RESERVED]
+    if unknown:
+        raise HandlerError(
+            f"__dump_info__ of {handler.__name__} returned {unknown}: keys that start with '#' are reserved for exca; "
+            "rename them"
+        )
+    if "#type" in info and info in given:  # it handed its value on to another handler, which will load it
+        return dict(info)
+    taken: list[Info | None] = []
+    plain = {key: value for key, value in info.items() if not isinstance(key, str) or key[:1] != "#"}
+    checked: Info = take_from_parts(plain, taken)
+    given_parts = info.get("#parts")  # of a container of ours, which holds them already
+    if not any(taken) and isinstance(given_parts, list) and len(given_parts) == len(taken):
+        taken = given_parts
+    if any(taken):
+        checked["#parts"] = taken
+    return checked
+
+
+def _plain(info: Info) -> Info:
+    """The fields of an entry that a user's handler is given, its parts with their reserved fields."""
+    plain = {key: value for key, value in info.items() if key[:1] != "#"}
+    return restored(plain, reserved_of(info)) if "#parts" in info else plain
 
 
 def file_sum(path: str, start: int, length: int) -> str:

@@ -37,6 +37,13 @@ def add(handler: type, default_for: type | None) -> None:
     for method in ("__dump_info__", "__load_from_info__"):
         if not hasattr(handler, method):
             raise HandlerError(f"@DumpContext.register requires {method} on {handler.__name__}")
+    if default_for is not None:
+        for method in ("__dump_info__", "__load_from_info__"):
+            if not _is_classmethod(handler, method):
+                raise HandlerError(
+                    f"@DumpContext.register(default_for=...) requires {method} of {handler.__name__} to be a "
+                    "classmethod: it is called on the class, with a value of another one"
+                )
     name = handler.__name__
     known = HANDLERS.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (

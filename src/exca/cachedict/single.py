@@ -34,6 +34,7 @@ def dump_one(
     if cache_type is None and type(value) in SCALARS and inline_json(value) is not None:
         return {"#type": "Json", "content": value}
     with DumpContext(folder, key=key, options=DumpOptions(fsync=True)) as ctx:
+        ctx.keeps_order = True
         try:
             info = ctx.dump(value, cache_type=cache_type)
             ctx.files.flush(sync=True)
@@ -69,19 +70,10 @@ def load_one(folder: str | os.PathLike[str], info: Info, cache_type: str | None 
 
 def delete_one(folder: str | os.PathLike[str], info: Info) -> None:
     """Delete the data of a value that `dump_one` stored; data already gone is no error."""
+    from .verification import named_files
+
     ctx = DumpContext(folder)
+    names = named_files(ctx, info)  # shared files too: no other value is in them
     ctx.delete(info)
-    for relative in own_files(info):
+    for relative in names:
         ctx.unlink(relative)
-
-
-def own_files(info: tp.Any) -> set[str]:
-    """All data files that an entry of `dump_one` names: nobody else appends to them."""
-    if isinstance(info, dict):
-        found = set(info.get("#files", ()))
-        if isinstance(info.get("filename"), str) and "#type" in info:
-            found.add(info["filename"])
-        return found.union(*(own_files(part) for part in info.values()))
-    if isinstance(info, list):
-        return set[str]().union(*(own_files(part) for part in info))
-    return set()

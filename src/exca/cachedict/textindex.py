@@ -2,7 +2,8 @@
 
 A line holds what a handler needs to load a value, and reserved fields: ``#type`` (the handler), ``#key``,
 ``#gen`` (only on a line that replaced an older one: the highest wins) and ``#xxh`` (XXH3-64 of all bytes of the
-line before this field; absent in files of older releases). A deleted entry's line is overwritten by spaces.
+line before this field; absent in files of older releases). Which fields stand where, so that older releases read
+them: `exca.cachedict.parts`. A deleted entry's line is overwritten by spaces.
 """
 
 import errno
@@ -14,6 +15,7 @@ import orjson
 import xxhash
 
 from .._files import Handle, pread
+from .parts import entry_of
 
 INFO_SUFFIX = "-info.jsonl"
 _SEAL = b',"#xxh":"'
@@ -27,7 +29,7 @@ _CHUNK = 4 << 20  # bytes read at once when a file is scanned
 
 
 def parse_line(line: bytes) -> dict[str, tp.Any] | None:
-    """Returns the object on a whole line (with its line end), or None when the line is damaged or no entry."""
+    """The entry on a whole line (with its line end), or None when the line is damaged or no entry."""
     mark = line[_MARK]
     if mark == _SEAL:
         if xxhash.xxh3_64_hexdigest(line[:-SEAL_LENGTH]).encode() != line[_DIGEST]:
@@ -39,7 +41,7 @@ def parse_line(line: bytes) -> dict[str, tp.Any] | None:
     except orjson.JSONDecodeError:
         return None
     if isinstance(info, dict) and isinstance(info.get("#key"), str) and isinstance(info.get("#type"), str):
-        return info
+        return entry_of(info)
     return None
 
 

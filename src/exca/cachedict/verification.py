@@ -8,12 +8,12 @@ import os
 import typing as tp
 
 from ..errors import DamagedEntryError
-from . import registry
 from .datafiles import DATA_DIR
 from .dumpcontext import DumpContext, Info
 from .folderreader import FolderReader
 from .handlers.base import verify_range
-from .handlers.structured import content_of
+from .handlers.structured import content_of, place_of, text_size
+from .parts import iter_parts, reserved_of
 from .setaside import SUFFIX
 from .sideindex import FILE_NAME
 from .textindex import INFO_SUFFIX, TextFile, parse_line
@@ -137,27 +137,28 @@ def check_entry(ctx: DumpContext, info: Info) -> int:
     ctx.check(info, everything=True)
     nbytes = sum(int(size) for size, _ in info.get("#files", {}).values())
     nbytes += sum(int(part[2]) for part in info.get("#ranges", ()))
-    if "filename" in info and not info.get("#files"):
-        nbytes += _check_data(ctx, info)
+    place = place_of(info)
+    if place is not None and not info.get("#files"):
+        nbytes += _check_data(ctx, info, place)
     for part in _parts(ctx, info):
         nbytes += check_entry(ctx, part)
     return nbytes
 
 
-def _check_data(ctx: DumpContext, info: Info) -> int:
-    path = ctx.path(info["filename"])
+def _check_data(ctx: DumpContext, info: Info, place: Info) -> int:
+    path = ctx.path(place["filename"])
     try:
         size = os.stat(path).st_size
     except OSError as e:
         raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
-    if "offset" not in info:  # a file of its own, of an earlier release: nothing was recorded about it
+    if "offset" not in place:  # a file of its own, of an earlier release: nothing was recorded about it
         return size
-    length = info["length"] if "length" in info else _array_bytes(info)
-    if length and size < info["offset"] + length:
+    length = text_size(info, place) if "length" in place else _array_bytes(info)
+    if length and size < place["offset"] + length:
         raise DamagedEntryError(
-            f"The data file {path} has {size} bytes, not the {info['offset'] + length} written"
+            f"The data file {path} has {size} bytes, not the {place['offset'] + length} written"
         )
-    verify_range(ctx, info["filename"], info["offset"], length, info.get("#sum"))
+    verify_range(ctx, place["filename"], place["offset"], length, info.get("#sum"))
     return int(length)
 
 
@@ -176,31 +177,22 @@ def _array_bytes(info: Info) -> int:
 
 
 def _parts(ctx: DumpContext, info: Info) -> tp.Iterator[Info]:
-    handler = registry.HANDLERS.get(info["#type"])
     if info["#type"] == "Json":
         return
-    content: tp.Any = {key: value for key, value in info.items() if not key.startswith("#")}
-    if handler is not None and "filename" in info and info["filename"].endswith(".jsonl"):
-        content = content_of(ctx, info)
-    yield from _infos(content)
-
-
-def _infos(content: tp.Any) -> tp.Iterator[Info]:
-    if isinstance(content, dict):
-        if "#type" in content:
-            yield content
-            return
-        content = list(content.values())
-    if isinstance(content, list):
-        for item in content:
-            yield from _infos(item)
+    place = place_of(info)
+    if place is not None and str(place["filename"]).endswith(".jsonl"):
+        yield from iter_parts(*content_of(ctx, info))
+        return
+    content = {key: value for key, value in info.items() if key[:1] != "#"}
+    yield from iter_parts(content, reserved_of(info))
 
 
 def named_files(ctx: DumpContext, info: Info) -> set[str]:
     """Data files that an entry and its parts name, as paths within the folder."""
     found = {*info.get("#files", ()), *(part[0] for part in info.get("#ranges", ()))}
-    if isinstance(info.get("filename"), str):
-        found.add(info["filename"])
+    place = place_of(info)
+    if place is not None and isinstance(place["filename"], str):
+        found.add(place["filename"])
         if info["#type"] == "MneRawBrainVision":
             stem = info["filename"].removesuffix(".vhdr")
             found.update(stem + ending for ending in (".vmrk", ".eeg"))

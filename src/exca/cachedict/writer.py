@@ -19,6 +19,7 @@ from .._files import on_network, pread, sync_above, sync_folder, write_all, writ
 from ..errors import CacheWriteError
 from .datafiles import DataFiles
 from .folderindex import Entry, FolderIndex
+from .parts import entry_of
 from .textindex import INFO_SUFFIX, SEALED
 
 if tp.TYPE_CHECKING:
@@ -143,7 +144,7 @@ class FolderWriter:
     def _delete_pending(self, old: bytes) -> None:
         self._bytes -= len(old)
         self.files.flush(sync=False)  # the names of its parts may wait there
-        self.delete_data(orjson.loads(old + b"}"))
+        self.delete_data(entry_of(orjson.loads(old + b"}")))
 
     def flush(self) -> None:
         """Make all entries visible to others. Raises CacheWriteError; what waited still waits then."""

@@ -4,17 +4,22 @@ Two kinds are written: a job of exca's own with the outcome inside, for computat
 a job of submitit's, whose outcome is a file among the job's logs. Neither class is loaded here: stand-ins
 take their place, so that old folders need neither the old exca nor the submitit that wrote them.
 
-Both releases may be at work on one folder: of an outcome here and one in a record, the newer counts.
+Both releases may be at work on one folder: of an outcome here and one in a record, the newer counts. With
+``EXCA_WRITE_FOR_0_6=1`` a file of the first kind is written beside each record, for release 0.6 to read. That one
+counts only where there is no record.
 """
 
+import contextlib
 import logging
 import os
 import pickle
 import re
 import shutil
+import traceback
 import typing as tp
 from pathlib import Path
 
+from .. import _files
 from .record import LEGACY_NAME, NAME, Record
 from .submission import Submission
 
@@ -22,6 +27,7 @@ logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
 _CALLED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in result\b')
 _LOADED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in load\b')
+_WRITTEN_HERE = b"\x80\x05cexca.task\nLocalJob\n)\x81"  # an empty object of the class of 0.6, as only this release writes it
 _said: set[str] = set()
 
 
@@ -73,6 +79,8 @@ def newer(folder: Path, found: Record | None) -> Record | None:
     """
     path = folder / LEGACY_NAME
     try:
+        if found is not None and _written_here(path):
+            return found
         job = _load(path)
         outcome = path if hasattr(job, "_result") else _result_file(folder, job)
         if outcome is None or (found is not None and _time(outcome) <= _time(folder / NAME)):
@@ -142,6 +150,11 @@ def _result_file(folder: Path, job: tp.Any) -> Path | None:
     return None
 
 
+def _written_here(path: Path) -> bool:
+    with open(path, "rb") as f:
+        return f.read(len(_WRITTEN_HERE)) == _WRITTEN_HERE
+
+
 def _time(path: Path) -> int:
     return os.stat(path).st_mtime_ns
 
@@ -152,3 +165,43 @@ def _load(path: Path) -> tp.Any:
     require_trusted(path)
     with open(path, "rb") as f:
         return _Unpickler(f).load()
+
+
+def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:
+    """Leave the outcome of a task as release 0.6 reads it.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder of the task
+    kind: str
+        ``success`` or ``failure``
+    value: Any
+        the result, or the error
+    """
+    if kind == "failure":
+        value = (value, "".join(traceback.format_exception(value)))
+    state = {"_name": folder.parent.name.rpartition(",")[0], "_result": (kind, value)}
+    try:
+        data = _job_of_0_6(state)
+    except Exception as e:
+        logger.warning(
+            "The outcome of %s cannot be pickled, so release 0.6 will not find it: %s", folder, e
+        )
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / LEGACY_NAME)  # an older outcome
+        return
+    # a pickle runs code where it is loaded: no group may change it, whatever the umask
+    _files.write_atomically(folder / LEGACY_NAME, data, mode=_files.OWN)
+
+
+def _job_of_0_6(state: tp.Any) -> bytes:
+    """A pickle of the class of release 0.6 that holds an outcome, made without that class."""
+    try:
+        body = pickle.dumps(state, protocol=5)  # with 4, arrays lose their byte order
+    except (pickle.PicklingError, AttributeError, TypeError):
+        import cloudpickle
+
+        body = cloudpickle.dumps(state, protocol=5)
+    # after the object its state, which is the pickle without its head and its end, then that both belong together
+    return _WRITTEN_HERE + body[2:-1] + b"b."

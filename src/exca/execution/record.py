@@ -225,6 +225,7 @@ class Attempt:
                 f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: {e}; "
                 "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler"
             ) from e
+        _write_for_earlier_release(self.folder, "success", value)
         old = read(self.folder) if os.path.exists(f"{self.folder}/{NAME}") else None
         self._publish({"state": "completed", "result": info})
         if old is not None and old.state == "completed":
@@ -232,6 +233,7 @@ class Attempt:
 
     def failed(self, error: BaseException) -> None:
         """Publish an error."""
+        _write_for_earlier_release(self.folder, "failure", error)
         self._publish({"state": "failed", "error": error_content(error)})
 
     def _publish(self, content: dict[str, tp.Any]) -> None:
@@ -365,8 +367,17 @@ def publish_failure(folder: Path, attempt: str, error: dict[str, tp.Any], where:
         return found
     now = _iso(time.time())
     content = {"version": 1, "state": "failed", "error": error, "attempt": attempt, "finished": now, **where}
+    _write_for_earlier_release(folder, "failure", JobError(error["message"]))
     publish(folder, content, durable=True)
     return Record(folder, content)
+
+
+def _write_for_earlier_release(folder: Path, kind: str, value: tp.Any) -> None:
+    """Before the record, which is the newer outcome then."""
+    if os.environ.get("EXCA_WRITE_FOR_0_6", "") not in ("", "0"):
+        from .legacy import write_job_pickle  # it reads records, too
+
+        write_job_pickle(folder, kind, value)
 
 
 def error_content(error: BaseException) -> dict[str, tp.Any]:

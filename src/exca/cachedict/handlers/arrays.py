@@ -28,7 +28,7 @@ def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
     """Append an array's elements to the shared file; returns where they stand and how to read them."""
     import numpy as np
 
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    fortran = ctx.keeps_order and array.flags.f_contiguous and not array.flags.c_contiguous
     content = (array.T if fortran else np.ascontiguousarray(array)).reshape(-1)
     raw = memoryview(tp.cast(tp.Any, content.view(np.uint8))) if content.nbytes else memoryview(b"")
     file, name = ctx.shared(".data")
@@ -47,12 +47,23 @@ def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
 
 
 def describe(dtype: "np.dtype[tp.Any]") -> tp.Any:
-    """A dtype as JSON: its name, or the list of fields of a structured one."""
-    import numpy as np
-
-    return (
-        str(dtype) if dtype.names is None and dtype.subdtype is None else np.lib.format.dtype_to_descr(dtype)
-    )
+    """A dtype as JSON: its name, or the fields of a structured one, in a form that `numpy.dtype` takes."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        lengths = ",".join(map(str, shape))
+        return f"({lengths},){describe(base)}" if base.names is None else [describe(base), list(shape)]
+    if dtype.names is None:
+        return str(dtype) if dtype.kind != "V" else dtype.str
+    fields = [(dtype.fields or {})[name] for name in dtype.names]
+    described = {
+        "names": list(dtype.names),
+        "formats": [describe(field[0]) for field in fields],
+        "offsets": [field[1] for field in fields],
+        "itemsize": dtype.itemsize,
+    }
+    if any(len(field) > 2 for field in fields):
+        described["titles"] = [field[2] if len(field) > 2 else None for field in fields]
+    return described
 
 
 def dtype_of(description: tp.Any) -> "np.dtype[tp.Any]":
@@ -63,9 +74,9 @@ def dtype_of(description: tp.Any) -> "np.dtype[tp.Any]":
         description = ast.literal_eval(description)
     try:
         dtype = (
-            np.dtype(description)
-            if isinstance(description, str)
-            else np.lib.format.descr_to_dtype(_tuples(description))
+            np.lib.format.descr_to_dtype(_tuples(description))
+            if isinstance(description, list)
+            else np.dtype(_format(description))
         )
     except (TypeError, ValueError) as e:
         raise DamagedEntryError(f"Not an array type: {description!r}") from e
@@ -74,6 +85,15 @@ def dtype_of(description: tp.Any) -> "np.dtype[tp.Any]":
             "An array of Python objects was stored by its addresses, which mean nothing now"
         )
     return dtype
+
+
+def _format(description: tp.Any) -> tp.Any:
+    """What `numpy.dtype` takes for what `describe` gave."""
+    if isinstance(description, dict):
+        return {**description, "formats": [_format(part) for part in description["formats"]]}
+    if isinstance(description, list):
+        return _format(description[0]), tuple(description[1])
+    return description
 
 
 def _tuples(field: tp.Any) -> tp.Any:
@@ -142,6 +162,8 @@ def as_array(value: tp.Any) -> "AnyArray":
     import numpy as np
 
     if not isinstance(value, np.ndarray):
+        if type(value).__name__ == "ContiguousMemmap" and hasattr(value, "__array__"):
+            return np.asarray(value)
         raise HandlerError(
             f"Expected a NumPy array, got {type(value).__name__}; leave cache_type out or choose another"
         )
@@ -175,14 +197,6 @@ class MemmapArray(BuiltinHandler):
 
 class ContiguousMemmapArray(MemmapArray):
     """Stored like `MemmapArray`; comes back as an object that reads what is asked by file I/O, so memory stays flat."""
-
-    @classmethod
-    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        import numpy as np
-
-        from ..contiguous import ContiguousMemmap
-
-        return super().__dump_info__(ctx, np.asarray(value) if isinstance(value, ContiguousMemmap) else value)
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> "ContiguousMemmap | AnyArray":

@@ -18,6 +18,14 @@ class BuiltinHandler:
         handler: tp.Any = cls
         return handler.__load_from_info__(ctx, **plain)
 
+    @classmethod
+    def delete(cls, ctx: DumpContext, info: Info) -> None:
+        """Delete the data of an entry, given with its reserved fields."""
+        plain = {key: value for key, value in info.items() if key[:1] != "#"}
+        handler: tp.Any = cls
+        if hasattr(handler, "__delete_info__"):
+            handler.__delete_info__(ctx, **plain)
+
 
 class KeyFileHandler(BuiltinHandler):
     """A value in one file of its own."""

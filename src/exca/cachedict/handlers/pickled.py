@@ -4,37 +4,22 @@ import io
 import pickle
 import typing as tp
 
-import xxhash
-
 from ...errors import DamagedEntryError, HandlerError
 from .. import ownership, registry
 from ..dumpcontext import DumpContext, Info
 from .base import KeyFileHandler, read_range
 
-_SHARED = 1 << 14  # bytes up to which pickles share a file
-
 
 class Pickle(KeyFileHandler):
-    """A pickle (by `cloudpickle` where the standard one cannot), in a shared file when small."""
+    """A pickle (by `cloudpickle` where the standard one cannot), in a file of its own, as every release reads it."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         data = _pickled(value)
-        if len(data) > _SHARED:
-            name = ctx.key_path(".pkl")
-            with open(ctx.path(name), "wb") as out:
-                out.write(data)
-            return {"filename": name}
-        file, name = ctx.shared(".pkls")
-        offset = file.tell()
-        file.write(data)
-        return {
-            "filename": name,
-            "offset": offset,
-            "length": len(data),
-            "#type": "Pickle",
-            "#sum": xxhash.xxh3_64_hexdigest(data),
-        }
+        name = ctx.key_path(".pkl")
+        with open(ctx.path(name), "wb") as out:
+            out.write(data)
+        return {"filename": name}
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
@@ -42,7 +27,7 @@ class Pickle(KeyFileHandler):
         path = ctx.path(info["filename"])
         try:
             ownership.require_trusted(path)
-            if "offset" in info:
+            if "offset" in info:  # small pickles shared a file for a while
                 data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
                 file: tp.IO[bytes] = io.BytesIO(data)
             else:

@@ -20,7 +20,7 @@ from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler
 from .pickled import PickleFallback
-from .structured import content_of, delete_content, stored, unwrap, walked
+from .structured import content_of, delete_content, load_parts, stored, walked
 
 
 def class_name(class_: type) -> str:
@@ -65,7 +65,7 @@ def _scalar(
 
         @classmethod
         def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
-            return from_text(content_of(ctx, info))
+            return from_text(content_of(ctx, info)[0])
 
         @classmethod
         def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
@@ -197,13 +197,13 @@ class _Container(BuiltinHandler):
     @classmethod
     def store(cls, ctx: DumpContext, make: tp.Callable[[tp.Any], tp.Any], **more: tp.Any) -> Info:
         """The entry of a container, but for the name of its handler."""
-        content, _ = walked(ctx, make)
-        return {**stored(ctx, content, ""), **more, "#type": ""}
+        content, walk = walked(ctx, make)
+        return {**stored(ctx, content, "", walk.reserved), **more, "#type": ""}
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
-        return cls.build(unwrap(ctx, content_of(ctx, info)), info)
+        return cls.build(load_parts(ctx, info), info)
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -215,19 +215,39 @@ class _Container(BuiltinHandler):
         return cls.load(ctx, info)
 
     @classmethod
-    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+    def delete(cls, ctx: DumpContext, info: Info) -> None:
+        """Delete the data of all parts."""
         delete_content(ctx, info)
 
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        cls.delete(ctx, info)
 
-class Sequence(_Container):
-    """Tuples, sets and frozen sets (these sorted where they can be, so that equal sets give equal entries)."""
 
-    kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = tuple
+class Tuple(_Container):
+    """Tuples, written as lists: that is what release 0.6 makes of them."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         items = list(value)
-        if cls.kind is not tuple and all(type(item) is str for item in items):
+        content, walk = walked(ctx, lambda walk: walk.sequence(items))
+        return {**stored(ctx, content, "Auto", walk.reserved), "#as": "py.tuple"}
+
+    @classmethod
+    def build(cls, content: tp.Any, info: Info) -> tp.Any:
+        """The container, from its parts."""
+        return tuple(content)
+
+
+class Set(_Container):
+    """Sets, sorted where they can be, so that equal sets give equal entries."""
+
+    kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = set
+
+    @classmethod
+    def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
+        items = list(value)
+        if all(type(item) is str for item in items):
             items.sort()
         return _named(cls.store(ctx, lambda walk: walk.sequence(items)))
 
@@ -237,13 +257,7 @@ class Sequence(_Container):
         return cls.kind(content)
 
 
-class Set(Sequence):
-    """Sets."""
-
-    kind = set
-
-
-class FrozenSet(Sequence):
+class FrozenSet(Set):
     """Frozen sets."""
 
     kind = frozenset
@@ -423,7 +437,7 @@ class PurePath(BuiltinHandler):
     def __load_from_info__(cls, ctx: DumpContext, content: tp.Any, kind: str) -> tp.Any:
         if kind not in ("Path", "PurePosixPath", "PureWindowsPath"):
             raise DamagedEntryError(f"Not a kind of path: {kind!r}")
-        return getattr(pathlib, kind)(unwrap(ctx, content))
+        return getattr(pathlib, kind)(ctx.load(content))
 
 
 class NumpyScalar(BuiltinHandler):
@@ -461,7 +475,7 @@ registry.add_builtin(Clock, "py.datetime", exact=(datetime.datetime,))
 registry.add_builtin(TimeOfDay, "py.time", exact=(datetime.time,))
 registry.add_builtin(Bytes, "py.bytes", exact=(bytes,))
 registry.add_builtin(ByteArray, "py.bytearray", exact=(bytearray,))
-registry.add_builtin(Sequence, "py.tuple", exact=(tuple,))
+registry.add_builtin(Tuple, "py.tuple", exact=(tuple,))
 registry.add_builtin(Set, "py.set", exact=(set,))
 registry.add_builtin(FrozenSet, "py.frozenset", exact=(frozenset,))
 registry.add_builtin(Deque, "py.deque", exact=(collections.deque,))

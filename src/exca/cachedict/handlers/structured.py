@@ -9,6 +9,7 @@ import xxhash
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
+from ..parts import Reserved, iter_parts, reserved_of, take_reserved, with_reserved
 from .base import BuiltinHandler, read_range
 
 MAX_INLINE = 1024  # bytes of JSON from which on a value goes to a shared file
@@ -21,6 +22,7 @@ class _Walk:
     def __init__(self, ctx: DumpContext, strict_text: bool = False) -> None:
         self.ctx = ctx
         self.special = False  # whether anything is not plain JSON
+        self.reserved: list[Info | None] = []  # fields of the parts, in their order
         self.strict_text = strict_text
 
     def __call__(self, value: tp.Any, name: tp.Any) -> tp.Any:
@@ -32,10 +34,10 @@ class _Walk:
         if self.plain(value, kind):
             return value
         self.special = True
-        if name is None:
-            return self.ctx.dump(value)
-        with self.ctx.part(name):
-            return self.ctx.dump(value)
+        with self.ctx.part(name) if name is not None else _nothing:
+            part = self.ctx.dump(value)
+        self.reserved.append(take_reserved(part))
+        return part
 
     def plain(self, value: tp.Any, kind: type) -> bool:
         """Whether JSON brings a scalar back as it was."""
@@ -63,8 +65,11 @@ class _Walk:
         ):
             with self.ctx.part(name) if name is not None else _nothing:
                 return {key: self(item, key) for key, item in value.items()}
-        self.special = True
-        return {"#type": "py.dict", "content": self.pairs(value)}
+        before, self.reserved = self.reserved, []
+        content = self.pairs(value)
+        before.append({"#parts": self.reserved} if any(self.reserved) else None)
+        self.reserved = before
+        return {"#type": "py.dict", "content": content}
 
     def pairs(self, value: tp.Mapping[tp.Any, tp.Any]) -> list[tp.Any]:
         """A mapping whose keys are no plain text."""
@@ -91,41 +96,35 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def unwrap(ctx: DumpContext, content: tp.Any) -> tp.Any:
+def unwrap(ctx: DumpContext, content: tp.Any, reserved: tp.Iterator[Info | None]) -> tp.Any:
     """Load what a walk made."""
     kind = type(content)
     if kind is dict:
         if "#type" in content:
-            return ctx.load(content)
-        return {key: unwrap(ctx, item) for key, item in content.items()}
+            return ctx.load(with_reserved(content, reserved))
+        return {key: unwrap(ctx, item, reserved) for key, item in content.items()}
     if kind is list:
-        return [unwrap(ctx, item) for item in content]
+        return [unwrap(ctx, item, reserved) for item in content]
     return content
 
 
-def delete_parts(ctx: DumpContext, content: tp.Any) -> None:
-    """Delete the data of all parts of what a walk made."""
-    if isinstance(content, dict):
-        if "#type" in content:
-            ctx.delete(content)
-            return
-        content = list(content.values())
-    if isinstance(content, list):
-        for item in content:
-            delete_parts(ctx, item)
+def load_parts(ctx: DumpContext, info: Info) -> tp.Any:
+    """Load the content of a container, each part by its own handler."""
+    return unwrap(ctx, *content_of(ctx, info))
 
 
 def delete_content(ctx: DumpContext, info: Info) -> None:
     """Delete the data of all parts of an entry."""
     try:
-        content = content_of(ctx, info)
-    except DamagedEntryError:  # nobody knows what it named; verification finds the orphans
+        parts = list(iter_parts(*content_of(ctx, info)))
+    except DamagedEntryError:  # what it named is not known; verification finds the orphans
         return
-    delete_parts(ctx, content)
+    for part in parts:
+        ctx.delete(part)
 
 
-def walked(ctx: DumpContext, make: tp.Callable[[_Walk], tp.Any]) -> tuple[tp.Any, bool]:
-    """The content that ``make`` gives with a walk, and whether it is more than plain JSON."""
+def walked(ctx: DumpContext, make: tp.Callable[[_Walk], tp.Any]) -> tuple[tp.Any, _Walk]:
+    """The content that ``make`` gives with a walk, and the walk, which knows what it has met."""
     walk = _Walk(ctx)
     content = make(walk)
     try:
@@ -133,37 +132,60 @@ def walked(ctx: DumpContext, make: tp.Callable[[_Walk], tp.Any]) -> tuple[tp.Any
     except TypeError:  # text with lone surrogates: rare, so it is looked for only now
         walk = _Walk(ctx, strict_text=True)
         content = make(walk)
-    return content, walk.special
+    return content, walk
 
 
-def stored(ctx: DumpContext, content: tp.Any, type_: str) -> Info:
-    """An entry for JSON content: inline when small, else in a shared file."""
+def stored(ctx: DumpContext, content: tp.Any, type_: str, reserved: Reserved = ()) -> Info:
+    """An entry for JSON content: inline when small, else in a shared file, as lines of JSON.
+
+    There the fields of the parts follow the content, and ``#parts`` is the length of their text.
+    """
     text = orjson.dumps(content)
+    info: Info = {}
     if len(text) <= MAX_INLINE:
-        return {"content": content, "#type": type_}
+        info["content"] = content
+        if any(reserved):
+            info["#parts"] = reserved
+        return {**info, "#type": type_}
     file, name = ctx.shared(".jsonl")
-    offset = file.tell()
+    place = {"filename": name, "offset": file.tell(), "length": len(text)}
+    more = orjson.dumps(reserved) if any(reserved) else b""
+    text = b"%b\n%b" % (text, more) if more else text
     file.write(text + b"\n")
-    return {
-        "filename": name,
-        "offset": offset,
-        "length": len(text),
-        "#type": type_,
-        "#sum": xxhash.xxh3_64_hexdigest(text),
-    }
+    # a container whose content is in a file has this form since release 0.6
+    info = {"content": {**place, "#type": "Json"}, "#type": type_} if type_ == "Auto" else {**place, "#type": type_}
+    if more:
+        info["#parts"] = len(more)
+    info["#sum"] = xxhash.xxh3_64_hexdigest(text)
+    return info
 
 
-def content_of(ctx: DumpContext, info: Info) -> tp.Any:
-    """The JSON content of an entry, wherever it lies. Raises DamagedEntryError."""
-    if "filename" not in info:
-        return info["content"]
-    data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
+def place_of(info: Info) -> Info | None:
+    """The fields that say where the JSON content of an entry is, or None where it is in the entry itself."""
+    if "filename" in info:
+        return info
+    content = info.get("content")
+    in_file = type(content) is dict and content.get("#type") == "Json" and "filename" in content
+    return content if in_file else None
+
+
+def text_size(info: Info, place: Info) -> int:
+    """Bytes of content in a file, with the fields of the parts that may follow it there."""
+    more = info.get("#parts")
+    return int(place["length"]) + (1 + more if isinstance(more, int) else 0)
+
+
+def content_of(ctx: DumpContext, info: Info) -> tuple[tp.Any, tp.Iterator[Info | None]]:
+    """The JSON content of an entry, wherever it is, and the fields of its parts. Raises DamagedEntryError."""
+    place = place_of(info)
+    if place is None:
+        return info["content"], reserved_of(info)
+    length = place["length"]
+    data = read_range(ctx, place["filename"], place["offset"], text_size(info, place), info.get("#sum"))
     try:
-        return orjson.loads(data)
+        return orjson.loads(data[:length]), iter(orjson.loads(data[length:]) if len(data) > length else ())
     except orjson.JSONDecodeError as e:
-        raise DamagedEntryError(
-            f"The data file {ctx.path(info['filename'])} holds no JSON where it should"
-        ) from e
+        raise DamagedEntryError(f"The data file {ctx.path(place['filename'])} holds no JSON where it should") from e
 
 
 class Json(BuiltinHandler):
@@ -171,9 +193,10 @@ class Json(BuiltinHandler):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        content, special = walked(ctx, lambda walk: walk(value, None))
-        if special:
-            delete_parts(ctx, content)
+        content, walk = walked(ctx, lambda walk: walk(value, None))
+        if walk.special:
+            for part in iter_parts(content, iter(walk.reserved)):
+                ctx.delete(part)
             raise HandlerError(
                 f"This value of type {type(value).__name__} is more than JSON can hold; "
                 "leave cache_type out (each part is then stored by its own handler) or use cache_type='Pickle'"
@@ -183,11 +206,11 @@ class Json(BuiltinHandler):
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
-        return content_of(ctx, info)
+        return content_of(ctx, info)[0]
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return content_of(ctx, info)
+        return cls.load(ctx, info)
 
 
 class Auto(BuiltinHandler):
@@ -197,25 +220,38 @@ class Auto(BuiltinHandler):
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         if type(value) not in (dict, list):
             return ctx.dump(value)
-        content, special = walked(ctx, lambda walk: walk(value, None))
-        return stored(ctx, content, "Auto" if special else "Json")
+        content, walk = walked(ctx, lambda walk: walk(value, None))
+        return stored(ctx, content, "Auto" if walk.special else "Json", walk.reserved)
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
-        return unwrap(ctx, content_of(ctx, info))
+        return load_parts(ctx, info)
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
         return cls.load(ctx, info)
 
     @classmethod
-    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+    def delete(cls, ctx: DumpContext, info: Info) -> None:
+        """Delete the data of all parts."""
         delete_content(ctx, info)
+
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        cls.delete(ctx, info)
 
 
 class AutoPickle(Auto):
     """`Auto` under the name that an earlier release gave to the variant that pickles what it does not know."""
+
+    @classmethod
+    def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
+        """Load from an entry."""
+        content, reserved = content_of(ctx, info)
+        if type(content) is dict and content.get("#type") == "Pickle":  # of the entries of its parts
+            content, reserved = ctx.load(content), iter(())
+        return unwrap(ctx, content, reserved)
 
 
 registry.add_builtin(Json, exact=(str, int, float, bool, type(None)))

@@ -44,7 +44,7 @@ class TorchTensor(BuiltinHandler):
             "dtype": str(tensor.dtype).removeprefix("torch."),
         }
         if value.requires_grad:
-            info["requires_grad"] = True
+            info["#requires_grad"] = True
         info["#sum"] = xxhash.xxh3_64_hexdigest(raw)
         return info
 
@@ -61,7 +61,7 @@ class TorchTensor(BuiltinHandler):
             width = tensor.element_size()
             raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [tensor.numel() * width]})
             tensor = torch.from_numpy(_private(raw)).view(dtype).reshape(shape)
-        return tensor.requires_grad_(info.get("requires_grad", False))
+        return tensor.requires_grad_(info.get("#requires_grad", info.get("requires_grad", False)))
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
