@@ -7,6 +7,7 @@ import decimal
 import enum
 import logging
 import math
+import os
 import pathlib
 import typing as tp
 
@@ -440,6 +441,106 @@ def test_handlers_of_users(tmp_path: pathlib.Path) -> None:
     assert not any(path.exists() for path in own)
 
 
+class Signal:
+    def __init__(self, data: AnyArray, unit: str) -> None:
+        self.data, self.unit = data, unit
+
+
+def delegating(name: str, dump: tp.Callable[[tp.Any, DumpContext, Signal], dict[str, tp.Any]]) -> type:
+    """A handler of a user's that stores with one of ours and adds a field."""
+
+    class Handler:
+        @classmethod
+        def __dump_info__(cls, ctx: DumpContext, value: Signal) -> dict[str, tp.Any]:
+            return {**dump(cls, ctx, value), "unit": value.unit}
+
+        @classmethod
+        def __load_from_info__(cls, ctx: DumpContext, unit: str, **info: tp.Any) -> Signal:
+            builtin = DumpContext.HANDLERS[name]
+            return Signal(np.asarray(builtin.__load_from_info__(ctx, **info)), unit)  # type: ignore[attr-defined]  # all have it
+
+    Handler.__name__ = Handler.__qualname__ = f"Signal{name}"
+    return Handler
+
+
+@pytest.mark.parametrize("name", ["MemmapArray", "NumpyArray", "Pickle", "TorchTensor"])
+def test_a_handler_that_delegates_to_a_builtin_one(name: str, tmp_path: pathlib.Path) -> None:
+    builtin: tp.Any = DumpContext.HANDLERS[name]
+
+    def dump(cls: tp.Any, ctx: DumpContext, value: Signal) -> dict[str, tp.Any]:
+        data: tp.Any = value.data
+        if name == "TorchTensor":
+            data = pytest.importorskip("torch").from_numpy(data)
+        return tp.cast(dict[str, tp.Any], builtin.__dump_info__(ctx, data))
+
+    DumpContext.register(delegating(name, dump), default_for=Signal)
+    value = Signal(np.arange(10), "mV")
+    cd = CacheDict[tp.Any](tmp_path)
+    with cd.write():
+        cd["a"], cd["b"] = value, {"x": [value]}
+    again = CacheDict[tp.Any](tmp_path)
+    for found in (again["a"], again["b"]["x"][0]):
+        assert (found.unit, found.data.tolist()) == ("mV", list(range(10)))
+    for path in (tmp_path / "data").iterdir():  # damage is found as for any other entry
+        path.write_bytes(path.read_bytes().replace(np.arange(10).tobytes(), np.arange(1, 11).tobytes()))
+    cachedict.handlers.arrays._checked.clear()
+    assert "a" in again
+    assert again.get("a") is None
+
+
+def test_a_handler_that_hands_its_value_on(tmp_path: pathlib.Path) -> None:
+    """What `ctx.dump` gave, returned as it is, is loaded by the handler that `ctx.dump` chose, as in 0.6."""
+
+    class Wrapped:
+        data = np.arange(3)
+
+    @DumpContext.register(default_for=Wrapped)
+    class WrappedHandler:
+        @classmethod
+        def __dump_info__(cls, ctx: DumpContext, value: Wrapped) -> dict[str, tp.Any]:
+            return ctx.dump(value.data)
+
+        @classmethod
+        def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> Wrapped:
+            raise AssertionError
+
+    cd = CacheDict[tp.Any](tmp_path)
+    with cd.write():
+        cd["a"] = Wrapped()
+    assert CacheDict[tp.Any](tmp_path)["a"].tolist() == [0, 1, 2]
+
+
+def test_reserved_keys_of_a_handler_are_refused(tmp_path: pathlib.Path) -> None:
+    class Mine:
+        pass
+
+    @DumpContext.register(default_for=Mine)
+    class MineHandler:
+        @classmethod
+        def __dump_info__(cls, ctx: DumpContext, value: Mine) -> dict[str, tp.Any]:
+            return {"#mine": 1}
+
+        @classmethod
+        def __load_from_info__(cls, ctx: DumpContext) -> Mine:
+            return Mine()
+
+    cd = CacheDict[tp.Any](tmp_path)
+    with cd.write(), pytest.raises(HandlerError, match=r"MineHandler returned \['#mine'\].* rename them"):
+        cd["a"] = Mine()
+
+
+def test_a_contiguous_memmap_is_stored_again_by_other_handlers(tmp_path: pathlib.Path) -> None:
+    cd = CacheDict[tp.Any](tmp_path, cache_type="ContiguousMemmapArray")
+    with cd.write():
+        cd["a"] = np.arange(4)
+    lazy = cd["a"]
+    for name in ("MemmapArray", "NumpyArray", "ContiguousMemmapArray", "Auto", "Pickle"):
+        other = CacheDict[tp.Any](tmp_path / name, cache_type=name)
+        with other.write():
+            other["a"] = lazy
+        assert np.asarray(other["a"]).tolist() == [0, 1, 2, 3]
+
+
 def test_a_class_that_dumps_itself(tmp_path: pathlib.Path) -> None:
     @DumpContext.register
     class Own:
@@ -480,6 +581,16 @@ def test_registration_is_checked(tmp_path: pathlib.Path) -> None:
         def __load_from_info__(cls, ctx: DumpContext) -> None:
             return None
 
+    class Instance:
+        def __dump_info__(self, ctx: DumpContext) -> dict[str, tp.Any]:
+            return {}
+
+        def __load_from_info__(self, ctx: DumpContext) -> None:
+            return None
+
+    with pytest.raises(TypeError, match="requires __dump_info__ of Instance to be a classmethod"):
+        DumpContext.register(Instance, default_for=decimal.Decimal)
+    assert decimal.Decimal not in DumpContext.TYPE_DEFAULTS
     with pytest.raises(ValueError, match="Name collision"):
         DumpContext.register(Json)
     (tmp_path / "x-info.jsonl").write_text('{"content":1,"#type":"Nobody","#key":"a"}\n')
@@ -502,3 +613,34 @@ def test_context_by_hand(tmp_path: pathlib.Path) -> None:
     assert DumpContext(tmp_path).load({"plain": 1}) == {"plain": 1}
     DumpContext(tmp_path).delete(info)
     assert [path for path in (tmp_path / "data").iterdir() if path.suffix == ".npy"] == []
+
+
+def test_an_entry_written_by_hand(tmp_path: pathlib.Path) -> None:
+    with DumpContext(tmp_path) as ctx:
+        found = ctx.dump_entry("a", np.arange(3))
+        more = ctx.dump_entry("b", {"x": 1}, cache_type="Pickle")
+    start, stop = found["byte_range"]
+    line = (tmp_path / found["jsonl"]).read_bytes()[start:stop]
+    assert b'"#key":"a"' in line
+    assert line.endswith(b"}\n")
+    assert (found["content"]["#key"], found["content"]["#type"]) == ("a", "MemmapArray")
+    assert more["byte_range"][0] == stop
+    cd = CacheDict[tp.Any](tmp_path)
+    assert cd["a"].tolist() == [0, 1, 2]
+    assert cd["b"] == {"x": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_open_resources_are_made_anew_in_a_forked_child(tmp_path: pathlib.Path) -> None:
+    ctx = DumpContext(tmp_path)
+    assert ctx.cached("pid", os.getpid) == os.getpid()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, str(ctx.cached("pid", os.getpid)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(reader, 100)) == child
+    os.close(reader)
+    os.close(writer)
+    assert ctx.cached("pid", os.getpid) == os.getpid()

@@ -327,3 +327,14 @@ with cd.write():
     del cd["x"]
     assert "x" not in cd
     assert not caplog.records
+
+
+def test_an_empty_one_is_false(tmp_path: pathlib.Path) -> None:
+    in_memory, in_folder = CacheDict[int](None, keep_in_ram=True), CacheDict[int](tmp_path)
+    for cd in (in_memory, in_folder):
+        assert not cd
+        with cd.write():
+            cd["a"] = 1
+            assert cd
+        del cd["a"]
+        assert not cd

@@ -157,7 +157,7 @@ def values() -> dict[str, tp.Any]:
     }
 
 
-TYPED = {  # by handler
+TYPED: dict[str, tp.Callable[[], tp.Any]] = {  # by handler
     "MemmapArray": lambda: np.arange(4),
     "ContiguousMemmapArray": lambda: np.arange(4),
     "NumpyArray": lambda: np.arange(4),
@@ -176,7 +176,8 @@ def neuro() -> dict[str, tuple[str, tp.Any]]:
     try:
         import nibabel
 
-        found["NibabelNifti"] = ("NibabelNifti", nibabel.Nifti1Image(np.ones((2, 2, 2)), np.eye(4)))
+        image, eye = tp.cast(tp.Any, nibabel.Nifti1Image), np.eye(4)
+        found["NibabelNifti"] = ("NibabelNifti", image(np.ones((2, 2, 2)), eye))
     except ImportError:
         pass
     try:
@@ -292,13 +293,16 @@ def entries(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str | None, t
 def computed(folder: pathlib.Path) -> dict[str, tp.Callable[[], tp.Any]]:
     """All computations, by name."""
     names = [name for name in values() if name not in ("array, large", "own", "own, nested")]
-    tasks = {f"task {n}": Task(name=n, infra={"folder": folder}).compute for n in [*names, "error"]}  # type: ignore[arg-type]  # validated
-    mapped = Map(infra={"folder": folder})  # type: ignore[arg-type]  # validated
+    infra: tp.Any = {"folder": folder}
+    tasks: dict[str, tp.Any] = {f"task {n}": Task(name=n, infra=infra).compute for n in [*names, "error"]}
+    mapped = Map(infra=infra)
     items = ("int", "dict", "array", "nested", "frame", "long list")
-    maps = {f"map {name}": (lambda name=name: next(iter(mapped.compute([name])))) for name in items}
+    maps: dict[str, tp.Any] = {
+        f"map {name}": (lambda name=name: next(iter(mapped.compute([name])))) for name in items
+    }
     cached: tp.Any = {"backend": "Cached", "folder": folder}
     chain = steps.Chain(steps=[Load(infra=cached), Add(infra=cached)], infra=None)
-    other: tp.Any = {
+    other: dict[str, tp.Any] = {
         "step": Load(infra=cached, size=5).run,
         "chain": chain.run,
         "step with an input": lambda: Times(infra=cached).run(4),

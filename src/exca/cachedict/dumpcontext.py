@@ -196,32 +196,35 @@ class DumpContext:
         trusted = getattr(handler, "checks_itself", False)
         before, self._sums = self._sums, None if trusted else []
         made = len(self.files.fresh)
-        outer, self._given = self._given, []
+        outer = self._given
+        given: list[Info] | None = None if trusted else []
+        if not trusted:
+            self._given = given
         try:
             method = handler.__dump_info__
-            info = (
+            info: tp.Any = (
                 type(value).__dump_info__(value, self)
                 if registry.dumps_itself(handler)
                 else method(self, value)
             )
             sums = [[name, start, f.tell() - start, f.end_sum()] for f, name, start in self._sums or ()]
-            given = self._given
         finally:
             self._sums, self._given = before, outer
         if not isinstance(info, dict):
             raise HandlerError(
                 f"__dump_info__ of {handler.__name__} returned {type(info).__name__}, not a dict"
             )
-        if not trusted:
-            info = _checked(handler, info, given)
+        found: Info = info if given is None else _checked(handler, info, given)
         if sums:
-            info["#ranges"] = sums
+            found["#ranges"] = sums
+        if len(self.files.fresh) == made:
+            return found
         paths = [p for p in self.files.fresh[made:] if os.path.isfile(os.path.join(self.root, p))]
         paths = [p for p in paths if p not in self.files.claimed]
         if paths:
-            info["#files"] = {path: self._size_and_sum(path) for path in paths}
+            found["#files"] = {path: self._size_and_sum(path) for path in paths}
             self.files.claimed.update(paths)
-        return info
+        return found
 
     def load(self, info: tp.Any) -> tp.Any:
         """Load what `dump` returned; anything without ``#type`` is returned as it is.

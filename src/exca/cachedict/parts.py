@@ -25,8 +25,7 @@ _IGNORING = frozenset(("Json", "Auto"))  # handlers of every release that ignore
 
 def take_reserved(info: Info) -> Info | None:
     """Take the reserved fields out of the entry of a part (but for its type) and return them."""
-    names = [name for name in info if name[:1] == "#" and name != "#type"]
-    return {name: info.pop(name) for name in names} if names else None
+    return {name: info.pop(name) for name in list(info) if name[0:1] == "#" and name != "#type"} or None
 
 
 def take_from_parts(content: tp.Any, taken: list[Info | None]) -> tp.Any:

@@ -185,9 +185,7 @@ def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:
     try:
         data = _job_of_0_6(state)
     except Exception as e:
-        logger.warning(
-            "The outcome of %s cannot be pickled, so release 0.6 will not find it: %s", folder, e
-        )
+        logger.warning("The outcome of %s cannot be pickled, so release 0.6 will not find it: %s", folder, e)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder / LEGACY_NAME)  # an older outcome
         return

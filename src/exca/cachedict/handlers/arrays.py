@@ -54,8 +54,9 @@ def describe(dtype: "np.dtype[tp.Any]") -> tp.Any:
         return f"({lengths},){describe(base)}" if base.names is None else [describe(base), list(shape)]
     if dtype.names is None:
         return str(dtype) if dtype.kind != "V" else dtype.str
-    fields = [(dtype.fields or {})[name] for name in dtype.names]
-    described = {
+    known: tp.Any = dtype.fields
+    fields = [known[name] for name in dtype.names]
+    described: Info = {
         "names": list(dtype.names),
         "formats": [describe(field[0]) for field in fields],
         "offsets": [field[1] for field in fields],

@@ -153,7 +153,11 @@ def stored(ctx: DumpContext, content: tp.Any, type_: str, reserved: Reserved = (
     text = b"%b\n%b" % (text, more) if more else text
     file.write(text + b"\n")
     # a container whose content is in a file has this form since release 0.6
-    info = {"content": {**place, "#type": "Json"}, "#type": type_} if type_ == "Auto" else {**place, "#type": type_}
+    info = (
+        {"content": {**place, "#type": "Json"}, "#type": type_}
+        if type_ == "Auto"
+        else {**place, "#type": type_}
+    )
     if more:
         info["#parts"] = len(more)
     info["#sum"] = xxhash.xxh3_64_hexdigest(text)
@@ -185,7 +189,9 @@ def content_of(ctx: DumpContext, info: Info) -> tuple[tp.Any, tp.Iterator[Info |
     try:
         return orjson.loads(data[:length]), iter(orjson.loads(data[length:]) if len(data) > length else ())
     except orjson.JSONDecodeError as e:
-        raise DamagedEntryError(f"The data file {ctx.path(place['filename'])} holds no JSON where it should") from e
+        raise DamagedEntryError(
+            f"The data file {ctx.path(place['filename'])} holds no JSON where it should"
+        ) from e
 
 
 class Json(BuiltinHandler):
