@@ -88,6 +88,7 @@ def as_lists(text: str) -> str:
 
 
 @needs_reference
+@pytest.mark.timeout(600)  # three interpreters, each with torch and mne
 def test_the_release_reads_what_is_written_here(tmp_path: pathlib.Path) -> None:
     written = run(sys.executable, "write", tmp_path, EXCA_WRITE_FOR_0_6="1")
     read = run(REFERENCE, "read", tmp_path)
@@ -101,6 +102,7 @@ def test_the_release_reads_what_is_written_here(tmp_path: pathlib.Path) -> None:
 
 
 @needs_reference
+@pytest.mark.timeout(600)
 def test_what_the_release_wrote_is_read_here(tmp_path: pathlib.Path) -> None:
     written = run(REFERENCE, "write", tmp_path)
     read = run(sys.executable, "read", tmp_path)

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import pickletools
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 import task_models
 
 from exca.errors import JobError, SubmissionError
-from exca.execution import record
+from exca.execution import legacy, record
 
 QUEUED = Path(__file__).parents[1] / "legacy_caches" / "queued"
 TASK = "cache/queued_models.Task.compute,1/x=3,model.name=linear,more=({layers=2})-b20ef478"
@@ -215,3 +217,51 @@ def test_a_job_in_the_queue_that_is_cancelled_leaves_no_failure(slurm_folder: Pa
     again = task_models.Double(x=4, infra=infra)
     assert again.infra.status() == "not submitted"
     assert again.compute() == 8
+
+
+@pytest.mark.parametrize("value", ["0", ""])
+def test_nothing_is_left_for_the_release_unless_asked(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXCA_WRITE_FOR_0_6", value)
+    infra: tp.Any = {"folder": tmp_path}
+    task_models.Double(x=4, infra=infra).compute()
+    assert not list(tmp_path.rglob("job.pkl"))
+
+
+def opened(path: Path) -> dict[str, tp.Any]:
+    """Return the state of the object that release 0.6 would read, and check of what class it is."""
+    names = [text for code, text, _ in pickletools.genops(path.read_bytes()) if code.name == "GLOBAL"]
+    assert names[0] == "exca.task LocalJob"
+    state: dict[str, tp.Any] = vars(legacy._load(path))
+    return state
+
+
+def test_an_outcome_is_left_for_the_release_and_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXCA_WRITE_FOR_0_6", "1")
+    infra: tp.Any = {"folder": tmp_path}
+    before = os.umask(0o002)
+    try:
+        task = task_models.Double(x=4, infra=infra)
+        assert task.compute() == 8
+        failing = task_models.Failing(infra=infra)
+        with pytest.raises(ValueError, match="wrong"):
+            failing.run()
+    finally:
+        os.umask(before)
+    path = tp.cast(Path, task.infra.uid_folder()) / "job.pkl"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert opened(path) == {"_name": "task_models.Double.compute", "_result": ("success", 8)}
+    kind, (error, text) = opened(tp.cast(Path, failing.infra.uid_folder()) / "job.pkl")["_result"]
+    assert (kind, type(error)) == ("failure", ValueError)
+    assert text.startswith("Traceback")
+    path.write_bytes(
+        path.read_bytes().replace(b"K\x08", b"K\x09")
+    )  # another value, and newer than the record
+    assert task_models.Double(x=4, infra=infra).compute() == 8
+    (path.parent / "job.json").unlink()
+    assert task_models.Double(x=4, infra=infra).compute() == 9
+    task_models.Double(x=4, infra=infra).infra.clear_job()
+    assert not path.exists()

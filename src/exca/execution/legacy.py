@@ -27,7 +27,8 @@ logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
 _CALLED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in result\b')
 _LOADED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in load\b')
-_WRITTEN_HERE = b"\x80\x05cexca.task\nLocalJob\n)\x81"  # an empty object of the class of 0.6, as only this release writes it
+# an empty object of the class of 0.6, as only this release writes it
+_WRITTEN_HERE = b"\x80\x05cexca.task\nLocalJob\n)\x81"
 _said: set[str] = set()
 
 
