@@ -94,10 +94,6 @@ class CacheDict(tp.Generic[X]):
         """Whether values stay in memory once loaded or set."""
         return self._keep_in_ram
 
-    @property
-    def _ram_data(self) -> dict[str, X]:  # kept for dependants: neuralset looks at what is in memory
-        return self._ram
-
     # -- reading
 
     def __getitem__(self, key: str) -> X:
