@@ -16,7 +16,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright bench torture format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright bench identity torture format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -61,6 +61,9 @@ check-pyright: $(TEST_VENV)
 
 bench: $(VENV)/.dev ## measure beside the published release
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+identity: $(TEST_VENV) ## search for uids, keys and addresses that are not those of the published release
+	$(BIN)/python tests/identity/against_release/search.py $(ARGS)
 
 torture: $(TEST_VENV) ## run the long form of the torture suite
 	$(BIN)/python -m pytest -m torture $(ARGS)

@@ -68,6 +68,11 @@ def test_recorded_arguments(case: dict[str, tp.Any]) -> None:
     assert ConfDict.from_args(case["args"]) == case["result"]
 
 
+def test_of_an_argument_given_twice_the_last_one_counts() -> None:
+    assert ConfDict.from_args(["--a=0", "--a.b=1", "--a=2"]) == {"a": {"b": "1"}}
+    assert ConfDict.from_args(["--a=0", "--a=2"]) == {"a": "2"}
+
+
 @pytest.mark.parametrize("args", [["--a"], ["a=1"], ["-a=1"], ["--a", "1"]], ids=str)
 def test_an_argument_of_another_form_is_refused(args: list[str]) -> None:
     with pytest.raises(ValueError, match="--key=value"):
@@ -141,15 +146,15 @@ def test_removing() -> None:
 @pytest.mark.parametrize(
     ("base", "patch", "result"),
     [
-        ({"a": 5}, {"a": {REPLACE: True, "x": 1}}, {"a": {"x": 1}}),
+        ({"a": 5}, {"a": {REPLACE: True, "x": 1}}, {"a": {REPLACE: True, "x": 1}}),
         ({"a": {"x": 1}}, {"a": {REPLACE: False, "y": 1}}, {"a": {"x": 1, "y": 1}}),
-        ({"l": [1]}, {"l": {REPLACE: True, "x": 1}}, {"l": {"x": 1}}),
+        ({"l": [1]}, {"l": {REPLACE: True, "x": 1}}, {"l": {REPLACE: True, "x": 1}}),
         ({"l": [{"a": 1}]}, {"l.0": {REPLACE: True, "x": 1}}, {"l": [{"x": 1}]}),
         ({"l": [{"a": 1}, 2]}, {"l.0.b": 3, "l": {"1": 4}}, {"l": [{"a": 1, "b": 3}, 4]}),
         ({"l": [1, 2]}, {"l": {"7": 4}}, {"l": {"7": 4}}),
         ({"a": {"x": 1}}, {REPLACE: True, "b": 2}, {"b": 2}),
         ({"a": {"x": {"y": 1}, "z": 2}}, {"a": {"x": {REPLACE: True}}}, {"a": {"x": {}, "z": 2}}),
-        ({"a": 1, "b": 2}, {"a.=replace=": True}, {"a": {}, "b": 2}),
+        ({"a": {"x": 1}, "b": 2}, {"a.=replace=": True}, {"a": {}, "b": 2}),
         ({"a": {"b": 1}}, {"a.b": DELETE, "a.c": 3}, {"a": {"c": 3}}),
         ({"l": [{"x": 1}]}, {"l.0.x": DELETE}, {"l": [{}]}),
         ({"a": 1, "c": 3}, {"b": {BEFORE: "c", "x": 1}}, {"a": 1, "b": {"x": 1}, "c": 3}),
@@ -179,6 +184,24 @@ def test_an_operation_waits_for_its_target() -> None:
     assert list(base | patch) == ["b", "d", "c"]
     with pytest.raises(ValueError, match="not applied"):
         patch.to_uid()
+
+
+def test_a_move_waits_until_its_key_is_patched_beside_the_neighbour() -> None:
+    config = updated({"a": {"x": 1}, "b": 2}, {"a": {AFTER: "c", "y": 1}})
+    config.update({"c": 1})
+    assert list(config) == ["a", "b", "c"]
+    config.update({"a": {"z": 1}})
+    assert list(config.items()) == [("b", 2), ("c", 1), ("a", {"x": 1, "y": 1, "z": 1})]
+
+
+def test_patches_that_are_put_together_do_what_they_did_one_by_one() -> None:
+    """A replacement is not lost where an earlier patch holds nothing that it could replace."""
+    base = {"a": {"x": 1, "y": 2}}
+    starts: list[tp.Any] = [None, 5, {}, [1]]
+    for earlier in starts:
+        patches = ConfDict({"a": earlier}) | {"a": {REPLACE: True, "z": 3}}
+        assert patches == {"a": {REPLACE: True, "z": 3}}
+        assert ConfDict(base) | patches == {"a": {"z": 3}}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_three_files_say_what_a_folder_is_for(tmp_path: Path) -> None:
         "uid.yaml": "x: 3\nmodel.name: conv\n",
         "full-uid.yaml": "x: 3\ny: a\nmodel:\n  name: conv\n  layers: 2\nsteps:\n- k: 1\n- k: 2\n",
         "config.yaml": "x: 3\ny: a\nmodel:\n  name: conv\n  layers: 2\nsteps:\n- k: 1\n- k: 2\n"
-        "infra.folder: somewhere\n",
+        "infra:\n  folder: somewhere\n",
     }
 
 

@@ -95,7 +95,7 @@ def test_recorded_texts_that_only_look_like_operations(case: dict[str, tp.Any]) 
         ({"a": {"b": 1}}, "{a={b=1}}", "dict:{a=dict:{b=int:1}}"),
         (Color.RED, "red", "str:red"),
         (Color.THREE, "3", "int:3"),
-        (Name.A, "a", "str:a"),
+        (Name.A, "Name.A", "str:Name.A"),
         (PurePosixPath("/a/b c"), "-a-b-c", "str:/a/b c"),
         (datetime.date(2024, 1, 2), "2024-01-02", "str:2024-01-02"),
         (

@@ -102,7 +102,8 @@ class ConfDict(dict[str, tp.Any]):
         wrong = [arg for arg in args if not (arg.startswith("--") and "=" in arg)]
         if wrong:
             raise ValueError(f"arguments must have the form --key=value, got {wrong} in {args}")
-        return cls(arg.lstrip("-").split("=", 1) for arg in args)  # type: ignore[misc]  # lists of two are pairs
+        pairs = [arg.lstrip("-").split("=", 1) for arg in args]
+        return cls(dict(pairs))
 
     @classmethod
     def fromkeys(cls, keys: Iterable[str], value: tp.Any = None) -> tp.Self:  # type: ignore[override]  # str keys only

@@ -200,8 +200,11 @@ def _assign_here(level: MutableMapping[str, tp.Any], key: str, value: tp.Any, ne
     if not _is_level(value):
         _write(level, key, absorb(value, new))
         return
-    moves = _moves(key, value)
+    _moves(key, value)
     _write(level, key, _merged(level, key, value, new))
+    merged = level[key]
+    # also one that an earlier patch left, whose neighbour came since
+    moves = _moves(key, merged) if isinstance(merged, Mapping) else None
     if moves and moves[1] in level:
         _erase(level[key], moves[0])
         _move(level, key, *moves)
@@ -226,6 +229,12 @@ def _merged(level: MutableMapping[str, tp.Any], key: str, value: Mapping[str, tp
     if key not in level:
         return absorb(value, new)
     old = level[key]
+    if Ops.REPLACE in value and not (isinstance(old, Mapping) and old):
+        # there is nothing to replace yet: the operation waits
+        if isinstance(old, OrderedDict):
+            old.update(absorb(value, new))
+            return old
+        return absorb(value, new)
     if Ops.REPLACE in value:
         replace = value[Ops.REPLACE]
         value = {sub: item for sub, item in value.items() if sub != Ops.REPLACE}
@@ -266,6 +275,18 @@ def _move(level: MutableMapping[str, tp.Any], key: str, op: str, anchor: str) ->
         elif name != key:
             items.append((name, value))
     _refill(level, items)
+
+
+def drop_replacements(value: tp.Any) -> None:
+    """Drop the replacements that still wait in a configuration, since nothing will come that they could replace."""
+    if isinstance(value, MutableMapping):
+        if Ops.REPLACE in value:
+            _erase(value, Ops.REPLACE)
+        for sub in value.values():
+            drop_replacements(sub)
+    elif isinstance(value, (list, tuple)):
+        for sub in value:
+            drop_replacements(sub)
 
 
 def lookup(level: tp.Any, key: str) -> tp.Any:

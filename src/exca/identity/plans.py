@@ -53,6 +53,8 @@ class FieldDefault:
         default = self._default if self._factory is None else self._factory()
         if is_model(value):
             exported = self._export(value)
+            if self._values.uid and hasattr(value, OVERRIDE):
+                return DROPPED if self._is_default_of_override(value, exported, default) else exported
             # a uid knows a model by what it says; elsewhere another class is another value
             if exported == self._exported_default(default) and (
                 self._values.uid or type(value) is type(default)
@@ -60,8 +62,34 @@ class FieldDefault:
                 return DROPPED
             return exported
         if same(value, default) or (type(default) in _CONTAINERS and self._same_models(value, default)):
-            return DROPPED
+            # uids were computed from the start as if infras in a container made it another one
+            return self._export(value) if self._values.uid and _holds_infra(value) else DROPPED
         return self._export(value)
+
+    def _is_default_of_override(self, value: tp.Any, exported: tp.Any, default: tp.Any) -> bool:
+        """Tells if a model that writes its own part is the default: by its fields, or by what the default's say.
+
+        What the default would write itself does not count, and an infra in it makes two models different: uids were
+        computed like this from the start.
+        """
+        if not is_model(default):
+            return False
+        if type(value) is type(default) and not _holds_infra(value) and same(value, default):
+            return True
+        plain = self._values.plan(default).unusual(default)
+        if not isinstance(plain, dict) or not isinstance(exported, dict):
+            return bool(exported == plain)
+        key = getattr(default, "_exca_discriminator_key", None)
+        if key not in exported:
+            plain.pop(key, None)
+        whole = self._values.whole.value
+        # what the default was given says nothing where it is what the class has anyway
+        given = default.__pydantic_fields_set__ - plain.keys()
+        return plain == {
+            name: part
+            for name, part in exported.items()
+            if name not in given or part != whole(default.__dict__.get(name))
+        }
 
     def _exported_default(self, default: tp.Any) -> tp.Any:
         if self._factory is not None:
@@ -80,6 +108,14 @@ class FieldDefault:
             return False
         whole = self._values.whole.value
         return bool(whole(value) == whole(default))
+
+
+def _holds_infra(value: tp.Any) -> bool:
+    if is_model(value):
+        return hasattr(type(value), "_infra_name") or any(map(_holds_infra, value.__dict__.values()))
+    if isinstance(value, dict):
+        return any(map(_holds_infra, value.values()))
+    return isinstance(value, (list, tuple, set, frozenset)) and any(map(_holds_infra, value))
 
 
 class Plan:

@@ -244,7 +244,7 @@ _MAKERS: dict[type, _Maker] = {
 }
 # then what derives from them, in this order: many enums are a str or an int as well, a datetime is a date
 _BASES: tuple[tuple[tp.Any, _Maker], ...] = (
-    (enum.Enum, lambda value, mode: _pair(value.value, mode)),
+    (enum.Enum, lambda value, mode: _str(str(value)) if isinstance(value, str) else _pair(value.value, mode)),
     (Mapping, _dict),
     ((datetime.date, datetime.time, datetime.timedelta), _date),
     (PurePath, lambda value, mode: _str(str(value))),

@@ -49,6 +49,19 @@ def to_text(config: Config) -> str:
         return _document(absorb(config, dict))
 
 
+def to_nested_text(config: Config) -> str:
+    """Write a configuration as YAML, with every level on lines of its own.
+
+    Parameters: `config` a nested mapping, or a list of them.
+    Returns: the YAML text.
+    Raises: TypeError for a value that has no YAML form.
+    """
+    try:
+        return _block(config, "", folded=False) if config else _scalar(config) + "\n"
+    except _UnusualError:
+        return _pyyaml_text(config)
+
+
 def _document(config: Config) -> str:
     try:
         return _block(config, "") if config else _scalar(config) + "\n"
@@ -110,13 +123,15 @@ def _is_name(text: str) -> bool:
     return _is_plain(text) is not None and text not in _WORDS
 
 
-def _block(value: tp.Any, indent: str) -> str:
-    """Write a filled dict or list, folded; every line but the first begins with the indentation."""
+def _block(value: tp.Any, indent: str, folded: bool = True) -> str:
+    """Write a filled dict or list; every line but the first begins with the indentation."""
     lines = []
     if isinstance(value, dict):
         ordered = isinstance(value, OrderedDict)
         for key, sub in value.items():
-            if type(sub) not in LEAVES:
+            if not folded:
+                pass
+            elif type(sub) not in LEAVES:
                 key, sub = folded_entry(value, key, sub)
             elif "." in key and not ordered:
                 raise DottedKeyError(key)
@@ -125,12 +140,13 @@ def _block(value: tp.Any, indent: str) -> str:
             if type(sub) in LEAVES or not _is_filled(sub):
                 lines.append(f"{key}: {_scalar(sub)}\n")
             elif type(sub) is list:
-                lines.append(f"{key}:\n{indent}{_block(sub, indent)}")
+                lines.append(f"{key}:\n{indent}{_block(sub, indent, folded)}")
             else:
-                lines.append(f"{key}:\n{indent}  {_block(sub, indent + '  ')}")
+                lines.append(f"{key}:\n{indent}  {_block(sub, indent + '  ', folded)}")
     elif type(value) is list:
         lines = [
-            f"- {_block(sub, indent + '  ')}" if _is_filled(sub) else f"- {_scalar(sub)}\n" for sub in value
+            f"- {_block(sub, indent + '  ', folded)}" if _is_filled(sub) else f"- {_scalar(sub)}\n"
+            for sub in value
         ]
     else:
         raise _UnusualError

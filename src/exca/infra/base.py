@@ -420,6 +420,7 @@ class BaseInfra(Edge, SubmititMixin):
         """
         from .. import identity
         from ..confdict import ConfDict
+        from ..identity import nesting
 
         obj, _ = self._bound
         fields = identity.as_input(obj)
@@ -427,6 +428,7 @@ class BaseInfra(Edge, SubmititMixin):
             if not all(_patch(fields, key, value) for key, value in update.items()):
                 conf = ConfDict(fields)
                 conf.update(update)
+                nesting.drop_replacements(conf)
                 fields = dict(conf)
         new = type(obj)(**fields)
         for name, attr in attribute.infra_attributes(type(obj)).items():

@@ -25,7 +25,7 @@ from ..errors import ChangedDefaultError, FolderNotWritableError, InconsistentCo
 from ..identity import comparing
 from ..identity.nesting import absorb
 from ..identity.uid import uid_text
-from ..identity.yamltext import from_text, to_text
+from ..identity.yamltext import from_text, to_nested_text, to_text
 
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
@@ -74,7 +74,7 @@ def settle(
     if not create and not os.path.exists(f"{folder}/{UID}"):
         return folder  # nobody has been here
     full = full_uid_config()
-    texts = {UID: to_text(uid_config).encode(), FULL: to_text(full).encode()}
+    texts = {UID: _text(uid_config), FULL: _text(full)}
     if _is_known(str(folder), texts) or (create and _is_new(str(folder), texts, config, first_claim)):
         return folder
     ours = absorb(uid_config, dict)
@@ -87,7 +87,7 @@ def settle(
         compared = {UID: found, FULL: _settle_full(place, absorb(full, dict), texts[FULL], create)}
         if create:
             if not os.path.lexists(f"{place}/{CONFIG}"):
-                _write_first(f"{place}/{CONFIG}", to_text(config()).encode())
+                _write_first(f"{place}/{CONFIG}", to_nested_text(config()).encode())
             _remember(place, compared, texts)
         return Path(place)
     raise InconsistentConfigError(
@@ -97,6 +97,11 @@ def settle(
 
 def _uid(config: tp.Any) -> str:
     return "/".join(map(uid_text, config)) if isinstance(config, list) else uid_text(config)
+
+
+def _text(config: Config) -> bytes:
+    # the list of a pipeline's steps has never been folded
+    return (to_nested_text(config) if isinstance(config, list) else to_text(config)).encode()
 
 
 def _places(folder: Path, uid_config: Config) -> Iterator[str]:
@@ -160,7 +165,7 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
     united = comparing.united(full, known)
     if create and not comparing.same(united, known):
         # fields that came since: from now on, their defaults hold as well
-        found = to_text(united).encode()
+        found = _text(united)
         with contextlib.suppress(OSError):
             _files.write_atomically(path, found)
     # what a skip allowed is asked again next time, when the skip may be gone
@@ -184,7 +189,7 @@ def _is_new(
     try:
         for file, text in texts.items():
             _files.write_new(f"{draft}/{file}", text)
-        _files.write_new(f"{draft}/{CONFIG}", to_text(config()).encode())
+        _files.write_new(f"{draft}/{CONFIG}", to_nested_text(config()).encode())
         if first_claim is not None:
             first_claim.write_into(draft)
         if not os.path.lexists(place):  # a rename would replace an empty folder, which somebody just made

@@ -219,6 +219,7 @@ class Step(DiscriminatedModel):
             changes by field name
         """
         from ..confdict import ConfDict
+        from ..identity import nesting
 
         fields = conversions.as_fields(self)
         for update in (*args, kwargs):
@@ -227,6 +228,7 @@ class Step(DiscriminatedModel):
             elif update:
                 conf = ConfDict(fields)
                 conf.update(update)
+                nesting.drop_replacements(conf)
                 fields = dict(conf)
         return type(self)(**fields)
 

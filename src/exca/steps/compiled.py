@@ -37,12 +37,18 @@ class Route:
 
     def __init__(self, upstream: tp.Sequence[Config] = (), full: tp.Sequence[Config] = ()) -> None:
         self.steps: list[Step] = []
+        self._folders: list[Path | None] = []
         self._upstream = list(upstream)
         self._full_upstream = list(full)
         self._configs: list[Config] = []
         self._full: list[Config] = []
         self._whole: list[Config] = []
         self._segments: list[str] = []
+
+    def append(self, step: "Step", folder: Path | None) -> None:
+        """Add a step, and the folder that its infra has or is handed down."""
+        self.steps.append(step)
+        self._folders.append(folder)
 
     def configs(self, depth: int | None = None) -> list[Config]:
         """Return what the uids of the first steps are made of; of all where no number is given."""
@@ -53,8 +59,9 @@ class Route:
         return [*self._full_upstream, *self._exported(self._full, depth, uid=True)]
 
     def everything(self, depth: int | None = None) -> list[Config]:
-        """Return the whole configurations of the first steps."""
-        return [*self._full_upstream, *self._exported(self._whole, depth)]
+        """Return the whole configurations of the first steps, with the folders that chains hand down to them."""
+        own = map(_with_folder, self._exported(self._whole, depth), self._folders)
+        return [*self._full_upstream, *own]
 
     def _exported(self, known: list[Config], depth: int | None, **mode: tp.Any) -> list[Config]:
         depth = len(self.steps) if depth is None else depth
@@ -77,6 +84,13 @@ class Route:
         self.full_configs()
         self.everything()
         return {**self.__dict__, "steps": [None] * len(self.steps)}
+
+
+def _with_folder(config: Config, folder: Path | None) -> Config:
+    infra = config.get("infra")
+    if not isinstance(infra, dict) or infra.get("folder") is not None or folder is None:
+        return config
+    return {**config, "infra": {**infra, "folder": str(folder)}}
 
 
 class Leaf:
@@ -231,7 +245,7 @@ class _Compiler:
             for sub in step.step_list:
                 level = self.add(sub, target, folder, level)
         else:
-            self.route.steps.append(step)
+            self.route.append(step, folder)
             target.tail.append(Leaf(step, self.route, len(self.route.steps), folder, level))
             level = _level_within(step, level)
         if infra is not None:
