@@ -189,8 +189,7 @@ class MapInfra(BaseInfra):
             if self.mode == "force":
                 self._state.forced.update(work.computed)
                 if self.folder is not None and self.cluster is not None:
-                    for key in missing:  # others have written: what is in memory may be old
-                        cache._ram.pop(key, None)
+                    cache.doubt(missing)
 
     def _call_and_store(self, items: tp.Any, use_cache_dict: bool = True) -> dict[str, tp.Any]:
         # kept for jobs that 0.6 queued, which call it

@@ -120,26 +120,51 @@ class TaskInfra(BaseInfra):
     def _cached_result(self) -> tp.Any:
         while True:
             found = self._usable_record()
-            if found is not None and found.state == "failed":
-                return self._job_of_record(found).result()  # raises
-            if found is not None:
+            if found is None:
+                job = self.job()
+            elif self._state.job is None and found.state == "completed":
+                job = None
+            else:
+                job = self._later_attempt(found)
+            if found is not None and job is None:
+                if found.state == "failed":
+                    return self._job_of_record(found).result()  # raises
                 try:
                     return found.value()
                 except (DamagedEntryError, FileNotFoundError) as e:
                     record.set_aside(found.folder, str(e), found.attempt)
                     continue
-            job = self.job()
-            if job.cluster is not None or isinstance(job, DoneJob):
+            if job is not None and (job.cluster is not None or isinstance(job, DoneJob)):
                 return job.result()
-            self._wait_for_others()
+            self._wait_for_others(found)
 
-    def _wait_for_others(self) -> None:
+    def _wait_for_others(self, old: record.Record | None) -> None:
         """Wait for whoever computes the task in a process: should that one die, it is ours to compute."""
         from .claims import Claims
 
         folder = self.uid_folder()
         assert folder is not None
-        Claims(folder).wait([KEY], done=lambda: self._usable_record() is not None)
+
+        def done() -> bool:
+            found = self._usable_record()
+            return found is not None and (old is None or found.attempt != old.attempt)
+
+        Claims(folder).wait([KEY], done=done)
+
+    def _later_attempt(self, found: record.Record) -> Job[tp.Any] | None:
+        """The attempt that is to replace an outcome, if whoever asks has to wait for it.
+
+        The object that asked for the attempt does; others do where the outcome is a failure.
+        """
+        job = self._state.job
+        mine = isinstance(job, TaskJob) and job.replaces is not None and job.replaces == found.attempt
+        if mine and (job.cluster is not None or not job._ended_without_outcome()):
+            return tp.cast(Job[tp.Any], job)
+        if found.state == "failed":
+            job = self._running_job()
+            if isinstance(job, TaskJob) and job.attempt and job.attempt != found.attempt:
+                return job
+        return None
 
     def _usable_record(self, mode: str | None = None) -> record.Record | None:
         """The outcome on disk, unless the mode (by default the infra's own) asks to compute again."""
@@ -199,20 +224,22 @@ class TaskInfra(BaseInfra):
             return tp.cast(Job[tp.Any], state.job)
         found = self._usable_record(mode)
         if found is not None:
-            return self._job_of_record(found)
+            return self._later_attempt(found) or self._job_of_record(found)
         return None
 
-    def _running_job(self) -> Job[tp.Any] | None:
+    def _running_job(self, mode: str | None = None) -> Job[tp.Any] | None:
+        """The job of whoever computes the task now."""
         from .claims import Claims
 
         folder = self.uid_folder()
         assert folder is not None
+        before = record.latest(folder)  # first: what is there once a claim was seen may be of that claim
         holder = Claims(folder).holders([KEY]).get(KEY)
         if holder is None or (
-            not holder.alive() and (holder.owner.kind == "process" or self.mode != "cached")
+            not holder.alive() and (holder.owner.kind == "process" or (mode or self.mode) != "cached")
         ):
             return self._queued_before(folder)
-        return self._job_of(folder, holder)
+        return self._job_of(folder, holder, before)
 
     def _queued_before(self, folder: Path) -> Job[tp.Any] | None:
         """The job that an earlier release queued for the task and that waits or runs."""
@@ -223,12 +250,13 @@ class TaskInfra(BaseInfra):
         submission = queued(folder)
         return None if submission is None else EarlierJob(folder, submission, hint=self._hint())
 
-    def _job_of(self, folder: Path, holder: "Holder") -> TaskJob[tp.Any]:
-        """The job behind a claim."""
+    def _job_of(self, folder: Path, holder: "Holder", before: record.Record | None = None) -> TaskJob[tp.Any]:
+        """The job behind a claim, which was looked for after the outcome."""
+        replaces = None if before is None or before.attempt == holder.token else before.attempt
         submission = Submission(None, "", "")
         if holder.owner.kind == "job":
             submission = read_submission(folder) or submission
-        return TaskJob(folder, submission, holder.token, self._hint())
+        return TaskJob(folder, submission, holder.token, self._hint(), replaces)
 
     def _job_of_record(self, found: record.Record) -> TaskJob[tp.Any]:
         """The job that left an outcome."""
@@ -260,6 +288,10 @@ class TaskInfra(BaseInfra):
         running = self._holder_status(folder, found)
         if running is not None:
             return running
+        job = self._state.job
+        if found is not None and isinstance(job, TaskJob) and job.replaces == found.attempt:
+            ended = job.record_death()
+            return "running" if ended is None else tp.cast(Status, ended.state)
         if found is None:
             found = record.latest(folder)  # it may have finished between the two looks
         if found is None and self._queued_before(folder) is not None:
@@ -277,7 +309,7 @@ class TaskInfra(BaseInfra):
             return "running"
         if holder.owner.kind == "process":
             return None
-        death = self._job_of(folder, holder).record_death()
+        death = self._job_of(folder, holder, found).record_death()
         return None if death is None else tp.cast(Status, death.state)
 
     def clear_job(self) -> None:

@@ -99,6 +99,33 @@ def test_a_wrong_number_of_outputs_elsewhere_is_an_error(infra: Infra) -> None:
 
 
 @every_cluster
+@pytest.mark.parametrize("keep_in_ram", [True, False])
+def test_force_serves_nothing_that_was_read_a_moment_before(
+    infra: Infra, tmp_path: Path, keep_in_ram: bool
+) -> None:
+    """Entries that are all in memory are compared with the folder now and then only."""
+    source = tmp_path / "source"
+
+    class Reads(pydantic.BaseModel):
+        infra: exca.MapInfra = exca.MapInfra()
+
+        @infra.apply(item_uid=str)
+        def process(self, items: Iterable[int]) -> Iterator[str]:
+            for item in items:
+                yield f"{source.read_text()} {item}"
+
+    source.write_text("old")
+    assert list(Reads.model_validate({"infra": infra}).process([1, 2])) == ["old 1", "old 2"]
+    source.write_text("new")
+    forced = Reads.model_validate({"infra": {**infra, "mode": "force", "keep_in_ram": keep_in_ram}})
+    index = forced.infra.cache_dict._index
+    index.asked(1000)
+    assert index.hot is not None
+    index.hot.until += 1000
+    assert list(forced.process([1, 2])) == ["new 1", "new 2"]
+
+
+@every_cluster
 def test_force_computes_again_and_serves_nothing_old(infra: Infra, trace: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
 

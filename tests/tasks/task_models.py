@@ -1,6 +1,7 @@
 """Configurations that the tests of tasks run, importable by jobs."""
 
 import os
+import time
 import typing as tp
 from pathlib import Path
 
@@ -82,3 +83,23 @@ class Arrays(pydantic.BaseModel):
     @infra.apply
     def build(self) -> dict[str, tp.Any]:
         return {"array": np.arange(self.size), "names": ("a", "b"), "nested": [{"x": 1.5}, None]}
+
+
+class Planned(pydantic.BaseModel):
+    """Does what a file says: "fail", or a value to return once ``gate`` is there."""
+
+    place: Path
+    x: int = 1
+    infra: exca.TaskInfra = exca.TaskInfra()
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("place",)
+
+    @infra.apply
+    def run(self) -> str:
+        plan = (self.place / "plan").read_text()
+        with (self.place / f"started-{plan}-{self.x}").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if plan == "fail":
+            raise ValueError("as planned")
+        while not (self.place / "gate").exists():
+            time.sleep(0.01)
+        return plan

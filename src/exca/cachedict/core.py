@@ -365,6 +365,13 @@ class CacheDict(tp.Generic[X]):
         finally:
             self._frozen -= 1
 
+    def doubt(self, keys: tp.Iterable[str]) -> None:
+        """Look at the folder before values of these keys are given again: other processes have just replaced them."""
+        for key in keys:
+            self._ram.pop(key, None)
+        if self.folder is not None and (hot := self._index.hot) is not None:
+            hot.until = 0.0
+
     # -- writing
 
     @contextlib.contextmanager

@@ -327,20 +327,30 @@ class TaskJob(Job[R]):
         token of the computation that is meant; empty for whichever is recorded
     hint: str
         how to compute it again, added to errors
+    replaces: str, optional
+        the attempt whose outcome was there before and does not count
     """
 
-    def __init__(self, folder: Path, submission: Submission, attempt: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        submission: Submission,
+        attempt: str = "",
+        hint: str = "",
+        replaces: str | None = None,
+    ) -> None:
         super().__init__(submission)
         self.folder = folder
         self.attempt = attempt
         self.hint = hint
+        self.replaces = replaces
 
     def outcome(self) -> record.Record | None:
-        """The outcome, once there is one."""
+        """The outcome of this attempt, or of a later one that has taken its place."""
         if not self.attempt:
             return record.latest(self.folder)
         found = record.read(self.folder)
-        return None if found is None or found.attempt != self.attempt else found
+        return None if found is None or found.attempt == self.replaces else found
 
     def _finished(self) -> bool | None:
         found = self.outcome()
@@ -378,11 +388,15 @@ class TaskJob(Job[R]):
         raise error
 
     def record_death(self) -> record.Record | None:
-        """Publish that the job ended without an outcome, so that every later reader knows why."""
+        """Publish that the job ended without an outcome, so that every later reader knows why.
+
+        A result that it was to replace stays: then only the caller is told.
+        """
         if not self._ended_without_outcome():
             return self.outcome()
         content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
-        return record.publish_failure(self.folder, self.attempt, content, self.submission.to_json())
+        where = self.submission.to_json()
+        return record.publish_failure(self.folder, self.attempt, content, where, self.replaces)
 
 
 class EarlierJob(TaskJob[R]):

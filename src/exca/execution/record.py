@@ -348,8 +348,14 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
     return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
-def publish_failure(folder: Path, attempt: str, error: dict[str, tp.Any], where: dict[str, tp.Any]) -> Record:
-    """Publish on behalf of a dead job that it failed, unless it left an outcome after all.
+def publish_failure(
+    folder: Path,
+    attempt: str,
+    error: dict[str, tp.Any],
+    where: dict[str, tp.Any],
+    replaces: str | None = None,
+) -> Record:
+    """Publish on behalf of a dead job that it failed, unless there is an outcome after all, its own or a later one.
 
     Parameters
     ----------
@@ -361,14 +367,17 @@ def publish_failure(folder: Path, attempt: str, error: dict[str, tp.Any], where:
         as ``error_content`` gives
     where: dict
         cluster, job id and logs
+    replaces: str, optional
+        the attempt whose outcome was there before: a failure is replaced, a result is kept
     """
-    found = read(folder)
-    if found is not None and found.attempt == attempt:
+    found = latest(folder)
+    if found is not None and found.attempt != replaces:
         return found
     now = _iso(time.time())
     content = {"version": 1, "state": "failed", "error": error, "attempt": attempt, "finished": now, **where}
-    _write_for_earlier_release(folder, "failure", JobError(error["message"]))
-    publish(folder, content, durable=True)
+    if found is None or found.state == "failed":
+        _write_for_earlier_release(folder, "failure", JobError(error["message"]))
+        publish(folder, content, durable=True)
     return Record(folder, content)
 
 

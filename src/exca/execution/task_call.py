@@ -34,14 +34,26 @@ class TaskCall:
         token of the claim under which it runs
     logs: str
         folder of the job's logs, with ``%j`` for its id
+    replaces: str, optional
+        the attempt whose outcome is there already
     """
 
-    def __init__(self, obj: tp.Any, infra_name: str, folder: Path, token: str, logs: str) -> None:
+    def __init__(
+        self,
+        obj: tp.Any,
+        infra_name: str,
+        folder: Path,
+        token: str,
+        logs: str,
+        *,
+        replaces: str | None = None,
+    ) -> None:
         self.obj = obj
         self.infra_name = infra_name
         self.folder = folder
         self.token = token
         self.logs = logs
+        self.replaces = replaces
 
     def __repr__(self) -> str:
         return f"{type(self.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"

@@ -48,33 +48,56 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     max_workers: int
         how many jobs may run at once
     """
-    from ..claims import Claims
-
     cluster = through.resolved_cluster()
     if cluster is None:
         return _compute_here(infras, through.mode)
     jobs: dict[int, Job[tp.Any]] = {}
-    claimed: list[tuple[int, TaskInfra, Claim]] = []
+    claimed: list[_Claimed] = []
     try:
         for k, infra in enumerate(infras):
-            folder = tp.cast(Path, infra.uid_folder(create=True))
-            claim, held = Claims(folder).acquire([KEY])
-            found = infra._usable_record(through.mode)
+            infra.uid_folder(create=True)
+            claim, job = _claim_or_job(infra, through.mode)
             if claim is None:
-                jobs[k] = infra._job_of(folder, held[KEY])
-            elif found is not None:
-                claim.release()
-                jobs[k] = infra._job_of_record(found)
+                jobs[k] = tp.cast(Job[tp.Any], job)
             else:
-                claimed.append((k, infra, claim))
+                before = record.latest(claim.folder)
+                claimed.append(_Claimed(k, infra, claim, None if before is None else before.attempt))
         if claimed:
-            sent = _submit([c[1] for c in claimed], [c[2] for c in claimed], through, cluster, max_workers)
-            jobs.update(zip((c[0] for c in claimed), sent, strict=True))
+            sent = _submit(claimed, through, cluster, max_workers)
+            jobs.update(zip((c.number for c in claimed), sent, strict=True))
     except BaseException:
-        for _, _, claim in claimed:
-            claim.release()
+        for one in claimed:
+            one.claim.release()
         raise
     return [jobs[k] for k in range(len(infras))]
+
+
+class _Claimed(tp.NamedTuple):
+    """A task to be submitted."""
+
+    number: int
+    infra: "TaskInfra"
+    claim: "Claim"
+    replaces: str | None  # the attempt whose outcome is there
+
+
+def _claim_or_job(infra: "TaskInfra", mode: str) -> "tuple[Claim | None, Job[tp.Any] | None]":
+    """The claim on a task, or the job that computes it or has left an outcome."""
+    from ..claims import Claims
+
+    folder = tp.cast(Path, infra.uid_folder())
+    while True:
+        claim, _ = Claims(folder).acquire([KEY])
+        if claim is None:
+            running = infra._running_job(mode)
+            if running is not None:
+                return None, running
+            continue  # it has ended this moment
+        found = infra._usable_record(mode)
+        if found is None:
+            return claim, None
+        claim.release()
+        return None, infra._job_of_record(found)
 
 
 def _compute_here(infras: "list[TaskInfra]", mode: str) -> list[Job[tp.Any]]:
@@ -101,8 +124,6 @@ def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple
     spare: Claim, optional
         the claim on a task that is done, to be released now
     """
-    from ..claims import Claims
-
     try:
         claim = _claim_with_folder(infra, spare)
     finally:
@@ -110,17 +131,13 @@ def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple
             spare.release()
     folder = tp.cast(Path, infra.uid_folder())
     if claim is None:
-        claim, held = Claims(folder).acquire([KEY])
+        claim, job = _claim_or_job(infra, mode)
         if claim is None:
-            return infra._job_of(folder, held[KEY]), None
-        found = infra._usable_record(mode)
-        if found is not None:
-            claim.release()
-            return infra._job_of_record(found), None
-    infra._state.forced.add(KEY)
+            return tp.cast(Job[tp.Any], job), None
     try:
         value = compute(infra, folder, claim, {})
     except Exception as e:
+        infra._state.forced.add(KEY)
         claim.release()
         kept = record.read(folder)
         if kept is not None and kept.state == "failed":
@@ -129,6 +146,7 @@ def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple
     except BaseException:
         claim.release()
         raise
+    infra._state.forced.add(KEY)
     return DoneJob(value, None, folder), claim
 
 
@@ -143,32 +161,34 @@ def _claim_with_folder(infra: "TaskInfra", spare: "Claim | None") -> "Claim | No
 
 
 def _submit(
-    infras: "list[TaskInfra]", claims: "list[Claim]", through: "TaskInfra", cluster: str, max_workers: int
+    claimed: list[_Claimed], through: "TaskInfra", cluster: str, max_workers: int
 ) -> list[Job[tp.Any]]:
     """Submit claimed tasks and hand the claims over to their jobs."""
     logs = str(through._logs_folder())
-    folders = [tp.cast(Path, infra.uid_folder()) for infra in infras]
     calls = [
-        TaskCall(i._obj, i._infra_name, f, c.token, logs)
-        for i, f, c in zip(infras, folders, claims, strict=True)
+        TaskCall(c.infra._obj, c.infra._infra_name, c.claim.folder, c.claim.token, logs, replaces=c.replaces)
+        for c in claimed
     ]
     tag = ""
-    for k, claim in enumerate(claims):
-        tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
-    only = infras[0] if len(infras) == 1 else None  # jobs of an array share a name
+    for k, one in enumerate(claimed):
+        tag = one.claim.announce(cluster, tag=tag or None, task=k if len(claimed) > 1 else None)
+    only = claimed[0].infra if len(claimed) == 1 else None  # jobs of an array share a name
     name = through.job_name or (only._title(only.uid()) if only else through._title(through._factory()))
     request = request_for(through, list(calls), max_workers=max_workers, tag=tag, name=name)
     submissions = backends.submit(cluster, request)
     jobs: list[Job[tp.Any]] = []
-    for infra, folder, claim, submission in zip(infras, folders, claims, submissions, strict=True):
-        note = orjson.dumps({**submission.to_json(), "attempt": claim.token})
+    for (_, infra, claim, replaces), submission in zip(claimed, submissions, strict=True):
+        folder = claim.folder
+        note = orjson.dumps({**submission.to_json(), "attempt": claim.token, "replaces": replaces})
         _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
         if cluster != "debug":
             once.hand_over(claim, submission)
         link_code(folder, request.workdir)
         link_logs(folder, JobPaths(logs, submission.job_id).folder)
+        job: TaskJob[tp.Any] = TaskJob(folder, submission, claim.token, infra._hint(), replaces)
+        infra._state.job = job  # first: who sees that it was forced waits for it
         infra._state.forced.add(KEY)
-        jobs.append(TaskJob(folder, submission, claim.token, infra._hint()))
+        jobs.append(job)
     ids = (
         submissions[0].job_id
         if len(submissions) == 1

@@ -125,7 +125,10 @@ def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
     try:
         content = orjson.loads((folder / SUBMISSION).read_bytes())
         if content["job_id"] == job_id:
-            return _SlurmTaskJob(folder, Submission.from_json(content), content.get("attempt", ""))
+            submission = Submission.from_json(content)
+            return _SlurmTaskJob(
+                folder, submission, content.get("attempt", ""), replaces=content.get("replaces")
+            )
     except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: then it names no job
         pass
     link = folder / "submitit"  # to the folder of the job's logs: all that earlier releases left of the job
@@ -137,7 +140,7 @@ def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
             return _SlurmCallJob(folder, submission)
         call = _what_was_sent(logs / f"{job_id}_submitted.pkl")
         if isinstance(call, TaskCall):
-            return _SlurmTaskJob(call.folder, submission, call.token)
+            return _SlurmTaskJob(call.folder, submission, call.token, replaces=call.replaces)
         if isinstance(call, ItemsCall):
             return _SlurmCallJob(call.folder, submission)
     return None
