@@ -16,8 +16,10 @@ import collections
 import contextlib
 import errno
 import functools
+import logging
 import os
 import platform
+import re
 import stat
 import threading
 import typing as tp
@@ -384,6 +386,56 @@ def _file_system(device: int) -> str:
     except OSError:
         pass
     return ""
+
+
+_VARIABLE = re.compile(r"\$(\w+|\{)")
+_literal: set[str] = set()  # folders that were reported as named after "~" or a variable
+
+
+def expand(folder: str, field: str = "folder") -> str:
+    """Expand ``~`` and ``~name`` at the start of a folder that a user named.
+
+    Earlier releases took both ``~`` and ``$NAME`` for names of folders. What they made so is still found, and
+    reported once.
+
+    Parameters
+    ----------
+    folder: str
+        as the user wrote it
+    field: str
+        where it was written, for the error
+
+    Raises
+    ------
+    ValueError
+        for an unknown user, and for an environment variable: it may be another one where a job runs
+    """
+    if folder[:1] == "~":
+        expanded = os.path.expanduser(folder)
+        if os.path.isdir(folder) and not os.path.isdir(expanded):
+            return _as_written(folder, f"move it to {expanded}")
+        if expanded == folder:
+            raise ValueError(f"{field}={folder!r} names a user that this machine does not know")
+        folder = expanded
+    if "$" in folder and (found := list(_VARIABLE.finditer(folder))):
+        end = folder.find("/", found[-1].end())
+        if os.path.isdir(folder if end < 0 else folder[:end]):
+            return _as_written(folder, "rename it")
+        raise ValueError(
+            f"{field}={folder!r} holds an environment variable, which is not expanded: write the folder itself, or in "
+            f"Python os.path.expandvars({folder!r})"
+        )
+    return folder
+
+
+def _as_written(folder: str, advice: str) -> str:
+    path = os.path.abspath(folder)
+    if path not in _literal:
+        _literal.add(path)
+        logging.getLogger("exca").warning(
+            "The folder that is literally called %s is used, as earlier releases made it: %s", path, advice
+        )
+    return path
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,9 @@
 """MapInfra: one result an item, each cached and computed once."""
 
 import itertools
+import os
 import typing as tp
+from pathlib import Path
 
 import pydantic
 
@@ -44,6 +46,16 @@ class MapInfra(BaseInfra):
     min_samples_per_job: pydantic.PositiveInt = 1
     forbid_single_item_computation: bool = False
     mode: tp.Literal["cached", "force", "read-only"] = "cached"
+
+    @pydantic.field_validator("folder")
+    @classmethod
+    def _check_parent(cls, folder: Path | str | None) -> Path | str | None:
+        if folder is not None and not os.path.isdir(os.path.dirname(os.path.abspath(folder))):
+            raise ValueError(
+                f"the parent of folder={str(folder)!r} does not exist: create it, or correct the path "
+                "(only the folder itself is made)"
+            )
+        return folder
 
     def apply(
         self,

@@ -11,6 +11,7 @@ import typing as tp
 
 import orjson
 
+from .. import _files
 from ..errors import CacheWriteError, DamagedEntryError
 from .bulk import entries_of
 from .dumpcontext import DumpContext, DumpOptions
@@ -59,7 +60,7 @@ class CacheDict(tp.Generic[X]):
     ) -> None:
         if folder is None and not keep_in_ram:
             raise ValueError("A CacheDict needs a folder, keep_in_ram=True, or both")
-        self.folder = None if folder is None else pathlib.Path(folder)
+        self.folder = None if folder is None else pathlib.Path(_files.expand(os.fspath(folder)))
         self.cache_type = cache_type
         self._keep_in_ram = keep_in_ram
         self._ram: dict[str, X] = {}

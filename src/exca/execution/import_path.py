@@ -23,7 +23,7 @@ def import_path(workdir: Path | None) -> str:
         folders, joined as the platform does
     """
     own = {os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
-    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    given = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     found = [os.path.abspath(p) for p in sys.path if os.path.isdir(p or ".")]
     extra = [p for p in found if not any(_inside(p, folder) for folder in own)]
     folders = ([str(workdir)] if workdir is not None else []) + given + extra

@@ -1,9 +1,23 @@
 """Where a computation runs and with what: the fields that every infra shares."""
 
+import functools
+import logging
 import typing as tp
 from pathlib import Path
 
 import pydantic
+
+from .. import _files
+
+logger = logging.getLogger("exca")
+
+
+@functools.cache
+def warn_of_no_folder() -> None:
+    """Tell, once, that results are not kept: an empty ``folder:`` in YAML is null."""
+    logger.warning(
+        "An infra was given folder=None: its results are not kept. Leave out 'folder' if that is meant."
+    )
 
 
 class Resources(pydantic.BaseModel):
@@ -67,6 +81,14 @@ class Resources(pydantic.BaseModel):
     slurm_additional_parameters: dict[str, int | str | float | bool] | None = None
     slurm_setup: list[str] | None = None
     conda_env: Path | str | None = None
+
+    @pydantic.field_validator("folder", "logs")
+    @classmethod
+    def _expand(cls, folder: Path | str | None, info: pydantic.ValidationInfo) -> Path | str | None:
+        if folder is None:
+            warn_of_no_folder()
+            return None
+        return type(folder)(_files.expand(str(folder), tp.cast(str, info.field_name)))
 
     def check_resources(self) -> None:
         """Check what no single field can tell.

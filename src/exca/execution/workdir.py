@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydantic
 
+from .. import _files
 from ..errors import WorkDirError
 from . import workdir_copy, workdir_git
 from .workdir_copy import Rules, Source
@@ -57,6 +58,11 @@ class WorkDir(pydantic.BaseModel):
     excludes: tp.Sequence[str] = ("__pycache__", ".git")
     # found when the configuration is built: relative names are those of that moment's working directory
     _sources: tuple[Source, ...] = pydantic.PrivateAttr(())
+
+    @pydantic.field_validator("folder")
+    @classmethod
+    def _expand(cls, folder: str | Path | None) -> str | Path | None:
+        return None if folder is None else type(folder)(_files.expand(str(folder), "workdir.folder"))
 
     @pydantic.model_validator(mode="after")
     def _locate(self) -> tp.Self:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pydantic
 
+from .. import _files
 from ..identity import DiscriminatedModel
 
 if tp.TYPE_CHECKING:
@@ -35,6 +36,11 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
     folder: Path | None = None
     mode: Mode = "cached"
     keep_in_ram: bool = False
+
+    @pydantic.field_validator("folder")
+    @classmethod
+    def _expand(cls, folder: Path | None) -> Path | None:
+        return None if folder is None else Path(_files.expand(str(folder)))
 
     @pydantic.field_validator("mode", mode="before")
     @classmethod
