@@ -46,7 +46,7 @@ def settled(
         parent / name,
         uid_config=uid,
         full_uid_config=lambda: full,
-        config=lambda: config,
+        config=lambda: (config, {}),
         create=create,
         uid_of=uid_of,
     )
@@ -97,12 +97,12 @@ def test_missing_files_come_back(tmp_path: Path) -> None:
 
 
 def test_an_empty_configuration_and_a_pipeline_have_a_folder_as_well(tmp_path: Path) -> None:
-    folder = settle(tmp_path / "default", uid_config={}, full_uid_config=dict, config=dict)
+    folder = settle(tmp_path / "default", uid_config={}, full_uid_config=dict, config=lambda: ({}, {}))
     assert (folder / "uid.yaml").read_text() == "{}\n"
     steps: list[tp.Any] = [{"type": "Load"}, {"type": "Add", "value": 2}]
     for _ in range(2):
         folder = settle(
-            tmp_path / "a/b", uid_config=steps, full_uid_config=lambda: steps, config=lambda: steps
+            tmp_path / "a/b", uid_config=steps, full_uid_config=lambda: steps, config=lambda: (steps, {})
         )
     assert (folder / "uid.yaml").read_text() == "- type: Load\n- type: Add\n  value: 2\n"
 

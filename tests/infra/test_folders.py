@@ -39,7 +39,7 @@ class Map(pydantic.BaseModel):
             yield 2 * item
 
 
-class Step(steps.Step):
+class InFolder(steps.Step):
     """A step."""
 
     def _run(self, x: int) -> int:
@@ -55,7 +55,7 @@ def use_map(folder: tp.Any) -> None:
 
 
 def use_step(folder: tp.Any) -> None:
-    assert Step.model_validate({"infra": {"backend": "Cached", "folder": folder}}).run(1) == 2
+    assert InFolder.model_validate({"infra": {"backend": "Cached", "folder": folder}}).run(1) == 2
 
 
 def use_cache(folder: tp.Any) -> None:
@@ -149,7 +149,7 @@ def test_logs_and_the_working_directory_are_expanded_too(home: Path) -> None:
 
 def test_a_map_is_not_kept_where_the_parent_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "cahce" / "maps"
-    with pytest.raises(pydantic.ValidationError, match="parent of .* does not exist: create it"):
+    with pytest.raises(pydantic.ValidationError, match=r"parent of .* does not exist: create it"):
         Map.model_validate({"infra": {"folder": folder}})
     with pytest.raises(pydantic.ValidationError, match="parent of"):
         exca.MapInfra(folder="missing/maps")

@@ -46,6 +46,8 @@ def compile_plan(
         plan.dynamic = static is None
         plan.static = static
         plan.excluded = frozenset(static or ())
+    elif values.readable:
+        plan.excluded = frozenset(getattr(cls, exclusions.NEW_FIELDS, ()))
     key = getattr(cls, "_exca_discriminator_key", None)
     if isinstance(key, str):
         plan.head = (key, cls.__name__)
@@ -64,6 +66,8 @@ def _choose(plan: Plan) -> None:
     if plan.values.uid and plan.values.exclude_defaults and hasattr(cls, OVERRIDE):
         plan.overrides = True
         plan.run = plan.overridden
+    elif plan.values.readable and plan.excluded:
+        plan.run = plan.without_new
     elif exclusions.WHOLE in plan.excluded:
         plan.run = plan.left_out
     elif (

@@ -9,6 +9,7 @@ from ..errors import ExclusionError
 
 ATTRIBUTE: tp.Final = "_exclude_from_cls_uid"
 WHOLE: tp.Final = "."
+NEW_FIELDS: tp.Final = "_exca_new_fields"  # of infras and backends: fields that release 0.6 would refuse
 
 
 def fixed(cls: type[pydantic.BaseModel]) -> tuple[str, ...] | frozenset[str] | None:

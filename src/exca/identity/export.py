@@ -9,7 +9,7 @@ from ..errors import ExportError, IdentityError
 from . import exclusions
 from .scalars import DROPPED, is_model
 from .shapes import DISCRIMINATORS
-from .values import exporter
+from .values import ValueExporter, exporter
 
 
 def export(
@@ -45,7 +45,17 @@ def export(
     ExclusionError: a name that a class excludes is no field of it
     ExportError: a value has no JSON form
     """
-    values = exporter(bool(uid), bool(exclude_defaults))
+    out = _exported(exporter(bool(uid), bool(exclude_defaults)), obj, ignore_first_override)
+    if not ignore_first_discriminator:
+        _add_discriminator(obj, out)
+    for name in exclusions.checked(type(obj), exclude) if exclude else ():
+        _leave_out(out, name)
+    return out
+
+
+def _exported(
+    values: ValueExporter, obj: pydantic.BaseModel, ignore_first_override: bool
+) -> dict[str, tp.Any]:
     try:
         plan = values.plan(obj)
         out = plan.run(obj) if not ignore_first_override else plan.unusual(obj)
@@ -59,11 +69,30 @@ def export(
             f"{type(obj).__qualname__} is written as {type(out).__name__}, but a configuration has named fields: make "
             "it a field of another model."
         )
-    if not ignore_first_discriminator:
-        _add_discriminator(obj, out)
-    for name in exclusions.checked(type(obj), exclude) if exclude else ():
-        _leave_out(out, name)
     return out
+
+
+def export_readable(
+    obj: pydantic.BaseModel, *, ignore_first_override: bool = False
+) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+    """Returns the whole configuration of an object as release 0.6 reads it, and apart from it what that cannot.
+
+    Parameters
+    ----------
+    obj: the object
+    ignore_first_override: as for `export`
+
+    Returns
+    -------
+    The configuration, and by dotted path the fields that classes name in `_exca_new_fields`, where they are set to
+    anything but their default
+    """
+    values = exporter(False, False, True)
+    collected: list[tuple[tp.Any, dict[str, tp.Any]]] = []
+    values.collected.fields = collected
+    config = _exported(values, obj, ignore_first_override)
+    new = ((_path(obj, holder, set()), fields) for holder, fields in collected)
+    return config, {f"{path}.{name}": value for path, fields in new for name, value in fields.items()}
 
 
 def _add_discriminator(obj: pydantic.BaseModel, out: dict[str, tp.Any]) -> None:

@@ -171,6 +171,18 @@ class Plan:
         out = getattr(obj, OVERRIDE)()
         return self.unusual(obj) if out is None else self.values.mapping(out)
 
+    def without_new(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes with new fields, where these are to be left out."""
+        given = obj.__pydantic_fields_set__
+        fields = self.cls.__pydantic_fields__
+        new = {
+            n: obj.__dict__[n] for n in self.excluded if n in given and obj.__dict__[n] != fields[n].default
+        }
+        if new:
+            new = {name: self.values.value(value) for name, value in sorted(new.items())}
+            self.values.collected.fields.append((obj, new))
+        return self.unusual(obj)
+
     def unusual(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes with anything beyond plain fields."""
         if self.dynamic:

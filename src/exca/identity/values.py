@@ -5,6 +5,7 @@ import collections.abc
 import enum
 import functools
 import pathlib
+import threading
 import typing as tp
 
 import pydantic
@@ -16,6 +17,13 @@ from .plans import Plan
 from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, split_dots, text_order
 
 
+class Collected(threading.local):
+    """New fields that were left out of the export that a thread makes, with the object that holds them."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[tp.Any, dict[str, tp.Any]]] = []
+
+
 class ValueExporter:
     """Writes values as plain dicts, lists and scalars, with one plan a model class.
 
@@ -23,12 +31,15 @@ class ValueExporter:
     ----------
     uid: leave out what models exclude from their uid
     exclude_defaults: leave out fields that equal their default
+    readable: leave out fields that classes name as new, and collect what they are set to
     """
 
-    def __init__(self, uid: bool, exclude_defaults: bool) -> None:
+    def __init__(self, uid: bool, exclude_defaults: bool, readable: bool = False) -> None:
         self.uid = uid
         self.exclude_defaults = exclude_defaults
-        self._name = f"export {uid} {exclude_defaults}"
+        self.readable = readable
+        self.collected = Collected()
+        self._name = f"export {uid} {exclude_defaults} {readable}"
 
     @property
     def whole(self) -> "ValueExporter":
@@ -103,6 +114,6 @@ class ValueExporter:
 
 
 @functools.cache
-def exporter(uid: bool, exclude_defaults: bool) -> ValueExporter:
+def exporter(uid: bool, exclude_defaults: bool, readable: bool = False) -> ValueExporter:
     """Returns the one exporter of a mode."""
-    return ValueExporter(uid, exclude_defaults)
+    return ValueExporter(uid, exclude_defaults, readable)

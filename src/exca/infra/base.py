@@ -380,12 +380,18 @@ class BaseInfra(Edge, SubmititMixin):
             state.home,
             uid_config=state.uid_config,
             full_uid_config=lambda: self._export(uid=True),
-            config=lambda: self._export(uid=False),
+            config=self._whole,
             create=create,
             first_claim=first_claim,
         )
         state.settled = create
         return state.folder
+
+    def _whole(self) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+        """The whole configuration, and apart from it the fields that release 0.6 would refuse."""
+        from .. import identity
+
+        return identity.export_readable(self._obj)
 
     def _folder_now(self) -> Path:
         """Make the uid folder of the object as it is now, without freezing it."""
@@ -398,7 +404,7 @@ class BaseInfra(Edge, SubmititMixin):
             method_folder / (identity.uid_text(uid_config) or "default"),
             uid_config=uid_config,
             full_uid_config=lambda: self._export(uid=True),
-            config=lambda: self._export(uid=False),
+            config=self._whole,
         )
 
     # ---------------------------------------------------------------- other objects
@@ -445,14 +451,12 @@ class BaseInfra(Edge, SubmititMixin):
         Any
             objects of the same class, with the folder of this infra
         """
-        import yaml
-
         obj, _ = self._bound
         folder = self._method_folder()
         if folder is None or not folder.exists():
             return
         for path in sorted(folder.glob("[!.]*/config.yaml")):
-            config = yaml.safe_load(path.read_text("utf8")) or {}
+            config = configfiles.read_config(path.parent)
             if not self._infra_name.startswith("_"):
                 from ..confdict import ConfDict
 

@@ -1,9 +1,10 @@
 """The configuration files in a uid folder, and the checks that keep a folder to one configuration.
 
 ``uid.yaml`` holds what differs from the defaults, ``full-uid.yaml`` the defaults as well, and ``config.yaml``
-everything. A file that holds the very text that would be written needs no parsing. Where the texts differ and
-say the same (a dict in another order, a field that came since), a derived ``.identity.json`` remembers so by
-their digests; it may be deleted at any moment.
+everything, but for fields of infras and backends that release 0.6 does not know and would refuse: where such
+are set, they are in ``config-new.yaml``, by their dotted path. A file that holds the very text that would be
+written needs no parsing. Where the texts differ and say the same (a dict in another order, a field that came
+since), a derived ``.identity.json`` remembers so by their digests; it may be deleted at any moment.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 Config = Mapping[str, tp.Any] | list[tp.Any]
 
 UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".identity.json"
+NEW_FIELDS = "config-new.yaml"
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
 
@@ -44,7 +46,7 @@ def settle(
     *,
     uid_config: Config,
     full_uid_config: Callable[[], Config],
-    config: Callable[[], Config],
+    config: Callable[[], tuple[Config, Config]],
     uid_of: Callable[[tp.Any], str] | None = None,
     create: bool = True,
     first_claim: "FirstClaim | None" = None,
@@ -56,7 +58,7 @@ def settle(
     folder: the folder named after the uid
     uid_config: what differs from the defaults, a mapping or a list of them
     full_uid_config: the same with the defaults
-    config: everything
+    config: everything that release 0.6 can read, and what it would refuse, by the place where it belongs
     uid_of: the uid of a configuration of the kind of `uid_config`
     create: write the files that are missing; otherwise nothing is written at all
     first_claim: a claim to be made together with the folder, should it be new
@@ -87,7 +89,8 @@ def settle(
         compared = {UID: found, FULL: _settle_full(place, absorb(full, dict), texts[FULL], create)}
         if create:
             if not os.path.lexists(f"{place}/{CONFIG}"):
-                _write_first(f"{place}/{CONFIG}", to_nested_text(config()).encode())
+                for file, text in _config_files(config):
+                    _write_first(f"{place}/{file}", text)
             _remember(place, compared, texts)
         return Path(place)
     raise InconsistentConfigError(
@@ -176,7 +179,10 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
 
 
 def _is_new(
-    place: str, texts: dict[str, bytes], config: Callable[[], Config], first_claim: "FirstClaim | None"
+    place: str,
+    texts: dict[str, bytes],
+    config: Callable[[], tuple[Config, Config]],
+    first_claim: "FirstClaim | None",
 ) -> bool:
     """Make the folder with all its files in one step; tell whether we were the ones who did so."""
     parent, name = os.path.split(place)
@@ -189,7 +195,8 @@ def _is_new(
     try:
         for file, text in texts.items():
             _files.write_new(f"{draft}/{file}", text)
-        _files.write_new(f"{draft}/{CONFIG}", to_nested_text(config()).encode())
+        for file, text in _config_files(config):
+            _files.write_new(f"{draft}/{file}", text)
         if first_claim is not None:
             first_claim.write_into(draft)
         if not os.path.lexists(place):  # a rename would replace an empty folder, which somebody just made
@@ -203,6 +210,55 @@ def _is_new(
         if not made:
             shutil.rmtree(draft, ignore_errors=True)
     return made
+
+
+def _config_files(config: Callable[[], tuple[Config, Config]]) -> Iterator[tuple[str, bytes]]:
+    readable, new_fields = config()
+    if new_fields:  # first, since the other file shows that both are there
+        yield NEW_FIELDS, to_text(new_fields).encode()
+    yield CONFIG, to_nested_text(readable).encode()
+
+
+def read_config(folder: Path) -> tp.Any:
+    """Read the whole configuration in a uid folder.
+
+    Parameters
+    ----------
+    folder: the folder
+
+    Raises
+    ------
+    ValueError: a file is damaged
+    OSError: a file cannot be read
+    """
+    config = _loaded(f"{folder}/{CONFIG}")
+    try:
+        new_fields = _loaded(f"{folder}/{NEW_FIELDS}")
+    except FileNotFoundError:
+        return config
+    _merge(config, absorb(new_fields, dict))
+    return config
+
+
+def _merge(holder: tp.Any, new: tp.Any) -> None:
+    for key, value in new.items():
+        place = int(key) if isinstance(holder, list) else key
+        if isinstance(holder, list) or isinstance(holder.get(place), dict | list):
+            _merge(holder[place], value)
+        else:
+            holder[place] = value
+
+
+def _loaded(path: str) -> tp.Any:
+    import yaml
+
+    try:
+        config = from_text(_files.read_file(path))
+    except (yaml.YAMLError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if isinstance(config, dict | list):
+        return absorb(config, dict)
+    raise ValueError(f"{path} is damaged: it holds {type(config).__name__}")
 
 
 def _make_folder(place: str) -> None:

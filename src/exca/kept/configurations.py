@@ -104,6 +104,6 @@ class ConfigDump:
             Path(folder),
             uid_config=self.uid,
             full_uid_config=lambda: self.full_uid,
-            config=lambda: self.config,
+            config=lambda: (self.config, {}),
             create=write,
         )

@@ -142,6 +142,7 @@ class _Shared(Backend):
         fewest items of a share
     """
 
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ()
     min_items_per_job: pydantic.PositiveInt = 1
 
     @property
@@ -164,6 +165,7 @@ class _Pool(_Shared):
         most threads or processes of one computation
     """
 
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("min_items_per_job",)  # which 0.6 has for jobs only
     max_jobs: pydantic.PositiveInt | None = 128
 
 

@@ -43,6 +43,7 @@ class Route:
         self._configs: list[Config] = []
         self._full: list[Config] = []
         self._whole: list[Config] = []
+        self._new_fields: list[Config] = []
         self._segments: list[str] = []
 
     def append(self, step: "Step", folder: Path | None) -> None:
@@ -59,9 +60,29 @@ class Route:
         return [*self._full_upstream, *self._exported(self._full, depth, uid=True)]
 
     def everything(self, depth: int | None = None) -> list[Config]:
-        """Return the whole configurations of the first steps, with the folders that chains hand down to them."""
-        own = map(_with_folder, self._exported(self._whole, depth), self._folders)
-        return [*self._full_upstream, *own]
+        """Return the whole configurations of the first steps, with the folders that chains hand down to them.
+
+        Fields that release 0.6 would refuse are left out.
+        """
+        self._export_whole(depth)
+        return [*self._full_upstream, *map(_with_folder, self._whole[:depth], self._folders)]
+
+    def new_fields(self, depth: int | None = None) -> Config:
+        """Return those fields, where they are set, by their dotted path."""
+        self._export_whole(depth)
+        first = len(self._full_upstream)
+        return {
+            f"{first + k}.{path}": value
+            for k, new in enumerate(self._new_fields[:depth])
+            for path, value in new.items()
+        }
+
+    def _export_whole(self, depth: int | None) -> None:
+        for step in self.steps[len(self._whole) : depth]:
+            step._exca_check_known()
+            config, new_fields = identity.export_readable(step, ignore_first_override=True)
+            self._whole.append(config)
+            self._new_fields.append(new_fields)
 
     def _exported(self, known: list[Config], depth: int | None, **mode: tp.Any) -> list[Config]:
         depth = len(self.steps) if depth is None else depth

@@ -50,7 +50,7 @@ class Shelf:
             self.base / stage.address,
             uid_config=route.configs(depth),
             full_uid_config=lambda: route.full_configs(depth),
-            config=lambda: route.everything(depth),
+            config=lambda: (route.everything(depth), route.new_fields(depth)),
             create=create,
         )
 
