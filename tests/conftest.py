@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import slurm_cluster
+from people import commons, people  # noqa: F401  # fixtures are found by being here
 
 slurm_cluster.point_commands_at_it()
 _REQUIRED = os.environ.get("EXCA_REQUIRE_SLURM", "") not in ("", "0")

@@ -129,7 +129,10 @@ def test_links_of_others_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
     os.lchown(tmp_path / "link", STRANGER, STRANGER)
-    with pytest.raises(UntrustedFileError, match=f"link that belongs to user {STRANGER}: replace it"):
+    with pytest.raises(
+        UntrustedFileError,
+        match=f"Not following the link 'link', which belongs to user {STRANGER}: replace it",
+    ):
         _files.read_file(str(tmp_path / "link"))
 
 

@@ -1,15 +1,23 @@
-"""Files and folders, for all rooms: how they are read, written, named and made durable.
+"""Files and folders, for all rooms: how they are found, read, written, named and made durable.
 
 Whole or not at all
     A file that others read is written under a temporary name and renamed; one that is *durable* is on the disk
     before the rename, and so are, after it, the folder and each folder above it that was made for it.
 Rights
-    ``SHARED`` follows the umask, as data must that a team writes together. ``OWN`` is never writable to a group,
-    whatever the umask: records, claims, submissions and pickles decide what is run, signalled or removed.
-    ``PRIVATE`` is for what is submitted.
+    ``SHARED`` follows the umask, as data must that a team writes together, and is never writable to everybody.
+    ``OWN`` is never writable to a group either: records, claims, submissions and pickles decide what is run, signalled
+    or removed. ``PRIVATE`` is for what is submitted.
 Links
-    A link is followed only if it belongs to this user or to root (``open_to_read``). What is opened can't block: a
-    FIFO is refused.
+    The folder that a user named (`name_root`) may be a link or lead through links, and is resolved once. Below it
+    another user may put a link in the place of any folder, at any moment; a link is followed only if it belongs to
+    this user or to root. So nothing is judged by its path:
+    a file is opened, and then asked where it is (one ``readlink`` in ``/proc``; not where only this user can have put
+    anything into the folders above). If it is elsewhere than its name says,
+    it is opened again step by step, each relative to the folder before. A name that is random needs no more: where the
+    folder was exchanged meanwhile, it is not there. What has a name that others know is renamed and removed relative to
+    an open folder (`open_folder`).
+Waiting
+    What is opened can't block: a FIFO is refused.
 """
 
 import collections
@@ -27,7 +35,8 @@ import weakref
 
 from .errors import UntrustedFileError
 
-SHARED, OWN, PRIVATE = 0o666, 0o644, 0o600  # rights of a new file, before the umask
+SHARED, OWN, PRIVATE = 0o664, 0o644, 0o600  # rights of a new file, before the umask
+SHARED_FOLDER, OWN_FOLDER, PRIVATE_FOLDER = 0o775, 0o755, 0o700
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -36,12 +45,401 @@ READ = os.O_RDONLY | _BINARY | _NOFOLLOW | _NONBLOCK
 UPDATE = os.O_RDWR | _BINARY | _NOFOLLOW | _NONBLOCK
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY  # O_EXCL follows no link either
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+IS_LINK = (errno.ELOOP, errno.EMLINK)  # what O_NOFOLLOW gives for a link (EMLINK on BSD)
 GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)  # what a file that is no longer there gives
 
 _PATH = getattr(os, "O_PATH", None)
 _MAX_LINKS = 16
 _BLOCK = 1 << 16  # bytes, more than nearly every file of ours has
 MAX_OPEN = 128  # index files kept open per process
+
+
+# ------------------------------------------------------------------------------------------------- finding
+
+_roots: dict[str, str] = {}  # the folders that users named, and where they are
+_HAS_PROC = os.path.exists("/proc/self/fd")
+_CAN_STEP = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
+
+
+def name_root(folder: str) -> str:
+    """Take note of a folder that a user named: links on the way to it are followed, and resolved now.
+
+    Parameters
+    ----------
+    folder: str
+        absolute path; it need not exist yet
+
+    Returns
+    -------
+    str
+        the same
+    """
+    if folder not in _roots:
+        _roots[folder] = os.path.realpath(folder)
+        _split.cache_clear()
+    return folder
+
+
+def is_below_root(folder: str) -> bool:
+    """Whether a folder is one that a user named, or is below one."""
+    return _split(folder) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def _split(path: str) -> tuple[str, str, str] | None:
+    """Where a path is when no link is below the root it belongs to, the root, and the rest; None without a root."""
+    above = path
+    while True:
+        real = _roots.get(above)
+        if real is not None:
+            rest = path[len(above) :]
+            return real.rstrip("/") + rest, real, rest
+        parent = os.path.dirname(above)
+        if parent == above:
+            return None
+        above = parent
+
+
+def _is_at(fd: int, folder: str, name: str) -> bool:
+    """Whether an open file is where its path says, so that no link was followed below the root."""
+    if _ours_alone.get(folder) or _is_ours_alone(folder):
+        return True
+    place = _split(folder)
+    if place is None or not _CAN_STEP:
+        return True
+    try:
+        return _HAS_PROC and os.readlink(f"/proc/self/fd/{fd}") == f"{place[0]}/{name}"
+    except OSError:
+        return False
+
+
+_ours_alone: dict[str, bool] = {}
+
+
+def _is_ours_alone(folder: str) -> bool:
+    """Whether only this user and root can put another folder, or a link, in the place of this one.
+
+    It is asked once in a process: only the owner of a folder could change that.
+    """
+    known = _ours_alone.get(folder)
+    if known is None:
+        try:
+            known = not hasattr(os, "geteuid") or _is_closed_up(os.path.realpath(os.path.dirname(folder)))
+        except OSError:  # not there yet
+            return False
+        if len(_ours_alone) >= _MAX_SYNCED:
+            _ours_alone.clear()
+        _ours_alone[folder] = known
+    return known
+
+
+def _is_closed_up(folder: str) -> bool:
+    """Whether only this user and root may write to a folder, and exchange any folder above it."""
+    status = os.lstat(folder)
+    if status.st_mode & 0o022:
+        return False
+    while status.st_uid in (0, os.geteuid()):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return True
+        folder, status = above, os.lstat(above)
+        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:  # as /tmp: each keeps what is theirs
+            return False
+    return False
+
+
+def open_file(path: str, flags: int, mode: int = SHARED) -> int:
+    """Open a file that is there; below the folder that the user named, no link of another user's is followed.
+
+    Parameters
+    ----------
+    path: str
+        the file
+    flags, mode: int
+        ``READ`` or ``UPDATE``, as for ``os.open``
+
+    Returns
+    -------
+    int
+        a descriptor, also of a folder or a FIFO: what reads from it must expect so (`require_regular`)
+
+    Raises
+    ------
+    UntrustedFileError
+        there is a link of another user's on the way
+    """
+    folder, _, name = path.rpartition("/")
+    try:
+        fd = os.open(path, flags, mode)
+    except OSError as e:
+        if e.errno not in IS_LINK:
+            raise
+    else:
+        if _is_at(fd, folder, name):
+            return fd
+        os.close(fd)
+    return _by_steps(path, flags, mode)
+
+
+def open_to_read(path: str) -> int:
+    """Open a file for reading, as `open_file` does."""
+    return open_file(path, READ)
+
+
+def create_file(path: str, mode: int = SHARED, flags: int = NEW) -> int:
+    """Open a file for writing that must not be there yet; no link of another user's is followed.
+
+    Parameters
+    ----------
+    path: str
+        the file
+    mode: int
+        its rights before the umask
+    flags: int
+        ``NEW``, or with more
+
+    Raises
+    ------
+    FileExistsError
+        there is something of this name
+    UntrustedFileError
+        there is a link of another user's on the way
+    """
+    folder, _, name = path.rpartition("/")
+    if _HAS_PROC or _split(folder) is None:
+        fd = os.open(path, flags, mode)
+        if _is_at(fd, folder, name):
+            return fd
+        with contextlib.suppress(OSError):
+            os.unlink(os.readlink(f"/proc/self/fd/{fd}"))  # it is new, and not where it was meant to be
+        os.close(fd)
+    return _by_steps(path, flags, mode)
+
+
+def open_to_append(path: str, mode: int = SHARED) -> int:
+    """Open a file of this process for appending, new or not; nothing is appended to what another user put there.
+
+    Parameters
+    ----------
+    path: str
+        the file
+    mode: int
+        its rights before the umask, if it is new
+    """
+    try:
+        return create_file(path, mode, NEW | os.O_APPEND)
+    except FileExistsError:
+        fd = open_file(path, os.O_RDWR | os.O_APPEND | _BINARY | _NOFOLLOW | _NONBLOCK)
+    try:
+        require_ours(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_folder(path: str) -> int:
+    """Open a folder, so that what is in it can be named relative to it, whatever becomes of its path.
+
+    Parameters
+    ----------
+    path: str
+        the folder
+
+    Raises
+    ------
+    UntrustedFileError
+        there is a link of another user's on the way, below the folder that the user named
+    """
+    fd = os.open(path, FOLDER)
+    above, _, name = path.rpartition("/")
+    if path in _roots or _is_at(fd, above, name):
+        return fd
+    os.close(fd)
+    return _by_steps(path, FOLDER)
+
+
+def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
+    """Open a path below its root, each part relative to the folder before."""
+    place = _split(path)
+    if place is None:  # of no user's folder: only its last part may be a link that is not to be followed
+        folder, name = os.path.split(path)
+        root, rest = folder or ".", name
+    else:
+        _, root, rest = place
+    parts = [part for part in rest.split("/") if part]
+    fd = os.open(root, FOLDER)
+    links, outside = 0, False
+    try:
+        while parts:
+            name = parts.pop(0)
+            try:
+                new = os.open(name, (FOLDER if parts else flags) | _NOFOLLOW, mode, dir_fd=fd)
+            except OSError as e:
+                if e.errno not in (*IS_LINK, errno.ENOTDIR):
+                    raise
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from e
+                target = _target(name, fd, path, outside)
+                if target is None:  # no link by now
+                    if e.errno == errno.ENOTDIR:
+                        raise
+                    target = name
+                if target.startswith("/"):
+                    outside = True
+                    new = os.open("/", FOLDER)
+                    os.close(fd)
+                    fd = new
+                parts[:0] = [part for part in target.split("/") if part not in ("", ".")]
+                continue
+            os.close(fd)
+            fd = new
+        found, fd = fd, -1
+        return found
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _target(name: str, folder: int, path: str, outside: bool) -> str | None:
+    """Where a link leads that may be followed, asked of one and the same link; None for what is none.
+
+    On the way of a link of ours that leads elsewhere, also one that others can't have put there is followed.
+    """
+    if _PATH is None:
+        status = os.lstat(name, dir_fd=folder)
+        target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else ""
+    else:
+        link = os.open(name, _PATH | _NOFOLLOW, dir_fd=folder)
+        try:
+            status = os.fstat(link)
+            target = os.readlink("", dir_fd=link) if stat.S_ISLNK(status.st_mode) else ""
+        finally:
+            os.close(link)
+    if not stat.S_ISLNK(status.st_mode):
+        return None
+    around = os.fstat(folder)
+    only_ours = outside and around.st_uid in (0, os.geteuid()) and not around.st_mode & 0o022
+    if status.st_uid not in (0, os.geteuid()) and not only_ours:
+        raise UntrustedFileError(
+            errno.ELOOP,
+            f"Not following the link {name!r}, which belongs to user {status.st_uid}: replace it by what it leads to, "
+            "or by a link of yours",
+            path,
+        )
+    return target
+
+
+def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
+    """Make a folder with those above it that are missing; no link of another user's is followed.
+
+    Parameters
+    ----------
+    path: str
+        the folder; it may be there already
+    mode: int
+        its rights before the umask, and those of the others
+
+    Raises
+    ------
+    FileExistsError
+        there is something else of this name
+    """
+    if os.path.isdir(path):
+        return
+    above, name = os.path.split(path)
+    for _ in range(_MAX_TRIES):
+        make_folders(above, mode)
+        try:
+            if not _CAN_STEP or not is_below_root(above):
+                os.mkdir(path, mode)
+                return
+            fd = open_folder(above)
+            try:
+                os.mkdir(name, mode, dir_fd=fd)
+            finally:
+                os.close(fd)
+            return
+        except FileExistsError:
+            if os.path.isdir(path):
+                return
+            raise
+        except FileNotFoundError:  # removed by another process meanwhile
+            continue
+    raise FileNotFoundError(errno.ENOENT, "is being removed again and again", above)
+
+
+_MAX_TRIES = 100
+
+
+def remove(path: str) -> None:
+    """Remove a file; no link of another user's is followed on the way, and no folder is removed.
+
+    Parameters
+    ----------
+    path: str
+        the file
+
+    Raises
+    ------
+    FileNotFoundError
+        it is not there
+    """
+    if not _CAN_STEP:
+        os.unlink(path)
+        return
+    folder, name = os.path.split(path)
+    fd = open_folder(folder)
+    try:
+        os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def move(path: str, name: str) -> None:
+    """Give a file another name in its folder, in the place of what has that name; links are as in `remove`.
+
+    Parameters
+    ----------
+    path: str
+        the file
+    name: str
+        its new name
+    """
+    folder, old = os.path.split(path)
+    if not _CAN_STEP:
+        os.replace(path, os.path.join(folder, name))
+        return
+    fd = open_folder(folder)
+    try:
+        os.replace(old, name, src_dir_fd=fd, dst_dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def link(target: str, path: str) -> None:
+    """Put a link into a folder, in the place of what has that name; other links are as in `remove`.
+
+    Parameters
+    ----------
+    target: str
+        where it leads
+    path: str
+        where it is
+    """
+    folder, name = os.path.split(path)
+    draft = temporary_name(name)
+    if not _CAN_STEP:
+        os.symlink(target, f"{folder}/{draft}", target_is_directory=True)
+        os.replace(f"{folder}/{draft}", path)
+        return
+    fd = open_folder(folder)
+    try:
+        os.symlink(target, draft, dir_fd=fd)
+        os.replace(draft, name, src_dir_fd=fd, dst_dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -58,62 +456,69 @@ def read_file(path: str) -> bytes:
     Raises
     ------
     UntrustedFileError
-        it is a link that belongs to another user
+        there is a link of another user's on the way
     OSError
         it can't be read, or is no regular file
     """
-    fd = open_to_read(path)  # open() takes three times as long
+    fd = open_file(path, READ)  # open() takes three times as long
     try:
         return read_all(fd)
     finally:
         os.close(fd)
 
 
-def open_to_read(path: str) -> int:
-    """Open a file for reading; a link is followed only if it belongs to this user or to root.
+def read_judged(path: str) -> tuple[bytes, os.stat_result]:
+    """Read a regular file whole, and tell whose it is: the very one that was read.
 
     Parameters
     ----------
     path: str
-        the file
-
-    Returns
-    -------
-    int
-        a descriptor, also of a folder or a FIFO: what reads from it must expect so (`require_regular`)
-
-    Raises
-    ------
-    UntrustedFileError
-        it is a link that belongs to another user
+        the file; as for `read_file`
     """
-    for _ in range(_MAX_LINKS):
-        try:
-            return os.open(path, READ)
-        except OSError as e:
-            if e.errno not in (errno.ELOOP, errno.EMLINK):  # EMLINK on BSD
-                raise
-        path = os.path.join(os.path.dirname(path), _own_target(path))
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    fd = open_file(path, READ)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        data = os.read(fd, _BLOCK)
+        return data if len(data) < _BLOCK else data + read_all(fd), status
+    finally:
+        os.close(fd)
 
 
-def _own_target(path: str) -> str:
-    """Where a link leads that belongs to this user or to root, asked of one and the same link."""
-    if _PATH is None:
-        status, target = os.lstat(path), os.readlink(path)
-    else:
-        fd = os.open(path, _PATH | _NOFOLLOW)
-        try:
-            status, target = os.fstat(fd), os.readlink("", dir_fd=fd)
-        finally:
-            os.close(fd)
-    if status.st_uid not in (0, os.geteuid()):
-        raise UntrustedFileError(
-            errno.ELOOP,
-            f"Not following a link that belongs to user {status.st_uid}: replace it by a link of yours, or by a copy",
-            path,
-        )
-    return target
+def everybody_may_write(status: os.stat_result) -> bool:
+    """Whether a file can be written by everybody, on a file system that keeps such rights.
+
+    Parameters
+    ----------
+    status: os.stat_result
+        what ``os.fstat`` said of it
+    """
+    if not status.st_mode & stat.S_IWOTH or not hasattr(os, "geteuid"):
+        return False
+    return _file_system(status.st_dev) not in _WITHOUT_RIGHTS
+
+
+_WITHOUT_RIGHTS = (
+    "vfat",
+    "msdos",
+    "exfat",
+    "ntfs",
+    "ntfs3",
+    "fuseblk",
+    "9p",
+    "drvfs",
+    "cifs",
+    "smb3",
+    "vboxsf",
+)
+
+
+def require_ours(fd: int) -> None:
+    """Raise OSError unless an open file is a regular one of this user's under one name, so that it may be changed."""
+    status = require_regular(fd)
+    if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_nlink > 1):
+        raise PermissionError(errno.EPERM, "it was put there by another user")
 
 
 def read_all(fd: int) -> bytes:
@@ -232,7 +637,7 @@ def write_new(path: str, data: bytes, *, mode: int = SHARED, sync: bool = False)
     OSError
         it can't be written; part of it may be there
     """
-    fd = os.open(path, NEW, mode)  # open() takes half as long again
+    fd = create_file(path, mode)  # open() takes half as long again
     try:
         write_all(fd, data)
         if sync:
@@ -373,6 +778,7 @@ def on_network(path: str) -> bool:
     return _network_devices[device]
 
 
+@functools.lru_cache(maxsize=64)
 def _file_system(device: int) -> str:
     if not hasattr(os, "major"):
         return ""

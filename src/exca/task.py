@@ -1,11 +1,13 @@
 """TaskInfra: one computation, cached and run anywhere."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import typing as tp
 from pathlib import Path
 
+from . import _files
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
 from .execution import backends, record
 from .execution.job import DoneJob, EarlierJob, Job, TaskJob
@@ -256,11 +258,14 @@ class TaskInfra(BaseInfra):
         submission = Submission(None, "", "")
         if holder.owner.kind == "job":
             submission = read_submission(folder) or submission
+            if not holder.trusted:
+                submission = dataclasses.replace(submission, trusted=False)
         return TaskJob(folder, submission, holder.token, self._hint(), replaces)
 
     def _job_of_record(self, found: record.Record) -> TaskJob[tp.Any]:
         """The job that left an outcome."""
-        return TaskJob(found.folder, Submission.from_json(found.content), found.attempt, self._hint())
+        submission = Submission.from_json(found.content, trusted=found.trusted)
+        return TaskJob(found.folder, submission, found.attempt, self._hint())
 
     def _hint(self) -> str:
         name = self._infra_name
@@ -327,10 +332,11 @@ class TaskInfra(BaseInfra):
                 backends.cancel(self._job_of(folder, holder).submission)
             Claims(folder).revoke(holder.token)
         found = record.read(folder)
-        if found is not None and found.state == "completed":
+        if found is not None and found.state == "completed" and found.trusted:
             delete_one(folder, found.content["result"])
         for name in (record.NAME, SUBMISSION, record.LEGACY_NAME):
-            (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                _files.remove(f"{folder}/{name}")
         state = self._state
         state.job, self._ram = None, NOTHING_KEPT
         state.forced.clear()

@@ -7,8 +7,8 @@ import typing as tp
 
 import pytest
 
-from exca import cachedict
-from exca.cachedict import CacheDict, ownership
+from exca import _trust, cachedict
+from exca.cachedict import CacheDict
 from exca.errors import UntrustedFileError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the platform has no owners of files")
@@ -19,8 +19,8 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def forget_trust(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "_users", set())
-    monkeypatch.setattr(ownership, "_groups", set())
+    monkeypatch.setattr(_trust, "_users", set())
+    monkeypatch.setattr(_trust, "_groups", set())
     monkeypatch.delenv("EXCA_TRUSTED_USERS", raising=False)
     monkeypatch.delenv("EXCA_TRUSTED_GROUPS", raising=False)
 

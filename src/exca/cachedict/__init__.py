@@ -3,10 +3,10 @@
 import importlib
 import typing as tp
 
+from .._trust import is_trusted, require_trusted, trust
 from . import handlers
 from .core import CacheDict
 from .dumpcontext import DumpContext, DumpOptions
-from .ownership import is_trusted, require_trusted, trust
 from .single import delete_one, dump_one, load_one
 
 if tp.TYPE_CHECKING:

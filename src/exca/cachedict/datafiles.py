@@ -7,6 +7,7 @@ import os
 import threading
 import typing as tp
 
+from .. import _files
 from .._files import Handle, sync_path, write_all, writer_name
 from ..errors import DamagedEntryError
 
@@ -21,7 +22,7 @@ class SharedFile(io.RawIOBase):
 
     def __init__(self, path: str) -> None:
         self._pid = os.getpid()
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        self._fd = _files.open_to_append(path)
         self._flushed = os.fstat(self._fd).st_size
         self._parts: list[bytes] = []
         self._waiting = 0
@@ -129,7 +130,7 @@ class DataFiles:
     def make_folder(self) -> None:
         """Create ``data/``, with the rights that the umask and the folder above give it."""
         if not self._made:
-            os.makedirs(os.path.join(self.folder, DATA_DIR), exist_ok=True)
+            _files.make_folders(os.path.join(self.folder, DATA_DIR))
             self._made = True
 
     def shared(self, suffix: str) -> tuple[SharedFile, str]:

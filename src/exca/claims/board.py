@@ -37,6 +37,7 @@ class Holder:
         self.owner: Owner = entry.owner or Owner("process", "unknown", entry.maker())
         self.token = entry.token
         self.since = entry.since
+        self.trusted = entry.trusted
         self.path = Path(ledger.path(entry.name))
 
     @property

@@ -8,6 +8,7 @@ A beat writes a new number over the old one in the claim file: a counter, since 
 
 import os
 import select
+import stat
 import sys
 import time
 
@@ -67,14 +68,18 @@ class Beats:
 def beat_file(path: str, digits: bytes) -> bool:
     """Write the digits into a claim file; False when it is not there (yet, or any more)."""
     try:
-        fd = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+        fd = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return False
     except OSError:
         return True
     try:
-        os.lseek(fd, BEAT_OFFSET, os.SEEK_SET)
-        os.write(fd, digits)
+        status = os.fstat(fd)
+        if status.st_nlink == 1 and stat.S_ISREG(
+            status.st_mode
+        ):  # else another user's link to a file of ours
+            os.lseek(fd, BEAT_OFFSET, os.SEEK_SET)
+            os.write(fd, digits)
     except OSError:
         pass  # disk full or server away: the next beat may get through
     finally:

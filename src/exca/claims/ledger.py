@@ -23,7 +23,8 @@ from pathlib import Path
 import orjson
 import xxhash
 
-from .. import _files
+from .. import _files, _trust
+from ..errors import UntrustedFileError
 from .keeper import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
 
@@ -79,6 +80,9 @@ class Entry:
         the line of keys, as bytes; None when it cannot be read
     private
         whether this user may not read the file
+    trusted
+        whether what the file says may have a job cancelled or a process ended: only if none but this user, or one who
+        was named, can have written it
     """
 
     name: str
@@ -89,6 +93,7 @@ class Entry:
     announced: Announcement | None = None
     body: bytes | None = None
     private: bool = False
+    trusted: bool = True
 
     @property
     def token(self) -> str:
@@ -208,22 +213,30 @@ class Ledger:
         return entry
 
     def _read(self, name: str) -> Entry | None:
+        path = self.path(name)
         try:
-            data = _files.read_file(self.path(name))
+            data, status = _files.read_judged(path)
+        except UntrustedFileError as e:
+            _trust.skip(path, e)
+            return None
         except PermissionError:
             return Entry(name, None, 0.0, 5.0, owned=True, private=True)
         except OSError as e:
             if e.errno in _files.GONE:
                 return None
+            if e.errno in (errno.EINVAL, errno.EISDIR):  # a FIFO, a folder: no claimant makes such
+                _trust.skip(path, e)
+                return None
             raise
-        return _parse(name, data)
+        entry = _parse(name, data)
+        return entry if _trust.is_trusted(status) else dataclasses.replace(entry, trusted=False)
 
     def beat(self, name: str) -> tp.Hashable:
         """A value that changes with every heartbeat; None when the file is gone."""
         try:
-            fd = os.open(self.path(name), _files.READ)  # opening makes an NFS client look at the server
+            fd = _files.open_to_read(self.path(name))  # opening makes an NFS client look at the server
         except PermissionError:
-            return os.stat(self.path(name)).st_mtime_ns
+            return self._mtime(name)
         except OSError:
             return None
         try:
@@ -232,6 +245,12 @@ class Ledger:
             return None
         finally:
             os.close(fd)
+
+    def _mtime(self, name: str) -> int | None:
+        try:
+            return os.lstat(self.path(name)).st_mtime_ns
+        except OSError:
+            return None
 
     def write_unseen(self, entry: Entry, draft: str, spare: str | None = None) -> None:
         """Make the file in a draft of the folder, which nobody sees yet, out of a spare file where that is still there.
@@ -247,8 +266,9 @@ class Ledger:
         except OSError:  # another process took it over, or it is on another file system
             _files.write_new(path, data, mode=_files.OWN)
             return
-        fd = os.open(path, _files.UPDATE)
+        fd = _files.open_file(path, _files.UPDATE)
         try:
+            _files.require_ours(fd)
             _files.write_all(fd, data)
             os.ftruncate(fd, len(data))
         finally:
@@ -270,18 +290,19 @@ class Ledger:
                         os.unlink(draft)
                     e.add_note(f"exca: could not claim in {self.folder}: check that it can be written to")
                     raise
-                os.makedirs(self._base, exist_ok=True)
+                _files.make_folders(self._base)
         raise FileNotFoundError(errno.ENOENT, "is being removed again and again", self._base)
 
     def decide(self, name: str) -> bool:
         """Turn asked into owned; False when the file is gone."""
         try:
-            fd = os.open(self.path(name), _files.UPDATE)
+            fd = _files.open_file(self.path(name), _files.UPDATE)
         except OSError as e:
             if e.errno in _files.GONE:
                 return False
             raise
         try:
+            _files.require_ours(fd)
             os.lseek(fd, STATE_OFFSET, os.SEEK_SET)
             _files.write_all(fd, OWNED)
         finally:

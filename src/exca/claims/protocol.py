@@ -204,11 +204,15 @@ def others_decided(
 
 
 def latest(ledger: Ledger, token: str) -> Entry | None:
-    """The newest revision of a claim, a decided one if there is one."""
-    while names := [n for n in ledger.names() if token_of(n) == token]:
-        entries = [e for e in map(ledger.read, sorted(names, key=revision_of, reverse=True)) if e is not None]
+    """The newest revision of a claim, a decided one if there is one; what another user wrote is none."""
+    before: list[str] = []
+    while names := sorted([n for n in ledger.names() if token_of(n) == token], key=revision_of, reverse=True):
+        entries = [e for e in map(ledger.read, names) if e is not None and e.trusted]
         if entries:
             return next((e for e in entries if e.owned), entries[0])
+        if names == before:  # they are there, and no claims
+            return None
+        before = names
         # what was listed has gone since: released, or succeeded by a file that is there now
         time.sleep(PAUSE)
     return None

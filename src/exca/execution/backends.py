@@ -7,7 +7,7 @@ import pickle
 import typing as tp
 from pathlib import Path
 
-from ..errors import SubmissionError
+from ..errors import SubmissionError, UntrustedFileError
 from .submission import Submission
 
 if tp.TYPE_CHECKING:
@@ -114,7 +114,18 @@ def verdict(submission: Submission) -> str:
 
 
 def cancel(submission: Submission) -> None:
-    """End a job."""
+    """End a job.
+
+    Raises
+    ------
+    UntrustedFileError
+        if another user may have written down which job it is
+    """
+    if not submission.trusted:
+        raise UntrustedFileError(
+            f"Not cancelling {submission.cluster} job {submission.job_id}: another user may have written down that it "
+            f"is the one. Its owner can cancel it; to trust what that user writes: export EXCA_TRUSTED_USERS=<name>"
+        )
     get(submission.cluster).cancel(submission)
 
 

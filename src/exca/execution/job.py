@@ -7,6 +7,7 @@ import time
 import typing as tp
 from pathlib import Path
 
+from .. import _trust
 from ..errors import JobError
 from . import backends, paths, record
 from .submission import Submission
@@ -174,7 +175,8 @@ class Job(abc.ABC, tp.Generic[R]):
     def death_notice(self) -> str:
         """Why the job has no outcome: what the scheduler says and the end of stderr."""
         text = f"{self.describe()} ended without a result. {backends.verdict(self.submission)}"
-        err = paths.tail(self.paths.stderr)
+        # what another user may have named is not passed on to whoever reads the record
+        err = paths.tail(self.paths.stderr) if self.submission.trusted else ""
         return text + (
             f"\nEnd of its stderr ({self.paths.stderr}):\n{err}"
             if err
@@ -239,13 +241,7 @@ def load_result_pickle(path: Path, job: Job[tp.Any]) -> tp.Any:
     job: Job
         the job, for the error
     """
-    import pickle
-
-    from ..cachedict import require_trusted
-
-    require_trusted(path)
-    with open(path, "rb") as f:
-        kind, value = pickle.load(f)
+    kind, value = _trust.load_pickle(path)
     if kind != "success":
         raise JobError(f"{job.describe()} failed:\n{value}")
     if isinstance(value, CarriedError):

@@ -19,7 +19,7 @@ import traceback
 import typing as tp
 from pathlib import Path
 
-from .. import _files
+from .. import _files, _trust
 from .record import LEGACY_NAME, NAME, Record
 from .submission import Submission
 
@@ -161,11 +161,7 @@ def _time(path: Path) -> int:
 
 
 def _load(path: Path) -> tp.Any:
-    from ..cachedict import require_trusted
-
-    require_trusted(path)
-    with open(path, "rb") as f:
-        return _Unpickler(f).load()
+    return _trust.load_pickle(path, _Unpickler)
 
 
 def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:
@@ -188,7 +184,7 @@ def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:
     except Exception as e:
         logger.warning("The outcome of %s cannot be pickled, so release 0.6 will not find it: %s", folder, e)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(folder / LEGACY_NAME)  # an older outcome
+            _files.remove(f"{folder}/{LEGACY_NAME}")  # an older outcome
         return
     # a pickle runs code where it is loaded: no group may change it, whatever the umask
     _files.write_atomically(folder / LEGACY_NAME, data, mode=_files.OWN)

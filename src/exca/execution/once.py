@@ -6,11 +6,12 @@ Look up, claim what is missing, compute it here or in jobs, wait for what others
 import dataclasses
 import itertools
 import logging
+import os
 import typing as tp
 import uuid
 from pathlib import Path
 
-from .._files import write_atomically
+from .. import _files, _trust
 from ..errors import ClaimLostError
 from . import backends
 from .current import current_job
@@ -94,20 +95,14 @@ class Shared:
     def write(cls, value: tp.Any, folder: Path, max_gb: float | None) -> "Shared":
         """Pickle a value into a fresh file of a folder."""
         data = backends.pickled(value, max_gb)
-        folder.mkdir(parents=True, exist_ok=True)
+        _files.make_folders(os.fspath(folder))
         path = folder / f"{uuid.uuid4().hex}.shared.pkl"
-        write_atomically(path, data)
+        _files.write_atomically(path, data, mode=_files.PRIVATE)
         return cls(path)
 
     def load(self) -> tp.Any:
         """Load the value."""
-        import pickle
-
-        from ..cachedict import require_trusted
-
-        require_trusted(self.path)
-        with open(self.path, "rb") as f:
-            return pickle.load(f)
+        return _trust.load_pickle(self.path)
 
 
 @dataclasses.dataclass(repr=False)

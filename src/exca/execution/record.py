@@ -11,6 +11,7 @@ flipped bit would change it.
 import base64
 import dataclasses
 import datetime
+import errno
 import functools
 import logging
 import os
@@ -21,8 +22,8 @@ import traceback
 import typing as tp
 from pathlib import Path
 
-from .. import _files
-from ..errors import JobError, ResultError
+from .. import _files, _trust
+from ..errors import JobError, ResultError, UntrustedFileError
 
 NAME = "job.json"
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
@@ -43,10 +44,13 @@ class Record:
         uid folder of the task
     content: dict
         content of the record file
+    trusted: bool
+        whether it may have an error unpickled, and files removed
     """
 
     folder: Path
     content: dict[str, tp.Any]
+    trusted: bool = True
 
     @property
     def state(self) -> str:
@@ -72,12 +76,10 @@ class Record:
 
     def exception(self) -> BaseException:
         """Rebuild the error of a failed task, with the remote traceback as a note."""
-        from ..cachedict import is_trusted
-
         c = self.content
         job = f", {c['cluster']} job {c['job_id']}" if c.get("job_id") else ""
         where = f"host {c.get('host')}, process {c.get('pid')}{job}, {c.get('finished')}"
-        return rebuild_error(c["error"], trusted=is_trusted(self.folder / NAME), where=where)
+        return rebuild_error(c["error"], trusted=self.trusted, where=where)
 
 
 def read(folder: Path) -> Record | None:
@@ -95,17 +97,32 @@ def read(folder: Path) -> Record | None:
     """
     file = os.path.join(folder, NAME)
     try:
-        data = _files.read_file(file)
+        data, status = _files.read_judged(file)
     except (FileNotFoundError, NotADirectoryError):
         looked = _read_after_looking(folder)
         if looked is None:
             return None
-        data = looked
+        data, status = looked
+    except UntrustedFileError as e:
+        _trust.skip(file, e)
+        return None
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.EISDIR):
+            raise
+        _trust.skip(file, e)  # a FIFO, a folder: no release ever made such
+        return None
+    trusted = _trust.is_trusted(status)
+    if not trusted and _files.everybody_may_write(status):
+        _trust.skip(file, "everybody may write to it; if you know what is in it: chmod o-w")
+        return None
     content = parse(data)
     if content is None:
-        set_aside(folder, "it is damaged")
+        if trusted:
+            set_aside(folder, "it is damaged")
+        else:
+            _trust.skip(file, "it is damaged, and another user may have written it")
         return None
-    return Record(folder, content)
+    return Record(folder, content, trusted)
 
 
 def latest(folder: Path) -> Record | None:
@@ -124,12 +141,12 @@ def latest(folder: Path) -> Record | None:
     return found
 
 
-def _read_after_looking(folder: Path) -> bytes | None:
+def _read_after_looking(folder: Path) -> tuple[bytes, os.stat_result] | None:
     """Read a record that a network file system may remember as missing: listing its folder asks the server."""
     if not _files.on_network(os.fspath(folder)):
         return None
     try:
-        return _files.read_file(os.path.join(folder, NAME)) if NAME in os.listdir(folder) else None
+        return _files.read_judged(os.path.join(folder, NAME)) if NAME in os.listdir(folder) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -175,7 +192,7 @@ def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
             return
     target = folder / f"{NAME}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
     try:
-        os.rename(folder / NAME, target)
+        _files.move(f"{folder}/{NAME}", target.name)
     except FileNotFoundError:
         return  # somebody else was quicker
     logger.warning(
@@ -228,7 +245,7 @@ class Attempt:
         _write_for_earlier_release(self.folder, "success", value)
         old = read(self.folder) if os.path.exists(f"{self.folder}/{NAME}") else None
         self._publish({"state": "completed", "result": info})
-        if old is not None and old.state == "completed":
+        if old is not None and old.state == "completed" and old.trusted:
             delete_one(self.folder, old.content["result"])  # now that nobody is sent there any more
 
     def failed(self, error: BaseException) -> None:

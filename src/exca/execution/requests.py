@@ -7,6 +7,7 @@ import typing as tp
 import uuid
 from pathlib import Path
 
+from .. import _files
 from .backends import Request
 
 if tp.TYPE_CHECKING:
@@ -94,14 +95,6 @@ def _link(link: Path, target: Path) -> None:
     if target.is_relative_to(link.parents[1]):  # below the method's folder, which may be moved
         text = os.path.relpath(target, link.parent)
     try:
-        os.symlink(text, link, target_is_directory=True)
-    except FileExistsError:
-        tmp = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            os.symlink(text, tmp, target_is_directory=True)
-            os.replace(tmp, link)
-        except OSError as e:
-            tmp.unlink(missing_ok=True)
-            logger.debug("cannot link %s to %s: %s", link, target, e)
+        _files.link(text, str(link))
     except OSError as e:  # file systems without links: the job runs all the same
         logger.debug("cannot link %s to %s: %s", link, target, e)

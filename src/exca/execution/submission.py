@@ -20,6 +20,9 @@ class Submission:
         number of its processes (nodes times tasks per node)
     pid: int, optional
         its process, for local jobs
+    trusted: bool
+        False where another user may have written down which job it is: then nothing is cancelled on its word, and no
+        file that it names is passed on. Never stored.
     """
 
     cluster: str | None
@@ -27,14 +30,23 @@ class Submission:
     logs: str
     processes: int = 1
     pid: int | None = None
+    trusted: bool = True
 
     def to_json(self) -> dict[str, tp.Any]:
         """As JSON types, the values that are None left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "trusted"}
 
     @classmethod
-    def from_json(cls, content: tp.Mapping[str, tp.Any]) -> "Submission":
-        """Rebuild from what ``to_json`` gave, or from a record."""
-        names = [f.name for f in dataclasses.fields(cls)]
+    def from_json(cls, content: tp.Mapping[str, tp.Any], *, trusted: bool) -> "Submission":
+        """Rebuild from what ``to_json`` gave, or from a record.
+
+        Parameters
+        ----------
+        content: mapping
+            JSON types
+        trusted: bool
+            whether none but this user, or one who was named, can have written it
+        """
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "trusted"]
         known = {"cluster": None, "job_id": "", "logs": ""} | {k: content[k] for k in names if k in content}
-        return cls(**known)
+        return cls(**known, trusted=trusted)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from .. import _files
+from .. import _files, _trust
 from . import backends, once, record
 from .job import DoneJob, Job, TaskJob
 from .paths import JobPaths
@@ -31,7 +31,8 @@ def read_submission(folder: Path) -> Submission | None:
         uid folder
     """
     try:
-        return Submission.from_json(orjson.loads(_files.read_file(f"{folder}/{SUBMISSION}")))
+        data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
+        return Submission.from_json(orjson.loads(data), trusted=_trust.is_trusted(status))
     except (FileNotFoundError, ValueError):
         return None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pydantic
 
+from .. import _files
 from ..errors import ExclusionError, InfraError
 from ..execution.workdir import WorkDir
 from . import attribute, configfiles
@@ -348,7 +349,9 @@ class BaseInfra(Edge, SubmititMixin):
         return self._state.uid_string.format(method=method, version=version, uid=uid).rstrip("/")
 
     def _method_folder(self) -> Path | None:
-        return None if self.folder is None else Path(os.path.abspath(self.folder)) / self._address("")
+        if self.folder is None:
+            return None
+        return Path(_files.name_root(os.path.abspath(self.folder))) / self._address("")
 
     def uid_folder(self, create: bool = False) -> Path | None:
         """Folder of the result, or None for an infra without folder.
@@ -375,7 +378,7 @@ class BaseInfra(Edge, SubmititMixin):
         state = self._state
         assert self.folder is not None
         if state.home is None:  # absolute, since the method may change the current directory
-            state.home = Path(f"{os.path.abspath(self.folder)}/{self.uid()}")
+            state.home = Path(f"{_files.name_root(os.path.abspath(self.folder))}/{self.uid()}")
         state.folder = configfiles.settle(
             state.home,
             uid_config=state.uid_config,

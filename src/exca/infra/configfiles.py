@@ -188,7 +188,7 @@ def _is_new(
     parent, name = os.path.split(place)
     draft = f"{parent}/{_files.temporary_name(name)}"
     try:
-        os.mkdir(draft)
+        os.mkdir(draft, _files.SHARED_FOLDER)
     except OSError:
         return False
     made = False
@@ -262,13 +262,8 @@ def _loaded(path: str) -> tp.Any:
 
 
 def _make_folder(place: str) -> None:
-    try:
-        os.mkdir(place)
-    except FileExistsError:
-        pass
-    except OSError:
-        with _explained(f"{place}/{UID}"):
-            os.makedirs(place, exist_ok=True)
+    with _explained(f"{place}/{UID}"):
+        _files.make_folders(place)
 
 
 def _found_or_written(path: str, config: tp.Any, text: bytes, create: bool) -> tuple[bytes, tp.Any]:

@@ -3,10 +3,12 @@
 import contextlib
 import logging
 import os
+import pickle
 import re
 import typing as tp
 from pathlib import Path
 
+from .. import _files, _trust
 from ..execution.job import CallJob, Job, TaskJob
 from ..execution.once import ItemsCall
 from ..execution.paths import JobPaths
@@ -123,9 +125,10 @@ def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
     import orjson
 
     try:
-        content = orjson.loads((folder / SUBMISSION).read_bytes())
+        data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
+        content = orjson.loads(data)
         if content["job_id"] == job_id:
-            submission = Submission.from_json(content)
+            submission = Submission.from_json(content, trusted=_trust.is_trusted(status))
             return _SlurmTaskJob(
                 folder, submission, content.get("attempt", ""), replaces=content.get("replaces")
             )
@@ -162,17 +165,15 @@ def _submission_of(logs: Path, job_id: str) -> Submission:
 
 def _what_was_sent(pickled: Path) -> tp.Any:
     """What a job was asked to run, or None where that cannot be told."""
-    import pickle
-
     from submitit.core.utils import DelayedSubmission
 
-    from ..cachedict import require_trusted
-
-    if not pickled.exists():
-        return None
-    require_trusted(pickled)
     try:
-        sent = pickle.loads(pickled.read_bytes())
+        fd = _trust.open_trusted(pickled)
+    except FileNotFoundError:
+        return None
+    try:
+        with open(fd, "rb") as file:
+            sent = pickle.load(file)
         return sent.function if isinstance(sent, DelayedSubmission) else sent
     except Exception as error:  # it may need code that is not at hand here
         logger.debug("What was sent to the job cannot be read from %s: %r", pickled, error)

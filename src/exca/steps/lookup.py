@@ -5,6 +5,7 @@ import json
 import typing as tp
 from pathlib import Path
 
+from .. import _files, _trust
 from ..errors import NoResultError
 from . import addresses
 from .addresses import NO_INPUT, NO_INPUT_KEY
@@ -131,9 +132,14 @@ class StageHandle:
         if holder is not None and holder.owner.kind == "job" and holder.alive():
             return CallJob(_submission_of(holder, logs_of(self.stage.shelf.folder)))
         for path in sorted((self.stage.shelf.folder / "logs").glob(f"*/{ITEMS}"), key=_age):
-            content = json.loads(path.read_bytes())
+            try:
+                data, status = _files.read_judged(str(path))
+            except OSError as e:
+                _trust.skip(path, e)
+                continue
+            content = json.loads(data)
             if self.uid in content["keys"]:
-                return CallJob(Submission.from_json(content))
+                return CallJob(Submission.from_json(content, trusted=_trust.is_trusted(status)))
         return None
 
     def clear(self) -> None:
@@ -165,7 +171,7 @@ def _submission_of(holder: "Holder", logs: str) -> tp.Any:
     }
     if owner.cluster == "local" and holder.job_id is not None:
         where["pid"] = int(holder.job_id)
-    return Submission.from_json(where)
+    return Submission.from_json(where, trusted=holder.trusted)
 
 
 def _no_result(stage: Stage, uid: str) -> NoResultError:

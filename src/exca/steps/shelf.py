@@ -1,8 +1,11 @@
 """Where a stage keeps its results and errors."""
 
 import logging
+import os
 import typing as tp
 from pathlib import Path
+
+from .. import _files, _trust
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
@@ -29,7 +32,7 @@ class Shelf:
 
         assert stage.folder is not None, "only stages with a folder keep anything"
         self.stage = stage
-        self.base = Path(stage.folder)
+        self.base = Path(_files.name_root(os.path.abspath(stage.folder)))
         self._settled = False
         self.folder = self._settle(create=False)
         self._errors: CacheDict[dict[str, tp.Any]] | None = None
@@ -58,7 +61,7 @@ class Shelf:
         """Make the folder, and write the configuration files into it."""
         if not self._settled:
             self._settle(create=True)
-            (self.folder / "cache").mkdir(exist_ok=True)
+            _files.make_folders(f"{self.folder}/cache")
             self._settled = True
 
     # ---------------------------------------------------------------- results
@@ -98,10 +101,10 @@ class Shelf:
     # ---------------------------------------------------------------- errors
 
     def _has_errors(self) -> bool:
-        from .._files import on_network
-
         # a network file system may remember that a folder was not there: the cache asks the server
-        return self._errors is not None or (self.folder / ERRORS).is_dir() or on_network(str(self.folder))
+        return (
+            self._errors is not None or (self.folder / ERRORS).is_dir() or _files.on_network(str(self.folder))
+        )
 
     @property
     def errors(self) -> "CacheDict[dict[str, tp.Any]]":
@@ -148,11 +151,10 @@ class Shelf:
 
         Raises: KeyError where there is none.
         """
-        from ..cachedict import is_trusted
         from ..execution.record import rebuild_error
 
         content = self.errors[key]
-        trusted = all(is_trusted(path) for path in (self.folder / ERRORS).glob("*-info.jsonl"))
+        trusted = all(_trust.is_trusted(path) for path in (self.folder / ERRORS).glob("*-info.jsonl"))
         error = rebuild_error(content, trusted=trusted, where=f"{self.stage.name}, item {key!r}")
         error.add_note(
             f"This is the cached error of {self.stage.address}, item {key!r}, in {self.base}. To compute it again: "

@@ -6,8 +6,9 @@ import typing as tp
 
 import xxhash
 
+from ... import _trust
 from ...errors import DamagedEntryError, HandlerError
-from .. import ownership, registry
+from .. import registry
 from ..datafiles import mapped
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler, KeyFileHandler
@@ -232,11 +233,11 @@ class NumpyArray(KeyFileHandler):
 
         path = ctx.path(filename)
         try:
-            return tp.cast("AnyArray", np.load(path, allow_pickle=ownership.is_trusted(path)))
+            return tp.cast("AnyArray", np.load(path, allow_pickle=_trust.is_trusted(path)))
         except (FileNotFoundError, EOFError) as e:
             raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
         except ValueError as e:
-            ownership.require_trusted(path)  # an object array of a stranger: the error says how to trust it
+            _trust.require_trusted(path)  # an object array of a stranger: the error says how to trust it
             raise DamagedEntryError(f"The data file {path} is damaged: {e}") from e
 
 

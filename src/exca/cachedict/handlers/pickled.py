@@ -4,8 +4,9 @@ import io
 import pickle
 import typing as tp
 
+from ... import _files, _trust
 from ...errors import DamagedEntryError, HandlerError
-from .. import ownership, registry
+from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import KeyFileHandler, read_range
 
@@ -17,8 +18,7 @@ class Pickle(KeyFileHandler):
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         data = _pickled(value)
         name = ctx.key_path(".pkl")
-        with open(ctx.path(name), "wb") as out:
-            out.write(data)
+        _files.write_new(ctx.path(name), data, mode=_files.OWN)
         return {"filename": name}
 
     @classmethod
@@ -26,7 +26,7 @@ class Pickle(KeyFileHandler):
         """Load from an entry."""
         path = ctx.path(info["filename"])
         try:
-            ownership.require_trusted(path)
+            _trust.require_trusted(path)
             if "offset" in info:  # small pickles shared a file for a while
                 data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
                 file: tp.IO[bytes] = io.BytesIO(data)
