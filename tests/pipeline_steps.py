@@ -156,3 +156,22 @@ class Unpicklable(steps.Step):
 
     def _run(self, x: float) -> float:
         return x
+
+
+class Planned(steps.Step):
+    """Gives what a file says, once there is a file of that name; fails where it says "fail"."""
+
+    place: Path
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return [*super()._exclude_from_cls_uid(), "place"]
+
+    def _run(self, x: tp.Any) -> str:
+        plan = (self.place / "plan").read_text()
+        note(self.place / "started", plan)
+        while not (self.place / plan).exists() and self.place.exists():
+            time.sleep(0.02)
+        if plan == "fail":
+            raise ArithmeticError(f"no result for {x}")
+        return f"{plan} {x}"

@@ -362,6 +362,7 @@ def test_a_step_in_use_refuses_changes_and_its_copies_do_not(tmp_path: Path) -> 
 
 def test_copies_share_what_is_kept_in_memory(tmp_path: Path) -> None:
     step = Plus(infra={"backend": "Cached", "folder": tmp_path, "keep_in_ram": True})
+    assert step.model_copy().lookup(1).cache_dict is step.lookup(1).cache_dict  # nothing in it yet
     step.run(1)
     assert step.model_copy().lookup(1).cache_dict is step.lookup(1).cache_dict
     moved = step.model_copy(update={"infra": backends.Cached(folder=tmp_path / "b", keep_in_ram=True)})

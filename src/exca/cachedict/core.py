@@ -279,6 +279,22 @@ class CacheDict(tp.Generic[X]):
                 if index.generation == generation and not index.forgot:
                     return list(keys)
 
+    def places_of(self, keys: tp.Iterable[str]) -> dict[str, tuple[str, int]]:
+        """Return the file and the offset of the entries of keys, which tell each from any later one of its key.
+
+        Parameters
+        ----------
+        keys: whose entries are looked for; those that have none are left out
+        """
+        if self.folder is None:
+            return {}
+        self.flush()
+        self._refresh()
+        found = ((key, self._find(key)) for key in keys)
+        places = {key: entry[1] for key, entry in found if entry is not None}
+        files = self._index.files
+        return {key: (files[place >> 80].name, place >> 32 & 0xFFFFFFFFFFFF) for key, place in places.items()}
+
     def _absent(self, keys: tp.Sequence[str], total: int) -> list[str]:
         """The keys that have no entry, as far as this object has read the folder."""
         index, pending = self._index, self._writer.pending

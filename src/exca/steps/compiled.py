@@ -170,6 +170,8 @@ class Stage:
         self.read_only = infra.mode == "read-only"
         self.cache_type = step._exca_cache_type()
         self.caches: dict[tp.Any, tp.Any] = {}  # those in memory, shared with copies of the object
+        # results that this object wants to replace, by key, and where they are: others go on reading them
+        self.stale: dict[str, tuple[str, int]] = {}
         self._shelf: Shelf | None = None
         self._address: str | None = None
 
@@ -219,7 +221,7 @@ class Stage:
         return self._shelf
 
     def __getstate__(self) -> dict[str, tp.Any]:
-        return {**self.__dict__, "_shelf": None, "caches": {}}
+        return {**self.__dict__, "_shelf": None, "caches": {}, "stale": dict(self.stale)}
 
 
 class Pipeline:

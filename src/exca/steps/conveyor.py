@@ -67,7 +67,7 @@ def needs_of(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
     stages = pipeline.stages
     for number in range(len(stages) - 1, -1, -1):
         shelf = stages[number].shelf
-        wanted = shelf.results.missing(wanted)
+        wanted = shelf.absent(wanted)
         if not wanted:
             break
         failed = shelf.failed(wanted)
@@ -185,7 +185,7 @@ class _Belt:
         """Take out what has been stored since the last look."""
         if not self.flying:
             return []
-        absent = self.need.stage.shelf.results.missing(list(self.flying))
+        absent = self.need.stage.shelf.absent(list(self.flying))
         still = set(absent)
         done = [key for key in self.flying if key not in still]
         for key in done:
@@ -381,11 +381,11 @@ class Background:
         Exception
             the error of the computation, where that left no result
         """
-        results = self._need.stage.shelf.results
+        shelf = self._need.stage.shelf
         pause = _FIRST_POLL
-        while key not in results:
+        while not shelf.has(key):
             if not self._thread.is_alive():
-                if key not in results and self._error is not None:
+                if not shelf.has(key) and self._error is not None:
                     raise self._error
                 return
             self._wake.wait(pause)

@@ -127,7 +127,7 @@ def _planned(pipeline: Pipeline, keys: Sequence[str], fresh: set[str]) -> tuple[
 def _stage_plan(stage: Stage, wanted: list[str], fresh: set[str]) -> tuple[StagePlan, list[str]]:
     again = fresh if stage.level == FORCE else set()
     shelf = stage.shelf
-    missing = set(shelf.results.missing(wanted))
+    missing = set(shelf.absent(wanted))
     absent = [key for key in wanted if key in missing or key in again]
     failed = [key for key in shelf.failed(absent) if key not in again] if stage.level < RETRY else []
     compute = [key for key in absent if key not in set(failed)]

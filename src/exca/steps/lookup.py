@@ -89,7 +89,7 @@ class StageHandle:
         if self.stage.folder is None:
             return None
         shelf = self.stage.shelf
-        if not shelf.results.missing([self.uid]):
+        if not shelf.absent([self.uid]):
             return "success"
         holder = self._holder()
         if holder is not None and holder.alive():
@@ -113,10 +113,11 @@ class StageHandle:
         if self.stage.folder is None:
             raise _no_result(self.stage, self.uid)
         shelf = self.stage.shelf
-        try:
-            return shelf.results[self.uid]
-        except KeyError:
-            pass
+        if self.uid not in self.stage.stale or shelf.has(self.uid):
+            try:
+                return shelf.results[self.uid]
+            except KeyError:
+                pass
         if shelf.failed([self.uid]):
             raise shelf.error(self.uid)
         raise _no_result(self.stage, self.uid)

@@ -125,7 +125,7 @@ def compute(
     wanted: dict[str, tp.Any] = {}
     for start in range(0, len(keys), _LOOKUP):
         part = keys[start : start + _LOOKUP]
-        absent = set(last.results.missing(part))
+        absent = set(last.absent(part))
         if absent:
             chunk = zip(part, values[start : start + _LOOKUP], strict=True)
             wanted.update((key, value) for key, value in chunk if key in absent)
@@ -153,7 +153,7 @@ class Remembers(tp.Protocol):
 
 
 def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
-    """Remove what is to be computed again.
+    """Remove errors that are to be computed again, and remember which results are.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
         if fresh is None:
             fresh = [key for key in dict.fromkeys(keys) if key not in forced]
         if stage.level == FORCE:
-            stage.shelf.drop_for_force(fresh)
+            stage.shelf.mark_stale(fresh)
         else:
             stage.shelf.forgive(fresh)
     if fresh:

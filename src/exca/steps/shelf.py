@@ -1,5 +1,6 @@
 """Where a stage keeps its results and errors."""
 
+import contextlib
 import logging
 import os
 import typing as tp
@@ -19,7 +20,9 @@ ERRORS = "errors"  # folder of cached errors, beside that of the results
 class Shelf:
     """Results and errors of one stage: two mappings by key in the folder of its address.
 
-    A key has a result, an error, or none of them; where it has both, the result counts.
+    A key has a result, an error, or none of them; where it has both, the result counts. A result that is to be
+    replaced (mode "force") stays until the new outcome is there: it does not count for the object that asked, and
+    does for all others.
 
     Parameters
     ----------
@@ -38,9 +41,9 @@ class Shelf:
         self._errors: CacheDict[dict[str, tp.Any]] | None = None
         keep = stage.infra.keep_in_ram
         found = stage.caches.get(self.folder) if keep else None
-        self.results: CacheDict[tp.Any] = found or CacheDict(
-            self.folder / "cache", keep_in_ram=keep, cache_type=stage.cache_type
-        )
+        if found is None:
+            found = CacheDict(self.folder / "cache", keep_in_ram=keep, cache_type=stage.cache_type)
+        self.results: CacheDict[tp.Any] = found
         if keep:
             stage.caches[self.folder] = self.results
 
@@ -66,9 +69,31 @@ class Shelf:
 
     # ---------------------------------------------------------------- results
 
+    def absent(self, keys: tp.Sequence[str]) -> list[str]:
+        """Those of the keys that have no result, or still the one to be replaced, in order."""
+        absent = self.results.missing(keys)
+        stale = self.stage.stale
+        asked = [key for key in keys if key in stale] if stale else []
+        if not asked:
+            return absent
+        places = self.results.places_of(asked)
+        for key in asked:
+            if places.get(key) != stale.get(key):  # replaced, here or elsewhere
+                self._forget_stale(key)
+        gone = set(absent)
+        return [key for key in keys if key in gone or key in stale]
+
+    def has(self, key: str) -> bool:
+        """Whether there is a result that counts."""
+        return not self.absent([key]) if key in self.stage.stale else key in self.results
+
+    def _forget_stale(self, key: str) -> None:
+        self.stage.stale.pop(key, None)
+        self.results.doubt([key])  # where another process has written the new one
+
     def missing(self, keys: tp.Sequence[str]) -> list[str]:
         """Those of the keys that have neither a result nor an error, in order."""
-        absent = self.results.missing(keys)
+        absent = self.absent(keys)
         return self.errors.missing(absent) if absent and self._has_errors() else absent
 
     def known(self) -> list[str]:
@@ -79,6 +104,8 @@ class Shelf:
     def put(self, key: str, value: tp.Any) -> None:
         """Keep a result; inside ``results.write()``."""
         self.results[key] = value
+        if self.stage.stale:
+            self.stage.stale.pop(key, None)
 
     def drop(self, keys: tp.Iterable[str]) -> int:
         """Remove results and errors; return how many results there were."""
@@ -92,11 +119,13 @@ class Shelf:
         self.forgive(keys)
         return count
 
-    def drop_for_force(self, keys: tp.Sequence[str]) -> None:
-        """Remove what the mode asks to compute again."""
-        count = self.drop(keys)
-        if count:
-            logger.info("Computing %d item(s) of %s again (mode='force')", count, self.stage.address)
+    def mark_stale(self, keys: tp.Sequence[str]) -> None:
+        """Remember which results are to be replaced, and remove errors."""
+        self.forgive(keys)
+        places = self.results.places_of(keys)
+        if places:
+            self.stage.stale.update(places)
+            logger.info("Computing %d item(s) of %s again (mode='force')", len(places), self.stage.address)
 
     # ---------------------------------------------------------------- errors
 
@@ -119,18 +148,25 @@ class Shelf:
         """Those of the keys that have an error and no result, in order."""
         if not self._has_errors():
             return []
-        absent = self.results.missing(keys)
+        absent = self.absent(keys)
         unknown = set(self.errors.missing(absent))
         return [key for key in absent if key not in unknown]
 
     def put_errors(self, keys: tp.Sequence[str], error: BaseException) -> None:
-        """Keep an error as that of all the keys."""
+        """Keep an error as that of all the keys, in place of results that were to be replaced."""
         from ..execution.record import error_content
 
         content = error_content(error)
         with self.errors.write():
             for key in keys:
                 self.errors[key] = content
+        stale = self.stage.stale
+        replaced = self.results.places_of([key for key in keys if key in stale]) if stale else {}
+        for key, place in replaced.items():
+            if place == stale.get(key):  # not a newer one, of whoever took this computation over
+                with contextlib.suppress(KeyError):
+                    del self.results[key]
+                self._forget_stale(key)
 
     def forgive(self, keys: tp.Iterable[str]) -> int:
         """Remove cached errors; return how many there were."""
