@@ -13,6 +13,10 @@ class JobError(RuntimeError):
     """A job ended without a result: killed, timed out, out of memory, or its error could not be carried."""
 
 
+class UnknownClusterError(LookupError, ValueError):
+    """A cluster has a name that no backend has."""
+
+
 class SubmissionError(RuntimeError):
     """A computation could not be handed to the backend."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from map_models import Counted, Halves, Heavy, Infra, Odd, computed, halves
+from map_models import Counted, Halves, Heavy, Infra, Odd, OwnError, computed, halves
 
 import exca
 from exca.claims import Claims
@@ -84,8 +84,8 @@ def test_other_shares_go_on_when_one_fails(infra: Infra, trace: Path) -> None:
 
 
 @other_processes
-def test_an_error_that_cannot_be_carried_is_told_in_words(infra: Infra) -> None:
-    with pytest.raises(JobError, match=r"OwnError: number 1: own constructor") as caught:
+def test_an_error_with_a_constructor_of_its_own_arrives_with_its_type(infra: Infra) -> None:
+    with pytest.raises(OwnError, match=r"^number 1: own constructor") as caught:
         halves(infra, fail_at=1, how="own").process([1])
     assert "map_models.py" in "".join(caught.value.__notes__), "with the remote traceback"
 

@@ -72,6 +72,7 @@ class OwnError(RuntimeError):
 
     def __init__(self, number: int, *, reason: str) -> None:
         super().__init__(f"number {number}: {reason}")
+        self.number = number
 
 
 class Arrays(pydantic.BaseModel):

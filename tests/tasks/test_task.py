@@ -14,10 +14,10 @@ import cloudpickle
 import numpy as np
 import pydantic
 import pytest
-from task_models import Arrays, Double, Failing
+from task_models import Arrays, Double, Failing, OwnError
 
 import exca
-from exca.errors import InfraError, JobError, ReadOnlyError, ResultError
+from exca.errors import InfraError, ReadOnlyError, ResultError
 
 
 def traces(path: Path) -> list[str]:
@@ -172,12 +172,23 @@ def test_an_error_is_kept_with_its_type_until_it_is_retried(tmp_path: Path) -> N
     assert Failing(switch=switch, infra=infra).run() == "mended"
 
 
-def test_an_error_that_cannot_be_carried_is_told_by_its_name(tmp_path: Path) -> None:
+def test_an_error_with_a_constructor_of_its_own_is_kept_with_its_type(tmp_path: Path) -> None:
+    for _ in range(2):  # raised, then read
+        with pytest.raises(OwnError, match=r"^number 3: own constructor") as caught:
+            Failing(kind="own", infra={"folder": tmp_path}).run()
+        assert caught.value.number == 3
+
+
+def test_an_error_whose_class_is_gone_is_told_by_its_name(tmp_path: Path) -> None:
     task = Failing(kind="own", infra={"folder": tmp_path})
-    with pytest.raises(RuntimeError, match="own constructor"):
+    with pytest.raises(OwnError):
         task.run()
-    with pytest.raises(JobError, match=r"OwnError: number 3: own constructor"):
-        Failing(kind="own", infra={"folder": tmp_path}).run()
+    code = "import sys, task_models\ndel task_models.OwnError\n"
+    code += "try: task_models.Failing(kind='own', infra={'folder': sys.argv[1]}).run()\n"
+    code += "except Exception as e: print(type(e).__name__, e)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "JobError task_models.OwnError: number 3: own constructor\n"
 
 
 def test_a_result_that_cannot_be_stored_is_an_error_that_names_its_type(tmp_path: Path) -> None:

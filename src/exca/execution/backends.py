@@ -7,7 +7,7 @@ import pickle
 import typing as tp
 from pathlib import Path
 
-from ..errors import SubmissionError, UntrustedFileError
+from ..errors import SubmissionError, UnknownClusterError, UntrustedFileError
 from .submission import Submission
 
 if tp.TYPE_CHECKING:
@@ -87,8 +87,17 @@ def get(cluster: str | None) -> Backend:
     ----------
     cluster: str or None
         name of the cluster; None is this process
+
+    Raises
+    ------
+    UnknownClusterError
+        if there is none of this name
     """
-    name = _MODULES.get(cluster or "inline", "inline")
+    name = "inline" if cluster is None else _MODULES.get(cluster)
+    if name is None:
+        raise UnknownClusterError(
+            f"there is no cluster {cluster!r}: known are {', '.join(map(repr, _MODULES))}, and None for this process"
+        )
     backend = importlib.import_module(f".{name}", __package__).BACKEND
     return tp.cast(Backend, backend)
 

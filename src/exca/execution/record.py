@@ -8,7 +8,6 @@ Its last field, ``#xxh``, is the XXH3-64 of all bytes before it: a small result 
 flipped bit would change it.
 """
 
-import base64
 import dataclasses
 import datetime
 import errno
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from .. import _files, _trust
 from ..errors import JobError, ResultError, UntrustedFileError
+from . import carried_errors
 
 NAME = "job.json"
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
@@ -421,7 +421,7 @@ def error_content(error: BaseException) -> dict[str, tp.Any]:
         else f"{kind.__module__}.{kind.__qualname__}",
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
-        "pickle": _pickled(error),
+        "pickle": carried_errors.dump(error),
     }
 
 
@@ -442,7 +442,7 @@ def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> B
     BaseException
         of the error's own type where it could be carried, else a JobError
     """
-    error = _unpickled(content.get("pickle")) if trusted else None
+    error = carried_errors.load(content.get("pickle")) if trusted else None
     if error is None:
         error = JobError(
             f"{content['type']}: {content['message']}" if content.get("type") else content["message"]
@@ -450,28 +450,3 @@ def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> B
     if content.get("traceback"):
         error.add_note(f"\nTraceback where it ran ({where}):\n{content['traceback'].rstrip()}")
     return error
-
-
-def _pickled(error: BaseException) -> str | None:
-    """The error as text, or None where it cannot be carried."""
-    import cloudpickle
-
-    try:
-        data = cloudpickle.dumps(error)
-        cloudpickle.loads(data)  # errors with own constructors often pickle but do not unpickle
-    except Exception:
-        return None
-    return base64.b64encode(data).decode()
-
-
-def _unpickled(data: str | None) -> BaseException | None:
-    """Rebuild an error, where its class is there."""
-    if not data:
-        return None
-    import pickle
-
-    try:
-        error = pickle.loads(base64.b64decode(data))
-    except Exception:
-        return None
-    return error if isinstance(error, BaseException) else None
