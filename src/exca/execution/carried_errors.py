@@ -58,8 +58,8 @@ def _unpickled(data: bytes) -> tp.Any:
 def _differs(again: tp.Any, error: BaseException) -> bool:
     if type(again) is not type(error) or str(again) != str(error) or len(again.args) != len(error.args):
         return True
-    inside: tp.Any = getattr(error, "exceptions", ()) if isinstance(error, BaseExceptionGroup) else ()
-    return any(_differs(again.exceptions[k], one) for k, one in enumerate(inside))
+    theirs, ours = (getattr(group, "exceptions", ()) for group in (again, error))
+    return any(map(_differs, theirs, ours))
 
 
 def _pickled(value: tp.Any, own_way: bool) -> bytes:
