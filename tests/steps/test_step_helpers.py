@@ -57,6 +57,10 @@ def test_one_parameter_gets_the_input() -> None:
         Func(function=nothing_required).run(5)
 
 
+def two_optional(a: int = 1, b: int = 2) -> tuple[int, int]:
+    return a, b
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -85,8 +89,16 @@ def test_the_input_parameter_counts_only_where_it_does_not_go_without_saying(tmp
         Func(function=add, infra=infra).lookup(1).paths
         == Func(function=add, input_param="x", infra=infra).lookup(1).paths
     )
-    one = Func(function=nothing_required, input_param="n", infra=infra)
-    assert one.lookup(1).paths != Func(function=nothing_required, infra=infra).lookup().paths
+    first = Func(function=nothing_required, input_param="n", infra=infra)
+    assert first.lookup(1).paths == Func(function=nothing_required, infra=infra).lookup().paths
+    assert first.lookup(1).uid != Func(function=nothing_required, infra=infra).lookup().uid
+    by_first, by_second, by_fixed = (
+        Func(function=two_optional, infra=infra, **told)
+        for told in ({"input_param": "a"}, {"input_param": "b"}, {"input_param": "b", "a": 3})
+    )
+    assert [step.run(5) for step in (by_first, by_second, by_fixed)] == [(5, 2), (1, 5), (3, 5)]
+    assert by_first.lookup(5).paths != by_second.lookup(5).paths
+    assert "input_param" not in by_fixed.lookup(5).paths.step_uid
 
 
 def test_values_are_what_the_annotations_say_whatever_they_are_written_as(tmp_path: Path) -> None:

@@ -6,5 +6,6 @@ from .export import export_readable as export_readable
 from .freezing import freeze as freeze
 from .freezing import is_frozen as is_frozen
 from .inputs import as_input as as_input
+from .inputs import patched as patched
 from .uid import UidMaker as UidMaker
 from .uid import uid_text as uid_text

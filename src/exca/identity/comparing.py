@@ -67,7 +67,7 @@ def ordered_like(ours: tp.Any, theirs: tp.Any) -> tp.Any:
     """Return `theirs` with OrderedDicts where `ours` has them, which YAML does not tell."""
     if isinstance(theirs, Mapping):
         like = ours if isinstance(ours, Mapping) else {}
-        kind: type[dict[str, tp.Any]] = OrderedDict if isinstance(ours, OrderedDict) else dict
+        kind: type[dict[str, tp.Any]] = type(ours) if isinstance(ours, OrderedDict) else dict
         return kind((key, ordered_like(like.get(key), value)) for key, value in theirs.items())
     if isinstance(theirs, list):
         likes = list(ours) if isinstance(ours, (list, tuple)) else []

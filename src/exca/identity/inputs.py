@@ -11,9 +11,10 @@ import typing as tp
 import pydantic
 from pydantic.fields import FieldInfo
 
+from . import nesting
 from .choices import AmbiguousNameError, find
 from .perclass import keep, kept, refuse_bare
-from .scalars import DROPPED, SCALARS, is_model, same
+from .scalars import DROPPED, SCALARS, is_model, key_text, same
 from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
 
 Reader = tp.Callable[[tp.Any], tp.Any]
@@ -43,6 +44,42 @@ def as_input(obj: pydantic.BaseModel) -> dict[str, tp.Any]:
     Keyword arguments for its class. Fields at their default are left out unless they hold anything to patch.
     """
     return _plan(obj).fields(obj)
+
+
+def patched(fields: dict[str, tp.Any], patch: tp.Mapping[str, tp.Any]) -> dict[str, tp.Any]:
+    """Return arguments for a class with a patch applied: dotted keys, merged dicts and operations of a ConfDict.
+
+    Parameters
+    ----------
+    fields: the arguments
+    patch: what to change
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError: the patch does not fit the fields
+    """
+    touched = {key.partition(".")[0] for key in patch}
+    if not touched.isdisjoint(nesting.OPS):
+        touched |= fields.keys()
+    level: dict[str, tp.Any] = {}
+    if not patch.get(nesting.Ops.REPLACE):
+        nesting.merge(
+            level, _with_text_keys({key: fields[key] for key in touched & fields.keys()}).items(), dict
+        )
+    items = [(key, value) for key, value in _with_text_keys(patch).items() if key != nesting.Ops.REPLACE]
+    nesting.merge(level, items, dict)
+    nesting.drop_replacements(level)
+    return {key: value for key, value in fields.items() if key not in touched} | level
+
+
+def _with_text_keys(value: tp.Any) -> tp.Any:
+    """Returns dicts with the text of keys that are an enum, a number or the like, from which pydantic reads them."""
+    if type(value) in (dict, collections.OrderedDict):
+        items = (
+            (key if type(key) is str else key_text(key), _with_text_keys(sub)) for key, sub in value.items()
+        )
+        return type(value)(items)
+    return [_with_text_keys(sub) for sub in value] if type(value) is list else value
 
 
 class InputPlan:

@@ -26,6 +26,19 @@ LEAVES = frozenset((str, int, float, bool, type(None)))
 Level = type[dict[str, tp.Any]]
 
 
+class OrderedItem(OrderedDict[str, tp.Any]):
+    """An OrderedDict that is an item of a list in an exported configuration.
+
+    Its order tells two configurations apart, but has never been part of the uid: they get folders of their own as any
+    two that share one.
+    """
+
+
+def is_ordered(level: object) -> bool:
+    """Tell whether the order of a level's keys is part of the uid, and dots in them are no levels."""
+    return isinstance(level, OrderedDict) and type(level) is not OrderedItem
+
+
 class DottedKeyError(ValueError):
     """A key still holds a dot: the configuration must be nested first."""
 
@@ -97,7 +110,8 @@ def absorb(value: tp.Any, new: Level) -> tp.Any:
     if kind in LEAVES:
         return value
     if isinstance(value, OrderedDict):
-        return OrderedDict((_require_str(key), absorb(sub, new)) for key, sub in value.items())
+        ordered = OrderedItem if kind is OrderedItem else OrderedDict
+        return ordered((_require_str(key), absorb(sub, new)) for key, sub in value.items())
     if isinstance(value, Mapping):
         level = new()
         merge(level, value.items(), new)
@@ -375,7 +389,7 @@ def fold(value: tp.Any) -> tp.Any:
 
 def folded_entry(level: Mapping[str, tp.Any], key: str, value: tp.Any) -> tuple[str, tp.Any]:
     """Return the key and value under which an entry of a level is written, levels of a single key folded."""
-    ordered = isinstance(level, OrderedDict)
+    ordered = is_ordered(level)
     if "." in _require_str(key) and not ordered:
         raise DottedKeyError(key)
     path, inner = key, value

@@ -1,12 +1,14 @@
 """What the runtime type of a value says about its place in a configuration."""
 
 import typing as tp
+from collections import OrderedDict
 
 import pydantic
 import pydantic_core
 from pydantic_core import core_schema
 
 from ..errors import ExportError
+from .nesting import OrderedItem
 
 # JSON takes these as they are; the exact type is asked, since a subclass may print differently
 SCALARS: tp.Final[frozenset[type]] = frozenset((int, str, float, bool, type(None)))
@@ -87,6 +89,16 @@ def _merge(place: dict[str, tp.Any], key: str, value: tp.Any) -> None:
             _merge(old, name, item)
     else:
         place[key] = value
+
+
+def listed(exported: tp.Any) -> tp.Any:
+    """Returns what stands in a list for an exported value: a place in a list cannot be left out."""
+    if exported is DROPPED:
+        return {}
+    if type(exported) is OrderedDict:
+        # an item's order was never part of a uid, and its dotted keys are split as those of a dict
+        return OrderedItem(split_dots(exported) if any("." in key for key in exported) else exported)
+    return exported
 
 
 def is_nan(value: tp.Any) -> bool:

@@ -18,7 +18,7 @@ import pydantic
 import typing_extensions
 from pydantic.fields import FieldInfo
 
-from .scalars import DROPPED, SCALARS, Export, is_model, text_order
+from .scalars import DROPPED, SCALARS, Export, is_model, listed, text_order
 
 if tp.TYPE_CHECKING:
     from .values import ValueExporter
@@ -158,7 +158,7 @@ class ShapeReader:
 
         def export_tuple(value: tp.Any) -> tp.Any:
             if isinstance(value, _SEQUENCES) and len(value) == len(exports):
-                return [_listed(export(item)) for export, item in zip(exports, value, strict=True)]
+                return [listed(export(item)) for export, item in zip(exports, value, strict=True)]
             return self._value(value)
 
         return export_tuple
@@ -167,7 +167,7 @@ class ShapeReader:
         def export_items(value: tp.Any) -> tp.Any:
             if not isinstance(value, _SEQUENCES):
                 return self._value(value)
-            out = [_listed(export(item)) for item in value]
+            out = [listed(export(item)) for item in value]
             if isinstance(value, set | frozenset):
                 out.sort(key=text_order)
             return out
@@ -227,11 +227,6 @@ class _Branches:
             if isinstance(value, kinds):
                 return export(value)
         return self._value(value)
-
-
-def _listed(exported: tp.Any) -> tp.Any:
-    # a place in a list cannot be left out without moving those behind it
-    return {} if exported is DROPPED else exported
 
 
 def _matched_types(annotation: tp.Any) -> tuple[type, ...]:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
-from .nesting import LEAVES, OPS, DottedKeyError, absorb, folded_entry
+from .nesting import LEAVES, OPS, DottedKeyError, absorb, folded_entry, is_ordered
 
 MAX_TEXT = 128  # characters of the readable text of one value, before its brackets
 
@@ -174,7 +174,7 @@ def _bracketed(pairs: list[_Pair]) -> _Pair:
 
 
 def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
-    ordered = isinstance(value, OrderedDict)
+    ordered = is_ordered(value)
     entries = []
     for key, item in value.items():
         if not isinstance(key, str):

@@ -14,7 +14,7 @@ from . import exclusions
 from .compiling import compile_plan
 from .perclass import keep, kept, refuse_bare
 from .plans import Plan
-from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, split_dots, text_order
+from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, listed, split_dots, text_order
 
 
 class Collected(threading.local):
@@ -79,8 +79,7 @@ class ValueExporter:
         return out
 
     def _item(self, value: tp.Any) -> tp.Any:
-        out = self.value(value)
-        return {} if out is DROPPED else out  # a place in a list cannot be left out
+        return listed(self.value(value))
 
     def _rare(self, value: tp.Any) -> tp.Any:
         if isinstance(value, enum.Enum):

@@ -10,11 +10,10 @@ import enum
 import functools
 import re
 import typing as tp
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from .nesting import LEAVES, DottedKeyError, absorb, fold, folded_entry
+from .nesting import LEAVES, DottedKeyError, absorb, fold, folded_entry, is_ordered
 from .uid import UidMaker
 
 Config = Mapping[str, tp.Any] | Sequence[tp.Any]
@@ -127,7 +126,7 @@ def _block(value: tp.Any, indent: str, folded: bool = True) -> str:
     """Write a filled dict or list; every line but the first begins with the indentation."""
     lines = []
     if isinstance(value, dict):
-        ordered = isinstance(value, OrderedDict)
+        ordered = is_ordered(value)
         for key, sub in value.items():
             if not folded:
                 pass

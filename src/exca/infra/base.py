@@ -428,17 +428,12 @@ class BaseInfra(Edge, SubmititMixin):
             object of the same class
         """
         from .. import identity
-        from ..confdict import ConfDict
-        from ..identity import nesting
 
         obj, _ = self._bound
         fields = identity.as_input(obj)
         for update in (*args, kwargs):
             if not all(_patch(fields, key, value) for key, value in update.items()):
-                conf = ConfDict(fields)
-                conf.update(update)
-                nesting.drop_replacements(conf)
-                fields = dict(conf)
+                fields = identity.patched(fields, update)
         new = type(obj)(**fields)
         for name, attr in attribute.infra_attributes(type(obj)).items():
             if attr.private:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pydantic
 
+from .. import identity
 from ..identity import DiscriminatedModel
 from . import addresses, conversions, running, traits
 from .addresses import NO_INPUT
@@ -218,18 +219,12 @@ class Step(DiscriminatedModel):
         **kwargs: Any
             changes by field name
         """
-        from ..confdict import ConfDict
-        from ..identity import nesting
-
         fields = conversions.as_fields(self)
         for update in (*args, kwargs):
             if update and all("." not in k and not isinstance(v, (dict, str)) for k, v in update.items()):
                 fields.update(update)  # nothing to split, merge or interpret
             elif update:
-                conf = ConfDict(fields)
-                conf.update(update)
-                nesting.drop_replacements(conf)
-                fields = dict(conf)
+                fields = identity.patched(fields, update)
         return type(self)(**fields)
 
     def forward(self, value: tp.Any = NO_INPUT) -> tp.Any:

@@ -89,12 +89,23 @@ class Func(Step):
                 f"{name} requires {', '.join(asked)}, but a step has one input: give the others values, and say with "
                 "input_param=... which one gets the input"
             )
-        if asked == [] and self.input_param in required:
-            vars(self)["input_param"] = None  # goes without saying, so it is no part of the address
         for key, value in fixed.items():
             if key in parameters and parameters[key].annotation is not inspect.Parameter.empty:
                 fixed[key] = _checked(name, parameters[key], value)
         return self
+
+    def _exclude_from_cls_uid(self) -> list[str]:  # type: ignore[override] # depends on the function
+        """Leave out `input_param` where it goes without saying: 0.6 never had it in addresses."""
+        fixed = self.__pydantic_extra__ or {}
+        free = [
+            p
+            for p in _parameters(self.function).values()
+            if p.kind not in _FIXED_KINDS and p.name not in fixed
+        ]
+        required = [p for p in free if p.default is p.empty]
+        expected = next(iter(required or free), None)
+        said = self.input_param is not None and (expected is None or expected.name != self.input_param)
+        return [*super()._exclude_from_cls_uid(), *([] if said else ["input_param"])]
 
     def _exca_input(self) -> inspect.Parameter | None:
         """The parameter that gets the input; None where nothing is required."""

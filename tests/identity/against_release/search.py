@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import typing as tp
+from collections.abc import Mapping
 from pathlib import Path
 
 import hypothesis
@@ -40,8 +41,9 @@ Json = dict[str, tp.Any]
 class Side:
     """A process that says what its release makes of cases."""
 
-    def __init__(self, python: str, folder: Path) -> None:
+    def __init__(self, python: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.command = [python, str(SIDE), str(folder)]
+        self.environment = {**environment, "PYTHONHASHSEED": "1"}
         self.asked = 0
         self.process: subprocess.Popen[str] | None = None
 
@@ -49,13 +51,12 @@ class Side:
         """Send a case; the answer is read with `answer`."""
         if self.process is None or self.asked >= RESTART or self.process.poll() is not None:
             self.close()
-            environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**environment, "PYTHONHASHSEED": "1"},
+                env=self.environment,
             )
             self.asked = 0
         self.asked += 1
@@ -148,7 +149,9 @@ class Search:
     """Asks both sides, and counts what came out."""
 
     def __init__(self, reference: str, folder: Path) -> None:
-        self.sides = Side(sys.executable, folder), Side(reference, folder)
+        # what leads this interpreter to our source must not lead the reference there
+        without_path = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self.sides = Side(sys.executable, folder, os.environ), Side(reference, folder, without_path)
         self.counts: collections.Counter[str] = collections.Counter()
 
     def check(self, case: Json) -> None:
