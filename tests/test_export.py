@@ -62,6 +62,7 @@ class Anything(Strict):
         (pydantic.SecretStr("hidden"), "**********"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*the secret 'value' is part of the uid")
 def test_values_of_any_type(value: tp.Any, written: tp.Any) -> None:
     assert short(Anything(value=value)) == {"value": written}
 

@@ -57,6 +57,10 @@ class ExportError(ValueError):
     culprit: object = None
 
 
+class MaskedSecretError(ValueError):
+    """An object holds the mask that stands for a secret in ``config.yaml``, and was to be computed with."""
+
+
 class ExclusionError(ValueError, TypeError):
     """What a model excludes from its uid is no collection of names of its fields."""
 

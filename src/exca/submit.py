@@ -10,6 +10,7 @@ from .execution import backends
 from .execution.job import CallJob, CarriedError, DoneJob, Job
 from .execution.requests import link_code, request_for
 from .execution.submission import Submission
+from .identity import check_secrets
 from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
 
@@ -162,6 +163,7 @@ class RemoteCall:
 
     def __init__(self, infra: SubmitInfra, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> None:
         self.obj, _ = infra._bound
+        check_secrets(self.obj)
         self.infra_name = infra._infra_name
         self.args = args
         self.kwargs = kwargs

@@ -7,6 +7,7 @@ import typing as tp
 from pathlib import Path
 
 from ..errors import BatchProtocolError
+from ..identity import check_secrets
 from . import once
 
 if tp.TYPE_CHECKING:
@@ -111,6 +112,7 @@ class MapWork:
         claim: Claim, optional
             claim on them; None without a folder
         """
+        check_secrets(self.infra._obj)
         cluster = self.infra.resolved_cluster()
         with ProgressBar(len(keys), self.infra._factory()) as tick:
             if cluster is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from .. import _files, _trust
+from ..identity import check_secrets
 from . import backends, once, record
 from .job import DoneJob, Job, TaskJob
 from .paths import JobPaths
@@ -49,6 +50,8 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
     max_workers: int
         how many jobs may run at once
     """
+    for infra in infras:
+        check_secrets(infra._obj)
     cluster = through.resolved_cluster()
     if cluster is None:
         return _compute_here(infras, through.mode)

@@ -7,5 +7,6 @@ from .freezing import freeze as freeze
 from .freezing import is_frozen as is_frozen
 from .inputs import as_input as as_input
 from .inputs import patched as patched
+from .secrets import check_secrets as check_secrets
 from .uid import UidMaker as UidMaker
 from .uid import uid_text as uid_text

@@ -10,6 +10,7 @@ from ..errors import DiscriminatorError, ExtraFieldsError, IdentityError
 from . import exclusions
 from .plans import MISSING, FieldDefault, Plan, Step, is_unsafe
 from .scalars import OVERRIDE, SCALARS, Export
+from .secrets import covers
 from .shapes import Shape, ShapeReader
 
 if tp.TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _read_fields(plan: Plan) -> None:
     for name, field in cls.__pydantic_fields__.items():
         if name in plan.excluded or field.exclude:
             continue
+        plan.secrets = plan.secrets or covers(field.annotation)
         shape = reader.read(field)
         if shape.ambiguous and plan.fault is None and values.uid and values.exclude_defaults:
             plan.fault = functools.partial(_ambiguous, cls.__qualname__, name, shape)

@@ -6,7 +6,7 @@ import typing as tp
 import pydantic
 
 from ..errors import ExportError, IdentityError
-from . import exclusions
+from . import exclusions, secrets
 from .scalars import DROPPED, is_model
 from .shapes import DISCRIMINATORS
 from .values import ValueExporter, exporter
@@ -45,11 +45,16 @@ def export(
     ExclusionError: a name that a class excludes is no field of it
     ExportError: a value has no JSON form
     """
-    out = _exported(exporter(bool(uid), bool(exclude_defaults)), obj, ignore_first_override)
+    values = exporter(bool(uid), bool(exclude_defaults))
+    out = _exported(values, obj, ignore_first_override)
     if not ignore_first_discriminator:
         _add_discriminator(obj, out)
     for name in exclusions.checked(type(obj), exclude) if exclude else ():
         _leave_out(out, name)
+    if values.met_secrets:
+        values.met_secrets = False
+        if uid and exclude_defaults:
+            secrets.warn_of_shared(obj, out)
     return out
 
 

@@ -140,6 +140,7 @@ class Plan:
         self.static: tp.Any = None
         self.dynamic = False
         self.by_serializer = False
+        self.secrets = False  # whether a field is a secret, or holds some
         self.open = False
         self.overrides = False
         self._compile: tp.Callable[[frozenset[str]], Plan] | None = None
@@ -193,6 +194,8 @@ class Plan:
             fault = self.fault()
             fault.culprit = obj
             raise fault
+        if self.secrets:
+            self.values.met_secrets = True
         extra = obj.__pydantic_extra__ or {}
         if self.open and self.excluded:
             exclusions.check_known(self.cls, self.excluded, extra)

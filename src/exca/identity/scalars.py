@@ -15,6 +15,9 @@ SCALARS: tp.Final[frozenset[type]] = frozenset((int, str, float, bool, type(None
 
 OVERRIDE: tp.Final = "_exca_uid_dict_override"
 
+# written as a mask, in uids as anywhere
+SECRETS: tp.Final = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
+
 Export = tp.Callable[[tp.Any], tp.Any]
 
 

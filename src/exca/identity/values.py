@@ -14,7 +14,18 @@ from . import exclusions
 from .compiling import compile_plan
 from .perclass import keep, kept, refuse_bare
 from .plans import Plan
-from .scalars import DROPPED, SCALARS, Export, is_model, json_value, key_text, listed, split_dots, text_order
+from .scalars import (
+    DROPPED,
+    SCALARS,
+    SECRETS,
+    Export,
+    is_model,
+    json_value,
+    key_text,
+    listed,
+    split_dots,
+    text_order,
+)
 
 
 class Collected(threading.local):
@@ -37,6 +48,7 @@ class ValueExporter:
     def __init__(self, uid: bool, exclude_defaults: bool, readable: bool = False) -> None:
         self.uid = uid
         self.exclude_defaults = exclude_defaults
+        self.met_secrets = False  # whether a secret may have been written since this was last looked at
         self.readable = readable
         self.collected = Collected()
         self._name = f"export {uid} {exclude_defaults} {readable}"
@@ -92,6 +104,8 @@ class ValueExporter:
             return sorted((self._item(item) for item in value), key=text_order)
         if isinstance(value, collections.abc.Mapping):
             return self.mapping(value)
+        if isinstance(value, SECRETS):
+            self.met_secrets = True
         return json_value(value, self.exclude_defaults)
 
     def mapping(self, value: tp.Mapping[tp.Any, tp.Any], export: Export | None = None) -> dict[str, tp.Any]:

@@ -9,6 +9,7 @@ import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .. import identity
 from ..errors import (
     BatchProtocolError,
     ClaimLostError,
@@ -221,6 +222,8 @@ class StageWork:
         from ..execution import once, pools
 
         infra = self.stage.infra
+        for leaf in self.stage.inner.tail:
+            identity.check_secrets(leaf.step)
         if infra.inline:
             StageComputer(self.stage, self.source, self.fetch).compute(keys, (), self.tick)
             return
