@@ -9,6 +9,8 @@ import logging
 import math
 import os
 import pathlib
+import subprocess
+import sys
 import typing as tp
 
 import numpy as np
@@ -201,13 +203,62 @@ def test_arrays_of_objects_are_pickled(cache_type: str | None, tmp_path: pathlib
     assert through(tmp_path, masked).mask.tolist() == [True, False]
 
 
-def test_memory_maps_are_read_only_and_shared(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("size", [3, 5000])
+def test_what_is_written_to_a_loaded_array_is_the_reader_s_own(tmp_path: pathlib.Path, size: int) -> None:
     cd = CacheDict[tp.Any](tmp_path)
     with cd.write():
-        cd["a"], cd["b"] = np.arange(3), np.arange(4)
-    assert isinstance(cd["a"], np.memmap)
-    assert not cd["a"].flags.writeable
+        cd["a"], cd["b"] = np.arange(size), np.arange(size)
+    (file,) = (tmp_path / "data").iterdir()
+    before = file.read_bytes()
+    first, neighbour = cd["a"], cd["b"]
+    assert isinstance(first, np.memmap)
+    first[:] = -1
+    assert neighbour.tolist() == list(range(size)), "of the same file"
+    second = cd["a"]
+    second += 1
+    assert cd["a"].tolist() == list(range(size)), "of the same object"
+    assert CacheDict[tp.Any](tmp_path)["a"].tolist() == list(range(size)), "of another object"
+    del first, second
+    assert cd["a"].tolist() == list(range(size)), "when nobody holds the others any more"
+    assert file.read_bytes() == before
+    code = "import sys; from exca.cachedict import CacheDict; print(CacheDict(sys.argv[1])['a'].sum())"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == sum(range(size))
+
+
+def test_arrays_of_a_file_share_its_map(tmp_path: pathlib.Path) -> None:
+    cd = CacheDict[tp.Any](tmp_path)
+    with cd.write():
+        for k in range(100):
+            cd[str(k)] = np.arange(k + 1)
+    for _ in range(2):
+        arrays = [cd[str(k)] for k in range(100)]
+        assert len({id(array._mmap) for array in arrays}) == 1
     assert len(list((tmp_path / "data").iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files can be set")
+def test_arrays_are_loaded_also_where_no_more_files_can_be_opened(tmp_path: pathlib.Path) -> None:
+    code = """
+import resource, sys
+import numpy as np
+from exca.cachedict import CacheDict
+cd = CacheDict(sys.argv[1])
+with cd.write():
+    cd["a"], cd["b"] = np.arange(5), np.arange(300_000)
+for key in "ab" * 50:
+    cd[key]  # what the index keeps open is open by now
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+kept = [cd[key] for _ in range(50) for key in "ab"]
+for array in kept:
+    array += 1
+assert all(array.tolist() == list(range(1, len(array) + 1)) for array in kept)
+print("done")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "done\n", done.stderr
 
 
 def test_contiguous_memmap(tmp_path: pathlib.Path) -> None:

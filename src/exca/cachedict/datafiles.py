@@ -4,6 +4,7 @@ import collections
 import io
 import mmap
 import os
+import sys
 import threading
 import typing as tp
 
@@ -15,6 +16,10 @@ DATA_DIR = "data"
 _BUFFER = 1 << 18  # bytes gathered before they are written
 _DIRECT = 1 << 15  # bytes from which on a value is written without being copied
 MAX_MAPS = 64  # data files kept mapped a process
+_FEW, _SMALL = (
+    8,
+    1 << 20,
+)  # values given out of a map, and bytes, below which one is rather copied than mapped anew
 
 
 class SharedFile(io.RawIOBase):
@@ -208,11 +213,16 @@ def mapped(path: str, needed: int) -> tuple[mmap.mmap, int]:
     ------
     DamagedEntryError: the file is gone or shorter than ``needed``
     """
+    content, _, mtime = _mapped(path, needed)
+    return content, mtime
+
+
+def _mapped(path: str, needed: int) -> tuple[mmap.mmap, Handle, int]:
     found = _maps.get(path)
     if found is not None:  # asking the open file costs a third of asking by name
         status = os.fstat(found[1].fd)
         if status.st_nlink and needed <= len(found[0]) <= status.st_size:
-            return found[0], status.st_mtime_ns
+            return *found, status.st_mtime_ns
     try:
         handle = Handle(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
     except OSError as e:
@@ -228,13 +238,90 @@ def mapped(path: str, needed: int) -> tuple[mmap.mmap, int]:
         _maps.move_to_end(path)
         if len(_maps) > MAX_MAPS:  # closed when the last array over it is gone
             _maps.popitem(last=False)
-    return content, status.st_mtime_ns
+    return content, handle, status.st_mtime_ns
+
+
+class _Private(tp.NamedTuple):
+    """A copy-on-write map of a file, and where the values that were given out of it start."""
+
+    source: mmap.mmap
+    content: mmap.mmap
+    given: set[int]
+
+
+_private: "collections.OrderedDict[str, _Private]" = collections.OrderedDict()
+
+
+def mapped_privately(path: str, offset: int, size: int) -> tuple[mmap.mmap | bytearray, int, int]:
+    """A writable map of a file, whose bytes belong to one value: what is written reaches neither the file nor others.
+
+    All values of a file share a map until one is asked for again, since each map takes an open file. What was written
+    to the first is not to show in the second, so that then a new map is made for all to come.
+
+    Parameters
+    ----------
+    path: file to map
+    offset, size: the bytes of the value
+
+    Returns
+    -------
+    the map, where the value starts in it, and the file's mtime in ns
+
+    Raises
+    ------
+    DamagedEntryError: the file is gone or shorter than what is asked for
+    """
+    source, handle, mtime = _mapped(path, offset + size)
+    with _maps_lock:
+        found = _private.get(path)
+        if found is None or found.source is not source or offset in found.given:
+            if found is not None and len(found.given) < _FEW and size <= _SMALL:
+                return _copy(source, offset, offset + size), 0, mtime  # asked for again and again
+            try:
+                found = _Private(source, _copy_on_write(handle.fd, len(source)), set())
+            except OSError:  # too many open files or maps, or a file larger than the memory
+                return _copied(handle.fd, source, offset, size), offset % mmap.ALLOCATIONGRANULARITY, mtime
+            _private[path] = found
+            if len(_private) > MAX_MAPS:
+                _private.popitem(last=False)
+        found.given.add(offset)
+    return found.content, offset, mtime
+
+
+# sets no memory aside for pages that are never written; Python 3.13 has a name for it
+_NO_RESERVE = getattr(
+    mmap,
+    "MAP_NORESERVE",
+    0x4000 if sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64") else 0,
+)
+
+
+def _copy_on_write(fd: int, length: int, offset: int = 0) -> mmap.mmap:
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(fd, length, access=mmap.ACCESS_COPY, offset=offset)
+    flags, prot = mmap.MAP_PRIVATE | _NO_RESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+    return mmap.mmap(fd, length, flags=flags, prot=prot, offset=offset)
+
+
+def _copied(fd: int, source: mmap.mmap, offset: int, size: int) -> mmap.mmap | bytearray:
+    """A map of the pages of one value alone, or a copy of them where there cannot be another map."""
+    start = offset - offset % mmap.ALLOCATIONGRANULARITY
+    try:
+        return _copy_on_write(fd, offset + size - start, start)
+    except OSError:
+        return _copy(source, start, offset + size)
+
+
+def _copy(source: mmap.mmap, start: int, end: int) -> bytearray:
+    with memoryview(source) as view, view[start:end] as part:
+        return bytearray(part)
 
 
 def unmap(path: str) -> None:
     """Forget the map of a file, before it is deleted."""
     with _maps_lock:
         _maps.pop(path, None)
+        _private.pop(path, None)
 
 
 def _after_fork() -> None:

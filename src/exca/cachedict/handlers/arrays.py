@@ -9,7 +9,7 @@ import xxhash
 from ... import _trust
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
-from ..datafiles import mapped
+from ..datafiles import mapped, mapped_privately
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler, KeyFileHandler
 from .pickled import PickleFallback
@@ -110,8 +110,16 @@ def _shape(part: tp.Any) -> tp.Any:
     return tuple(part) if isinstance(part, list) else part
 
 
-def map_array(ctx: DumpContext, info: Info, *, check: bool = True) -> "np.memmap[tp.Any, tp.Any] | AnyArray":
-    """A read-only array over a shared file. Raises DamagedEntryError."""
+def map_array(
+    ctx: DumpContext, info: Info, *, private: bool = True
+) -> "np.memmap[tp.Any, tp.Any] | AnyArray":
+    """An array over a shared file. Raises DamagedEntryError.
+
+    Parameters
+    ----------
+    private: bool
+        map it copy-on-write, and compare its checksum; otherwise the array is read-only, and not checked
+    """
     import numpy as np
 
     dtype, shape, offset = _dtype(info["dtype"]), tuple(info["shape"]), info["offset"]
@@ -122,25 +130,25 @@ def map_array(ctx: DumpContext, info: Info, *, check: bool = True) -> "np.memmap
     if size == 0:
         return np.empty(shape, dtype=dtype, order=order)
     path = ctx.path(info["filename"])
-    content, mtime = mapped(path, offset + size)
-    digest = info.get("#sum")
-    if (
-        check
-        and digest is not None
-        and size <= ctx.options.checksum_bytes
-        and _checked.get((path, offset)) != mtime
-    ):
-        with memoryview(content) as view, view[offset : offset + size] as raw:
-            if xxhash.xxh3_64_hexdigest(raw) != digest:
-                raise DamagedEntryError(
-                    f"The data file {path} is damaged between bytes {offset} and {offset + size}"
-                )
-        if len(_checked) >= _MOST_CHECKED:
-            _checked.clear()
-        _checked[path, offset] = mtime
-    array: tp.Any = np.ndarray.__new__(np.memmap, shape, dtype, content, offset, order=order)
+    content: tp.Any
+    if private:
+        content, start, mtime = mapped_privately(path, offset, size)
+        digest = info.get("#sum")
+        known = digest is None or size > ctx.options.checksum_bytes or _checked.get((path, offset)) == mtime
+        if not known:
+            with memoryview(content) as view, view[start : start + size] as raw:
+                if xxhash.xxh3_64_hexdigest(raw) != digest:
+                    raise DamagedEntryError(
+                        f"The data file {path} is damaged between bytes {offset} and {offset + size}"
+                    )
+            if len(_checked) >= _MOST_CHECKED:
+                _checked.clear()
+            _checked[path, offset] = mtime
+    else:
+        content, start = mapped(path, offset + size)[0], offset
+    array: tp.Any = np.ndarray.__new__(np.memmap, shape, dtype, content, start, order=order)
     # what np.memmap sets itself when it opens a file; here the map is shared by all arrays of the file
-    array._mmap, array.offset, array.mode, array.filename = content, offset, "r", path
+    array._mmap, array.offset, array.mode, array.filename = content, offset, "c" if private else "r", path
     return tp.cast("AnyArray", array)
 
 
@@ -180,7 +188,7 @@ def needs_pickle(array: "AnyArray") -> bool:
 
 
 class MemmapArray(BuiltinHandler):
-    """Arrays in one shared file a writer; they come back as read-only memory maps, kept open a file."""
+    """Arrays in one shared file per writer; they come back as memory maps, writable for the caller alone."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
@@ -205,7 +213,7 @@ class ContiguousMemmapArray(MemmapArray):
         """Load from an entry."""
         from ..contiguous import ContiguousMemmap
 
-        return ContiguousMemmap(map_array(ctx, info, check=False))
+        return ContiguousMemmap(map_array(ctx, info, private=False))
 
 
 class NumpyArray(KeyFileHandler):

@@ -60,7 +60,7 @@ class TorchTensor(BuiltinHandler):
         if tensor.numel():
             width = tensor.element_size()
             raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [tensor.numel() * width]})
-            tensor = torch.from_numpy(_private(raw)).view(dtype).reshape(shape)
+            tensor = torch.from_numpy(_aligned(raw)).view(dtype).reshape(shape)
         return tensor.requires_grad_(info.get("#requires_grad", info.get("requires_grad", False)))
 
     @classmethod
@@ -68,21 +68,11 @@ class TorchTensor(BuiltinHandler):
         return cls.load(ctx, info)
 
 
-def _private(raw: tp.Any) -> tp.Any:
-    """The same bytes as an array that torch may write to without the file changing."""
-    import mmap
-
+def _aligned(raw: tp.Any) -> tp.Any:
+    """The same bytes where torch can use them."""
     import numpy as np
 
-    offset, size = raw.offset, raw.nbytes
-    start = offset - offset % mmap.ALLOCATIONGRANULARITY
-    if (
-        size < 1 << 16 or offset % _ALIGNMENT
-    ):  # a map of its own costs more than a copy, or torch could not use it
-        return np.array(raw)
-    with open(raw.filename, "rb") as file:
-        content = mmap.mmap(file.fileno(), size + offset - start, access=mmap.ACCESS_COPY, offset=start)
-    return np.frombuffer(content, dtype=np.uint8, count=size, offset=offset - start)
+    return np.array(raw) if raw.ctypes.data % _ALIGNMENT else raw
 
 
 registry.add_builtin(TorchTensor, by_name=("torch.Tensor",))
