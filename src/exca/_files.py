@@ -114,6 +114,7 @@ def _is_at(fd: int, folder: str, name: str) -> bool:
 
 
 _ours_alone: dict[str, bool] = {}
+_closed_up: dict[str, bool] = {}
 
 
 def _is_ours_alone(folder: str) -> bool:
@@ -123,10 +124,16 @@ def _is_ours_alone(folder: str) -> bool:
     """
     known = _ours_alone.get(folder)
     if known is None:
-        try:
-            known = not hasattr(os, "geteuid") or _is_closed_up(os.path.realpath(os.path.dirname(folder)))
-        except OSError:  # not there yet
-            return False
+        above = os.path.dirname(folder)
+        known = _closed_up.get(above)  # of the folders in one folder, one answer holds for all
+        if known is None:
+            try:
+                known = not hasattr(os, "geteuid") or _is_closed_up(os.path.realpath(above))
+            except OSError:  # not there yet
+                return False
+            if len(_closed_up) >= _MAX_SYNCED:
+                _closed_up.clear()
+            _closed_up[above] = known
         if len(_ours_alone) >= _MAX_SYNCED:
             _ours_alone.clear()
         _ours_alone[folder] = known

@@ -95,7 +95,7 @@ def read(folder: Path) -> Record | None:
     Record or None
         None where there is no outcome (yet); a damaged record is set aside and counts as none
     """
-    file = os.path.join(folder, NAME)
+    file = f"{folder!s}/{NAME}"
     try:
         data, status = _files.read_judged(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +134,7 @@ def latest(folder: Path) -> Record | None:
         uid folder of the task
     """
     found = read(folder)
-    if os.access(f"{folder}/{LEGACY_NAME}", os.F_OK):
+    if os.access(f"{folder!s}/{LEGACY_NAME}", os.F_OK):
         from .legacy import newer
 
         return newer(folder, found)
@@ -146,7 +146,7 @@ def _read_after_looking(folder: Path) -> tuple[bytes, os.stat_result] | None:
     if not _files.on_network(os.fspath(folder)):
         return None
     try:
-        return _files.read_judged(os.path.join(folder, NAME)) if NAME in os.listdir(folder) else None
+        return _files.read_judged(f"{folder}/{NAME}") if NAME in os.listdir(folder) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -88,7 +88,9 @@ class Resources(pydantic.BaseModel):
         if folder is None:
             warn_of_no_folder()
             return None
-        return type(folder)(_files.expand(str(folder), tp.cast(str, info.field_name)))
+        text = str(folder)
+        expanded = _files.expand(text, tp.cast(str, info.field_name))
+        return folder if expanded is text else type(folder)(expanded)
 
     def check_resources(self) -> None:
         """Check what no single field can tell.

@@ -11,7 +11,18 @@ import pydantic_core
 
 from ..errors import ExportError, IdentityError
 from . import exclusions
-from .scalars import DROPPED, OVERRIDE, SCALARS, Export, is_model, is_nan, same, split_dots, unexportable
+from .scalars import (
+    DROPPED,
+    OVERRIDE,
+    SCALARS,
+    Export,
+    class_has,
+    is_model,
+    is_nan,
+    same,
+    split_dots,
+    unexportable,
+)
 
 if tp.TYPE_CHECKING:
     from .values import ValueExporter
@@ -53,7 +64,7 @@ class FieldDefault:
         default = self._default if self._factory is None else self._factory()
         if is_model(value):
             exported = self._export(value)
-            if self._values.uid and hasattr(value, OVERRIDE):
+            if self._values.uid and class_has(type(value), OVERRIDE):
                 return DROPPED if self._is_default_of_override(value, exported, default) else exported
             # a uid knows a model by what it says; elsewhere another class is another value
             if exported == self._exported_default(default) and (
@@ -112,7 +123,8 @@ class FieldDefault:
 
 def _holds_infra(value: tp.Any) -> bool:
     if is_model(value):
-        return hasattr(type(value), "_infra_name") or any(map(_holds_infra, value.__dict__.values()))
+        parts = (part for part in value.__dict__.values() if type(part) not in SCALARS)
+        return class_has(type(value), "_infra_name") or any(map(_holds_infra, parts))
     if isinstance(value, dict):
         return any(map(_holds_infra, value.values()))
     return isinstance(value, (list, tuple, set, frozenset)) and any(map(_holds_infra, value))

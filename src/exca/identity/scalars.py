@@ -1,6 +1,7 @@
 """What the runtime type of a value says about its place in a configuration."""
 
 import typing as tp
+import weakref
 from collections import OrderedDict
 
 import pydantic
@@ -125,3 +126,17 @@ _MODEL_TYPE: tp.Final = type(pydantic.BaseModel)
 def is_model(value: tp.Any) -> tp.TypeGuard[pydantic.BaseModel]:
     """Tells if a value is a pydantic model (by its metaclass: `isinstance` takes three times longer)."""
     return isinstance(type(value), _MODEL_TYPE)
+
+
+_known_attributes: "weakref.WeakKeyDictionary[type, dict[str, bool]]" = weakref.WeakKeyDictionary()
+
+
+def class_has(cls: type, name: str) -> bool:
+    """Tells if a class has an attribute, from the second time on without pydantic's slow look for what is missing."""
+    known = _known_attributes.get(cls)
+    if known is None:
+        known = _known_attributes[cls] = {}
+    found = known.get(name)
+    if found is None:
+        found = known[name] = hasattr(cls, name)
+    return found

@@ -73,11 +73,12 @@ def settle(
     ChangedDefaultError: a default changed under the results in the folder
     FolderNotWritableError: the files have to be written and cannot be
     """
-    if not create and not os.path.exists(f"{folder}/{UID}"):
-        return folder  # nobody has been here
+    there = _read(f"{folder}/{UID}")
+    if there is None and not create:
+        return folder  # no process has been here
     full = full_uid_config()
     texts = {UID: _text(uid_config), FULL: _text(full)}
-    if _is_known(str(folder), texts) or (create and _is_new(str(folder), texts, config, first_claim)):
+    if _is_known(str(folder), texts, there) or (create and _is_new(str(folder), texts, config, first_claim)):
         return folder
     ours = absorb(uid_config, dict)
     for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
@@ -341,11 +342,11 @@ def _explained(path: str) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------- sidecar
 
 
-def _is_known(folder: str, texts: dict[str, bytes]) -> bool:
+def _is_known(folder: str, texts: dict[str, bytes], uid_file: bytes | None) -> bool:
     """Tell whether the files in a folder hold these texts, or what the sidecar says is the same."""
     record: tp.Any = None
     for name, text in texts.items():
-        found = _read(f"{folder}/{name}")
+        found = uid_file if name == UID else _read(f"{folder}/{name}")
         if found != text:
             if found is None:
                 return False
