@@ -174,6 +174,12 @@ class MapInfra(BaseInfra):
                 missing.update((key, item) for key, item in zip(keys, chunk, strict=True) if key in wanted)
         return uids, missing
 
+    def _has_outcome(self, folder: Path) -> bool:
+        try:
+            return any(name.endswith("-info.jsonl") for name in os.listdir(folder))
+        except OSError:
+            return False
+
     def _check_computable(self, asked: int, missing: Items) -> None:
         if self.mode == "read-only":
             raise ReadOnlyError(

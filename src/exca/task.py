@@ -203,6 +203,11 @@ class TaskInfra(BaseInfra):
             self._state.job = job
             return job
 
+    def _has_outcome(self, folder: Path) -> bool:
+        return any(
+            os.path.exists(f"{folder}/{name}") for name in (record.NAME, record.LEGACY_NAME, SUBMISSION)
+        )
+
     def _refuse_to_compute(self) -> tp.NoReturn:
         raise ReadOnlyError(
             f"{self.uid()} has no result in {self.folder} and mode='read-only' forbids computing it: "

@@ -88,6 +88,7 @@ class InfraState:
         "home",
         "job",
         "lock",
+        "origin",
         "settled",
         "uid",
         "uid_config",
@@ -102,6 +103,7 @@ class InfraState:
         self.folder: Path | None = None  # the one that is used: another where two configurations share a uid
         self.settled = False  # whether the folder is there, with its configuration files
         self.forced: set[str] = set()  # what this object has computed again already
+        self.origin: Path | None = None  # the uid folder from which the object was made
         self.job: tp.Any = None
         self.cache_dict: tp.Any = None
         self.batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
@@ -340,8 +342,25 @@ class BaseInfra(Edge, SubmititMixin):
 
             state.uid_config = self._export(uid=True, exclude_defaults=True)
             identity.freeze(self._obj)
-            state.uid = self._address(identity.uid_text(state.uid_config) or "default")
+            text = identity.uid_text(state.uid_config) or "default"
+            if state.origin is not None:
+                text = self._uid_in_origin(text)
+            state.uid = self._address(text)
         return state.uid
+
+    def _uid_in_origin(self, text: str) -> str:
+        """The uid under which `iter_cached` found the object, where a default changed since and it did not."""
+        from . import iterating
+
+        state = self._state
+        origin = tp.cast(Path, state.origin)
+        if origin.name == text or origin.name.startswith(f"{text}-"):
+            return text
+        uid_config = iterating.uid_config_of(origin, self._export(uid=True))
+        if uid_config is None:
+            return text
+        state.uid_config = uid_config
+        return origin.name
 
     def _address(self, uid: str) -> str:
         """The address of a result below the folder, or of all results of the method for an empty uid."""
@@ -442,26 +461,25 @@ class BaseInfra(Edge, SubmititMixin):
         return new
 
     def iter_cached(self) -> tp.Iterator[tp.Any]:
-        """Go through all configurations that have a folder in the cache of this method.
+        """Go through all configurations with an outcome in the cache of this method.
 
-        Yields
-        ------
-        Any
+        A folder that does not fit the class (any more) is skipped, and reported once. Where the configuration may have
+        been written by a user who is not trusted, everything that says how jobs run is taken from this infra.
+
+        Returns
+        -------
+        iterator
             objects of the same class, with the folder of this infra
         """
-        obj, _ = self._bound
-        folder = self._method_folder()
-        if folder is None or not folder.exists():
-            return
-        for path in sorted(folder.glob("[!.]*/config.yaml")):
-            config = configfiles.read_config(path.parent)
-            if not self._infra_name.startswith("_"):
-                from ..confdict import ConfDict
+        from .iterating import objects_in
 
-                conf = ConfDict(config)
-                conf.update({f"{self._infra_name}.folder": str(self.folder)})
-                config = dict(conf)
-            yield type(obj)(**config)
+        self._bound  # noqa: B018 # raises where there is no object
+        folder = self._method_folder()
+        return iter(()) if folder is None else objects_in(folder, self)
+
+    def _has_outcome(self, folder: Path) -> bool:
+        """Whether a folder of the method holds more than a configuration."""
+        return True
 
     def obj_infras(self) -> dict[str, "BaseInfra"]:
         """Every infra in the object and its sub-configurations.

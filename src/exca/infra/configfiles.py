@@ -21,7 +21,7 @@ from pathlib import Path
 import orjson
 import xxhash
 
-from .. import _files
+from .. import _files, _trust
 from ..errors import ChangedDefaultError, FolderNotWritableError, InconsistentConfigError
 from ..identity import comparing
 from ..identity.nesting import absorb
@@ -220,25 +220,29 @@ def _config_files(config: Callable[[], tuple[Config, Config]]) -> Iterator[tuple
     yield CONFIG, to_nested_text(readable).encode()
 
 
-def read_config(folder: Path) -> tp.Any:
+def read_config(folder: Path) -> tuple[tp.Any, bool]:
     """Read the whole configuration in a uid folder.
 
     Parameters
     ----------
     folder: the folder
 
+    Returns
+    -------
+    The configuration, and whether nobody but trusted users can have written it
+
     Raises
     ------
     ValueError: a file is damaged
     OSError: a file cannot be read
     """
-    config = _loaded(f"{folder}/{CONFIG}")
+    config, trusted = load(folder / CONFIG)
     try:
-        new_fields = _loaded(f"{folder}/{NEW_FIELDS}")
+        new_fields, also_trusted = load(folder / NEW_FIELDS)
     except FileNotFoundError:
-        return config
-    _merge(config, absorb(new_fields, dict))
-    return config
+        return config, trusted
+    _merge(config, new_fields)
+    return config, trusted and also_trusted
 
 
 def _merge(holder: tp.Any, new: tp.Any) -> None:
@@ -250,15 +254,27 @@ def _merge(holder: tp.Any, new: tp.Any) -> None:
             holder[place] = value
 
 
-def _loaded(path: str) -> tp.Any:
+def load(path: Path) -> tuple[tp.Any, bool]:
+    """Read a configuration file, and tell whether nobody but trusted users can have written it.
+
+    Parameters
+    ----------
+    path: the file
+
+    Raises
+    ------
+    ValueError: it is damaged
+    OSError: it cannot be read
+    """
     import yaml
 
+    text, status = _files.read_judged(str(path))
     try:
-        config = from_text(_files.read_file(path))
+        config = from_text(text)
     except (yaml.YAMLError, TypeError, ValueError, IndexError) as error:
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     if isinstance(config, dict | list):
-        return absorb(config, dict)
+        return absorb(config, dict), _trust.is_trusted(status)
     raise ValueError(f"{path} is damaged: it holds {type(config).__name__}")
 
 

@@ -33,6 +33,7 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         also keep results in memory once loaded or computed
     """
 
+    _exca_runs_things: tp.ClassVar[bool] = True  # not to be taken from another user's file
     folder: Path | None = None
     mode: Mode = "cached"
     keep_in_ram: bool = False

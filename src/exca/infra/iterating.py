@@ -1,0 +1,122 @@
+"""From the folders of a cache back to the objects whose results they hold."""
+
+import contextlib
+import logging
+import os
+import typing as tp
+from pathlib import Path
+
+import pydantic
+
+from ..execution.resources import Resources
+from . import configfiles
+
+if tp.TYPE_CHECKING:
+    from .base import BaseInfra
+
+logger = logging.getLogger("exca")
+_skipped: set[str] = set()  # folders that were reported
+
+
+def objects_in(folder: Path, asking: "BaseInfra") -> tp.Iterator[tp.Any]:
+    """Make the objects that have an outcome in the folder of a method.
+
+    Parameters
+    ----------
+    folder: Path
+        folder of the method
+    asking: BaseInfra
+        infra through which they are asked for: they get its folder, and where a ``config.yaml`` may be another user's,
+        all its fields, since some of them run commands in jobs
+
+    Yields
+    ------
+    Any
+        objects of the class of the infra's object; a folder that does not fit it is skipped, and reported once
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        place = folder / name
+        if name.startswith(".") or not asking._has_outcome(place):
+            continue
+        try:
+            found = _object(place, asking)
+        except FileNotFoundError:  # no configuration, so no uid folder: the logs, for one
+            continue
+        except Exception as error:  # of the files, or of the validators of the class
+            if str(place) not in _skipped:
+                _skipped.add(str(place))
+                logger.warning("Skipped %s, which is no %s: %s", place, type(asking._obj).__qualname__, error)
+            continue
+        yield found
+
+
+def _object(place: Path, asking: "BaseInfra") -> tp.Any:
+    from . import attribute
+
+    config, ours = configfiles.read_config(place)
+    name, cls = asking._infra_name, type(asking._obj)
+    attributes = attribute.infra_attributes(cls)
+    if not attributes[name].private:
+        known = config.get(name)
+        if ours and isinstance(known, dict):
+            config[name] = {**known, "folder": asking.folder}
+        else:
+            config[name] = asking._unbound_copy()
+    new = cls(**config)
+    if attributes[name].private:
+        attributes[name].__set__(new, asking._unbound_copy())
+    if not ours:
+        _replace_resources(new, asking._obj)
+    getattr(new, name)._state.origin = place
+    return new
+
+
+def _replace_resources(new: tp.Any, asking: tp.Any) -> None:
+    """Give whatever says where things run the fields that it has in the asking object, or else the defaults."""
+    from ..utils import find_models
+
+    own: dict[str, tp.Any] = dict(find_models(asking, pydantic.BaseModel))
+    found: dict[str, tp.Any] = dict(find_models(new, pydantic.BaseModel))
+    for path, model in found.items():
+        if not isinstance(model, Resources) and not getattr(model, "_exca_runs_things", False):
+            continue
+        like = own.get(path)
+        fields = type(model).__pydantic_fields__
+        if type(like) is type(model):
+            content = {name: like.__dict__[name] for name in fields}
+            given = like.__pydantic_fields_set__
+        else:
+            content = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+            given = set()
+        if "version" in fields:  # part of the address
+            content["version"] = model.__dict__["version"]
+        model.__dict__.update(content)
+        object.__setattr__(model, "__pydantic_fields_set__", set(given))
+
+
+def uid_config_of(folder: Path, full: tp.Any) -> tp.Any:
+    """What the uid of a folder was computed from, if the folder is this very configuration's, defaults included.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder
+    full: Any
+        uid configuration with the defaults
+
+    Returns
+    -------
+    dict or None
+        None if it is another's
+    """
+    from ..identity import comparing
+    from ..identity.nesting import absorb
+
+    with contextlib.suppress(OSError, ValueError):
+        if comparing.same(absorb(full, dict), configfiles.load(folder / configfiles.FULL)[0]):
+            return configfiles.load(folder / configfiles.UID)[0]
+    return None
