@@ -84,18 +84,18 @@ def _replace_resources(new: tp.Any, asking: tp.Any) -> None:
     for path, model in found.items():
         if not isinstance(model, Resources) and not getattr(model, "_exca_runs_things", False):
             continue
-        like = own.get(path)
+        like: tp.Any = own.get(path)
         fields = type(model).__pydantic_fields__
-        if type(like) is type(model):
+        if like is not None and type(like) is type(model):
             content = {name: like.__dict__[name] for name in fields}
-            given = like.__pydantic_fields_set__
+            given = set(like.__pydantic_fields_set__)
         else:
             content = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
             given = set()
         if "version" in fields:  # part of the address
             content["version"] = model.__dict__["version"]
-        model.__dict__.update(content)
-        object.__setattr__(model, "__pydantic_fields_set__", set(given))
+        vars(model).update(content)
+        object.__setattr__(model, "__pydantic_fields_set__", given)
 
 
 def uid_config_of(folder: Path, full: tp.Any) -> tp.Any:
