@@ -44,7 +44,7 @@ class FieldDefault:
     factory: makes the default anew where it may change from call to call
     """
 
-    __slots__ = ("_default", "_export", "_exported", "_factory", "_values")
+    __slots__ = ("_default", "_export", "_exported", "_factory", "_given", "_values")
 
     def __init__(
         self,
@@ -58,18 +58,16 @@ class FieldDefault:
         self._default = default
         self._factory = factory
         self._exported: tp.Any = MISSING
+        self._given: tuple[dict[str, tp.Any], dict[str, tp.Any]] | None = None
 
     def written(self, value: tp.Any) -> tp.Any:
         """Returns the exported value, or DROPPED if it is the default."""
         default = self._default if self._factory is None else self._factory()
         if is_model(value):
             exported = self._export(value)
-            if self._values.uid and class_has(type(value), OVERRIDE):
-                return DROPPED if self._is_default_of_override(value, exported, default) else exported
-            # a uid knows a model by what it says; elsewhere another class is another value
-            if exported == self._exported_default(default) and (
-                self._values.uid or type(value) is type(default)
-            ):
+            if self._values.uid and exported is not DROPPED:
+                return DROPPED if self._is_default(value, exported, default) else exported
+            if exported == self._exported_default(default) and type(value) is type(default):
                 return DROPPED
             return exported
         if same(value, default) or (type(default) in _CONTAINERS and self._same_models(value, default)):
@@ -77,30 +75,26 @@ class FieldDefault:
             return self._export(value) if self._values.uid and _holds_infra(value) else DROPPED
         return self._export(value)
 
-    def _is_default_of_override(self, value: tp.Any, exported: tp.Any, default: tp.Any) -> bool:
-        """Tells if a model that writes its own part is the default: by its fields, or by what the default's say.
+    def _is_default(self, value: tp.Any, exported: tp.Any, default: tp.Any) -> bool:
+        """Tells if a model is the default of its field in a uid: as a whole, or by what is left of it in the uid.
 
-        What the default would write itself does not count, and an infra in it makes two models different: uids were
-        computed like this from the start.
+        The fields that the default was given are compared as they are with what is written of the value: a model in
+        the model, a Path or a discriminator makes it another one. Uids were computed like this from the start.
         """
         if not is_model(default):
             return False
-        if type(value) is type(default) and not _holds_infra(value) and same(value, default):
+        if self._factory is None and isinstance(exported, dict) and self._says_default(exported, default):
             return True
-        plain = self._values.plan(default).unusual(default)
-        if not isinstance(plain, dict) or not isinstance(exported, dict):
-            return bool(exported == plain)
-        key = getattr(default, "_exca_discriminator_key", None)
-        if key not in exported:
-            plain.pop(key, None)
-        whole = self._values.whole.value
-        # what the default was given says nothing where it is what the class has anyway
-        given = default.__pydantic_fields_set__ - plain.keys()
-        return plain == {
-            name: part
-            for name, part in exported.items()
-            if name not in given or part != whole(default.__dict__.get(name))
+        return type(value) is type(default) and not _holds_infra(value) and same(value, default)
+
+    def _says_default(self, exported: dict[str, tp.Any], default: tp.Any) -> bool:
+        if self._given is None:
+            self._given = _given(default, self._values.plan(default).names_left_out(default))
+        usual, unusual = self._given
+        said = {
+            name: part for name, part in exported.items() if name not in usual or not _says(part, usual[name])
         }
+        return said.keys() == unusual.keys() and all(_says(part, unusual[n]) for n, part in said.items())
 
     def _exported_default(self, default: tp.Any) -> tp.Any:
         if self._factory is not None:
@@ -119,6 +113,25 @@ class FieldDefault:
             return False
         whole = self._values.whole.value
         return bool(whole(value) == whole(default))
+
+
+def _says(exported: tp.Any, value: tp.Any) -> bool:
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        value = split_dots(value)
+    return same(exported, value)
+
+
+def _given(model: tp.Any, left_out: tp.Collection[str]) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+    """Returns the values that a model was given and that count: those at the default of its class, and the others."""
+    fields = type(model).__pydantic_fields__
+    values = {**model.__dict__, **(model.__pydantic_extra__ or {})}
+    usual: dict[str, tp.Any] = {}
+    unusual: dict[str, tp.Any] = {}
+    for name in model.__pydantic_fields_set__ - set(left_out):
+        if name in values:
+            is_usual = name in fields and same(values[name], fields[name].default)
+            (usual if is_usual else unusual)[name] = values[name]
+    return usual, unusual
 
 
 def _holds_infra(value: tp.Any) -> bool:
@@ -226,6 +239,10 @@ class Plan:
                     out[name] = self.values.value(value)
             out = split_dots({name: value for name, value in out.items() if value is not DROPPED})
         return out
+
+    def names_left_out(self, obj: tp.Any) -> tp.Collection[str]:
+        """Returns the names of the fields of an object that do not count."""
+        return exclusions.asked(obj) if self.dynamic else self.excluded
 
     def variant(self, excluded: frozenset[str]) -> "Plan":
         """Returns the plan of the class that leaves out these fields, in place of those that the class names."""

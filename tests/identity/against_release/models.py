@@ -200,9 +200,27 @@ def _shaped(draw: Draw, group: Group) -> tuple[str, Source, Source, str]:
     return f"OrderedDict[str, {inner}]", ordered(values), ordered(objects), ""
 
 
+@st.composite
+def _almost(draw: Draw, default: str, models: list[Model]) -> str:
+    """Write the default of a field with one other value in it, which may be one that does not count."""
+    model = next((model for model in models if model.name == default.partition("(")[0]), None)
+    if model is None or not model.fields:
+        return default
+    field = draw(st.sampled_from(model.fields))
+    if draw(st.booleans()):
+        return f"{default}.model_copy(update={{{field.name!r}: {draw(field.values)}}})"
+    begin = default.removesuffix(")")
+    if f"{field.name}=" in begin or not default.endswith(")"):
+        return default
+    return f"{begin}{'' if begin.endswith('(') else ', '}{field.name}={draw(field.values)})"
+
+
 def _field(draw: Draw, name: str, groups: list[Group], *, may_hide: bool) -> Field:
+    models: list[Model] = []
     if groups and draw(st.integers(0, 9)) < 4:
-        annotation, values, defaults, told = _shaped(draw, draw(st.sampled_from(groups)))
+        group = draw(st.sampled_from(groups))
+        models = group.models
+        annotation, values, defaults, told = _shaped(draw, group)
     else:
         annotation, values, defaults = draw(st.sampled_from(LEAVES))
         told = ""
@@ -216,6 +234,7 @@ def _field(draw: Draw, name: str, groups: list[Group], *, may_hide: bool) -> Fie
             name, values, f": {annotation}" + (f" = pydantic.Field(...{told})" if told else ""), required=True
         )
     default = draw(defaults)
+    values = values | _almost(default, models) if models else values
     if way == "factory":
         return Field(
             name,
