@@ -44,7 +44,8 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 READ = os.O_RDONLY | _BINARY | _NOFOLLOW | _NONBLOCK
 UPDATE = os.O_RDWR | _BINARY | _NOFOLLOW | _NONBLOCK
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY  # O_EXCL follows no link either
-FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+FOLDER = os.O_RDONLY | _DIRECTORY
 IS_LINK = (errno.ELOOP, errno.EMLINK)  # what O_NOFOLLOW gives for a link (EMLINK on BSD)
 GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)  # what a file that is no longer there gives
 
@@ -102,7 +103,7 @@ def _split(path: str) -> tuple[str, str, str] | None:
 
 def _is_at(fd: int, folder: str, name: str) -> bool:
     """Whether an open file is where its path says, so that no link was followed below the root."""
-    if _ours_alone.get(folder) or _is_ours_alone(folder):
+    if _ours_alone.get(folder) or is_ours_alone(folder):
         return True
     place = _split(folder)
     if place is None or not _CAN_STEP:
@@ -117,7 +118,7 @@ _ours_alone: dict[str, bool] = {}
 _closed_up: dict[str, bool] = {}
 
 
-def _is_ours_alone(folder: str) -> bool:
+def is_ours_alone(folder: str) -> bool:
     """Whether only this user and root can put another folder, or a link, in the place of this one.
 
     It is asked once in a process: only the owner of a folder could change that.
@@ -179,7 +180,8 @@ def open_file(path: str, flags: int, mode: int = SHARED) -> int:
     try:
         fd = os.open(path, flags, mode)
     except OSError as e:
-        if e.errno not in IS_LINK:
+        is_link = e.errno in IS_LINK or (e.errno == errno.ENOTDIR and flags & _DIRECTORY)
+        if not is_link:
             raise
     else:
         if _is_at(fd, folder, name):
@@ -236,7 +238,18 @@ def open_to_append(path: str, mode: int = SHARED) -> int:
     try:
         return create_file(path, mode, NEW | os.O_APPEND)
     except FileExistsError:
-        fd = open_file(path, os.O_RDWR | os.O_APPEND | _BINARY | _NOFOLLOW | _NONBLOCK)
+        return reopen_to_append(path)
+
+
+def reopen_to_append(path: str) -> int:
+    """Open a file of this user's that is there for appending, and for reading.
+
+    Raises
+    ------
+    PermissionError
+        it is another user's, or has a second name
+    """
+    fd = open_file(path, UPDATE | os.O_APPEND)
     try:
         require_ours(fd)
     except BaseException:
@@ -258,12 +271,9 @@ def open_folder(path: str) -> int:
     UntrustedFileError
         there is a link of another user's on the way, below the folder that the user named
     """
-    fd = os.open(path, FOLDER)
-    above, _, name = path.rpartition("/")
-    if path in _roots or _is_at(fd, above, name):
-        return fd
-    os.close(fd)
-    return _by_steps(path, FOLDER)
+    if path in _roots:
+        return os.open(_roots[path], FOLDER)
+    return open_file(path, FOLDER | _NOFOLLOW)
 
 
 def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
@@ -400,6 +410,63 @@ def remove(path: str) -> None:
     fd = open_folder(folder)
     try:
         os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and all in it as far as possible; no link is followed, on the way by the rules of `remove`.
+
+    Parameters
+    ----------
+    path: str
+        the folder; nothing is done where there is none
+    """
+    import shutil
+
+    folder, name = os.path.split(path)
+    if not _CAN_STEP:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    try:
+        fd = open_folder(folder)
+    except FileNotFoundError:
+        return
+    try:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def empty(path: str) -> None:
+    """Remove all files in a folder, and the folders in it that are empty then; links are as in `remove_tree`.
+
+    Parameters
+    ----------
+    path: str
+        the folder, which stays; nothing is done where there is none
+    """
+    if not _CAN_STEP:
+        for folder, folders, names in os.walk(path, topdown=False):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.join(folder, name))
+        return
+    try:
+        fd = open_folder(path)
+    except FileNotFoundError:
+        return
+    try:
+        for _, folders, names, at in os.fwalk(".", topdown=False, dir_fd=fd):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=at)
+            for name in folders:
+                with contextlib.suppress(OSError):  # not empty: another process writes there again
+                    os.rmdir(name, dir_fd=at)
     finally:
         os.close(fd)
 
@@ -571,7 +638,7 @@ class Handle:
     @classmethod
     def open(cls, owner: _DropsHandle, path: str) -> "Handle":
         """Open ``path`` for reading on behalf of ``owner``, whose handle is dropped when too many are open."""
-        handle = cls(os.open(path, os.O_RDONLY | _BINARY))
+        handle = cls(open_file(path, READ))
         with _recent_lock:
             _recent[id(owner)] = weakref.ref(owner)
             _recent.move_to_end(id(owner))
@@ -603,7 +670,7 @@ pread: tp.Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read
 
 def opened_status(path: str) -> os.stat_result:
     """What `os.stat` says once the file was opened: on NFS, what the server says and not this host's memory."""
-    fd = os.open(path, os.O_RDONLY | _NONBLOCK)
+    fd = open_file(path, READ)
     try:
         return os.fstat(fd)
     finally:

@@ -9,6 +9,8 @@ owners of files (Windows), every file is trusted.
 What is data (numbers, arrays, tables, JSON, text) is read from other users' files, too.
 """
 
+import contextlib
+import contextvars
 import functools
 import logging
 import os
@@ -143,6 +145,35 @@ def load_pickle(path: str | os.PathLike[str], unpickler: "type[tp.Any] | None" =
 
     with open(open_trusted(path), "rb") as file:
         return (unpickler or pickle.Unpickler)(file).load()
+
+
+def may_remove(status: os.stat_result, around: os.stat_result) -> bool:
+    """Whether files may be removed, or set aside, because a file says so.
+
+    Parameters
+    ----------
+    status: os.stat_result
+        of the file that says so
+    around: os.stat_result
+        of the folder of the files: a group that may write there can remove them itself, so its word takes nothing
+    """
+    problem = _problem(status)
+    if problem == "group":
+        return bool(around.st_mode & stat.S_IWGRP) and around.st_gid == status.st_gid
+    return problem is None
+
+
+importing: "contextvars.ContextVar[bool]" = contextvars.ContextVar("importing", default=True)
+
+
+@contextlib.contextmanager
+def imports(allowed: bool) -> tp.Iterator[None]:
+    """Context in which a stored value may, or may not, have the module of its class imported."""
+    token = importing.set(allowed)
+    try:
+        yield
+    finally:
+        importing.reset(token)
 
 
 def skip(path: str | os.PathLike[str], reason: object) -> None:

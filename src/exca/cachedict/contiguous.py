@@ -5,6 +5,8 @@ import typing as tp
 import numpy as np
 import numpy.typing as npt
 
+from .. import _files
+
 AnyArray = npt.NDArray[tp.Any]
 
 _PLAIN = ("shape", "dtype", "ndim", "size", "nbytes", "itemsize")
@@ -85,7 +87,8 @@ class ContiguousMemmap:
             order: tp.Literal["C", "F"] = "C" if source.flags.c_contiguous else "F"
             if not _contiguous(source):
                 raise TypeError("This array is scattered over the file and cannot be read at once")
-            flat = np.fromfile(self._path, dtype=np.uint8, count=source.nbytes, offset=offset)
+            with open(_files.open_to_read(self._path), "rb") as file:
+                flat = np.fromfile(file, dtype=np.uint8, count=source.nbytes, offset=offset)
             if flat.nbytes != source.nbytes:
                 raise OSError(f"The data file {self._path} ends before byte {offset + source.nbytes}")
             content = np.ndarray(source.shape, source.dtype, flat, order=order)

@@ -11,8 +11,8 @@ import typing as tp
 
 import orjson
 
-from .. import _files
-from ..errors import CacheWriteError, DamagedEntryError
+from .. import _files, _trust
+from ..errors import CacheWriteError, DamagedEntryError, UntrustedFileError
 from .bulk import entries_of
 from .dumpcontext import DumpContext, DumpOptions
 from .folderindex import Entry, FolderIndex, index_of
@@ -117,9 +117,9 @@ class CacheDict(tp.Generic[X]):
                 return tp.cast(X, value)
             if type(value) is bytes and not self._keep_in_ram:
                 try:
-                    return tp.cast(X, self._context.load(entry_of(orjson.loads(value))))
-                except (DamagedEntryError, FileNotFoundError):  # the long way sets it aside
-                    pass
+                    return self._load_line(value)
+                except (DamagedEntryError, FileNotFoundError, UntrustedFileError):
+                    pass  # the long way sets it aside, or knows who wrote the line
         if key in self._writer.pending:
             self.flush()
         found = self._find(key)
@@ -129,6 +129,13 @@ class CacheDict(tp.Generic[X]):
         if self._keep_in_ram:
             self._ram[key] = value
         return value
+
+    def _load_line(self, line: bytes) -> X:
+        info = entry_of(orjson.loads(line))
+        if self._index is None or self._index.trusted:
+            return tp.cast(X, self._context.load(info))
+        with _trust.imports(allowed=False):
+            return tp.cast(X, self._context.load(info))
 
     def _find(self, key: str) -> tuple[Entry, int] | None:
         """The entry of a key and its place, or None when it is missing."""
@@ -171,7 +178,10 @@ class CacheDict(tp.Generic[X]):
             return tp.cast(X, info["content"])
         while True:
             try:
-                return tp.cast(X, self._context.load(info))
+                if self._index.trusted:
+                    return tp.cast(X, self._context.load(info))
+                with _trust.imports(self._index.files[place >> 80].trusted):
+                    return tp.cast(X, self._context.load(info))
             except (DamagedEntryError, FileNotFoundError) as error:
                 if self._index.read_entry(place, key) is not None:  # not deleted while it was loaded
                     set_aside(self._index, self._context, key, place, error)
@@ -382,6 +392,21 @@ class CacheDict(tp.Generic[X]):
         finally:
             self._frozen -= 1
 
+    def trusts(self, key: str) -> bool:
+        """Whether what the entry of a key says may run something: another user, not named, can't have written it.
+
+        Raises
+        ------
+        KeyError: the key has no entry
+        """
+        if self.folder is None:
+            return True
+        self.flush()
+        found = self._find(key)
+        if found is None:
+            raise KeyError(key)
+        return self._index.files[found[1] >> 80].trusted
+
     def doubt(self, keys: tp.Iterable[str]) -> None:
         """Look at the folder before values of these keys are given again: other processes have just replaced them."""
         for key in keys:
@@ -405,6 +430,7 @@ class CacheDict(tp.Generic[X]):
         index, writer = self._index, self._writer
         with index.lock:
             writer.set_sync(self._options.fsync)
+            writer.group_writable = self._options.group_writable
             writer.delete_data = self._context.delete
             if not writer.users and not self._frozen and index.changed():
                 index.refresh()  # a key that others have set is replaced, not set twice
@@ -475,7 +501,8 @@ class CacheDict(tp.Generic[X]):
                 raise write_error(e, str(self.folder), f"The entry {key[:100]!r} was not deleted") from e
             touch(self._index.folder)
             for info in gone:
-                self._context.delete(info)
+                if info is not None:
+                    self._context.delete(info)
         if self._ram.pop(key, None) is None and not gone and not waited:
             raise KeyError(key)
 
@@ -504,18 +531,15 @@ def _inline(key: str, value: tp.Any) -> bytes | None:
 
 
 def _clear_folder(index: FolderIndex) -> None:
-    folder = pathlib.Path(index.folder)
-    data = folder / DumpContext.DATA_DIR
-    doomed = [*folder.glob("*" + INFO_SUFFIX), *folder.glob(".exca-*"), *folder.glob("*.damaged")]
-    for path in [*doomed, *(data.rglob("*") if data.is_dir() else ())]:
-        if path.is_file():
+    folder = index.folder
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.endswith((INFO_SUFFIX, ".damaged")) or name.startswith(".exca-"):
             with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-    for path in sorted(data.rglob("*"), reverse=True) if data.is_dir() else ():
-        with contextlib.suppress(OSError):  # somebody writes there again
-            path.rmdir()
-    with contextlib.suppress(OSError):
-        data.rmdir()
+                _files.remove(f"{folder}/{name}")
+    data = f"{folder}/{DumpContext.DATA_DIR}"
+    _files.empty(data)
+    with contextlib.suppress(OSError):  # another process writes there again
+        os.rmdir(data)
     index.reset()
     index.refresh()
 

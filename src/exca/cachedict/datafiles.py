@@ -10,7 +10,7 @@ import typing as tp
 
 from .. import _files
 from .._files import Handle, sync_path, write_all, writer_name
-from ..errors import DamagedEntryError
+from ..errors import DamagedEntryError, UntrustedFileError
 
 DATA_DIR = "data"
 _BUFFER = 1 << 18  # bytes gathered before they are written
@@ -224,7 +224,9 @@ def _mapped(path: str, needed: int) -> tuple[mmap.mmap, Handle, int]:
         if status.st_nlink and needed <= len(found[0]) <= status.st_size:
             return *found, status.st_mtime_ns
     try:
-        handle = Handle(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+        handle = Handle(_files.open_to_read(path))
+    except UntrustedFileError:
+        raise
     except OSError as e:
         raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
     status = os.fstat(handle.fd)

@@ -5,11 +5,13 @@ import dataclasses
 import os
 import pathlib
 import re
+import stat
 import threading
 import typing as tp
 
 import xxhash
 
+from .. import _files
 from ..errors import DamagedEntryError, HandlerError
 from . import registry
 from .datafiles import DATA_DIR, DataFiles, SharedFile, unmap
@@ -31,6 +33,7 @@ class DumpOptions:
     fsync: flush data and index to the disk before an entry becomes visible; None: only on network file systems,
         where another host could otherwise see an entry before its data. Without it, a crash of the machine (not of a
         process) may lose or damage the last entries; damaged ones are detected and computed again.
+    group_writable: whether a group may write to the index where the umask lets it; not where its entries hold pickles
     checksum_bytes: values up to this many bytes are compared with their checksum whenever they are loaded
     flush_entries: number of entries that may wait in memory before they are written to the index
     flush_bytes: bytes of index that may wait
@@ -39,6 +42,7 @@ class DumpOptions:
 
     replace: dict[str, str] = dataclasses.field(default_factory=dict)
     fsync: bool | None = None
+    group_writable: bool = True
     checksum_bytes: int = 1 << 20
     flush_entries: int = 1024
     flush_bytes: int = 1 << 20
@@ -301,17 +305,42 @@ class DumpContext:
     # -- data files
 
     def path(self, relative: str) -> str:
-        """Full path of a data file. Raises DamagedEntryError when it does not lie in the folder."""
-        if relative.startswith(("/", "\\")) or ".." in relative or ":" in relative[:3]:
+        """Full path of a data file. Raises DamagedEntryError when it is not in the folder's ``data``."""
+        if (
+            not isinstance(relative, str)
+            or not relative.startswith(_DATA)
+            or ".." in relative
+            or "\\" in relative
+        ):
             raise DamagedEntryError(f"An entry of {self.root} names a data file outside of it: {relative!r}")
         return f"{self.root}/{relative}"
+
+    def open(self, relative: str) -> int:
+        """Open a data file for reading, a regular one; no link of another user's is followed.
+
+        Returns
+        -------
+        its descriptor, for the caller to close
+
+        Raises
+        ------
+        FileNotFoundError: it is missing
+        DamagedEntryError: it is not in the folder's ``data``, or is no regular file
+        UntrustedFileError: there is a link of another user's on the way
+        """
+        path = self.path(relative)
+        fd = _files.open_to_read(path)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise DamagedEntryError(f"The data file {path} is not a regular file")
+        return fd
 
     def unlink(self, relative: str) -> None:
         """Delete a data file, if it is there."""
         path = self.path(relative)
         unmap(path)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            _files.remove(path)
 
     def check(self, info: Info, *, everything: bool = False) -> None:
         """Raise DamagedEntryError when a data file of an entry has not the size and checksum that were recorded.
@@ -344,6 +373,7 @@ class DumpContext:
         return size, file_sum(path, 0, size)
 
 
+_DATA = f"{DATA_DIR}/"
 _RESERVED = frozenset(("#type", "#key", "#sum", "#files", "#ranges", "#parts", "#as", "#requires_grad"))
 
 
@@ -380,7 +410,7 @@ def _plain(info: Info) -> Info:
 def file_sum(path: str, start: int, length: int) -> str:
     """XXH3-64 (16 hexadecimal digits) of a range of bytes of a file."""
     hasher = xxhash.xxh3_64()
-    with open(path, "rb") as file:
+    with open(_files.open_to_read(path), "rb") as file:
         file.seek(start)
         while length > 0 and (chunk := file.read(min(length, 1 << 20))):
             hasher.update(chunk)

@@ -11,6 +11,8 @@ import time
 import typing as tp
 import weakref
 
+from .. import _files
+from .datafiles import DATA_DIR
 from .folderreader import FolderReader, TableDamagedError
 from .hot import INTERVAL, MAX_BYTES, HotEntries
 from .textindex import key_hash, parse_line
@@ -30,6 +32,8 @@ _ASKED = 128  # single look-ups from which on it may pay to read all entries
 def index_of(folder: str) -> "FolderIndex":
     """The object of this process for a folder."""
     path = os.path.abspath(folder)
+    if not _files.is_below_root(path):
+        _files.name_root(path)
     with _registry_lock:
         index = _registry.get(path)
         if index is None:
@@ -312,16 +316,22 @@ class FolderIndex(FolderReader):
             self.generation += 1
             self.roll_if_large()
 
-    def delete(self, key: str, places: tp.Iterable[int] | None = None) -> list[Entry]:
-        """Blank all lines of a key (or those at ``places``); returns their entries. Raises OSError when it may not."""
+    def delete(self, key: str, places: tp.Iterable[int] | None = None) -> list[Entry | None]:
+        """Blank all lines of a key (or those at ``places``). Raises OSError when it may not.
+
+        Returns
+        -------
+        their entries; None in the place of one on whose word nothing may be removed
+        """
         with self.lock:
-            gone = []
+            gone: list[Entry | None] = []
+            data = os.path.join(self.folder, DATA_DIR)
             everything = places is None
             for place in self.places(key) if places is None else places:
                 info = self.read_entry(place, key)
                 file = self.files[place >> 80]
                 if info is not None and file.blank(place >> 32 & 0xFFFFFFFFFFFF, self.read_line(place)):
-                    gone.append(info)
+                    gone.append(info if file.may_remove(data) else None)
                     file.blanks += 1
             if not gone:
                 return gone

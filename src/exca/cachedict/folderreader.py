@@ -16,7 +16,9 @@ import time
 import orjson
 import xxhash
 
+from .. import _files, _trust
 from .._files import Handle, on_network, opened_status
+from ..errors import UntrustedFileError
 from .adoption import WORTH, adopt
 from .hot import HotEntries
 from .sideindex import FILE_NAME, FileMark, Table, turn
@@ -32,6 +34,13 @@ _ROLL_LINES = 1 << 18  # lines kept in memory by key before they move to a table
 
 
 _reported: set[tuple[str, int]] = set()  # damaged lines that this process has spoken of
+
+
+def _status_of(entry: "os.DirEntry[str]", network: bool) -> os.stat_result:
+    """The status of an index file; a link is followed only if it may be."""
+    if network or entry.is_symlink():
+        return opened_status(entry.path)
+    return entry.stat(follow_symlinks=False)
 
 
 class TableDamagedError(OSError):
@@ -91,6 +100,7 @@ class FolderReader:
         self._resets = 0
         self.forgot = True  # whether nothing of the folder is known
         self.generation = 0  # raised, with the lock held, after any change that an earlier look has not seen
+        self.trusted = True  # whether all files are
         self._known_index: tuple[int, int] | None = None  # the side index in the folder, when last looked at
         self.hot: HotEntries | None = None  # all entries, once so many were asked for that this pays
 
@@ -138,10 +148,19 @@ class FolderReader:
             for entry in entries:
                 if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
                     try:
-                        status = opened_status(entry.path) if network else entry.stat()
+                        status = _status_of(entry, network)
+                    except UntrustedFileError as e:
+                        _trust.skip(entry.path, e)
+                        continue
                     except (FileNotFoundError, PermissionError):
                         continue
-                    if stat.S_ISREG(status.st_mode):
+                    if not stat.S_ISREG(status.st_mode):
+                        _trust.skip(entry.path, "it is not a regular file")
+                    elif _files.everybody_may_write(status):
+                        _trust.skip(
+                            entry.path, "everybody may write to it; if you know what is in it: chmod o-w"
+                        )
+                    else:
                         found[entry.name] = status
         return found
 
@@ -175,6 +194,8 @@ class FolderReader:
             seen = found[name]
             file = self.file(name)
             file.size, file.mtime, file.inode = seen.st_size, seen.st_mtime_ns, seen.st_ino
+            file.trusted = _trust.is_trusted(seen)
+            self.trusted = self.trusted and file.trusted
             if file.size > file.scanned and self._scan(file):
                 news = True
                 self.generation += 1

@@ -5,7 +5,9 @@ import logging
 import os
 import time
 
+from .. import _files
 from .._files import on_network, write_all
+from .datafiles import DATA_DIR
 from .dumpcontext import DumpContext
 from .folderindex import FolderIndex
 
@@ -26,6 +28,7 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
         "The entry %r of %s is damaged and counts as missing from now on: %s", key[:100], index.folder, error
     )
     with index.lock:
+        trusted = file.may_remove(os.path.join(index.folder, DATA_DIR))
         if place in index.bad:
             return
         info = index.read_entry(place, key)
@@ -35,6 +38,8 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
         index.bad.add(place)
         index.hot = None  # an older value of the key may stand
         with contextlib.suppress(OSError):
+            if not trusted:  # another user wrote the line: it is passed over, and nothing is done on its word
+                return
             if on_network(index.folder) and time.time() - os.stat(file.path).st_mtime < _NETWORK_GRACE:
                 return
             keep_line(file.path, line)
@@ -43,12 +48,13 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
             index.bad.add(place)
             for relative in info.get("#files", ()):
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(ctx.path(relative), ctx.path(relative) + SUFFIX)
+                    path = ctx.path(relative)
+                    _files.move(path, os.path.basename(path) + SUFFIX)
 
 
 def keep_line(path: str, line: bytes) -> None:
     """Append a damaged line to ``<path>.damaged``. Raises OSError."""
-    fd = os.open(path + SUFFIX, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    fd = _files.open_to_append(path + SUFFIX)
     try:
         write_all(fd, line)
     finally:

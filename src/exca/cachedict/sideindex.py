@@ -15,6 +15,7 @@ import typing as tp
 import orjson
 import xxhash
 
+from .. import _files
 from .._files import Handle, pread, writer_name
 
 FILE_NAME = ".exca-index"
@@ -40,7 +41,7 @@ def turn(folder: str) -> tp.Iterator[None]:
     path = os.path.join(folder, TURN_NAME)
     for _ in range(_TURN_LOOKS):
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            os.close(_files.create_file(path))
             break
         except FileExistsError:
             time.sleep(_TURN_PAUSE)
@@ -50,7 +51,7 @@ def turn(folder: str) -> tp.Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # also that of somebody who died in the middle
-            os.unlink(path)
+            _files.remove(path)
 
 
 class FileMark(tp.NamedTuple):
@@ -105,9 +106,7 @@ class Table:
     def load(cls, folder: str) -> "Table | None":
         """Open the side index of a folder; None when there is none or it is damaged."""
         try:
-            handle = Handle(
-                os.open(os.path.join(folder, FILE_NAME), os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            )
+            handle = Handle(_files.open_to_read(os.path.join(folder, FILE_NAME)))
             header = pread(handle.fd, _HEADER.size, 0)
             if len(header) != _HEADER.size or header[:8] != _MAGIC:
                 return None
@@ -217,7 +216,7 @@ class Table:
         header = head + struct.pack("<Q", xxhash.xxh3_64_intdigest(head + meta))
         temporary = os.path.join(folder, f"{FILE_NAME}-{writer_name.fresh()}.tmp")
         try:
-            with open(temporary, "wb") as file:
+            with open(_files.create_file(temporary), "wb") as file:
                 file.write(header + meta)
                 file.write(data)
             if wanted():

@@ -5,6 +5,7 @@ import typing as tp
 
 import orjson
 
+from .. import _trust
 from .dumpcontext import DumpContext, DumpOptions, Info
 from .hot import SCALARS, inline_json
 from .writer import write_error
@@ -44,7 +45,9 @@ def dump_one(
     return tp.cast(Info, orjson.loads(orjson.dumps(info)))
 
 
-def load_one(folder: str | os.PathLike[str], info: Info, cache_type: str | None = None) -> tp.Any:
+def load_one(
+    folder: str | os.PathLike[str], info: Info, cache_type: str | None = None, *, trusted: bool = True
+) -> tp.Any:
     """Load a value that `dump_one` stored.
 
     Parameters
@@ -52,6 +55,7 @@ def load_one(folder: str | os.PathLike[str], info: Info, cache_type: str | None 
     folder: the folder it was stored in
     info: what `dump_one` returned
     cache_type: name of the handler that loads it, in place of the one that stored it
+    trusted: whether the file that holds ``info`` may have modules imported
 
     Raises
     ------
@@ -65,7 +69,10 @@ def load_one(folder: str | os.PathLike[str], info: Info, cache_type: str | None 
     ctx = DumpContext(folder)
     if cache_type is not None and info["#type"] not in ("Auto", "Json", "Pickle"):
         ctx.options.replace[info["#type"]] = cache_type
-    return ctx.load(info)
+    if trusted:
+        return ctx.load(info)
+    with _trust.imports(allowed=False):
+        return ctx.load(info)
 
 
 def delete_one(folder: str | os.PathLike[str], info: Info) -> None:

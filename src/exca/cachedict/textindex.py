@@ -14,6 +14,7 @@ import typing as tp
 import orjson
 import xxhash
 
+from .. import _files, _trust
 from .._files import Handle, pread
 from .parts import entry_of
 
@@ -75,6 +76,7 @@ class TextFile:
         "path",
         "scanned",
         "size",
+        "trusted",
         "_handle",
     )
 
@@ -84,6 +86,7 @@ class TextFile:
         self.number = number
         self.scanned = 0  # bytes, up to a line end
         self.size = 0
+        self.trusted = True  # whether what it says may have a module imported
         self.mtime = 0  # as last seen, ns
         self.inode = 0
         self.blanks = 0  # deleted lines before `scanned`
@@ -96,6 +99,14 @@ class TextFile:
         if handle is None:
             self._handle = handle = Handle.open(self, self.path)
         return handle
+
+    def may_remove(self, folder: str) -> bool:
+        """Whether files in a folder may be removed, or set aside, because a line of this file says so."""
+        try:
+            status = os.fstat(self.handle().fd)
+            return _trust.may_remove(status, os.lstat(folder))
+        except OSError:
+            return False
 
     def drop_handle(self) -> None:
         """Close it when nobody reads any more."""
@@ -142,7 +153,7 @@ class TextFile:
     def blank(self, offset: int, expected: bytes) -> bool:
         """Overwrite the line ``expected`` at ``offset`` by spaces, if it still stands there; returns whether it did."""
         # never through the appending descriptor: with O_APPEND, Linux appends whatever the offset
-        fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        fd = _files.open_file(self.path, _files.UPDATE)
         try:
             if pread(fd, len(expected), offset) != expected:
                 return False

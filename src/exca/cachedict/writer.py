@@ -15,6 +15,7 @@ import weakref
 import orjson
 import xxhash
 
+from .. import _files
 from .._files import on_network, pread, sync_above, sync_folder, write_all, writer_name
 from ..errors import CacheWriteError
 from .datafiles import DataFiles
@@ -46,6 +47,7 @@ class FolderWriter:
         self._size = 0
         self._last_put = 0.0
         self._sync = False
+        self.group_writable = True
         self._pid = os.getpid()
         _writers.add(self)
 
@@ -169,7 +171,8 @@ class FolderWriter:
             touch(self.index.folder)  # whoever finds an older line blank is to look for the new one
         for key, (_, places) in replaced.items():
             for info in self.index.delete(key, places):
-                self.delete_data(info)
+                if info is not None:
+                    self.delete_data(info)
         touch(self.index.folder)
 
     def _append(self, data: bytes) -> None:
@@ -192,21 +195,20 @@ class FolderWriter:
 
     def _open(self) -> None:
         folder = self.index.folder
-        binary = getattr(os, "O_BINARY", 0)
         if self._name:  # the file of an earlier context, if it is as it was left
             try:
-                self._fd = os.open(os.path.join(folder, self._name), os.O_RDWR | os.O_APPEND | binary)
+                self._fd = _files.reopen_to_append(os.path.join(folder, self._name))
                 if os.fstat(self._fd).st_size == self._size and pread(self._fd, 1, self._size - 1) == b"\n":
                     return
                 os.close(self._fd)
             except FileNotFoundError:
                 pass
             self._fd = -1
-        os.makedirs(folder, exist_ok=True)
+        _files.make_folders(folder)
         self._name = writer_name.fresh() + INFO_SUFFIX
         self._size = 0
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | binary
-        self._fd = os.open(os.path.join(folder, self._name), flags, 0o666)
+        mode = _files.SHARED if self.group_writable else _files.OWN
+        self._fd = _files.create_file(os.path.join(folder, self._name), mode, _files.NEW | os.O_APPEND)
         if self._sync:
             sync_folder(folder)
             sync_above(folder)

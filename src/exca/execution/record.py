@@ -72,7 +72,7 @@ class Record:
         """
         from ..cachedict import load_one
 
-        return load_one(self.folder, self.content["result"])
+        return load_one(self.folder, self.content["result"], trusted=self.trusted)
 
     def exception(self) -> BaseException:
         """Rebuild the error of a failed task, with the remote traceback as a note."""

@@ -6,7 +6,7 @@ import os
 import typing as tp
 from pathlib import Path
 
-from .. import _files, _trust
+from .. import _files
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
@@ -139,9 +139,10 @@ class Shelf:
     def errors(self) -> "CacheDict[dict[str, tp.Any]]":
         """The cached errors, as JSON."""
         if self._errors is None:
-            from ..cachedict import CacheDict
+            from ..cachedict import CacheDict, DumpOptions
 
-            self._errors = CacheDict(self.folder / ERRORS, cache_type="Json")
+            options = DumpOptions(group_writable=False)  # errors are kept as pickles, too
+            self._errors = CacheDict(self.folder / ERRORS, cache_type="Json", options=options)
         return self._errors
 
     def failed(self, keys: tp.Sequence[str]) -> list[str]:
@@ -190,8 +191,9 @@ class Shelf:
         from ..execution.record import rebuild_error
 
         content = self.errors[key]
-        trusted = all(_trust.is_trusted(path) for path in (self.folder / ERRORS).glob("*-info.jsonl"))
-        error = rebuild_error(content, trusted=trusted, where=f"{self.stage.name}, item {key!r}")
+        error = rebuild_error(
+            content, trusted=self.errors.trusts(key), where=f"{self.stage.name}, item {key!r}"
+        )
         error.add_note(
             f"This is the cached error of {self.stage.address}, item {key!r}, in {self.base}. To compute it again: "
             f"mode='retry' on the infra of {self.stage.name}, or lookup(...).clear_cache()."

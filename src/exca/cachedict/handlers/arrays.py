@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import os
 import typing as tp
 
 import xxhash
@@ -241,12 +242,19 @@ class NumpyArray(KeyFileHandler):
 
         path = ctx.path(filename)
         try:
-            return tp.cast("AnyArray", np.load(path, allow_pickle=_trust.is_trusted(path)))
-        except (FileNotFoundError, EOFError) as e:
+            file = open(ctx.open(filename), "rb")  # noqa: SIM115  # closed below
+        except FileNotFoundError as e:
             raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
-        except ValueError as e:
-            _trust.require_trusted(path)  # an object array of a stranger: the error says how to trust it
-            raise DamagedEntryError(f"The data file {path} is damaged: {e}") from e
+        with file:
+            status = os.fstat(file.fileno())
+            try:
+                return tp.cast("AnyArray", np.load(file, allow_pickle=_trust.is_trusted(status)))
+            except EOFError as e:
+                raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
+            except ValueError as e:
+                if "allow_pickle" in str(e):
+                    _trust.require_trusted(status, path)  # objects of a stranger: says how to trust them
+                raise DamagedEntryError(f"The data file {path} is damaged: {e}") from e
 
 
 registry.add_builtin(MemmapArray, by_name=("numpy.ndarray", "numpy.memmap"))

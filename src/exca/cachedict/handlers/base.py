@@ -2,7 +2,7 @@
 
 import typing as tp
 
-from ...errors import DamagedEntryError, MissingPackageError
+from ...errors import DamagedEntryError, MissingPackageError, UntrustedFileError
 from ..dumpcontext import DumpContext, Info, file_sum
 
 
@@ -42,9 +42,11 @@ def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest
 
     path = ctx.path(filename)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(ctx.open(filename), "rb", buffering=0) as file:
             file.seek(offset)
             data = file.read(length)
+    except UntrustedFileError:
+        raise
     except OSError as e:
         raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
     if len(data) != length:

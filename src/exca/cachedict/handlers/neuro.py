@@ -1,8 +1,11 @@
 """Brain images and recordings, in the formats of their fields. nibabel, mne and pybv are needed only when used."""
 
 import os
+import tempfile
 import typing as tp
+import weakref
 
+from ... import _files
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
@@ -10,10 +13,56 @@ from .base import KeyFileHandler, missing
 
 
 def _load(ctx: DumpContext, filename: str, read: tp.Callable[[str], tp.Any]) -> tp.Any:
+    """Read a file with a library that wants its path, and may come back to it when samples are asked for."""
     path = ctx.path(filename)
-    if not os.path.exists(path):
-        raise DamagedEntryError(f"The data file {path} is missing")
-    return read(path)
+    try:
+        fd = ctx.open(filename)
+    except FileNotFoundError as e:
+        raise DamagedEntryError(f"The data file {path} is missing") from e
+    os.close(fd)
+    if _files.is_ours_alone(os.path.dirname(path)):
+        return read(path)
+    # others could exchange the files before the library opens them: it is given names of the files that are open now
+    folder = _Borrowed(ctx, filename)
+    try:
+        value = read(f"{folder.place}/{os.path.basename(path)}")
+        weakref.finalize(value, folder.close)
+    except BaseException:
+        folder.close()
+        raise
+    return value
+
+
+class _Borrowed:
+    """A folder of this process, in which the files of one recording have their names.
+
+    Parameters
+    ----------
+    ctx: whose folder holds them
+    filename: one of the files; those whose names begin as this one's are the others
+    """
+
+    def __init__(self, ctx: DumpContext, filename: str) -> None:
+        self.fds: list[int] = []
+        self.place = tempfile.mkdtemp(prefix="exca-")
+        folder, name = os.path.split(filename)
+        stem = name.partition(".")[0]
+        try:
+            for other in sorted(os.listdir(ctx.path(folder) if "/" in folder else f"{ctx.root}/{folder}")):
+                if other.startswith(stem):
+                    self.fds.append(ctx.open(f"{folder}/{other}"))
+                    os.symlink(f"/proc/{os.getpid()}/fd/{self.fds[-1]}", f"{self.place}/{other}")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove the folder, and close the files."""
+        import shutil
+
+        shutil.rmtree(self.place, ignore_errors=True)
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 def _nibabel() -> tp.Any:
@@ -81,7 +130,7 @@ class MneRawBrainVision(KeyFileHandler):
         except ImportError as e:
             raise missing("pybv", "Storing a BrainVision recording") from e
         folder = ctx.key_path("-raw")
-        os.mkdir(ctx.path(folder))
+        _files.make_folders(ctx.path(folder))
         name = f"{folder}/{os.path.basename(folder)}.vhdr"
         mne.export.export_raw(ctx.path(name), value, fmt="brainvision", verbose="ERROR")
         ctx.files.fresh += [f"{folder}/{part}" for part in sorted(os.listdir(ctx.path(folder)))]
@@ -94,9 +143,9 @@ class MneRawBrainVision(KeyFileHandler):
 
     @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
-        import shutil
-
-        shutil.rmtree(os.path.dirname(ctx.path(info["filename"])), ignore_errors=True)
+        folder, name = os.path.split(ctx.path(info["filename"]))
+        if folder.endswith("-raw") and name == f"{os.path.basename(folder)}.vhdr":  # as it is made, above
+            _files.remove_tree(folder)
 
 
 registry.add_builtin(NibabelNifti, by_name=("nibabel.nifti1.Nifti1Image", "nibabel.nifti2.Nifti2Image"))

@@ -1,6 +1,7 @@
 """Anything, as a pickle: the last resort, and said so once a type."""
 
 import io
+import os
 import pickle
 import typing as tp
 
@@ -8,7 +9,7 @@ from ... import _files, _trust
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
-from .base import KeyFileHandler, read_range
+from .base import KeyFileHandler
 
 
 class Pickle(KeyFileHandler):
@@ -25,18 +26,19 @@ class Pickle(KeyFileHandler):
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
         path = ctx.path(info["filename"])
+        if not path.endswith((".pkl", ".pkls")):
+            raise DamagedEntryError(f"The data file {path} is not one that this handler writes")
         try:
-            _trust.require_trusted(path)
-            if "offset" in info:  # small pickles shared a file for a while
-                data = read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum"))
-                file: tp.IO[bytes] = io.BytesIO(data)
-            else:
-                file = open(path, "rb")  # noqa: SIM115  # closed below, like the other kind
+            fd = ctx.open(info["filename"])
         except FileNotFoundError as e:
             raise DamagedEntryError(f"The data file {path} is missing") from e
-        with file:
+        with open(fd, "rb") as file:
+            _trust.require_trusted(os.fstat(fd), path)
+            source: tp.IO[bytes] = file
+            if "offset" in info:  # small pickles shared a file for a while
+                source = io.BytesIO(_part(file, path, info))
             try:
-                return pickle.load(file)
+                return pickle.load(source)
             except (EOFError, pickle.UnpicklingError) as e:
                 raise DamagedEntryError(f"The pickle in {path} is damaged: {e}") from e
 
@@ -48,6 +50,18 @@ class Pickle(KeyFileHandler):
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
         if "offset" not in info:
             ctx.unlink(info["filename"])
+
+
+def _part(file: tp.IO[bytes], path: str, info: Info) -> bytes:
+    """The bytes of a pickle that shares a file. Raises DamagedEntryError."""
+    import xxhash
+
+    file.seek(info["offset"])
+    data = file.read(info["length"])
+    digest = info.get("#sum")
+    if len(data) != info["length"] or (digest is not None and xxhash.xxh3_64_hexdigest(data) != digest):
+        raise DamagedEntryError(f"The pickle at byte {info['offset']} of {path} is damaged")
+    return data
 
 
 def _pickled(value: tp.Any) -> bytes:

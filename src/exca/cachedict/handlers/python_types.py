@@ -15,7 +15,8 @@ import pathlib
 import sys
 import typing as tp
 
-from ...errors import DamagedEntryError, UnknownHandlerError
+from ... import _trust
+from ...errors import DamagedEntryError, UnknownHandlerError, UntrustedFileError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler
@@ -32,7 +33,15 @@ def find_class(name: str, kind: type | None = None) -> type:
     """The class of that name. Raises UnknownHandlerError when it cannot be imported or is of another kind."""
     module, _, path = name.partition(":")
     try:
-        found: tp.Any = sys.modules.get(module) or importlib.import_module(module)
+        found: tp.Any = sys.modules.get(module)
+        if found is None:
+            if not _trust.importing.get():
+                raise UntrustedFileError(
+                    f"Not importing {module}, the module of a stored value: another user may have written that it is "
+                    "of this class, and importing runs code. To load it, import the module first, or name that user "
+                    "in EXCA_TRUSTED_USERS or the group in EXCA_TRUSTED_GROUPS"
+                )
+            found = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as e:

@@ -84,8 +84,11 @@ class PandasDataFrame(KeyFileHandler):
     def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "pd.DataFrame":
         path = ctx.path(filename)
         try:
-            # the first column is the index, and only the empty text is missing: that is how it was written
-            frame: pd.DataFrame = _pandas().read_csv(path, index_col=0, keep_default_na=False, na_values=[""])
+            with open(ctx.open(filename), "rb") as file:
+                # the first column is the index, and only the empty text is missing: that is how it was written
+                frame: pd.DataFrame = _pandas().read_csv(
+                    file, index_col=0, keep_default_na=False, na_values=[""]
+                )
         except FileNotFoundError as e:
             raise DamagedEntryError(f"The data file {path} is missing") from e
         return frame
@@ -114,7 +117,8 @@ class ParquetPandasDataFrame(KeyFileHandler):
 
         path = ctx.path(filename)
         try:
-            frame: pd.DataFrame = pandas.read_parquet(path, engine="pyarrow")
+            with open(ctx.open(filename), "rb") as file:
+                frame: pd.DataFrame = pandas.read_parquet(file, engine="pyarrow")
         except (FileNotFoundError, pyarrow.ArrowException) as e:
             raise DamagedEntryError(f"The data file {path} is missing or damaged: {e}") from e
         return frame
