@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import typing as tp
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pydantic
 
 import blocks
 import exca
+from exca.execution.job import TaskJob
+from exca.execution.submission import Submission
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "exca"
@@ -99,8 +102,12 @@ def test_every_key_of_a_record_is_described(tmp_path: Path) -> None:
         folder = task.infra.uid_folder()
         assert folder is not None
         found.update(json.loads((folder / "job.json").read_text()))
-    assert {f"`{key}`" for key in found | {"git"}} == described
     [submission] = tmp_path.rglob("submission.json")
+    died = TaskJob[tp.Any](tmp_path / "died", Submission("local", "12", str(tmp_path / "%j")))
+    died.folder.mkdir()
+    assert died.record_death() is not None  # of a job that left no outcome
+    found.update(json.loads((died.folder / "job.json").read_text()))
+    assert {f"`{key}`" for key in found | {"git"}} == described
     first_line = table[2].partition("\n")[0]
     assert all(f"`{key}`" in first_line for key in json.loads(submission.read_text()))
 

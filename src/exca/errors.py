@@ -21,6 +21,10 @@ class SubmissionError(RuntimeError):
     """A computation could not be handed to the backend."""
 
 
+class SchedulerError(TimeoutError):
+    """The scheduler gave no answer for so long that what became of a job is unknown; nothing was written about it."""
+
+
 class ResultError(TypeError):
     """A result cannot be stored."""
 

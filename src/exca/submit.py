@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import threading
+import time
 import typing as tp
 from pathlib import Path
 
 from .errors import InfraError, SubmissionError
-from .execution import backends
+from .execution import arrays, backends
 from .execution.job import CallJob, CarriedError, DoneJob, Job
 from .execution.requests import link_code, request_for
 from .execution.submission import Submission
@@ -16,6 +18,7 @@ from .infra.base import Applied, BaseInfra, wrap
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
 logger = logging.getLogger("exca")
+_ROOM_EVERY = 5.0  # seconds between two attempts to send calls that there was no room for
 
 
 class SubmitInfra(BaseInfra):
@@ -128,7 +131,7 @@ class SubmitInfra(BaseInfra):
         try:
             link_code(self._folder_now(), workdir)
         except (ValueError, TypeError, RuntimeError, OSError) as e:  # without a cache, a call needs no uid
-            logger.info("No folder with a link to %s was made for %s: %s", workdir, self._factory(), e)
+            logger.debug("No folder with a link to %s was made for %s: %s", workdir, self._factory(), e)
 
     def _send(self, pending: "list[tuple[PendingJob, RemoteCall]]", max_workers: int) -> None:
         cluster = self.resolved_cluster()
@@ -136,16 +139,48 @@ class SubmitInfra(BaseInfra):
         request = request_for(self, [call for _, call in pending], max_workers=max_workers)
         if request.workdir is not None:
             self._link_code(request.workdir)
+        rest = Rest(cluster, request, [job for job, _ in pending])
         try:
-            submissions = backends.submit(cluster, request)
+            rest.send()
         except BaseException as e:
             for job, _ in pending:
                 job.unsent = f"it could not be submitted: {e}"
             raise
-        for (job, _), submission in zip(pending, submissions, strict=True):
-            job.submission = submission
-        ids = ", ".join(s.job_id for s in submissions[:5]) + ("..." if len(submissions) > 5 else "")
-        logger.info("Submitted %d job(s) for %s to %s: %s", len(pending), self._factory(), cluster, ids)
+        sent = [job.submission if job.submission.job_id else None for job, _ in pending]
+        arrays.report(sent, self._factory(), cluster)
+
+
+class Rest:
+    """Calls of one batch that are not sent yet, since there was no room for them.
+
+    Parameters
+    ----------
+    cluster: str
+        where they run
+    request: Request
+        the calls
+    jobs: list of PendingJob
+        one per call
+    """
+
+    def __init__(self, cluster: str, request: "backends.Request", jobs: "list[PendingJob]") -> None:
+        self.cluster = cluster
+        self.request = request
+        self.jobs = jobs
+        self.lock = threading.Lock()
+
+    def send(self) -> None:
+        """Send what there is room for."""
+        with self.lock:
+            if not self.jobs:
+                return
+            sent = [s for s in backends.submit(self.cluster, self.request) if s is not None]
+            for job, submission in zip(self.jobs, sent, strict=False):
+                job.submission, job.rest = submission, None
+            self.jobs = self.jobs[len(sent) :]
+            for job in self.jobs:
+                job.rest = self
+            self.request = arrays.rest_of(self.request, len(sent))
 
 
 class RemoteCall:
@@ -192,10 +227,20 @@ class PendingJob(CallJob[tp.Any]):
     def __init__(self) -> None:
         super().__init__(Submission(None, "", ""))
         self.unsent = "its batch is not sent yet: leave the `with infra.batch():` block first"
+        self.rest: Rest | None = None  # it waits for room, with others
 
-    def _require_sent(self) -> None:
+    def _require_sent(self, timeout: float | None = None) -> bool:
+        """Complain if it was never sent; wait for room if that is what it waits for."""
+        start = time.monotonic()
+        while (rest := self.rest) is not None:
+            rest.send()
+            if self.rest is not None:
+                if timeout is not None and time.monotonic() - start > timeout:
+                    return False
+                time.sleep(_ROOM_EVERY if timeout is None else min(_ROOM_EVERY, timeout))
         if not self.submission.job_id:
             raise SubmissionError(f"this job has no result, since {self.unsent}")
+        return True
 
     @property
     def state(self) -> str:
@@ -208,11 +253,13 @@ class PendingJob(CallJob[tp.Any]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job is done, at most ``timeout`` seconds."""
-        self._require_sent()
-        return super().wait(timeout)
+        return self._require_sent(timeout) and super().wait(timeout)
 
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is."""
+        rest = self.rest
+        if rest is not None:
+            raise SubmissionError("this job waits for room in the queue, so there is nothing to cancel yet")
         self._require_sent()
         super().cancel()
 

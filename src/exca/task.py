@@ -13,7 +13,7 @@ from .execution import backends, record
 from .execution.job import DoneJob, EarlierJob, Job, TaskJob
 from .execution.submission import Submission
 from .execution.task_call import KEY
-from .execution.task_start import SUBMISSION, read_submission, start
+from .execution.task_start import SUBMISSION, find_announced, read_submission, start
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 from .submit import SubmitInfra
 
@@ -160,7 +160,7 @@ class TaskInfra(BaseInfra):
         """
         job = self._state.job
         mine = isinstance(job, TaskJob) and job.replaces is not None and job.replaces == found.attempt
-        if mine and (job.cluster is not None or not job._ended_without_outcome()):
+        if mine and not job.nothing_kept and (job.cluster is not None or not job._ended_without_outcome()):
             return tp.cast(Job[tp.Any], job)
         if found.state == "failed":
             job = self._running_job()
@@ -228,7 +228,9 @@ class TaskInfra(BaseInfra):
         """The job of this object, or the one that left a record."""
         state = self._state
         if state.job is not None and (state.forced or state.job.outcome() is not None):
-            return tp.cast(Job[tp.Any], state.job)
+            if not getattr(state.job, "nothing_kept", False):
+                return tp.cast(Job[tp.Any], state.job)
+            state.job = None
         found = self._usable_record(mode)
         if found is not None:
             return self._later_attempt(found) or self._job_of_record(found)
@@ -265,6 +267,8 @@ class TaskInfra(BaseInfra):
             submission = read_submission(folder) or submission
             if not holder.trusted:
                 submission = dataclasses.replace(submission, trusted=False)
+        elif holder.announced is not None:  # its submitter died before it could say which job it had become
+            submission = find_announced(holder.announced, str(self._logs_folder())) or submission
         return TaskJob(folder, submission, holder.token, self._hint(), replaces)
 
     def _job_of_record(self, found: record.Record) -> TaskJob[tp.Any]:
@@ -301,6 +305,8 @@ class TaskInfra(BaseInfra):
         job = self._state.job
         if found is not None and isinstance(job, TaskJob) and job.replaces == found.attempt:
             ended = job.record_death()
+            if ended is None and job.nothing_kept:
+                return tp.cast(Status, found.state)
             return "running" if ended is None else tp.cast(Status, ended.state)
         if found is None:
             found = record.latest(folder)  # it may have finished between the two looks
@@ -334,7 +340,7 @@ class TaskInfra(BaseInfra):
         assert folder is not None
         for holder in Claims(folder).holders([KEY]).values():
             if holder.alive() and holder.owner.kind == "job":
-                backends.cancel(self._job_of(folder, holder).submission)
+                backends.cancel([self._job_of(folder, holder).submission])
             Claims(folder).revoke(holder.token)
         found = record.read(folder)
         if found is not None and found.state == "completed" and found.trusted:

@@ -2,7 +2,6 @@
 
 import array
 import contextlib
-import logging
 import os
 import pathlib
 import sys
@@ -21,8 +20,6 @@ from .parts import entry_of, line_of
 from .setaside import set_aside
 from .textindex import INFO_SUFFIX, key_hash
 from .writer import FolderWriter, touch, write_error
-
-logger = logging.getLogger("exca")
 
 X = tp.TypeVar("X")
 _WAITING: tuple[Entry, int] = ({}, -1)

@@ -389,7 +389,7 @@ class FolderReader:
         try:
             return table.find(hash_)
         except OSError as e:
-            logger.info("The side index of %s is damaged and is built anew", self.folder)
+            logger.debug("The side index of %s is damaged and is built anew", self.folder)
             self.reset()
             raise TableDamagedError from e
 

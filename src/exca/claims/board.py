@@ -2,21 +2,19 @@
 
 import contextlib
 import dataclasses
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from .._log import logger
 from ..errors import ReentrantClaimError
 from . import claim, heartbeat, protocol, scheduler
 from .claim import Claim
 from .ledger import Announcement, Entry, Ledger, dump_json, name_of, revision_of, token_of
 from .liveness import alive
 from .owner import Owner
-
-logger = logging.getLogger("exca")
 
 FIRST_PAUSE, LAST_PAUSE = 0.002, 0.25  # seconds between two looks while waiting
 SAY_SO = 1.0  # seconds of waiting after which it is logged
@@ -48,6 +46,11 @@ class Holder:
             with contextlib.suppress(OSError):
                 return scheduler.tagged_job(announced.tag, announced.task)
         return self.owner.job_id
+
+    @property
+    def announced(self) -> Announcement | None:
+        """The submission that was under way, of a claim whose submitter has not said which job it became."""
+        return self._entry.announced
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -269,6 +272,8 @@ class Claims:
                 return
             if waited >= SAY_SO:
                 self._say(first.values(), len(keys))
+                if any(h.owner.scheduled for h in first.values()):
+                    scheduler.check_patience()
             left = pause if timeout is None else min(pause, max(0.0, timeout - waited))
             time.sleep(left)
             pause = min(2 * pause, LAST_PAUSE)

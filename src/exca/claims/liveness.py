@@ -32,10 +32,10 @@ def alive(ledger: Ledger, entry: Entry) -> bool:
         return _process_lives(ledger, entry, entry.maker())
     if owner.scheduled and owner.job_id is not None:
         state = scheduler.job_states([owner.job_id])[owner.job_id]
-        if state.alive:
-            return True
+        if state.alive or state.alive is None:
+            return True  # a scheduler that cannot be asked may be about to requeue the job
         if owner.process is None:
-            return state.alive is None  # who cannot be asked about is not robbed
+            return False
         if state.ended:
             return bool(owner.process.alive())
     if _process_lives(ledger, entry, owner.process):

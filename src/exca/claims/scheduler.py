@@ -1,20 +1,36 @@
-"""What Slurm says about jobs: one query for all that are asked about, remembered for a second."""
+"""All questions to Slurm: one bounded query for all jobs that are asked about, remembered for a second.
+
+``squeue`` decides whether a job is alive; ``sacct`` tells how one ended that ``squeue`` has forgotten. "Cannot be
+asked" is an answer of its own (``alive`` is None), from which nothing follows: a job whose scheduler does not answer
+has not ended. Whoever waits gets an error when that has lasted for long (`check_patience`).
+"""
 
 import dataclasses
+import functools
 import logging
 import os
+import re
 import subprocess
 import threading
 import time
 import typing as tp
+
+from ..errors import SchedulerError
 
 logger = logging.getLogger("exca")
 
 REMEMBER = 1.0  # seconds an answer is good for
 WANTED = 10.0  # seconds for which a job that was asked about is asked for along with others
 TIMEOUT = 20.0  # seconds for the scheduler to answer
+ACCOUNTING_TIMEOUT = 10.0  # seconds for accounting to answer
+ACCOUNTING_AGAIN = 30.0  # seconds after which accounting is asked again that gave no answer
+PATIENCE = 1800.0  # seconds without an answer after which whoever waits gets an error
 MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of a list
+MAX_ARGUMENT = 100_000  # characters of one argument of a command: Linux takes 131,072
 UNKNOWN = "UNKNOWN"
+_JOB_ID = re.compile(r"\d+([_.+]\d+)?", re.ASCII)
+_RANGES = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", re.ASCII)  # pending tasks of an array: 565_[0-7,9%64]
+_TAG_RANGE = re.compile(r"(.*)\[(\d+)-(\d+)\]", re.ASCII)
 
 # every other state is one from which a job may still come back, by itself (requeue, preemption) or by hand
 _FINAL = frozenset((
@@ -27,6 +43,7 @@ _COLUMNS = (
     ("State", 24),
     ("exit_code", 12),
     ("Reason", 80),
+    ("MinMemory", 16),
     ("Comment", 256),
 )
 
@@ -45,6 +62,8 @@ class JobState:
         why it waits or how it ended, as the scheduler says; may be empty
     exit_code
         "<code>:<signal>" of an ended job, else empty
+    memory
+        the memory that was asked for, as the scheduler writes it; may be empty
     alive
         whether it runs or may run later; None when the scheduler cannot be asked
     """
@@ -53,6 +72,7 @@ class JobState:
     state: str
     reason: str = ""
     exit_code: str = ""
+    memory: str = ""
     alive: bool | None = None
 
     @property
@@ -61,15 +81,23 @@ class JobState:
         return self.alive is False and self.state not in (UNKNOWN, "NODE_FAIL", "BOOT_FAIL")
 
 
+def is_job_id(text: str) -> bool:
+    """Whether a text can be the id of a job: "12", "12_3", "12+1" or "12.0"."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
 def job_states(job_ids: tp.Iterable[str]) -> dict[str, JobState]:
     """The states of Slurm jobs: at most one ``squeue`` a second, and ``sacct`` for what that has forgotten.
 
     Parameters
     ----------
     job_ids
-        "12" for a job (or a whole array, alive while one task is), "12_3" for a task of an array
+        "12" for a job (or a whole array, alive while one task is), "12_3" for a task of an array; what can be no
+        job id counts as ended
     """
-    return _slurm.states(list(job_ids))
+    ids = list(job_ids)
+    known = _slurm.states([i for i in ids if is_job_id(i)])
+    return {i: known.get(i) or JobState(i, UNKNOWN, "this is no job id", alive=False) for i in ids}
 
 
 def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) -> str | None:
@@ -78,9 +106,9 @@ def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) ->
     Parameters
     ----------
     tag
-        the comment
+        the tag, which for one array of several is followed by the numbers of its tasks: ``tag[1000-1999]``
     task
-        number of the array's task, None for a job that is no array
+        number of the task, None for a job that is no array
     not_before
         monotonic time: an older answer will not do
 
@@ -89,8 +117,56 @@ def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) ->
     OSError
         when the scheduler cannot be asked
     """
-    base = _slurm.tagged(tag, not_before)
-    return base if base is None or task is None else f"{base}_{task}"
+    return _slurm.tagged(tag, task, not_before)
+
+
+def cancel(job_ids: tp.Iterable[str]) -> None:
+    """Cancel jobs with one command.
+
+    Parameters
+    ----------
+    job_ids
+        ids of jobs, of tasks of arrays, or of whole arrays
+
+    Raises
+    ------
+    ValueError
+        when one is no job id; none is cancelled then
+    """
+    ids = list(job_ids)
+    for job_id in ids:
+        if not is_job_id(job_id):
+            raise ValueError(f"{job_id!r} is no id of a Slurm job: nothing was cancelled")
+    for part in _parts(ids, " "):
+        subprocess.run(
+            ["scancel", "--", *part],
+            check=False,
+            capture_output=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def check_patience() -> None:
+    """Complain when the scheduler has not answered for too long; called while waiting for jobs.
+
+    Raises
+    ------
+    SchedulerError
+        after ``EXCA_SCHEDULER_PATIENCE`` seconds (default 1800) without an answer
+    """
+    _slurm.check_patience()
+
+
+@functools.cache
+def max_array_size() -> int:
+    """The most tasks that one array may have here, asked once per process."""
+    try:
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.MULTILINE)
+    except OSError as e:
+        logger.debug("Slurm's configuration cannot be asked for: %s", e)
+        found = None
+    return max(1, int(found.group(1))) if found else 1001  # Slurm's own default
 
 
 class _Slurm:
@@ -98,13 +174,15 @@ class _Slurm:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answered = -REMEMBER  # monotonic time
+        self._good_until = 0.0  # monotonic time
         self._named: set[str] = set()  # the submissions that were asked for by name
         self._index = _Index(())
         self._failure = ""
+        self._failing_since: float | None = None
         self._wanted: dict[str, float] = {}
         self._old: dict[str, JobState] = {}  # ended and out of squeue: nothing changes any more
         self._unknown: dict[str, tuple[float, JobState]] = {}
+        self._no_accounting = ("", 0.0)  # why it gave no answer, and the time from which it is asked again
         self._tags: tuple[float, dict[str, str]] = (-1.0e9, {})
 
     def states(self, ids: list[str]) -> dict[str, JobState]:
@@ -119,47 +197,106 @@ class _Slurm:
                 found |= self._account([i for i in recent if i not in found])
             return {i: self._old[i] if i in self._old else found[i] for i in ids}
 
+    def check_patience(self) -> None:
+        since, patience = self._failing_since, _patience()
+        if since is not None and time.monotonic() - since > patience:
+            raise SchedulerError(
+                f"Slurm has given no answer for {(time.monotonic() - since) / 60:.0f} minutes ({self._failure}), so "
+                "what became of the jobs is unknown. Nothing was written about them: ask again once `squeue` answers, "
+                "or wait for longer with EXCA_SCHEDULER_PATIENCE=<seconds>"
+            )
+
     def _knows(self, ids: list[str]) -> bool:
         """Whether the last answer will do: a job that is not in it, nor was asked for, may be a newer one."""
-        if time.monotonic() - self._answered >= REMEMBER:
+        if time.monotonic() >= self._good_until:
             return False
         return bool(self._failure) or all(base_id(i) in self._named or self._index.get(i) for i in ids)
 
     def _ask(self, bases: set[str]) -> None:
-        now = time.monotonic()
-        self._wanted = {i: t for i, t in self._wanted.items() if now - t < WANTED}
-        self._wanted.update(dict.fromkeys(bases, now))
+        start = time.monotonic()
+        self._wanted = {i: t for i, t in self._wanted.items() if start - t < WANTED}
+        self._wanted.update(dict.fromkeys(bases, start))
         # asked one by one for many jobs, the second question is for all there are
-        again = now - self._answered < REMEMBER
-        self._failure, self._named = "", set(self._wanted)
+        again = start < self._good_until
+        self._named = set(self._wanted)
         try:
-            self._index = _Index(_squeue(None if again or len(self._named) > MAX_LISTED else self._named))
+            index = _Index(_squeue(None if again or len(self._named) > MAX_LISTED else self._named))
         except OSError as e:
             logger.debug("Slurm cannot be asked about jobs: %s", e)
             self._failure = str(e) or repr(e)
-        self._answered = time.monotonic()
+            if self._failing_since is None:
+                self._failing_since = start
+        else:
+            self._index, self._failure, self._failing_since = index, "", None
+        now = time.monotonic()
+        # where it takes long to get no answer, it is not asked for most of the time
+        self._good_until = now + REMEMBER + (now - start if self._failure else 0.0)
 
     def _account(self, ids: list[str]) -> dict[str, JobState]:
         """States of jobs that squeue does not know: they run no more, whatever accounting says."""
         now = time.monotonic()
         self._unknown = {i: (t, s) for i, (t, s) in self._unknown.items() if now - t < WANTED}
         asked = [i for i in ids if i not in self._unknown]
-        if asked:
-            index = _Index(_sacct(sorted({base_id(i) for i in asked})))
-            # an array may have tasks that ended and others that live: then squeue knows it
-            self._old.update((i, s) for i, s in index.items() if s.ended and self._index.get(i) is None)
-            for i in asked:
-                self._unknown[i] = (now, index.get(i) or JobState(i, UNKNOWN, alive=False))
-        return {i: self._unknown[i][1] for i in ids}
+        why, again = self._no_accounting
+        if asked and now >= again:
+            try:
+                index = _Index(_sacct({base_id(i) for i in asked}))
+                why = ""
+            except OSError as e:
+                logger.debug("Slurm's accounting cannot be asked: %s", e)
+                why = f"accounting gave no answer: {e}"
+                self._no_accounting = (why, time.monotonic() + ACCOUNTING_AGAIN)
+            else:
+                # an array may have tasks that ended and others that live: then squeue knows it
+                self._old.update((i, s) for i, s in index.items() if s.ended and self._index.get(i) is None)
+                for i in asked:
+                    self._unknown[i] = (now, index.get(i) or JobState(i, UNKNOWN, alive=False))
+        gone = {i: JobState(i, UNKNOWN, why, alive=False) for i in ids}
+        return gone | {i: self._unknown[i][1] for i in ids if i in self._unknown}
 
-    def tagged(self, tag: str, not_before: float) -> str | None:
+    def tagged(self, tag: str, task: int | None, not_before: float) -> str | None:
         with self._lock:
             at, tags = self._tags
             if at < not_before or time.monotonic() - at > REMEMBER:
                 at = time.monotonic()
-                tags = {row.comment: base_id(row.job.job_id) for row in _squeue(None) if row.comment}
+                tags = {row.comment: row.job.job_id for row in _squeue(None) if row.comment}
                 self._tags = (at, tags)
-            return tags.get(tag)
+        if tag in tags:
+            return _task_id(tags[tag], 0, task)
+        for comment, job_id in tags.items():
+            found = _TAG_RANGE.fullmatch(comment)
+            if found is not None and found.group(1) == tag and task is not None:
+                first, last = int(found.group(2)), int(found.group(3))
+                if first <= task <= last:
+                    return _task_id(job_id, first, None if first == last else task)
+        return None
+
+
+def _task_id(job_id: str, first: int, task: int | None) -> str:
+    """The id of the task of an array of which one job is known, or of a job that is no array."""
+    base = base_id(job_id)
+    return base if task is None or "_" not in job_id else f"{base}_{task - first}"
+
+
+def _patience() -> float:
+    try:
+        return float(os.environ.get("EXCA_SCHEDULER_PATIENCE", PATIENCE))
+    except ValueError:
+        return PATIENCE
+
+
+def _parts(texts: tp.Iterable[str], separator: str) -> tp.Iterator[list[str]]:
+    """Cut a list where one argument of a command would become too long."""
+    part: list[str] = []
+    length = 0
+    for text in texts:
+        if part and length + len(text) > MAX_ARGUMENT:
+            yield part
+            part, length = [], 0
+        part.append(text)
+        length += len(text) + len(separator)
+    if part:
+        yield part
 
 
 class _Row(tp.NamedTuple):
@@ -173,9 +310,10 @@ def base_id(job_id: str) -> str:
     return job_id.partition("_")[0].partition("+")[0]
 
 
-def _run(args: list[str]) -> str:
+def _run(args: list[str], timeout: float | None = None) -> str:
     """The output of a Slurm command; raises OSError when it cannot say."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
+    limit = TIMEOUT if timeout is None else timeout
     try:
         done = subprocess.run(
             args,
@@ -183,35 +321,55 @@ def _run(args: list[str]) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
+            timeout=limit,
             env=env,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{args[0]} gave no answer within {TIMEOUT:.0f} s") from None
+        raise TimeoutError(f"{args[0]} gave no answer within {limit:.0f} s") from None
     if done.returncode and "Invalid job id" not in done.stderr:
         raise OSError(f"{args[0]} failed: {done.stderr.strip()[-300:]}")
+    if (
+        not done.returncode and not done.stdout.strip()
+    ):  # even where there is nothing to list, there is a header
+        raise OSError(f"{args[0]} answered nothing at all")
     return done.stdout
 
 
 def _squeue(base_ids: set[str] | None) -> list[_Row]:
     fields = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
-    args = ["squeue", "--noheader", "--array", "--states=all", "-O", fields]
+    args = ["squeue", "--array", "--states=all", "-O", fields]
     if base_ids is not None:
         args.append("--jobs=" + ",".join(sorted(base_ids)))
     rows = []
-    for line in _run(args).splitlines():
+    for line in _run(args).splitlines()[1:]:
         cells, at = [], 0
         for _, width in _COLUMNS:
             cells.append(line[at : at + width].strip())
             at += width
-        job_id, raw_id, state, exit_code, reason, comment = cells
+        job_id, raw_id, state, exit_code, reason, memory, comment = cells
+        if not is_job_id(raw_id):
+            raise OSError(f"squeue answered what cannot be read: {line[:100]!r}")
         alive = state not in _FINAL
         code = "" if alive else _exit_code(exit_code)
         reason = "" if reason == "None" else reason
-        job = JobState(job_id, state, reason, code, alive)
-        rows.append(_Row(job, raw_id, "" if comment == "(null)" else comment))
+        job = JobState(job_id, state, reason, code, memory, alive)
+        rows += [_Row(one, raw_id, "" if comment == "(null)" else comment) for one in _each_task(job)]
     return rows
+
+
+def _each_task(job: JobState) -> list[JobState]:
+    """One row per task of those that a scheduler lists together, as ``565_[0-7,9%64]``."""
+    found = _RANGES.fullmatch(job.job_id)
+    if found is None:
+        return [job]
+    out = []
+    for part in found.group(2).split(","):
+        bounds, _, step = part.partition(":")
+        first, _, last = bounds.partition("-")
+        numbers = range(int(first), int(last or first) + 1, int(step or 1))
+        out += [dataclasses.replace(job, job_id=f"{found.group(1)}_{n}") for n in numbers]
+    return out
 
 
 def _exit_code(status: str) -> str:
@@ -245,24 +403,24 @@ class _Index:
             yield job_id, tp.cast("JobState", self.get(job_id))
 
 
-def _sacct(base_ids: list[str]) -> list[_Row]:
-    """What accounting knows about ended jobs; nothing where a cluster keeps none."""
-    rows, chunk = [], 1000
-    fields = "--format=JobID,JobIDRaw,State,ExitCode,Reason"
-    try:
-        for at in range(0, len(base_ids), chunk):
-            jobs = "--jobs=" + ",".join(base_ids[at : at + chunk])
-            for line in _run(
-                ["sacct", "--noheader", "--parsable2", "--allocations", fields, jobs]
-            ).splitlines():
-                job_id, raw_id, state, exit_code, reason = line.split("|", 4)
-                reason = "" if reason == "None" else reason
-                state = state.partition(" ")[0]  # "CANCELLED by 1000"
-                if state not in _FINAL:  # accounting lags behind
-                    state, exit_code = UNKNOWN, ""
-                rows.append(_Row(JobState(job_id, state, reason, exit_code, alive=False), raw_id, ""))
-    except (OSError, ValueError) as e:
-        logger.debug("Slurm's accounting cannot be asked: %s", e)
+def _sacct(base_ids: tp.Collection[str]) -> list[_Row]:
+    """What accounting knows about ended jobs, asked at once for all; raises OSError when it gives no answer."""
+    rows = []
+    fields = "--format=JobID,JobIDRaw,State,ExitCode,ReqMem,Reason"
+    deadline = time.monotonic() + ACCOUNTING_TIMEOUT
+    for part in _parts(sorted(base_ids), ","):
+        args = ["sacct", "--parsable2", "--allocations", fields, "--jobs=" + ",".join(part)]
+        for line in _run(args, max(0.1, deadline - time.monotonic())).splitlines()[1:]:
+            cells = line.split("|", 5)
+            if len(cells) < 6:
+                raise OSError(f"sacct answered what cannot be read: {line[:100]!r}")
+            job_id, raw_id, state, exit_code, memory, reason = cells
+            reason = "" if reason == "None" else reason
+            state = state.partition(" ")[0]  # "CANCELLED by 1000"
+            if state not in _FINAL:  # accounting lags behind
+                state, exit_code = UNKNOWN, ""
+            job = JobState(job_id, state, reason, exit_code, memory, alive=False)
+            rows += [_Row(one, raw_id, "") for one in _each_task(job)]
     return rows
 
 

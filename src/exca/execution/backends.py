@@ -38,6 +38,8 @@ class Request:
         text by which the jobs can be found again in the scheduler
     parameters: dict
         further parameters of submitit's executor, which go before those of the resources
+    first: int
+        number of the first call among all that were given the tag
     """
 
     calls: list[tp.Callable[[], tp.Any]]
@@ -48,14 +50,41 @@ class Request:
     workdir: Path | None = None
     tag: str = ""
     parameters: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
+    first: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a job ended that left no outcome.
+
+    Parameters
+    ----------
+    state: str
+        the backend's word: ``FAILED``, ``CANCELLED``, ``TIMEOUT``, ``OUT_OF_MEMORY``...
+    text: str
+        a sentence
+    warned: bool
+        it ended by the signal that only warns of a preemption, which says nothing about the computation
+    """
+
+    state: str
+    text: str
+    warned: bool = False
 
 
 class Backend(abc.ABC):
     """A place where jobs run."""
 
+    decides: tp.ClassVar[bool] = False  # whether "cannot be told" is never taken for the end of a job
+
     @abc.abstractmethod
-    def submit(self, request: Request) -> list[Submission]:
-        """Submit jobs; more than one go as one array.
+    def submit(self, request: Request) -> list[Submission | None]:
+        """Submit jobs; more than one go as arrays.
+
+        Returns
+        -------
+        list
+            what became of each call; None for those, at the end, that there is no room for now
 
         Raises
         ------
@@ -72,12 +101,30 @@ class Backend(abc.ABC):
         """The backend's word for the state of a job."""
 
     @abc.abstractmethod
-    def verdict(self, submission: Submission) -> str:
-        """A sentence on how a job ended."""
+    def ending(self, submission: Submission) -> Ending:
+        """How a job ended."""
 
     @abc.abstractmethod
-    def cancel(self, submission: Submission) -> None:
-        """End a job."""
+    def cancel(self, submissions: tp.Sequence[Submission]) -> None:
+        """End jobs."""
+
+    def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:
+        """The job that was submitted with a tag, should its submitter have died before it could say which it is.
+
+        Parameters
+        ----------
+        tag: str
+            as in the request
+        task: int, optional
+            number of the call, where there were several
+        logs: str
+            folder of a job's logs, with ``%j`` for its id
+        """
+        return None
+
+    def waits_for(self, submission: Submission) -> str:
+        """Why a job is pending, in the backend's words; empty where it is not, or where that cannot be told."""
+        return ""
 
 
 def get(cluster: str | None) -> Backend:
@@ -102,7 +149,7 @@ def get(cluster: str | None) -> Backend:
     return tp.cast(Backend, backend)
 
 
-def submit(cluster: str, request: Request) -> list[Submission]:
+def submit(cluster: str, request: Request) -> list[Submission | None]:
     """Submit jobs to a cluster; see ``Backend.submit``."""
     return get(cluster).submit(request)
 
@@ -112,30 +159,23 @@ def alive(submission: Submission) -> bool | None:
     return get(submission.cluster).alive(submission)
 
 
-def state(submission: Submission) -> str:
-    """The backend's word for the state of a job."""
-    return get(submission.cluster).state(submission)
-
-
-def verdict(submission: Submission) -> str:
-    """A sentence on how a job ended."""
-    return get(submission.cluster).verdict(submission)
-
-
-def cancel(submission: Submission) -> None:
-    """End a job.
+def cancel(submissions: tp.Sequence[Submission]) -> None:
+    """End jobs of one cluster.
 
     Raises
     ------
     UntrustedFileError
-        if another user may have written down which job it is
+        if another user may have written down which job one of them is; none is ended then
     """
-    if not submission.trusted:
-        raise UntrustedFileError(
-            f"Not cancelling {submission.cluster} job {submission.job_id}: another user may have written down that it "
-            f"is the one. Its owner can cancel it; to trust what that user writes: export EXCA_TRUSTED_USERS=<name>"
-        )
-    get(submission.cluster).cancel(submission)
+    for submission in submissions:
+        if not submission.trusted:
+            raise UntrustedFileError(
+                f"Not cancelling {submission.cluster} job {submission.job_id}: another user may have written down that "
+                "it is the one. Its owner can cancel it; to trust what that user writes: "
+                "export EXCA_TRUSTED_USERS=<name>"
+            )
+    if submissions:
+        get(submissions[0].cluster).cancel(submissions)
 
 
 def pickled(call: tp.Callable[[], tp.Any], max_gb: float | None) -> bytes:

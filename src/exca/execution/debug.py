@@ -7,7 +7,7 @@ import typing as tp
 import uuid
 
 from .._files import write_atomically
-from .backends import Request
+from .backends import Ending, Request
 from .inline import InlineBackend
 from .paths import JobPaths
 from .submission import Submission
@@ -16,11 +16,11 @@ from .submission import Submission
 class DebugBackend(InlineBackend):
     """Runs each job here through submitit's debug executor, which stops at errors in a debugger."""
 
-    def submit(self, request: Request) -> list[Submission]:
+    def submit(self, request: Request) -> list[Submission | None]:
         """Run the calls one after the other."""
         import submitit
 
-        out = []
+        out: list[Submission | None] = []
         for call in request.calls:
             job = _prepared(submitit.DebugExecutor(folder=request.logs), call, request.logs)
             job.wait()
@@ -28,9 +28,9 @@ class DebugBackend(InlineBackend):
             out.append(Submission("debug", job.job_id, request.logs))
         return out
 
-    def verdict(self, submission: Submission) -> str:
+    def ending(self, submission: Submission) -> Ending:
         """Nothing is known beyond the end of the process."""
-        return "It ran in an interpreter that ended."
+        return Ending("FAILED", "It ran in an interpreter that ended.")
 
 
 def _prepared(executor: tp.Any, call: tp.Callable[[], tp.Any], logs: str) -> tp.Any:
@@ -55,7 +55,7 @@ def _prepared(executor: tp.Any, call: tp.Callable[[], tp.Any], logs: str) -> tp.
 
 def _keep_outcome(job: tp.Any, place: JobPaths) -> None:
     """Write what a job returned where those of other clusters write it: submitit's debug jobs keep it in memory."""
-    from .worker import pickled_outcome
+    from .entry import pickled_outcome
 
     try:
         outcome: tuple[str, tp.Any] = ("success", job.result())

@@ -1,13 +1,15 @@
 """Computations in this very thread: done when the call returns."""
 
-from .backends import Backend, Request
+import typing as tp
+
+from .backends import Backend, Ending, Request
 from .submission import Submission
 
 
 class InlineBackend(Backend):
     """No job at all: the answers for what ran, or runs, in an interpreter."""
 
-    def submit(self, request: Request) -> list[Submission]:
+    def submit(self, request: Request) -> list[Submission | None]:
         """Run the calls here and now."""
         for call in request.calls:
             call()
@@ -21,11 +23,11 @@ class InlineBackend(Backend):
         """No scheduler, so no word of its own."""
         return "RUNNING"
 
-    def verdict(self, submission: Submission) -> str:
+    def ending(self, submission: Submission) -> Ending:
         """Nothing is known beyond the end of the process."""
-        return "The interpreter that computed it ended."
+        return Ending("FAILED", "The interpreter that computed it ended.")
 
-    def cancel(self, submission: Submission) -> None:
+    def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """Nothing to end."""
 
 

@@ -2,21 +2,21 @@
 
 import abc
 import dataclasses
-import logging
 import time
 import typing as tp
 from pathlib import Path
 
 from .. import _trust
+from .._log import logger
 from ..errors import JobError
-from . import backends, paths, record
+from . import backends, entry, paths, record
 from .submission import Submission
 
 R = tp.TypeVar("R")
-logger = logging.getLogger("exca")
 
 # A finished job leaves its mark before the scheduler says it ended; files may show up late on a shared folder.
 _FIRST_POLL, _LAST_POLL, _LIVENESS_EVERY = 0.002, 0.25, 1.0
+SAY_WHY = 60.0  # seconds of waiting after which it is said why a job is pending
 
 
 class Job(abc.ABC, tp.Generic[R]):
@@ -51,8 +51,14 @@ class Job(abc.ABC, tp.Generic[R]):
         """The scheduler's word for the state of the job (``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``...)."""
         outcome = self._finished()
         if outcome is not None:
-            return "COMPLETED" if outcome else "FAILED"
+            return "COMPLETED" if outcome else self._word_of_failure()
         return self._scheduler_state()
+
+    def _word_of_failure(self) -> str:
+        return "FAILED"
+
+    def _send_others(self) -> None:
+        """Send what waits for room in the queue, while waiting anyway."""
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""
@@ -73,19 +79,25 @@ class Job(abc.ABC, tp.Generic[R]):
         """
         start = time.monotonic()
         pause, looked, told = _FIRST_POLL, start, False
-        while self._finished() is None:
-            now = time.monotonic()
-            if timeout is not None and now - start > timeout:
-                return False
-            if now - looked > min(_LIVENESS_EVERY, 10 * pause):
-                looked = now
-                if self._ended_without_outcome():
-                    return True
-            if not told and now - start > 1:
-                told = True
-                logger.info("Waiting for %s", self.describe())
-            time.sleep(pause)
-            pause = min(pause * 1.3, _LAST_POLL)
+        try:
+            while self._finished() is None:
+                now = time.monotonic()
+                if timeout is not None and now - start > timeout:
+                    return False
+                if now - looked > min(_LIVENESS_EVERY, 10 * pause):
+                    looked = now
+                    if self._ended_without_outcome():
+                        return True
+                    self._send_others()
+                    if not told and now - start > SAY_WHY:
+                        told = True
+                        logger.info("Still waiting for %s", self.describe())
+                time.sleep(pause)
+                pause = min(pause * 1.3, _LAST_POLL)
+        except KeyboardInterrupt:
+            if timeout is None:  # else the caller has something to say
+                say_they_go_on([self])
+            raise
         return True
 
     @abc.abstractmethod
@@ -124,10 +136,15 @@ class Job(abc.ABC, tp.Generic[R]):
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is."""
         if not self.done():
-            backends.cancel(self.submission)
+            backends.cancel([self.submission])
 
     def describe(self) -> str:
         """The job in words, with the place of its logs."""
+        waits_for = "" if self._finished() is not None else self._backend.waits_for(self.submission)
+        return self._name() + (f", pending: {waits_for}" if waits_for else "")
+
+    def _name(self) -> str:
+        """The job in words, for messages that ask nothing of the scheduler."""
         if self.cluster is None:
             return "the computation in this process"
         kind = {"slurm": "Slurm job", "local": "local job"}.get(self.cluster, f"{self.cluster} job")
@@ -156,25 +173,59 @@ class Job(abc.ABC, tp.Generic[R]):
             return False
         return self._finished() is None  # the outcome may have come just before the end
 
+    @property
+    def _backend(self) -> backends.Backend:
+        return backends.get(self.submission.cluster)
+
     def _process_alive(self) -> bool | None:
-        """Whether the job is waiting or running, as far as the backend can tell."""
-        return backends.alive(self.submission)
+        """Whether the job is waiting or running, as far as the backend can tell.
+
+        Raises
+        ------
+        SchedulerError
+            if a scheduler has not answered for so long that waiting on makes no sense
+        """
+        alive = backends.alive(self.submission)
+        if alive is None and self._backend.decides:
+            from ..claims import scheduler
+
+            scheduler.check_patience()
+        return alive
 
     def _scheduler_state(self) -> str:
-        return backends.state(self.submission)
+        return self._backend.state(self.submission)
+
+    def _began(self) -> bool:
+        """Whether the job started to run what it was given."""
+        return (self.paths.folder / entry.BEGAN).exists()
 
     def _result_of_rank(self, rank: int) -> tp.Any:
         path = dataclasses.replace(self.paths, rank=rank).result_pickle
         deadline = time.monotonic() + 60
         while not path.exists():
             if self._process_alive() is False or time.monotonic() > deadline:
-                raise JobError(f"process {rank} of {self.describe()} left no result; see {path.parent}")
+                raise JobError(f"process {rank} of {self._name()} left no result; see {path.parent}")
             time.sleep(0.02)
         return load_result_pickle(path, self)
 
+    def _error_of_a_rank(self) -> dict[str, tp.Any] | None:
+        """The error of a process other than the first, which ended the whole job."""
+        for rank in range(1, self.submission.processes):
+            place = dataclasses.replace(self.paths, rank=rank)
+            try:
+                kind, value = read_outcome(place.result_pickle)
+            except OSError:
+                continue
+            where = f"Raised by process {rank} of {self.submission.processes}, whose log is {place.stderr}"
+            if isinstance(value, CarriedError):
+                return {**value.content, "traceback": f"{value.content['traceback'].rstrip()}\n{where}"}
+            if kind != "success":
+                return {"type": "", "message": f"{where}:\n{value}", "traceback": "", "pickle": None}
+        return None
+
     def death_notice(self) -> str:
         """Why the job has no outcome: what the scheduler says and the end of stderr."""
-        text = f"{self.describe()} ended without a result. {backends.verdict(self.submission)}"
+        text = f"{self._name()} ended without a result. {self._backend.ending(self.submission).text}"
         # what another user may have named is not passed on to whoever reads the record
         err = paths.tail(self.paths.stderr) if self.submission.trusted else ""
         return text + (
@@ -182,6 +233,32 @@ class Job(abc.ABC, tp.Generic[R]):
             if err
             else f"\nIts stderr is empty ({self.paths.stderr})."
         )
+
+
+def say_they_go_on(jobs: "tp.Sequence[Job[tp.Any]]") -> None:
+    """Say, when the waiting is interrupted, that the jobs go on and how they are ended.
+
+    Parameters
+    ----------
+    jobs: sequence of Job
+        those that were waited for
+    """
+    submitted = [job for job in jobs if job.cluster is not None]
+    if not submitted:
+        return
+    ids = list(dict.fromkeys(job.job_id for job in submitted))
+    bases = list(dict.fromkeys(i.partition("_")[0] for i in ids))
+    how = "job.cancel()"
+    if submitted[0].cluster == "slurm":
+        how += f" or `scancel {' '.join(ids if len(ids) <= 3 else bases[:10])}`"
+    shown = ids[0] if len(ids) == 1 else f"{len(ids)} jobs, {ids[0]} to {ids[-1]},"
+    logger.warning(
+        "Interrupted while waiting: %s %s on without this interpreter. To end %s: %s",
+        f"{submitted[0].cluster} job {shown}" if len(ids) == 1 else shown,
+        "goes" if len(ids) == 1 else "go",
+        "it" if len(ids) == 1 else "them",
+        how,
+    )
 
 
 class DoneJob(Job[R]):
@@ -241,12 +318,24 @@ def load_result_pickle(path: Path, job: Job[tp.Any]) -> tp.Any:
     job: Job
         the job, for the error
     """
-    kind, value = _trust.load_pickle(path)
+    kind, value = read_outcome(path)
     if kind != "success":
-        raise JobError(f"{job.describe()} failed:\n{value}")
+        raise JobError(f"{job._name()} failed:\n{value}")
     if isinstance(value, CarriedError):
         raise value.rebuilt(job)
     return value
+
+
+def read_outcome(path: Path) -> tuple[str, tp.Any]:
+    """Read what a process of a job left: "success" and the value, or "error" and the traceback.
+
+    Parameters
+    ----------
+    path: Path
+        its file
+    """
+    kind, value = _trust.load_pickle(path)
+    return kind, value
 
 
 class CarriedError:
@@ -263,7 +352,7 @@ class CarriedError:
 
     def rebuilt(self, job: Job[tp.Any]) -> BaseException:
         """The error as it was raised in the job, the remote traceback added as a note."""
-        return record.rebuild_error(self.content, trusted=True, where=job.describe())
+        return record.rebuild_error(self.content, trusted=True, where=job._name())
 
 
 class CallJob(Job[R]):
@@ -302,6 +391,9 @@ class CallJob(Job[R]):
         while not self.paths.result_pickle.exists():
             self.wait()
             if not self.paths.result_pickle.exists():
+                content = self._error_of_a_rank()
+                if content is not None:
+                    raise record.rebuild_error(content, trusted=True, where=self._name())
                 raise JobError(self.death_notice())
         return tp.cast(R, load_result_pickle(self.paths.result_pickle, self))
 
@@ -340,6 +432,7 @@ class TaskJob(Job[R]):
         self.attempt = attempt
         self.hint = hint
         self.replaces = replaces
+        self.nothing_kept = False  # it ended, and is as if it had never been submitted
 
     def outcome(self) -> record.Record | None:
         """The outcome of this attempt, or of a later one that has taken its place."""
@@ -352,15 +445,44 @@ class TaskJob(Job[R]):
         found = self.outcome()
         return None if found is None else found.state == "completed"
 
+    def _word_of_failure(self) -> str:
+        found = self.outcome()
+        return "FAILED" if found is None else str(found.content.get("ended", "FAILED"))
+
     def _ended_without_outcome(self) -> bool:
         from ..claims import Claims
 
         for holder in Claims(self.folder).holders().values():
             if holder.token == self.attempt and holder.alive():
+                self._process_alive()  # complains where the scheduler has not answered for long
                 return False
-        if self._process_alive() is True:
+        alive = self._process_alive()
+        # a scheduler that cannot be asked has not said that the job ended; elsewhere the claim tells
+        if alive is True or (alive is None and self._backend.decides):
             return False
         return self._finished() is None
+
+    def _send_others(self) -> None:
+        if self._backend.decides:
+            from .unsent import send
+
+            send(paths.fixed_folder(self.submission.logs))
+
+    def cancel(self) -> None:
+        """End the job now; one that is done stays as it is, and of one that has not begun nothing is kept."""
+        if self.done():
+            return
+        backends.cancel([self.submission])
+        if not self._began():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Leave no trace of a job that never began, so that the next call computes."""
+        from ..claims import Claims
+
+        self.nothing_kept = True
+        if self.attempt:
+            Claims(self.folder).revoke(self.attempt)
 
     def result(self) -> R:
         """Wait for the task and return its result.
@@ -371,10 +493,17 @@ class TaskJob(Job[R]):
             the error of the task, with its own type where it can be carried, the remote traceback in it
         JobError
             if the job ended without an outcome
+        SchedulerError
+            if the scheduler has given no answer for so long that it is unknown what became of the job
         """
         self.wait()
         found = self.outcome() or self.record_death()
         if found is None:
+            if self.nothing_kept:
+                raise JobError(
+                    f"{self._name()} ended before it began. {self._backend.ending(self.submission).text} "
+                    "Nothing is kept of it: ask again to compute"
+                )
             raise JobError(f"the computation of {self.folder} was taken over by another; ask again")
         if found.state == "completed":
             return tp.cast(R, found.value())
@@ -386,12 +515,23 @@ class TaskJob(Job[R]):
     def record_death(self) -> record.Record | None:
         """Publish that the job ended without an outcome, so that every later reader knows why.
 
-        A result that it was to replace stays: then only the caller is told.
+        Returns
+        -------
+        Record or None
+            None where nothing is kept: the job was cancelled before it began, or ended by the mere warning of a
+            preemption, which says nothing about the computation. A result that it was to replace stays: then only
+            the caller is told.
         """
         if not self._ended_without_outcome():
             return self.outcome()
-        content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
-        where = self.submission.to_json()
+        ending = self._backend.ending(self.submission)
+        if (ending.state == "CANCELLED" and not self._began()) or ending.warned:
+            self._give_up()
+            return None
+        content = self._error_of_a_rank()
+        if content is None:
+            content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
+        where = {"ended": ending.state, **self.submission.to_json()}
         return record.publish_failure(self.folder, self.attempt, content, where, self.replaces)
 
 
@@ -409,7 +549,7 @@ class EarlierJob(TaskJob[R]):
         found = self.outcome()
         if found is None and self._ended_without_outcome():
             raise JobError(
-                f"{self.describe()}, which an earlier release of exca submitted, ended without an outcome that can "
+                f"{self._name()}, which an earlier release of exca submitted, ended without an outcome that can "
                 f"be used. Nothing is kept of it: ask for {self.folder.parent.name}/{self.folder.name} again to "
                 "submit it again"
             )

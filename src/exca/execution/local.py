@@ -1,6 +1,7 @@
 """Jobs as processes of their own on this machine."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import typing as tp
 import uuid
 from pathlib import Path
 
-from .._files import write_atomically
+from .. import _files
+from ..claims.owner import Process
 from ..errors import SubmissionError
-from .backends import Backend, Request, pickled
+from . import entry
+from .backends import Backend, Ending, Request, pickled
 from .import_path import import_path
 from .paths import JobPaths
 from .submission import Submission
@@ -22,19 +25,21 @@ if tp.TYPE_CHECKING:
 
 # processes started by this interpreter, by pid: asked for their exit code, which also reaps them
 _STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
+TIMED_OUT = 124  # exit code
 
 
 class LocalBackend(Backend):
     """Detached worker processes: they go on when the submitting interpreter ends.
 
     An array is looked after by one more process, which keeps at most ``max_workers`` jobs
-    running and never more than there are CPUs.
+    running and never more than there are CPUs. What is known of a job is in files beside its logs, so that every
+    interpreter gives the same answers: the supervisor, the process that began it, how that ended, that it is cancelled.
     """
 
-    def submit(self, request: Request) -> list[Submission]:
-        """Start a process for a single job, or the keeper of an array."""
+    def submit(self, request: Request) -> list[Submission | None]:
+        """Start a process for a single job, or the supervisor of an array."""
         resources = request.resources
-        base = uuid.uuid4().hex[:8]
+        base = _base_of(request.tag or uuid.uuid4().hex)
         many = len(request.calls) > 1
         ids = [f"{base}_{k}" for k in range(len(request.calls))] if many else [base]
         limit = resources.max_pickle_size_gb
@@ -43,7 +48,7 @@ class LocalBackend(Backend):
             job_paths = JobPaths(request.logs, job_id)
             try:
                 job_paths.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(job_paths.submitted_pickle, content)
+                _files.write_atomically(job_paths.submitted_pickle, content, mode=_files.PRIVATE)
             except OSError as e:
                 raise SubmissionError(f"cannot write the job to {job_paths.folder}: {e}") from e
         processes = resources.nodes * resources.tasks_per_node
@@ -62,72 +67,136 @@ class LocalBackend(Backend):
         return [Submission("local", job_id, request.logs, processes, pid) for job_id in ids]
 
     def alive(self, submission: Submission) -> bool | None:
-        """Whether the job's process is there."""
-        if submission.pid is None:
-            return None
-        if _exit_code(submission) is not None:
-            return False
-        process = _STARTED.get(submission.pid)
-        if process is None:
-            return None  # another interpreter's child: the claim, which knows its start time, tells
-        if process.poll() is not None:
-            return False
-        # of an array, this is the keeper: once a job has started, its own process counts
-        return None if "_" in submission.job_id and _pid_file(submission).exists() else True
+        """Whether the job's process, or the supervisor that is yet to start it, is there."""
+        return _look(submission).alive
 
     def state(self, submission: Submission) -> str:
-        """``RUNNING`` while the process is there."""
-        return "FAILED" if self.alive(submission) is False else "RUNNING"
+        """``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``, ``CANCELLED`` or ``TIMEOUT``."""
+        return _look(submission).state
 
-    def verdict(self, submission: Submission) -> str:
-        """The exit code or signal, where this interpreter started the process."""
-        process = _STARTED.get(submission.pid or -1)
-        code = _exit_code(submission)
-        if code is None and process is not None:
-            code = process.poll()
-        if code is None:
-            return f"Its process {submission.pid} is gone."
-        if code < 0:
-            hint = " (out of memory?)" if -code == getattr(signal, "SIGKILL", 9) else ""
-            return f"Its process {submission.pid} was killed by {signal.Signals(-code).name}{hint}."
-        return f"Its process {submission.pid} ended with exit code {code}."
+    def ending(self, submission: Submission) -> Ending:
+        """How the job's process ended."""
+        look = _look(submission)
+        text = {
+            "CANCELLED": "It was cancelled.",
+            "TIMEOUT": "It reached its time limit: raise timeout_min.",
+        }.get(look.state) or _exit_text(submission, look.exit_code)
+        return Ending(look.state, text)
 
-    def cancel(self, submission: Submission) -> None:
-        """End the job's processes."""
-        if submission.pid is None or self.alive(submission) is False:
-            return
-        pid_file = _pid_file(submission)
-        pids = [submission.pid] if "_" not in submission.job_id else []
-        if not pids:  # one job of an array: only its own worker, or none where it has not started
-            (pid_file.parent / "cancelled").touch()
-            if pid_file.exists():
-                pids = [int(pid_file.read_text())]
-        for pid in pids:
-            _end_group(pid)
+    def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:
+        """The job that was submitted with a tag, from which its id was made."""
+        base = _base_of(tag)
+        job_id = base if task is None else f"{base}_{task}"
+        supervisor = entry.noted_process(_supervisor_file(Submission("local", job_id, logs)))
+        return None if supervisor is None else Submission("local", job_id, logs, pid=supervisor.pid)
+
+    def cancel(self, submissions: tp.Sequence[Submission]) -> None:
+        """End the processes of jobs, and keep from beginning what has not begun."""
+        running: list[Process] = []
+        for submission in submissions:
+            folder = JobPaths(submission.logs, submission.job_id).folder
+            if _look(submission).alive is False:
+                continue
+            with contextlib.suppress(OSError):  # its folder is gone: so is what it would run
+                _files.write_atomically(folder / entry.CANCELLED, b"", mode=_files.OWN)
+            noted = (entry.noted_process(folder / entry.began(k)) for k in range(submission.processes))
+            running += [process for process in noted if process is not None]
+        _end(running)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What the files beside the logs of a job tell."""
+
+    state: str
+    alive: bool | None
+    exit_code: int | None = None
+
+
+def _look(submission: Submission) -> _Look:
+    folder = JobPaths(submission.logs, submission.job_id).folder
+    code = _exit_code(submission)
+    if code is not None:
+        return _Look(_word(folder, code), False, code)
+    process = entry.noted_process(folder / entry.BEGAN)
+    if process is None:
+        if (folder / entry.CANCELLED).exists():
+            return _Look("CANCELLED", False)
+        supervised = _supervised(submission)
+        return _Look("FAILED" if supervised is False else "PENDING", supervised)
+    lives = process.alive()
+    if lives is not False:
+        return _Look("RUNNING", lives)
+    child = _STARTED.get(submission.pid or -1)
+    if child is not None and "_" not in submission.job_id:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its last threads may take a moment to end
+            child.wait(timeout=10)
+    code = _exit_code(submission)  # it may have ended between the two looks
+    return _Look(_word(folder, code), False, code)
+
+
+def _word(folder: Path, code: int | None) -> str:
+    if code == 0:
+        return "COMPLETED"
+    if (folder / entry.CANCELLED).exists():
+        return "CANCELLED"
+    return "TIMEOUT" if code == TIMED_OUT else "FAILED"
+
+
+def _supervised(submission: Submission) -> bool | None:
+    """Whether the process is there that is to start a job."""
+    process = _STARTED.get(submission.pid or -1)
+    if process is not None:
+        return process.poll() is None
+    supervisor = entry.noted_process(_supervisor_file(submission))
+    # where there is no such file, the claim tells, which knows the start time of its owner
+    return None if supervisor is None else supervisor.alive()
+
+
+def _supervisor_file(submission: Submission) -> Path:
+    base, array, _ = submission.job_id.partition("_")
+    return JobPaths(submission.logs, f"{base}_0" if array else base).folder / "supervisor"
+
+
+def _base_of(tag: str) -> str:
+    """The id of a submission, from its tag: so it is found again by whoever knows the tag."""
+    import hashlib
+
+    return hashlib.sha256(tag.encode()).hexdigest()[:8]
 
 
 def _exit_code(submission: Submission) -> int | None:
-    """How a job of an array ended, as its keeper wrote it."""
+    """How a job ended: as it or its supervisor wrote it, or as this interpreter's child."""
     try:
-        return int(JobPaths(submission.logs, submission.job_id).exit_file.read_text())
-    except FileNotFoundError:
-        return None
+        text = _files.read_file(str(JobPaths(submission.logs, submission.job_id).exit_file))
+        return int(text)
+    except (OSError, ValueError):
+        pass
+    process = _STARTED.get(submission.pid or -1)
+    return None if process is None or "_" in submission.job_id else process.poll()
 
 
-def _pid_file(submission: Submission) -> Path:
-    """Where the first process of a job writes its pid."""
-    return JobPaths(submission.logs, submission.job_id).folder / "pid"
+def _exit_text(submission: Submission, code: int | None) -> str:
+    if code is None:
+        return "Its process is gone."
+    if code < 0:
+        hint = " (out of memory?)" if -code == getattr(signal, "SIGKILL", 9) else ""
+        return f"Its process was killed by {signal.Signals(-code).name}{hint}."
+    return f"Its process ended with exit code {code}."
 
 
-def _end_group(pid: int) -> None:
-    """End a process and its children: asked first, then made to."""
+def _end(processes: "tp.Sequence[Process]") -> None:
+    """End processes and their children: asked first, then made to; only those that still are what was written down."""
     import psutil
 
-    try:
-        process = psutil.Process(pid)
-        victims = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
+    victims = []
+    for process in processes:
+        try:
+            found = psutil.Process(process.pid)
+            if process.alive():  # looked at after psutil has taken its own note of the start time
+                victims += [found, *found.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
     for send in ("terminate", "kill"):
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -183,6 +252,8 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
             start_new_session=True,  # ignored where there are no sessions
         )
     _STARTED[process.pid] = process
+    with contextlib.suppress(OSError):  # only other interpreters read it
+        entry.note_process(job_paths.folder / "supervisor", Process.of(process.pid))
     return process.pid
 
 

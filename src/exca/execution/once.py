@@ -7,21 +7,23 @@ import dataclasses
 import itertools
 import logging
 import os
+import time
 import typing as tp
 import uuid
 from pathlib import Path
 
 from .. import _files, _trust
 from ..errors import ClaimLostError
-from . import backends
+from . import arrays, backends
 from .current import current_job
-from .job import CallJob, CarriedError
+from .job import SAY_WHY, CallJob, CarriedError, say_they_go_on
 from .submission import Submission
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Claims
 
 logger = logging.getLogger("exca")
+_ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
 _OTHERS_EVERY = 0.5  # seconds, while waiting for one job, between looks at the others
 
 
@@ -208,24 +210,52 @@ def run_in_jobs(
         for k, c in enumerate(claims):
             tag = c.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
         final = dataclasses.replace(draft, calls=calls, tag=tag)  # one working directory for all
-        submissions = backends.submit(cluster, final)
+        sending = _Sending(cluster, final, claims)
+        sending.send()
+        arrays.report(sending.submissions + [None] * len(sending.left), final.name, cluster)
     except BaseException:
         for c in claims:
             c.release()
         raise
-    if cluster != "debug":
-        for c, submission in zip(claims, submissions, strict=True):
-            hand_over(c, submission)
-    ids = (
-        submissions[0].job_id
-        if len(submissions) == 1
-        else f"{submissions[0].job_id}...{submissions[-1].job_id}"
-    )
-    logger.info("Submitted %d job(s) for %s to %s: %s", len(submissions), final.name, cluster, ids)
-    errors = _wait_for(submissions, [keys for keys, _ in groups], progress, computed)
+    try:
+        errors = _wait_for(sending, [keys for keys, _ in groups], progress, computed)
+    finally:
+        for c in sending.left:
+            c.release()
     shared.path.unlink(missing_ok=True)  # not when interrupted: the jobs still need it
     if errors:
         raise errors[min(errors)]
+
+
+class _Sending:
+    """Jobs of one computation, those that were sent and those that there is no room for yet.
+
+    Parameters
+    ----------
+    cluster: str
+        where they run
+    request: Request
+        all of them
+    claims: list of Claim
+        one per job
+    """
+
+    def __init__(self, cluster: str, request: backends.Request, claims: "list[Claim]") -> None:
+        self.cluster = cluster
+        self.request = request
+        self.left = claims
+        self.submissions: list[Submission] = []
+
+    def send(self) -> list[Submission]:
+        """Send what there is room for, and hand the claims over; returns the new ones."""
+        sent = [s for s in backends.submit(self.cluster, self.request) if s is not None]
+        if self.cluster != "debug":
+            for c, submission in zip(self.left, sent, strict=False):
+                hand_over(c, submission)
+        self.left = self.left[len(sent) :]
+        self.request = arrays.rest_of(self.request, len(sent))
+        self.submissions += sent
+        return sent
 
 
 def hand_over(claim: "Claim", submission: Submission) -> None:
@@ -249,18 +279,34 @@ def hand_over(claim: "Claim", submission: Submission) -> None:
 
 
 def _wait_for(
-    submissions: tp.Sequence[Submission],
+    sending: _Sending,
     keys: tp.Sequence[list[str]],
     progress: tp.Callable[[int], None],
     computed: tp.Callable[[list[str]], None] | None,
 ) -> dict[int, Exception]:
-    """Wait until all jobs ended, in whatever order; returns the errors by the number of the job."""
-    waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(submissions)}
+    """Wait until all jobs ended, in whatever order, and send those that there was no room for.
+
+    Returns
+    -------
+    dict
+        the errors by the number of the job
+    """
+    waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(sending.submissions)}
     errors: dict[int, Exception] = {}
-    while waiting:
-        first = next(iter(waiting))
-        ended = {first} if waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done() else set()
-        ended.update(k for k, job in waiting.items() if job.paths.result_pickle.exists())
+    tried = started = time.monotonic()
+    while waiting or sending.left:
+        if sending.left and time.monotonic() - tried > _ROOM_EVERY:
+            tried, first = time.monotonic(), len(sending.submissions)
+            waiting.update((first + k, CallJob(s)) for k, s in enumerate(sending.send()))
+        if not waiting:
+            time.sleep(_OTHERS_EVERY)
+            continue
+        ended = _ended(waiting)
+        if started and time.monotonic() - started > SAY_WHY:
+            started = 0.0  # said once
+            logger.info(
+                "Still waiting for %d job(s): %s", len(waiting), next(iter(waiting.values())).describe()
+            )
         for k in sorted(ended):
             job = waiting.pop(k)
             try:
@@ -270,9 +316,21 @@ def _wait_for(
             except Exception as e:
                 errors[k] = e
                 e.add_note(
-                    f"Raised by {job.describe()}, which was given {len(keys[k])} item(s), from {keys[k][0]!r} "
+                    f"Raised by {job._name()}, which was given {len(keys[k])} item(s), from {keys[k][0]!r} "
                     f"to {keys[k][-1]!r}. Results computed before it are kept: ask again to compute the rest."
                 )
-                logger.warning("%s failed: %s", job.describe(), e)
+                logger.warning("%s failed: %s", job._name(), e)
             progress(len(keys[k]))
     return errors
+
+
+def _ended(waiting: dict[int, CallJob[tp.Any]]) -> set[int]:
+    """Numbers of the jobs that ended, after waiting a little for one of them."""
+    first = next(iter(waiting))
+    try:
+        done = waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done()
+    except KeyboardInterrupt:
+        say_they_go_on(list(waiting.values()))
+        raise
+    ended = {first} if done else set()
+    return ended | {k for k, job in waiting.items() if job.paths.result_pickle.exists()}

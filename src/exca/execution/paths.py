@@ -1,8 +1,12 @@
 """Places of a job's files, laid out as submitit lays them out."""
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
+
+SUBMITTED = "submitted.pkl"  # in the folder of each job of an array, whose id is not known when it is written
+SCRIPT = "submission.sh"  # above those folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,48 @@ class JobPaths:
     def submission_file(self) -> Path:
         """The batch script, for Slurm."""
         return self.folder / f"{self.job_id.partition('_')[0]}_submission.sh"
+
+
+def fixed_folder(pattern: str) -> Path:
+    """The innermost folder of a pattern that is the same for all jobs.
+
+    Parameters
+    ----------
+    pattern: str
+        folder of a job, with ``%j`` for its id
+    """
+    return Path(*itertools.takewhile(lambda part: "%" not in part, Path(pattern).parts))
+
+
+def link_logs(own: str | Path, job_paths: JobPaths) -> None:
+    """Let the folder that is named after a job lead to the one that was made for it before it had an id.
+
+    Called by the submitter and by the job itself, whichever is first: the submitter may end in between.
+
+    Parameters
+    ----------
+    own: str or Path
+        the folder that was made
+    job_paths: JobPaths
+        the job
+    """
+    folder = job_paths.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _link(folder, os.path.relpath(own, folder.parent))
+    # what was written before the id was known, under the names that go with it
+    _link(job_paths.submitted_pickle, SUBMITTED)
+    _link(job_paths.submission_file, os.path.join("..", SCRIPT))
+
+
+def _link(link: Path, target: str) -> None:
+    try:
+        os.symlink(target, link)
+    except FileExistsError:
+        if link.is_symlink() and os.readlink(link) == target:
+            return
+        # Slurm counts anew after a reinstallation: an old job had the same id
+        os.rename(link, f"{link}.before-{os.urandom(3).hex()}")
+        os.symlink(target, link)
 
 
 def tail(path: Path, lines: int = 20) -> str:

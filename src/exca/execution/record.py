@@ -26,6 +26,7 @@ from ..errors import JobError, ResultError, UntrustedFileError
 from . import carried_errors
 
 NAME = "job.json"
+COMMITS = ".exca-commits.json"  # in a copy of code: the commits that it was made from
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
 DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
@@ -343,6 +344,9 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
     dict or None
         ``commit`` and ``dirty`` (whether tracked files were changed), None outside a repository
     """
+    noted = _noted_commit(folder)
+    if noted is not None:
+        return noted
     command = [
         "git",
         "-C",
@@ -363,6 +367,47 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
     if commit == "(initial)":
         return None
     return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def note_commits(sources: tp.Mapping[str, str], copy: Path) -> None:
+    """Write into a copy of code which commits it was made from: the copy is in no repository, or in another one.
+
+    Parameters
+    ----------
+    sources: mapping of str to str
+        what was copied, by its place in the copy
+    copy: Path
+        folder of the copy
+    """
+    import orjson
+
+    commits = {}
+    for place, path in sources.items():
+        if not os.path.isdir(path):
+            place, path = os.path.dirname(place), os.path.dirname(path)
+        commits[place] = git_commit(path)
+    if not any(commits.values()):
+        return
+    try:
+        _files.write_atomically(copy / COMMITS, orjson.dumps(commits))
+    except OSError as e:
+        logger.debug("the commits of %s cannot be noted: %s", copy, e)
+
+
+def _noted_commit(folder: str) -> dict[str, tp.Any] | None:
+    """The commit that a copy of code was made from, in which a folder is; None where it is in no such copy."""
+    import orjson
+
+    here, place = os.getcwd(), Path(folder)  # a job with a copy runs in it
+    if not place.is_relative_to(here):
+        return None
+    try:
+        commits = orjson.loads(_files.read_file(f"{here}/{COMMITS}"))
+    except (OSError, ValueError):
+        return None
+    relative = place.relative_to(here)
+    fitting = [p for p in commits if p in ("", ".") or relative.is_relative_to(p)]
+    return tp.cast("dict[str, tp.Any] | None", commits[max(fitting, key=len)] if fitting else None)
 
 
 def publish_failure(

@@ -23,6 +23,7 @@ def request_for(
     max_workers: int = 256,
     tag: str = "",
     name: str = "",
+    workdir: Path | None = None,
 ) -> Request:
     """Make the request for jobs of an infra, copying the working directory if there is one.
 
@@ -38,9 +39,10 @@ def request_for(
         text by which the jobs are found again in the scheduler
     name: str
         name that the scheduler shows; empty for the infra's own
+    workdir: Path, optional
+        the copy of the working directory, if there is one already
     """
-    workdir = None
-    if infra.workdir is not None:
+    if infra.workdir is not None and workdir is None:
         workdir = infra.workdir.prepare(code_folder(infra))
     logs = str(infra._logs_folder())
     request = Request(calls, infra, logs, name or infra._job_name(), max_workers, workdir, tag)

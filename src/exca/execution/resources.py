@@ -92,6 +92,26 @@ class Resources(pydantic.BaseModel):
         expanded = _files.expand(text, tp.cast(str, info.field_name))
         return folder if expanded is text else type(folder)(expanded)
 
+    @pydantic.field_validator(
+        "job_name",
+        "slurm_constraint",
+        "slurm_partition",
+        "slurm_account",
+        "slurm_qos",
+        "slurm_additional_parameters",
+    )
+    @classmethod
+    def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
+        """Refuse what would end the line of the batch script on which it is written."""
+        parts = [*value, *value.values()] if isinstance(value, dict) else [value]
+        for part in parts:
+            if isinstance(part, str) and not part.isprintable():
+                raise ValueError(
+                    f"{info.field_name} holds a control character, in {part!r}: Slurm's fields are single lines of "
+                    "printable text, so leave out line breaks, tabs and the like"
+                )
+        return value
+
     def check_resources(self) -> None:
         """Check what no single field can tell.
 

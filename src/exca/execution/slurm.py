@@ -1,22 +1,33 @@
-"""Jobs on Slurm, through submitit."""
+"""Jobs on Slurm: the batch script as submitit writes it, submitted and looked after from here."""
 
-import contextlib
-import math
+import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import time
 import typing as tp
+import uuid
 from pathlib import Path
 
+from .. import _files
+from ..claims import scheduler
 from ..errors import SubmissionError
-from .backends import Backend, Request, pickled
+from . import arrays, paths
+from .arrays import RefusedError
+from .backends import Backend, Ending, Request, pickled
 from .import_path import import_path
 from .submission import Submission
 
 if tp.TYPE_CHECKING:
-    from ..claims import JobState
     from .resources import Resources
+
+SBATCH_TIMEOUT = 300.0  # seconds
+_CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a file of the job
+# after these words a job may have been submitted all the same
+_UNSURE = re.compile(r"timed out|Unable to contact|No reply|Connection|Zero Bytes", re.IGNORECASE)
 
 
 _IMPORT_PATH = "export PYTHONPATH="
@@ -57,7 +68,9 @@ def make_executor(
     cluster = resources.resolved_cluster()
     kwargs: dict[str, tp.Any] = {}
     if cluster == "slurm":
-        kwargs["slurm_python"] = _python_command(resources)
+        # in place of the batch script's shell: where Slurm tracks processes by their parents, a Python that
+        # outlives its shell (it lets SIGTERM pass) would escape the end of its job
+        kwargs["slurm_python"] = ("" if resources.slurm_use_srun else "exec ") + _python_command(resources)
     if resources.max_pickle_size_gb is not None and cluster in ("local", "slurm"):
         kwargs[f"{cluster}_max_pickle_size_gb"] = resources.max_pickle_size_gb
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster, **kwargs)
@@ -69,6 +82,12 @@ def make_executor(
     if cluster == "slurm":
         params.update(_slurm_parameters(resources, max_workers, workdir, tag))
     executor.update_parameters(**params)
+    if (
+        cluster == "slurm"
+        and resources.timeout_min is None
+        and "time" not in (resources.slurm_additional_parameters or {})
+    ):
+        executor._executor.parameters["time"] = None  # the partition's default; submitit's own is 5 minutes
     return executor
 
 
@@ -78,9 +97,7 @@ def _python_command(resources: "Resources") -> str:
         from .python_env import python_of
 
         python = python_of(resources.conda_env)
-    # in place of the batch script's shell: where Slurm tracks processes by their parents, a Python that
-    # outlives its shell (submitit's lets SIGTERM pass) would escape the end of its job
-    return shlex.quote(str(python)) if resources.slurm_use_srun else f"exec {shlex.quote(str(python))}"
+    return shlex.quote(str(python))
 
 
 def _slurm_parameters(
@@ -94,8 +111,6 @@ def _slurm_parameters(
         if getattr(resources, field) is not None:
             params[field] = getattr(resources, field)
     additional = dict(resources.slurm_additional_parameters or {})
-    if resources.timeout_min is None and "time" not in additional:
-        params["slurm_time"] = None  # the partition's default; submitit's own would be 5 minutes
     if tag and "comment" not in additional:
         additional["comment"] = tag
     setup = [f"{_IMPORT_PATH}{shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]
@@ -126,45 +141,11 @@ def _set_parameters(executor: tp.Any, parameters: dict[str, tp.Any]) -> None:
 class SlurmBackend(Backend):
     """Jobs and job arrays on a Slurm cluster."""
 
-    def submit(self, request: Request) -> list[Submission]:
-        """Submit one job, or one array for several."""
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
+    decides = True
 
-        from .python_env import clean_environment
-
-        resources = request.resources
-        for call in request.calls:
-            pickled(call, resources.max_pickle_size_gb)  # speaks up before anything is submitted
-        executor = make_executor(
-            resources,
-            request.logs,
-            name=request.name,
-            max_workers=request.max_workers,
-            workdir=request.workdir,
-            tag=request.tag,
-        )
-        # submitit's own limit is for all pickles of an array together; each was measured above
-        executor._executor.max_pickle_size_gb = math.inf
-        _set_parameters(executor, request.parameters)
-        try:
-            with clean_environment():
-                if len(request.calls) == 1:
-                    jobs = [executor.submit(request.calls[0])]
-                else:
-                    with executor.batch():
-                        jobs = [executor.submit(call) for call in request.calls]
-        except (
-            FailedJobError,
-            FailedSubmissionError,
-            OSError,
-            subprocess.SubprocessError,
-        ) as e:
-            raise SubmissionError(
-                f"Slurm refused {request.name}: {e}. "
-                "Check partition, account, time and resources against `sinfo` and `scontrol show partition`"
-            ) from e
-        processes = resources.nodes * resources.tasks_per_node
-        return [Submission("slurm", str(job.job_id), request.logs, processes) for job in jobs]
+    def submit(self, request: Request) -> list[Submission | None]:
+        """Submit one job, or arrays for several: as many as there is room for."""
+        return arrays.send(request, _Sbatch(request))
 
     def alive(self, submission: Submission) -> bool | None:
         """Whether Slurm holds or runs the job; None where Slurm does not answer."""
@@ -174,45 +155,240 @@ class SlurmBackend(Backend):
         """The state in Slurm's words."""
         return _state(submission).state
 
-    def verdict(self, submission: Submission) -> str:
-        """What Slurm says of the end of the job."""
+    def waits_for(self, submission: Submission) -> str:
+        """Why the job is pending, in Slurm's words."""
         state = _state(submission)
-        details = [
-            d
-            for d in (
-                state.reason and f"reason {state.reason}",
-                state.exit_code and _ending(state.exit_code),
+        return state.reason if state.state == "PENDING" else ""
+
+    def ending(self, submission: Submission) -> Ending:
+        """What Slurm says of the end of the job."""
+        return ending_of(_state(submission), submission)
+
+    def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:
+        """The job with this tag in its comment."""
+        try:
+            job_id = scheduler.tagged_job(tag, task)
+        except OSError:
+            return None
+        return None if job_id is None else Submission("slurm", job_id, logs)
+
+    def cancel(self, submissions: tp.Sequence[Submission]) -> None:
+        """Cancel the jobs, with one command for all."""
+        scheduler.cancel([s.job_id for s in submissions])
+
+
+class _Sbatch:
+    """Sends arrays of one request, each from a folder of its own that holds all that its jobs need.
+
+    The folder is there before the jobs have an id: a job may start before ``sbatch`` has answered, or when its
+    submitter is gone, and finds its log files and what it runs.
+
+    Parameters
+    ----------
+    request: Request
+        what is to be submitted
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        resources = request.resources
+        limit = resources.max_pickle_size_gb
+        self.content = [
+            pickled(call, limit) for call in request.calls
+        ]  # all of them before anything is written
+        self.processes = resources.nodes * resources.tasks_per_node
+        self.tag = request.tag or f"exca:{uuid.uuid4().hex}"
+        self.pattern = request.logs
+
+    def largest(self) -> int:
+        """The most tasks of one array."""
+        count = len(self.content)
+        return count if count <= arrays.SMALL else scheduler.max_array_size()
+
+    def send(self, first: int, count: int) -> list[Submission]:
+        """Submit some of the calls as one array.
+
+        Parameters
+        ----------
+        first: int
+            number of the first call
+        count: int
+            how many
+
+        Raises
+        ------
+        RefusedError
+            if Slurm takes none of them
+        """
+        folder = paths.fixed_folder(self.pattern) / f".sent-{uuid.uuid4().hex[:12]}"
+        try:
+            script = self._lay_out(folder, first, count)
+        except OSError as e:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SubmissionError(f"cannot write the jobs of {self.request.name} to {folder}: {e}") from e
+        try:
+            base = self._sbatch(script, first, count)
+        except BaseException as e:
+            if isinstance(e, Exception):  # not when interrupted: the jobs may be on their way
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        ids = [base] if count == 1 else [f"{base}_{k}" for k in range(count)]
+        for k, job_id in enumerate(ids):
+            paths.link_logs(folder / str(k), paths.JobPaths(self.pattern, job_id))
+        return [Submission("slurm", job_id, self.pattern, self.processes) for job_id in ids]
+
+    def _lay_out(self, folder: Path, first: int, count: int) -> Path:
+        folder.mkdir(parents=True)
+        for k, content in enumerate(self.content[first : first + count]):
+            own = folder / str(k)
+            own.mkdir()
+            _files.write_atomically(own / paths.SUBMITTED, content, mode=_files.PRIVATE)
+        script = folder / paths.SCRIPT
+        _files.write_atomically(script, self._script(folder, first, count).encode(), mode=_files.OWN)
+        return script
+
+    def _script(self, folder: Path, first: int, count: int) -> str:
+        """The batch script, as submitit writes it, with a command and places of our own."""
+        request, total = self.request, len(self.content)
+        (share, *_) = arrays.shares(request.max_workers, [count, total - count] if total > count else [count])
+        tag = self.tag if count == total and not request.first else self._tag_of(first, count)
+        resources = request.resources
+        executor = make_executor(
+            resources, folder, name=request.name, max_workers=share, workdir=request.workdir, tag=tag
+        )
+        _set_parameters(executor, request.parameters)
+        inner = executor._executor
+        inner.folder = folder / ("%a" if count > 1 else "0")
+        if count > 1:
+            inner.parameters["map_count"] = count
+        if self.processes > 1:  # the others wait for each other, so one that fails ends all
+            inner.parameters["srun_args"] = [*inner.parameters.get("srun_args", ()), "--kill-on-bad-exit=1"]
+        run = f"-u -m exca.execution.entry {shlex.quote(str(folder))} {shlex.quote(self.pattern)}"
+        python = _python_command(resources)
+        # ignored from before Python is up: a job that is preempted while it starts must not end by the warning
+        ignore = "trap '' USR2"
+        if resources.slurm_use_srun:
+            command = f"bash -c {shlex.quote(f'{ignore}; exec {python} {run}')}"
+        else:
+            command = f"exec {python} {run}"
+        text = str(inner._make_submission_file_text(command, uuid.uuid4().hex))
+        return text.replace("\n# command\n", f"\n# command\n{ignore}\n", 1)
+
+    def _tag_of(self, first: int, count: int) -> str:
+        first += self.request.first
+        return f"{self.tag}[{first}-{first + count - 1}]"
+
+    def _sbatch(self, script: Path, first: int, count: int) -> str:
+        """Submit a script, return the id of its job."""
+        from .python_env import cleaned
+
+        started = time.monotonic()
+        try:
+            done = subprocess.run(
+                ["sbatch", "--parsable", str(script)],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=SBATCH_TIMEOUT,
+                env=cleaned(os.environ),
+                stdin=subprocess.DEVNULL,
             )
-            if d
-        ]
-        text = f"Slurm says {state.state}" + (f" ({', '.join(details)})" if details else "")
-        hint = {
-            "TIMEOUT": "raise timeout_min",
-            "OUT_OF_MEMORY": "raise mem_gb",
-            "CANCELLED": "it was cancelled",
-            "NODE_FAIL": "its node failed",
-        }.get(state.state.split()[0] if state.state else "")
-        return f"{text}: {hint}." if hint else f"{text}."
+            answer, said = done.stdout.strip().partition(";")[0], done.stderr.strip()
+            if done.returncode == 0 and answer.isdecimal():
+                return answer
+        except subprocess.TimeoutExpired:
+            said = f"sbatch gave no answer within {SBATCH_TIMEOUT:.0f} s"
+            done = None
+        except OSError as e:
+            raise SubmissionError(f"cannot submit {self.request.name}: {e}") from e
+        if done is None or done.returncode == 0 or _UNSURE.search(said):
+            found = self._look_for(first, count, started)
+            if found is not None:
+                return found
+        raise RefusedError(said or "sbatch said nothing", self.request)
 
-    def cancel(self, submission: Submission) -> None:
-        """Cancel the job, or the one task of an array."""
-        subprocess.run(["scancel", submission.job_id], check=False, capture_output=True, timeout=60)
+    def _look_for(self, first: int, count: int, since: float) -> str | None:
+        """The id of a submission that came through although sbatch did not say so."""
+        number = self.request.first + first
+        try:
+            job_id = scheduler.tagged_job(
+                self.tag, None if count == 1 else number, not_before=time.monotonic()
+            )
+        except OSError as e:
+            raise SubmissionError(
+                f"cannot tell whether {self.request.name} was submitted: sbatch gave no answer, and {e}. Look with "
+                f"`squeue -O JobID,Comment:80` for a job with the comment {self.tag!r} before you submit again"
+            ) from e
+        return None if job_id is None else scheduler.base_id(job_id)
 
 
-def _ending(exit_code: str) -> str:
-    """Say how a job ended, from Slurm's ``<code>:<signal>``; a shell tells a signal as 128 and its number."""
+def ending_of(state: "scheduler.JobState", submission: Submission) -> Ending:
+    """Say how a job ended, each way of ending as what it is.
+
+    Parameters
+    ----------
+    state: JobState
+        what Slurm says of it
+    submission: Submission
+        the job
+    """
+    word = state.state.split()[0] if state.state else scheduler.UNKNOWN
+    code, number = _code_and_signal(state.exit_code)
+    details = [f"reason {state.reason}"] if state.reason else []
+    if state.exit_code:
+        details.append(
+            f"exit code {state.exit_code}" + (f", killed by {_name(number)}" if _name(number) else "")
+        )
+    memory = f" ({state.memory} were asked for)" if state.memory else ""
+    warned = number == getattr(signal, "SIGUSR2", 12) and word not in ("CANCELLED", "TIMEOUT")
+    killed = number == 9 and code in (0, 137)
+    if word == "OUT_OF_MEMORY" or "OutOfMemory" in state.reason:
+        hint = f"it needed more memory than it had{memory}: raise mem_gb"
+    elif word == "TIMEOUT":
+        hint = "it reached its time limit: raise timeout_min"
+    elif word == "CANCELLED":
+        hint = "it was cancelled"
+    elif word in ("NODE_FAIL", "BOOT_FAIL"):
+        hint = "its node failed"
+    elif word == "PREEMPTED":
+        hint = "it was preempted, and not requeued"
+    elif number == _CANNOT_OPEN:
+        hint = (
+            "Slurm could not open a file of the job, most likely a log: check that its nodes can write to "
+            f"{paths.fixed_folder(submission.logs)}"
+        )
+    elif warned:
+        hint = "it was ended by the warning of a preemption or of the time limit, before its Python was up"
+    elif killed:
+        hint = f"it was killed, most often by the system for want of memory{memory}: raise mem_gb, or see who killed it"
+    elif word == scheduler.UNKNOWN:
+        hint = "it runs no more, and how it ended is not known"
+    else:
+        hint = ""
+    text = f"Slurm says {state.state}" + (f" ({', '.join(details)})" if details else "")
+    return Ending(word, f"{text}: {hint}." if hint else f"{text}.", warned)
+
+
+def _code_and_signal(exit_code: str) -> tuple[int, int]:
+    """Code and signal out of Slurm's ``<code>:<signal>``; a shell tells a signal as 128 and its number."""
     code, _, number = exit_code.partition(":")
-    with contextlib.suppress(ValueError):
-        killed_by = int(number or 0) or max(0, int(code) - 128)
-        if killed_by:
-            return f"exit code {exit_code}, killed by {signal.Signals(killed_by).name}"
-    return f"exit code {exit_code}"
+    try:
+        return int(code), int(number or 0) or max(0, int(code) - 128)
+    except ValueError:
+        return 0, 0
 
 
-def _state(submission: Submission) -> "JobState":
-    from ..claims import job_states
+def _name(number: int) -> str:
+    """Name of a signal that ends processes; Slurm uses the real-time ones for its own ends."""
+    try:
+        return signal.Signals(number).name if 0 < number < 32 else ""
+    except ValueError:
+        return ""
 
-    return job_states([submission.job_id])[submission.job_id]
+
+def _state(submission: Submission) -> "scheduler.JobState":
+    return scheduler.job_states([submission.job_id])[submission.job_id]
 
 
 BACKEND = SlurmBackend()

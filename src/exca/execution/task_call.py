@@ -1,11 +1,15 @@
 """Computing one task, here or in a job, and publishing its outcome."""
 
+import contextlib
 import logging
 import os
 import sys
 import typing as tp
 from pathlib import Path
 
+import orjson
+
+from .. import _files
 from ..errors import ResultError
 from . import record
 from .current import current_job
@@ -68,22 +72,53 @@ class TaskCall:
             try:
                 return infra._applied.function(self.obj)
             except Exception as e:
+                logger.exception("Process %d of %r failed", rank, self)
                 return CarriedError(e)
-        claim = Claims(self.folder).adopt(self.token)
+        claim = Claims(self.folder).adopt(self.token) or self._contradict()
         if claim is None:
             logger.warning("%r is computed by somebody else by now: leaving it to them", self)
             return None
         with claim:
+            self._note_submission(where)
             try:
-                compute(infra, self.folder, claim, where)
+                compute(infra, self.folder, claim, where, attempt=self.token)
             except Exception:
                 if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
                     raise  # submitit's debug executor stops here in a debugger
                 logger.exception("%r failed", self)
         return None
 
+    def _note_submission(self, where: dict[str, tp.Any]) -> None:
+        """Say which job computes the task, should the submitter have died before it could."""
+        from .task_start import SUBMISSION, read_attempt
 
-def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, tp.Any]) -> tp.Any:
+        if where["cluster"] == "debug" or read_attempt(self.folder) == self.token:
+            return
+        note = orjson.dumps({**where, "attempt": self.token, "replaces": self.replaces})
+        with contextlib.suppress(OSError):
+            _files.write_atomically(self.folder / SUBMISSION, note, mode=_files.OWN)
+
+    def _contradict(self) -> "Claim | None":
+        """Claim the task again where its record says that this very job failed, though it has just been requeued."""
+        from ..claims import Claims
+
+        found = record.read(self.folder)
+        if found is None or found.attempt != self.token or "ended" not in found.content:
+            return None
+        claim, _ = Claims(self.folder).acquire([KEY])
+        if claim is not None:
+            logger.warning(
+                "The record of %r says that this job had ended (%s), but it runs again: computing, and replacing the "
+                "record",
+                self,
+                found.content["ended"],
+            )
+        return claim
+
+
+def compute(
+    infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, tp.Any], *, attempt: str = ""
+) -> tp.Any:
     """Compute a task and publish its outcome under a claim.
 
     Parameters
@@ -96,6 +131,8 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
         the claim on the task
     where: dict
         cluster, job id and logs, for the record
+    attempt: str
+        token of the attempt in the record, by default the claim's
 
     Returns
     -------
@@ -108,11 +145,11 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
         what the method raised, after it was published
     """
     obj, applied = infra._bound
-    attempt = record.Attempt(folder, claim.token, where, _source_folder(type(obj)))
+    this = record.Attempt(folder, attempt or claim.token, where, _source_folder(type(obj)))
     try:
         value = applied.function(obj)
     except Exception as e:
-        _publish_error(attempt, e)
+        _publish_error(this, e)
         raise
     if not claim.still_ours():
         logger.warning(
@@ -120,9 +157,9 @@ def compute(infra: "BaseInfra", folder: Path, claim: "Claim", where: dict[str, t
         )
         return value
     try:
-        attempt.completed(value)
+        this.completed(value)
     except ResultError as e:
-        _publish_error(attempt, e)
+        _publish_error(this, e)
         raise
     return value
 

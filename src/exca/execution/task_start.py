@@ -1,6 +1,7 @@
 """Starting tasks: claimed first, then computed here or sent to jobs that own what they were given."""
 
 import logging
+import os
 import typing as tp
 from pathlib import Path
 
@@ -10,17 +11,19 @@ from .. import _files, _trust
 from ..identity import check_secrets
 from . import backends, once, record
 from .job import DoneJob, Job, TaskJob
-from .paths import JobPaths
+from .paths import JobPaths, fixed_folder
 from .requests import link_code, link_logs, request_for
 from .submission import Submission
 from .task_call import KEY, TaskCall, compute
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
+    from ..claims.ledger import Announcement
     from ..task import TaskInfra
 
 logger = logging.getLogger("exca")
 SUBMISSION = "submission.json"
+UNSENT = "unsent.json"  # see `unsent`
 
 
 def read_submission(folder: Path) -> Submission | None:
@@ -38,7 +41,30 @@ def read_submission(folder: Path) -> Submission | None:
         return None
 
 
-def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 256) -> list[Job[tp.Any]]:
+def read_attempt(folder: Path) -> str:
+    """Token of the attempt for which a job was last submitted; empty where there is none."""
+    try:
+        return str(orjson.loads(_files.read_file(f"{folder}/{SUBMISSION}"))["attempt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def find_announced(announced: "Announcement", logs: str) -> Submission | None:
+    """Find the job of a submission whose submitter died before it could say which it is.
+
+    Parameters
+    ----------
+    announced: Announcement
+        what was about to be submitted
+    logs: str
+        folder of a job's logs, with ``%j`` for its id
+    """
+    return backends.get(announced.cluster).tagged(announced.tag, announced.task, logs)
+
+
+def start(
+    infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 256, *, listed: bool = False
+) -> list[Job[tp.Any]]:
     """Claim tasks and compute or submit those that nobody else computes.
 
     Parameters
@@ -49,12 +75,19 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
         infra whose cluster, resources and mode are used
     max_workers: int
         how many jobs may run at once
+    listed: bool
+        whether those that there is no room for are on the list of them already
     """
     for infra in infras:
         check_secrets(infra._obj)
     cluster = through.resolved_cluster()
     if cluster is None:
         return _compute_here(infras, through.mode)
+    logs = fixed_folder(str(through._logs_folder()))
+    if not listed and os.access(logs / UNSENT, os.F_OK):
+        from . import unsent
+
+        unsent.send(logs)  # those that wait already come first
     jobs: dict[int, Job[tp.Any]] = {}
     claimed: list[_Claimed] = []
     try:
@@ -67,12 +100,20 @@ def start(infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 25
                 before = record.latest(claim.folder)
                 claimed.append(_Claimed(k, infra, claim, None if before is None else before.attempt))
         if claimed:
-            sent = _submit(claimed, through, cluster, max_workers)
-            jobs.update(zip((c.number for c in claimed), sent, strict=True))
+            jobs.update(_submit_groups(claimed, through, cluster, max_workers))
+        left = [one for one in claimed if one.number not in jobs]
     except BaseException:
         for one in claimed:
             one.claim.release()
         raise
+    if left:
+        from . import unsent
+
+        for one in left:
+            one.claim.release()
+        if not listed:
+            unsent.add(logs, [one.infra for one in left], through, max_workers)
+        jobs.update((one.number, unsent.UnsentJob(one.infra, logs, cluster)) for one in left)
     return [jobs[k] for k in range(len(infras))]
 
 
@@ -102,6 +143,33 @@ def _claim_or_job(infra: "TaskInfra", mode: str) -> "tuple[Claim | None, Job[tp.
             return claim, None
         claim.release()
         return None, infra._job_of_record(found)
+
+
+def _submit_groups(
+    claimed: list[_Claimed], through: "TaskInfra", cluster: str, max_workers: int
+) -> dict[int, Job[tp.Any]]:
+    """Submit claimed tasks, one array for each distinct set of resources; returns the jobs of those that were sent."""
+    from . import arrays
+
+    groups = arrays.by_resources([one.infra for one in claimed], through)
+    jobs: dict[int, Job[tp.Any]] = {}
+    workers = arrays.shares(max_workers, [len(members) for _, members in groups])
+    workdir: Path | None = None
+    submissions: list[Submission | None] = []
+    for (resources, members), most in zip(groups, workers, strict=True):
+        part = [claimed[m] for m in members]
+        only = part[0].infra if len(part) == 1 else None  # jobs of an array share a name
+        name = resources.job_name or (only._title(only.uid()) if only else through._title(through._factory()))
+        request = request_for(through, [], max_workers=most, name=name, workdir=workdir)
+        workdir = request.workdir  # one copy for all
+        request.resources = resources
+        sent = _submit(part, request, cluster)
+        submissions += sent
+        for one, submission in zip(part, sent, strict=True):
+            if submission is not None:
+                jobs[one.number] = _handed_over(one, submission, request)
+    arrays.report(submissions, through._factory(), cluster)
+    return jobs
 
 
 def _compute_here(infras: "list[TaskInfra]", mode: str) -> list[Job[tp.Any]]:
@@ -164,39 +232,35 @@ def _claim_with_folder(infra: "TaskInfra", spare: "Claim | None") -> "Claim | No
     return first.claim
 
 
-def _submit(
-    claimed: list[_Claimed], through: "TaskInfra", cluster: str, max_workers: int
-) -> list[Job[tp.Any]]:
-    """Submit claimed tasks and hand the claims over to their jobs."""
-    logs = str(through._logs_folder())
-    calls = [
-        TaskCall(c.infra._obj, c.infra._infra_name, c.claim.folder, c.claim.token, logs, replaces=c.replaces)
+def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) -> list[Submission | None]:
+    """Submit claimed tasks with the same resources."""
+    request.calls = [
+        TaskCall(
+            c.infra._obj,
+            c.infra._infra_name,
+            c.claim.folder,
+            c.claim.token,
+            request.logs,
+            replaces=c.replaces,
+        )
         for c in claimed
     ]
-    tag = ""
     for k, one in enumerate(claimed):
-        tag = one.claim.announce(cluster, tag=tag or None, task=k if len(claimed) > 1 else None)
-    only = claimed[0].infra if len(claimed) == 1 else None  # jobs of an array share a name
-    name = through.job_name or (only._title(only.uid()) if only else through._title(through._factory()))
-    request = request_for(through, list(calls), max_workers=max_workers, tag=tag, name=name)
-    submissions = backends.submit(cluster, request)
-    jobs: list[Job[tp.Any]] = []
-    for (_, infra, claim, replaces), submission in zip(claimed, submissions, strict=True):
-        folder = claim.folder
-        note = orjson.dumps({**submission.to_json(), "attempt": claim.token, "replaces": replaces})
-        _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
-        if cluster != "debug":
-            once.hand_over(claim, submission)
-        link_code(folder, request.workdir)
-        link_logs(folder, JobPaths(logs, submission.job_id).folder)
-        job: TaskJob[tp.Any] = TaskJob(folder, submission, claim.token, infra._hint(), replaces)
-        infra._state.job = job  # first: who sees that it was forced waits for it
-        infra._state.forced.add(KEY)
-        jobs.append(job)
-    ids = (
-        submissions[0].job_id
-        if len(submissions) == 1
-        else f"{submissions[0].job_id}...{submissions[-1].job_id}"
-    )
-    logger.info("Submitted %d job(s) for %s to %s: %s", len(jobs), through._factory(), cluster, ids)
-    return jobs
+        many = len(claimed) > 1
+        request.tag = one.claim.announce(cluster, tag=request.tag or None, task=k if many else None)
+    return backends.submit(cluster, request)
+
+
+def _handed_over(one: _Claimed, submission: Submission, request: "backends.Request") -> Job[tp.Any]:
+    """Make a job the owner of its task, and note which job it is."""
+    infra, claim = one.infra, one.claim
+    note = orjson.dumps({**submission.to_json(), "attempt": claim.token, "replaces": one.replaces})
+    _files.write_atomically(claim.folder / SUBMISSION, note, mode=_files.OWN)
+    if submission.cluster != "debug":
+        once.hand_over(claim, submission)
+    link_code(claim.folder, request.workdir)
+    link_logs(claim.folder, JobPaths(submission.logs, submission.job_id).folder)
+    job: TaskJob[tp.Any] = TaskJob(claim.folder, submission, claim.token, infra._hint(), one.replaces)
+    infra._state.job = job  # first: who sees that it was forced waits for it
+    infra._state.forced.add(KEY)
+    return job

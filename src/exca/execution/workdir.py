@@ -11,7 +11,7 @@ import pydantic
 
 from .. import _files
 from ..errors import WorkDirError
-from . import workdir_copy, workdir_git
+from . import record, workdir_copy, workdir_git
 from .workdir_copy import Rules, Source
 from .workdir_locate import identify_path
 
@@ -114,6 +114,7 @@ class WorkDir(pydantic.BaseModel):
         workdir_copy.copy(self._sources, rules, folder)
         if commits:
             workdir_git.record(commits, folder)
+        record.note_commits({source.place: str(source.path) for source in self._sources}, folder)
         return folder
 
     @contextlib.contextmanager
@@ -153,7 +154,7 @@ def inside(folder: str | Path) -> tp.Iterator[None]:
     before, entry = os.getcwd(), str(Path(folder).absolute())
     os.chdir(entry)
     sys.path.insert(0, entry)
-    logger.info("Working in %s", entry)
+    logger.debug("Working in %s", entry)
     try:
         yield
     finally:

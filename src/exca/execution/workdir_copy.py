@@ -193,7 +193,7 @@ def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
             "make the place writable and what is copied readable, or leave it out through 'workdir.excludes'."
         ) from error
     if fresh:
-        logger.info(
+        logger.debug(
             "Copied %s file(s) of %s to %s", len(plan), ", ".join(str(s.path) for s in sources), folder
         )
     elif not _holds(folder, plan, sources, rules):

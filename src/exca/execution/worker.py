@@ -5,15 +5,15 @@ all else is looked after from here, each process with its own interpreter.
 """
 
 import os
-import pickle
 import subprocess
 import sys
 import threading
+import time
 import typing as tp
 
-from .._files import write_atomically
-from . import paths
-from .local import submitit_variables
+from .. import _files
+from . import entry, paths
+from .local import TIMED_OUT, submitit_variables
 
 
 def main(arguments: tp.Sequence[str]) -> int:
@@ -52,46 +52,11 @@ def run(job_paths: paths.JobPaths, seconds: float) -> int:
     seconds: float
         time limit; 0 for none
     """
-    if job_paths.rank == 0:
-        write_atomically(job_paths.folder / "pid", str(os.getpid()).encode())
     if seconds:
-        timer = threading.Timer(seconds, _time_out, (seconds,))
+        timer = threading.Timer(seconds, _time_out, (seconds, job_paths))
         timer.daemon = True
         timer.start()
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    with open(job_paths.submitted_pickle, "rb") as f:
-        call = pickle.load(f)
-    try:
-        outcome: tuple[str, tp.Any] = ("success", call())
-        code = 0
-    except Exception:
-        import traceback
-
-        outcome, code = ("error", traceback.format_exc()), 1
-        sys.stderr.write(outcome[1])
-    write_atomically(job_paths.result_pickle, pickled_outcome(outcome))
-    return code
-
-
-def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:
-    """Pickle what a process returned, or the error that says why that cannot be.
-
-    Parameters
-    ----------
-    outcome: tuple
-        "success" and the value, or "error" and the traceback
-    """
-    if outcome[1] is None:
-        return pickle.dumps(outcome)  # a task's, published elsewhere: spare it the import
-    import cloudpickle
-
-    try:
-        return tp.cast(bytes, cloudpickle.dumps(outcome))
-    except Exception as e:
-        return pickle.dumps(
-            ("error", f"the result, a {type(outcome[1]).__qualname__}, cannot be pickled: {e}")
-        )
+    return entry.run(str(job_paths.submitted_pickle), job_paths)
 
 
 def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
@@ -106,27 +71,51 @@ def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
     seconds: float
         time limit; 0 for none
     """
-    started = []
-    if (paths.JobPaths(logs, job_id).folder / "cancelled").exists():
+    started: list[subprocess.Popen[bytes]] = []
+    job_paths = paths.JobPaths(logs, job_id)
+    if (job_paths.folder / entry.CANCELLED).exists():
         return 1
     for rank in range(processes):
-        job_paths = paths.JobPaths(logs, job_id, rank)
+        own = paths.JobPaths(logs, job_id, rank)
         command = [sys.executable, "-m", "exca.execution.worker", logs, job_id, "0", "1", "1", str(seconds)]
-        env = {**os.environ, **submitit_variables(job_paths, rank, processes)}
-        with open(job_paths.stdout, "ab") as out, open(job_paths.stderr, "ab") as err:
+        env = {**os.environ, **submitit_variables(own, rank, processes)}
+        with open(own.stdout, "ab") as out, open(own.stderr, "ab") as err:
             started.append(
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
             )
-    code = max((process.wait() for process in started), key=abs)
+    code = _wait_for(started)
     # others of the array may go on for long: who waits for this one is to know now, and how it ended
-    write_atomically(paths.JobPaths(logs, job_id).exit_file, str(code).encode())
+    _note_exit(job_paths, code)
     return code
 
 
-def _time_out(seconds: float) -> None:
+def _wait_for(processes: "list[subprocess.Popen[bytes]]") -> int:
+    """Wait for the processes of a job; where one fails, the others end with it. Returns the exit code that counts."""
+    if len(processes) == 1:
+        return processes[0].wait()
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = next((code for code in codes if code), None)
+        if failed is not None:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+            return failed
+        if None not in codes:
+            return 0
+        time.sleep(0.02)
+
+
+def _note_exit(job_paths: paths.JobPaths, code: int) -> None:
+    _files.write_atomically(job_paths.exit_file, str(code).encode(), mode=_files.OWN)
+
+
+def _time_out(seconds: float, job_paths: paths.JobPaths) -> None:
     sys.stderr.write(f"exca: time limit of {seconds / 60:g} min reached (timeout_min), ending the job\n")
     sys.stderr.flush()
-    os._exit(124)
+    _note_exit(job_paths, TIMED_OUT)
+    os._exit(TIMED_OUT)
 
 
 if __name__ == "__main__":

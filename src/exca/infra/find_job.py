@@ -1,6 +1,5 @@
 """From the id of a job back to the configuration that it computes."""
 
-import contextlib
 import logging
 import os
 import pickle
@@ -9,6 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
+from ..execution.entry import BEGAN, noted_process
 from ..execution.job import CallJob, Job, TaskJob
 from ..execution.once import ItemsCall
 from ..execution.paths import JobPaths
@@ -157,10 +157,8 @@ def _submission_of(logs: Path, job_id: str) -> Submission:
         return Submission("slurm", job_id, pattern)
     if job_id.startswith("DEBUG_"):
         return Submission("debug", job_id, pattern)
-    pid = None
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((logs / "pid").read_text())
-    return Submission("local", job_id, pattern, pid=pid)
+    process = noted_process(logs / BEGAN)
+    return Submission("local", job_id, pattern, pid=None if process is None else process.pid)
 
 
 def _what_was_sent(pickled: Path) -> tp.Any:

@@ -1,0 +1,219 @@
+"""The planner of arrays: which calls go together, in arrays that fit, as many as there is room for.
+
+How many jobs a user may have is written in several places (association, QOS, partition, the controller's own limit),
+and how many there are at the moment changes all the time. So it is not computed but tried: an array that is refused
+for want of room is halved until it fits, and what is left then waits for room.
+"""
+
+import dataclasses
+import re
+import typing as tp
+
+from .._log import logger
+from ..errors import SubmissionError
+
+if tp.TYPE_CHECKING:
+    from .backends import Request
+    from .resources import Resources
+    from .submission import Submission
+
+SMALL = 500  # calls for which the limit of an array is not asked for: Slurm's default is 1001
+# what Slurm says where fewer jobs would be taken, or the same ones later
+_NO_ROOM = re.compile(
+    r"MaxSubmit|GrpSubmit|MaxJobCount|job submit limit|temporarily unable to accept|Invalid job array specification"
+    r"|Resource temporarily unavailable",
+    re.IGNORECASE,
+)
+_TOO_MUCH = re.compile(r"PerJob|WallDuration|MaxCpu|MaxNode|MaxTRES|MaxMem", re.IGNORECASE)  # of a single job
+# fields of an infra that say what a job gets; arrays are formed of jobs that get the same
+RESOURCES = (
+    "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "max_pickle_size_gb",
+    "job_name", "slurm_constraint", "slurm_partition", "slurm_account", "slurm_qos", "slurm_use_srun",
+    "slurm_additional_parameters", "slurm_setup", "conda_env",
+)  # fmt: skip
+_SMALLER = "lower mem_gb, cpus_per_task, gpus_per_node or nodes, or take a partition whose nodes have as much"
+_ADVICE = (  # the first that fits
+    (r"partition", "check slurm_partition against `sinfo`"),
+    (r"account/partition|account", "check slurm_account against `sacctmgr show associations`"),
+    (r"qos specification", "check slurm_qos against `sacctmgr show qos`"),
+    (r"feature", "check slurm_constraint against `sinfo -o '%n %f'`"),
+    (r"time limit|WallDuration", "lower timeout_min, or take a partition with a longer limit (`sinfo -o '%P %l'`)"),
+    (r"node configuration|memory|processors|gres|gpu|TRES|node count", f"{_SMALLER} (`sinfo -o '%P %c %m %G'`)"),
+    (r"contact|connect|timed out|controller|answer", "check `scontrol ping`, and try again"),
+    (r"unrecognized option|invalid option|invalid argument", "check slurm_additional_parameters against `man sbatch`"),
+    (r"limit|policy|qos", "a limit of the site: see `sacctmgr show qos` and `sacctmgr show associations`"),
+)  # fmt: skip
+
+
+class RefusedError(SubmissionError):
+    """A scheduler took none of the jobs of one submission.
+
+    Parameters
+    ----------
+    said: str
+        the scheduler's own words
+    request: Request
+        what was to be submitted
+    """
+
+    def __init__(self, said: str, request: "Request") -> None:
+        self.for_room = _NO_ROOM.search(said) is not None and _TOO_MUCH.search(said) is None
+        advice = next((text for pattern, text in _ADVICE if re.search(pattern, said, re.IGNORECASE)), "")
+        super().__init__(f"Slurm refused {request.name}: {said}" + (f"\n({advice})" if advice else ""))
+
+
+class Sender(tp.Protocol):
+    """Sends consecutive calls of a request as one array."""
+
+    def largest(self) -> int:
+        """The most tasks of one array."""
+        ...
+
+    def send(self, first: int, count: int) -> "list[Submission]":
+        """Submit some of the calls; raises `RefusedError` when the scheduler takes none of them."""
+        ...
+
+
+def send(request: "Request", sender: Sender) -> "list[Submission | None]":
+    """Send the calls of a request in arrays that fit, in order.
+
+    Parameters
+    ----------
+    request: Request
+        what is to be submitted
+    sender: Sender
+        sends one array
+
+    Returns
+    -------
+    list
+        what became of each call; None for those, at the end, that there is no room for now
+
+    Raises
+    ------
+    SubmissionError
+        if they are refused for another reason than the lack of room
+    """
+    total = len(request.calls)
+    sent: list[Submission | None] = []
+    size = min(total, max(1, sender.largest()))
+    while len(sent) < total:
+        count = min(size, total - len(sent))
+        try:
+            sent += sender.send(len(sent), count)
+        except RefusedError as e:
+            if not e.for_room:
+                if sent:  # those that were taken go on
+                    logger.warning("%s. %d of %d were submitted before", e, len(sent), total)
+                    break
+                raise
+            if count == 1:
+                logger.debug("No room for more jobs of %s: %s", request.name, e)
+                break
+            size = count // 2
+    return sent + [None] * (total - len(sent))
+
+
+def by_resources(
+    members: "tp.Sequence[Resources]", through: "Resources"
+) -> "list[tuple[Resources, list[int]]]":
+    """Group the members of an array by what their jobs get.
+
+    Parameters
+    ----------
+    members: sequence of Resources
+        the members, each with the fields that were set on it
+    through: Resources
+        where a member leaves a field unset, that of this one holds
+
+    Returns
+    -------
+    list of (Resources, list of int)
+        what the jobs of a group get, and the numbers of its members
+    """
+    groups: dict[str, tuple[Resources, list[int]]] = {}
+    for k, member in enumerate(members):
+        mine = {n: getattr(member, n) for n in RESOURCES if n in member.model_fields_set}
+        theirs = {n: getattr(through, n) for n in RESOURCES}
+        changed = {n: v for n, v in mine.items() if v != theirs[n]}
+        key = repr(sorted(changed.items()))
+        if key not in groups:
+            groups[key] = (_with(through, changed) if changed else through, [])
+        groups[key][1].append(k)
+    return list(groups.values())
+
+
+def _with(through: "Resources", changed: dict[str, tp.Any]) -> "Resources":
+    from .resources import Resources
+
+    content = {n: getattr(through, n) for n in Resources.model_fields} | changed
+    return Resources.model_construct(_fields_set=set(content), **content)
+
+
+def shares(max_workers: int, sizes: tp.Sequence[int]) -> list[int]:
+    """How many jobs of each of several arrays may run at once, so that all together keep to a number.
+
+    Parameters
+    ----------
+    max_workers: int
+        for all of them together
+    sizes: sequence of int
+        jobs of each array
+    """
+    total = sum(sizes)
+    if len(sizes) == 1 or total <= max_workers:
+        return [max_workers] * len(sizes)
+    return [max(1, max_workers * size // total) for size in sizes]
+
+
+def report(submissions: "tp.Sequence[Submission | None]", name: str, cluster: str) -> None:
+    """Say in one line what was submitted.
+
+    Parameters
+    ----------
+    submissions: sequence of Submission or None
+        what became of the calls
+    name: str
+        what they compute
+    cluster: str
+        where
+    """
+    sent = [s for s in submissions if s is not None]
+    bases = list(dict.fromkeys(s.job_id.partition("_")[0] for s in sent))
+    left = len(submissions) - len(sent)
+    if not sent:
+        logger.info(
+            "No room for the %d job(s) of %s on %s now: they are sent as room comes", left, name, cluster
+        )
+        return
+    ids = ", ".join(bases[:3]) + (f" and {len(bases) - 3} more" if len(bases) > 3 else "")
+    what = "job" if len(sent) == 1 else "jobs" if len(bases) == len(sent) else "array"
+    logger.info(
+        "Submitted %d job(s) of %s to %s: %s %s, logs in %s%s",
+        len(sent),
+        name,
+        cluster,
+        what,
+        ids,
+        _fixed(sent[0].logs),
+        f" ({left} more are sent as room comes)" if left else "",
+    )
+
+
+def _fixed(pattern: str) -> str:
+    from .paths import fixed_folder
+
+    return str(fixed_folder(pattern))
+
+
+def rest_of(request: "Request", sent: int) -> "Request":
+    """The request for the calls after those that were sent.
+
+    Parameters
+    ----------
+    request: Request
+        the whole
+    sent: int
+        how many of its calls were sent
+    """
+    return dataclasses.replace(request, calls=request.calls[sent:], first=request.first + sent)

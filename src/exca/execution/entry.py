@@ -1,0 +1,188 @@
+"""What every job runs: reads what was submitted, calls it, and keeps what came of it beside the logs.
+
+On Slurm: ``python -m exca.execution.entry <folder of the array> <pattern of the log folders>``, once per process of a
+job. Local jobs come here through ``worker``.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import typing as tp
+from pathlib import Path
+
+from .. import _files, _trust
+from . import paths
+
+if tp.TYPE_CHECKING:
+    from ..claims.owner import Process
+
+CONTENT = (
+    "submitted.pkl"  # in the folder of each task of an array, whose job id is not known when it is written
+)
+BEGAN = (
+    "pid"  # which process runs the job: there from its beginning, for ranks above 0 with the rank behind it
+)
+CANCELLED = "cancelled"  # says that what has not begun must not begin
+
+
+def main(arguments: tp.Sequence[str]) -> int:
+    """Run one process of a Slurm job.
+
+    Parameters
+    ----------
+    arguments: sequence of str
+        as in the usage above
+
+    Returns
+    -------
+    int
+        exit code
+    """
+    folder, pattern = arguments
+    env = os.environ
+    job_id, task = env["SLURM_JOB_ID"], env.get("SLURM_ARRAY_TASK_ID")
+    if task is not None:
+        job_id = f"{env['SLURM_ARRAY_JOB_ID']}_{task}"
+    job_paths = paths.JobPaths(pattern, job_id, int(env.get("SLURM_PROCID", "0")))
+    env["SUBMITIT_FOLDER"] = pattern  # by which submitit.JobEnvironment finds the files of the job
+    ignore_warnings_of_end()
+    own = os.path.join(folder, task or "0")
+    paths.link_logs(own, job_paths)
+    return run(os.path.join(own, paths.SUBMITTED), job_paths)
+
+
+def ignore_warnings_of_end() -> None:
+    """Let the signals pass that Slurm sends ahead of a preemption or a time limit.
+
+    The end itself can't be ignored, and Slurm then says why it came. Were the warning to end the computation, a job
+    that is about to be requeued would leave an error. Functions, so that child processes start with the defaults.
+    """
+    for name in ("SIGTERM", "SIGCONT", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _pass)
+
+
+def _pass(number: int, frame: tp.Any) -> None:
+    with contextlib.suppress(OSError):  # write, not print: a signal may come in the middle of one
+        os.write(2, f"exca: {signal.Signals(number).name} came, and is not the end yet: going on\n".encode())
+
+
+def run(content: str, job_paths: paths.JobPaths) -> int:
+    """Call what was submitted, and keep what it returns.
+
+    Parameters
+    ----------
+    content: str
+        the file that holds it
+    job_paths: JobPaths
+        files of the job, and the rank of this process in it
+
+    Returns
+    -------
+    int
+        exit code: 0 unless the call failed
+    """
+    # in this order: whoever cancels leaves the mark first and looks then, so that one of the two sees the other
+    note_process(job_paths.folder / began(job_paths.rank))
+    if (job_paths.folder / CANCELLED).exists():
+        sys.stderr.write("exca: this job was cancelled before it began\n")
+        return 1
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    code = 1
+    try:
+        call = pickle.loads(_files.read_file(content))
+        outcome: tuple[str, tp.Any] = ("success", call())
+        code = 1 if job_paths.rank > 0 and _failed(outcome[1]) else 0  # ends the other processes of the job
+    except Exception:
+        import traceback
+
+        outcome = ("error", traceback.format_exc())
+        sys.stderr.write(outcome[1])
+    _files.write_atomically(job_paths.result_pickle, pickled_outcome(outcome), mode=_files.PRIVATE)
+    return code
+
+
+def _failed(value: tp.Any) -> bool:
+    if value is None:
+        return False
+    from .job import CarriedError
+
+    return isinstance(value, CarriedError)
+
+
+def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:
+    """Pickle what a process returned, or the error that says why that cannot be.
+
+    Parameters
+    ----------
+    outcome: tuple
+        "success" and the value, or "error" and the traceback
+    """
+    if outcome[1] is None:
+        return pickle.dumps(outcome)  # a task's, published elsewhere: spare it the import
+    import cloudpickle
+
+    try:
+        return tp.cast(bytes, cloudpickle.dumps(outcome))
+    except Exception as e:
+        return pickle.dumps(
+            ("error", f"the result, a {type(outcome[1]).__qualname__}, cannot be pickled: {e}")
+        )
+
+
+def began(rank: int) -> str:
+    """Name of the file that tells which process runs a rank of a job."""
+    return BEGAN if rank == 0 else f"{BEGAN}-{rank}"
+
+
+def note_process(path: Path, process: "Process | None" = None) -> None:
+    """Write down which process does something, told apart from every other by its start time.
+
+    Parameters
+    ----------
+    path: Path
+        the file
+    process: Process, optional
+        the process, this one by default
+    """
+    import orjson
+
+    from ..claims.owner import Process
+
+    me = process or Process.current()
+    content = {"host": me.host, "hostname": me.hostname, "pid": me.pid, "start": me.start}
+    _files.write_atomically(path, orjson.dumps(content), mode=_files.OWN)
+
+
+def noted_process(path: Path) -> "Process | None":
+    """The process that a file tells of; None where there is no such file, or it says nothing of use.
+
+    Parameters
+    ----------
+    path: Path
+        as `note_process` wrote it
+    """
+    import orjson
+
+    from ..claims.owner import Process
+
+    try:
+        fd = _trust.open_trusted(path)  # else anybody could name a process of ours to be ended
+        try:
+            content = orjson.loads(_files.read_all(fd))
+        finally:
+            os.close(fd)
+        host, hostname, pid, start = (content[name] for name in ("host", "hostname", "pid", "start"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    texts = isinstance(host, str) and isinstance(hostname, str) and isinstance(start, str)
+    return (
+        Process(host, hostname, pid, start) if texts and isinstance(pid, int) and pid > 0 and start else None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

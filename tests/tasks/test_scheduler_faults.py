@@ -1,0 +1,536 @@
+"""Slurm as it is on a bad day: late, failing or silent commands, limits, preemption, submitters that die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing as tp
+from pathlib import Path
+
+import pydantic
+import pytest
+from task_models import Double
+from test_task_jobs import Sleeper
+
+import exca
+from exca.claims import scheduler
+from exca.errors import JobError, SchedulerError, SubmissionError
+from exca.execution import record
+from slurm_faults import Faults
+from waiting import wait_for
+
+pytestmark = pytest.mark.slurm
+Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
+
+
+@pytest.fixture
+def infra(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
+    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())  # nothing is remembered from other tests
+    return {"cluster": "slurm", "folder": slurm_folder}
+
+
+def folder_of(task: tp.Any) -> Path:
+    return tp.cast(Path, task.infra.uid_folder())
+
+
+def shown(job_id: str) -> str:
+    command = ["scontrol", "show", "job", job_id]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def script_of(job: tp.Any) -> str:
+    return tp.cast(str, job.paths.submission_file.read_text())
+
+
+HELD: Infra = {"slurm_additional_parameters": {"hold": True}}
+
+
+# ------------------------------------------------------------------ what is submitted
+
+
+def test_without_a_time_limit_the_partition_has_its_own(infra: Infra) -> None:
+    job = Double(infra=infra | HELD).infra.job()
+    assert "--time" not in script_of(job)
+    assert "TimeLimit=00:10:00" in shown(job.job_id)  # DefaultTime of the partition
+    limited = Double(x=2, infra=infra | HELD | {"timeout_min": 7}).infra.job()
+    assert "#SBATCH --time=7\n" in script_of(limited)
+
+
+def test_an_sbatch_that_answers_late_fails_nothing(infra: Infra, faults: Faults) -> None:
+    real = subprocess.run(
+        ["which", "-a", "sbatch"], capture_output=True, text=True, check=True
+    ).stdout.split()[-1]
+    # the jobs are over before the submitter hears of them
+    over = '[ -z "$(squeue -h -j ${answer%%;*} -t PD,R,CG 2> /dev/null)" ] && break; sleep 0.1'
+    faults.put(
+        "sbatch",
+        f'answer=$({real} "$@")',
+        f"for k in $(seq 600); do {over}; done",
+        'echo "$answer"',
+        "exit 0",
+    )
+    task = Double(infra=infra)
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(3))
+    assert [t.compute() for t in array] == [0, 2, 4]
+    assert {t.infra.job().state for t in array} == {"COMPLETED"}
+    for one in array:
+        assert one.infra.job().paths.stdout.exists()
+
+
+def test_each_set_of_resources_is_an_array_of_its_own(infra: Infra) -> None:
+    task = Double(infra=infra | HELD | {"cpus_per_task": 1})
+    other: Infra = {"folder": infra["folder"]}
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj({"x": x, "infra.cpus_per_task": 1 + x % 2}) for x in range(4))
+        array.append(Double(x=9, infra=other))  # what it leaves out, the array says
+    jobs = [t.infra.job() for t in array]
+    bases = [job.job_id.partition("_")[0] for job in jobs]
+    assert len(set(bases)) == 2
+    assert bases[0] == bases[2] == bases[4] != bases[1] == bases[3]
+    assert "CPUs/Task=1" in shown(bases[0])
+    assert "CPUs/Task=2" in shown(bases[1])
+
+
+REFUSE = r"""
+script="${@: -1}"
+range=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\)%.*/\1/p' "$script")
+wanted=$((${range:-0} + 1))
+there=$(squeue -h -r -u $USER -n limited-job -t PD,R,CG | wc -l)
+if [ $((wanted + there)) -gt $(cat LIMIT) ]; then
+  echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+  echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)" >&2
+  exit 1
+fi
+"""
+
+
+def limit(faults: Faults, tmp_path: Path, jobs: int) -> None:
+    (tmp_path / "limit").write_text(str(jobs))
+    name = f"limited-{tmp_path.name[-20:]}-{os.getpid()}"
+    text = REFUSE.replace("LIMIT", str(tmp_path / "limit")).replace("limited-job", name)
+    faults.put("sbatch", *text.replace("$USER", str(os.geteuid())).splitlines())
+
+
+def job_name(tmp_path: Path) -> str:
+    return f"limited-{tmp_path.name[-20:]}-{os.getpid()}"
+
+
+def test_more_tasks_than_there_is_room_for_are_sent_as_room_comes(
+    infra: Infra,
+    faults: Faults,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limit(faults, tmp_path, 5)
+    infra |= {"job_name": job_name(tmp_path)}
+    gate = tmp_path / "gate"
+    task = Sleeper(gate=gate, infra=infra)
+    with caplog.at_level("INFO", logger="exca"), task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(1, 9))
+    statuses = [t.infra.status() for t in array]
+    assert statuses == ["running"] * 5 + ["not submitted"] * 3
+    [line] = [r.message for r in caplog.records if "Submitted" in r.message]
+    assert "Submitted 5 job(s)" in line
+    assert "3 more are sent as room comes" in line
+    logs = array[0].infra.job().paths.folder.parent
+    listed = json.loads((logs / "unsent.json").read_text())
+    assert [f for b in listed["batches"] for f in b["tasks"]] == [str(folder_of(t)) for t in array[5:]]
+    assert array[7].infra.job().state == "UNSUBMITTED"
+    assert not array[7].infra.job().done()
+    assert len(list(logs.glob(".sent-*/*/submitted.pkl"))) == 5, "refused arrays leave nothing behind"
+    gate.touch()
+    # another interpreter, which knows only one of the first, sends the others while it waits
+    program = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+from test_task_jobs import Sleeper
+import exca.execution.unsent
+exca.execution.unsent.EVERY = 0.2
+infra = dict(folder={str(infra["folder"])!r}, cluster="slurm", job_name={infra["job_name"]!r})
+task = Sleeper(gate={str(gate)!r}, x=8, infra=infra)
+print(task.run())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=110
+    )
+    assert done.stdout == "8\n", done.stderr
+    assert [t.run() for t in array] == list(range(1, 9))
+    assert all(len(t.started().read_text().split()) == 1 for t in array), "each was computed once"
+    assert not (logs / "unsent.json").exists()
+
+
+def test_a_cancelled_task_without_room_is_not_sent(infra: Infra, faults: Faults, tmp_path: Path) -> None:
+    limit(faults, tmp_path, 0)
+    task = Double(infra=infra | {"job_name": job_name(tmp_path)})
+    job = task.infra.job()
+    assert job.state == "UNSUBMITTED"
+    assert not job.wait(0.01)
+    job.cancel()
+    assert not list(Path(infra["folder"]).rglob("unsent.json"))
+    limit(faults, tmp_path, 5)
+    assert task.compute() == 2
+
+
+class Halves(pydantic.BaseModel):
+    infra: exca.MapInfra = exca.MapInfra()
+    calls: exca.SubmitInfra = exca.SubmitInfra()
+
+    @infra.apply(item_uid=str)
+    def process(self, items: tp.Iterable[int]) -> tp.Iterator[float]:
+        for item in items:
+            yield item / 2
+
+    @calls.apply
+    def half(self, x: int) -> float:
+        return x / 2
+
+
+def test_a_map_and_a_batch_are_sent_as_room_comes(
+    infra: Infra, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exca import submit
+    from exca.execution import once
+
+    monkeypatch.setattr(once, "_ROOM_EVERY", 0.1)
+    monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
+    limit(faults, tmp_path, 2)
+    infra |= {"job_name": job_name(tmp_path)}
+    obj = Halves(infra=infra | {"max_jobs": None}, calls=infra)
+    assert list(obj.process(range(5))) == [0, 0.5, 1, 1.5, 2]
+    with obj.calls.batch():
+        jobs = [obj.calls.submit(x) for x in range(5)]
+    assert [job.result() for job in jobs] == [0, 0.5, 1, 1.5, 2]
+    assert len({job.job_id.partition("_")[0] for job in jobs}) > 1
+
+
+def test_arrays_are_no_longer_than_slurm_takes(infra: Infra, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exca.execution import arrays
+
+    real = scheduler.max_array_size()
+    found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
+    assert f"MaxArraySize            = {real}\n" in found
+    monkeypatch.setattr(scheduler, "max_array_size", lambda: 3)
+    monkeypatch.setattr(arrays, "SMALL", 2)
+    task = Double(infra=infra)
+    with task.infra.job_array(max_workers=4) as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(7))
+    ids = [t.infra.job().job_id for t in array]
+    assert [i.partition("_")[2] for i in ids] == ["0", "1", "2", "0", "1", "2", ""]
+    assert [t.compute() for t in array] == [2 * x for x in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"slurm_partition": "nowhere"}, "slurm_partition against `sinfo`"),
+        ({"cpus_per_task": 5000}, "lower mem_gb, cpus_per_task"),
+        ({"slurm_constraint": "never"}, "slurm_constraint against"),
+        ({"slurm_additional_parameters": {"no_such_option": 1}}, "slurm_additional_parameters against"),
+    ],
+)
+def test_a_refusal_advises_what_it_is_about(infra: Infra, fields: Infra, advice: str) -> None:
+    task = Double(infra=infra | fields)
+    with pytest.raises(SubmissionError, match="Slurm refused") as caught:
+        task.compute()
+    assert advice in str(caught.value)
+    assert task.infra.status() == "not submitted"
+    assert not list(Path(infra["folder"]).rglob("*.pkl")), "no orphan pickles"
+
+
+# ------------------------------------------------------------------ who died, and what cannot be asked
+
+
+def test_a_submitter_killed_before_sbatch_answers_is_succeeded_by_its_array(
+    infra: Infra,
+    faults: Faults,
+    tmp_path: Path,
+) -> None:
+    real = subprocess.run(
+        ["which", "-a", "sbatch"], capture_output=True, text=True, check=True
+    ).stdout.split()[-1]
+    faults.put(
+        "sbatch", f'{real} "$@" > {tmp_path}/answer; touch {tmp_path}/answered', "kill -9 $PPID", "exit 1"
+    )
+    gate = tmp_path / "gate"
+    program = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+from test_task_jobs import Sleeper
+task = Sleeper(gate={str(gate)!r}, infra=dict(folder={str(infra["folder"])!r}, cluster="slurm"))
+with task.infra.job_array() as array:
+    array.extend(task.infra.clone_obj(x=x) for x in (1, 2))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100)
+    assert done.returncode == -signal.SIGKILL
+    base = (tmp_path / "answer").read_text().strip()
+    faults.end("sbatch")
+    tasks = [Sleeper(gate=gate, x=x, infra=infra) for x in (1, 2)]
+    assert [t.infra.job().job_id for t in tasks] == [f"{base}_0", f"{base}_1"]
+    for task in tasks:
+        wait_for(task.started().exists, "the job to start")
+    assert [t.infra.status() for t in tasks] == ["running", "running"]
+    gate.touch()
+    assert [t.run() for t in tasks] == [1, 2]
+    assert faults.calls("sbatch") == 1
+    assert all(len(t.started().read_text().split()) == 1 for t in tasks)
+
+
+@pytest.mark.parametrize("fault", ["fail", "silence"])
+def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
+    infra: Infra,
+    faults: Faults,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
+    task = Sleeper(gate=tmp_path / "gate", infra=infra)
+    job = task.infra.job()
+    wait_for(task.started().exists, "the job to start")
+    getattr(faults, fault)("squeue")
+    getattr(faults, fault)("sacct")
+    # its process is gone, as it is while a preempted job waits for its requeue
+    subprocess.run(["scontrol", "requeuehold", job.job_id], check=True, timeout=60)
+    wait_for(lambda: not _lives(int(task.started().read_text().split()[0])), "the process to end")
+    looking = Sleeper(gate=tmp_path / "gate", infra=infra)
+    for _ in range(3):
+        assert looking.infra.status() == "running"
+        assert not job.done()
+    assert record.read(folder_of(task)) is None, "nothing is published"
+    monkeypatch.setenv("EXCA_SCHEDULER_PATIENCE", "0")
+    with pytest.raises(SchedulerError, match=r"no answer for .*EXCA_SCHEDULER_PATIENCE"):
+        looking.run()
+    assert record.read(folder_of(task)) is None, "nothing is published"
+    monkeypatch.delenv("EXCA_SCHEDULER_PATIENCE")
+    faults.end("squeue")
+    faults.end("sacct")
+    (tmp_path / "gate").touch()
+    subprocess.run(["scontrol", "release", job.job_id], check=True, timeout=60)
+    assert looking.run() == 1
+    assert job.result() == 1
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text().replace(")", " ")
+    except OSError:
+        return False
+
+
+def test_a_failure_that_the_requeued_job_contradicts_is_replaced(infra: Infra, tmp_path: Path) -> None:
+    task = Sleeper(gate=tmp_path / "gate", infra=infra)
+    job = tp.cast(tp.Any, task.infra.job())
+    wait_for(task.started().exists, "the job to start")
+    subprocess.run(["scontrol", "requeuehold", job.job_id], check=True, timeout=60)
+    wait_for(lambda: not _lives(int(task.started().read_text().split()[0])), "the process to end")
+    # somebody was told that it had ended
+    error = {"type": "", "message": "it ended", "traceback": "", "pickle": None}
+    record.publish_failure(job.folder, job.attempt, error, {"ended": "NODE_FAIL", **job.submission.to_json()})
+    from exca.claims import Claims
+
+    Claims(job.folder).revoke(job.attempt)
+    looking = Sleeper(gate=tmp_path / "gate", infra=infra)
+    assert looking.infra.status() == "failed"
+    (tmp_path / "gate").touch()
+    subprocess.run(["scontrol", "release", job.job_id], check=True, timeout=60)
+    wait_for(lambda: looking.infra.status() == "completed", "the requeued job to publish")
+    assert looking.run() == 1
+    assert "replacing the record" in (job.stderr() or "")
+
+
+# ------------------------------------------------------------------ accounting
+
+
+def test_a_cancelled_array_costs_one_question(
+    infra: Infra,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What squeue has forgotten, accounting lists as one range: ``565_[0-199%64]``."""
+    monkeypatch.setattr(scheduler, "REMEMBER", 60.0)
+    task = Double(infra=infra | HELD)
+    with task.infra.job_array(max_workers=64) as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(200))
+    base = array[0].infra.job().job_id.partition("_")[0]
+    subprocess.run(["scancel", base], check=True, timeout=60)
+    # squeue keeps jobs for a minute: it is to have forgotten them
+    faults.put("squeue", "echo JOBID", "exit 0")
+    wait_for(
+        lambda: [row.job.state for row in scheduler._sacct({base})] == ["CANCELLED"] * 200,
+        "accounting to know",
+    )
+    faults.end("sacct")
+    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())
+    ids = [f"{base}_{k}" for k in range(200)]
+    states = [scheduler.job_states([i])[i] for i in ids]
+    assert {s.state for s in states} == {"CANCELLED"}
+    assert {s.alive for s in states} == {False}
+    assert faults.calls("sacct") == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "numbers"),
+    [
+        ("565_[0-3%64]", [0, 1, 2, 3]),
+        ("565_[0,2-3]", [0, 2, 3]),
+        ("565_[1-7:3]", [1, 4, 7]),
+        ("565_[8]", [8]),
+    ],
+)
+def test_ranges_of_tasks(listed: str, numbers: list[int]) -> None:
+    rows = scheduler._each_task(scheduler.JobState(listed, "CANCELLED", alive=False))
+    assert [row.job_id for row in rows] == [f"565_{n}" for n in numbers]
+
+
+def test_accounting_that_hangs_costs_one_wait_and_is_asked_again_later(
+    infra: Infra,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "ACCOUNTING_TIMEOUT", 0.5)
+    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
+    faults.put("squeue", "echo JOBID", "exit 0")
+    faults.put("sacct", "exec sleep 600")
+    for _ in range(4):
+        (state,) = scheduler.job_states(["999999"]).values()
+        assert (state.state, state.alive) == ("UNKNOWN", False)
+        assert "accounting gave no answer" in state.reason
+    assert faults.calls("sacct") == 1
+    monkeypatch.setattr(scheduler, "ACCOUNTING_AGAIN", 0.0)
+    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())
+    faults.put("sacct", "echo header", "echo '999999|999999|TIMEOUT|0:0|1G|None'", "exit 0")
+    (state,) = scheduler.job_states(["999999"]).values()
+    assert state.state == "TIMEOUT"
+
+
+# ------------------------------------------------------------------ signals and ranks
+
+
+class Ranks(pydantic.BaseModel):
+    """One rank raises, the first waits for it for ever."""
+
+    wrong: int = 1
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        if int(os.environ["SLURM_PROCID"]) == self.wrong:
+            raise LookupError(f"rank {self.wrong} has lost its way")
+        time.sleep(600)
+        return 0
+
+
+def test_a_rank_that_raises_ends_the_job_and_is_the_error(infra: Infra) -> None:
+    task = Ranks(infra=infra | {"tasks_per_node": 2, "slurm_use_srun": True})
+    with pytest.raises(LookupError, match="rank 1 has lost its way") as caught:
+        task.run()
+    notes = "\n".join(caught.value.__notes__)
+    assert "test_scheduler_faults.py" in notes
+    assert "process 1 of 2" in notes
+    job = task.infra.job()
+    assert "rank 1 has lost its way" in (job.paths.folder / f"{job.job_id}_1_log.err").read_text()
+
+
+@pytest.mark.parametrize("srun", [True, False])
+def test_the_warning_of_a_preemption_is_no_error(infra: Infra, tmp_path: Path, srun: bool) -> None:
+    task = Sleeper(gate=tmp_path / "gate", infra=infra | {"slurm_use_srun": srun})
+    job = task.infra.job()
+    wait_for(task.started().exists, "the job to start")
+    for _ in range(2):
+        where = [] if srun else ["--batch"]
+        subprocess.run(["scancel", *where, "--signal=USR2", job.job_id], check=True, timeout=60)
+    wait_for(lambda: "SIGUSR2" in (job.stderr() or ""), "the signal to come")
+    assert task.infra.status() == "running"
+    (tmp_path / "gate").touch()
+    assert task.run() == 1
+
+
+def test_a_job_that_the_warning_ended_before_its_python_was_up_leaves_no_error(infra: Infra) -> None:
+    setup = ["trap - USR2", "kill -USR2 $$"]
+    task = Double(infra=infra | {"slurm_setup": setup})
+    with pytest.raises(JobError, match=r"ended before it began.*warning of a preemption"):
+        task.compute()
+    assert task.infra.status() == "not submitted"
+    assert record.read(folder_of(task)) is None
+
+
+# ------------------------------------------------------------------ words
+
+
+def ending(state: str, exit_code: str = "", reason: str = "", memory: str = "") -> str:
+    from exca.execution.slurm import ending_of
+    from exca.execution.submission import Submission
+
+    job = scheduler.JobState("12", state, reason, exit_code, memory, alive=False)
+    return ending_of(job, Submission("slurm", "12", "/cache/logs/%j")).text
+
+
+@pytest.mark.parametrize("code", ["0:53", "15:53"])
+def test_a_file_that_slurm_could_not_open(code: str) -> None:
+    text = ending("FAILED", code)
+    assert "could not open a file of the job" in text
+    assert "/cache/logs" in text
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ("OUT_OF_MEMORY", "0:125", "OutOfMemory", "512M"),
+        ("FAILED", "137:0", "JobLaunchFailure", "512M"),
+        ("FAILED", "0:9", "NonZeroExitCode", "512M"),
+    ],
+)
+def test_a_memory_kill_names_the_memory(told: tuple[str, str, str, str]) -> None:
+    text = ending(*told)
+    assert "512M were asked for" in text
+    assert "raise mem_gb" in text
+
+
+def test_other_ways_to_end() -> None:
+    assert "raise timeout_min" in ending("TIMEOUT", "0:0")
+    assert "it was cancelled" in ending("CANCELLED by 1000", "0:15")
+    assert "its node failed" in ending("NODE_FAIL")
+    assert ending("FAILED", "3:0") == "Slurm says FAILED (exit code 3:0)."
+    assert "killed by SIGSEGV" in ending("FAILED", "139:0")
+
+
+def test_why_a_job_is_pending_is_in_its_description(
+    infra: Infra, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from exca.execution import job as jobs
+
+    job = Double(infra=infra | HELD).infra.job()
+    assert "pending: JobHeldUser" in job.describe()
+    monkeypatch.setattr(jobs, "SAY_WHY", 0.0)
+    with caplog.at_level("INFO", logger="exca"):
+        assert not job.wait(2)
+    [line] = [r.message for r in caplog.records if "Still waiting" in r.message]
+    assert "pending: JobHeldUser" in line
+
+
+# ------------------------------------------------------------------ ending jobs
+
+
+@pytest.mark.parametrize("job_id", ["-u root", "12;13", "12,13", "12_", "١٢", "--state=PENDING", ""])
+def test_what_is_no_job_id_is_neither_asked_about_nor_cancelled(
+    faults: Faults,
+    job_id: str,
+) -> None:
+    for command in ("squeue", "sacct", "scancel"):
+        faults.end(command)
+    assert scheduler.job_states([job_id])[job_id].alive is False
+    with pytest.raises(ValueError, match="no id of a Slurm job"):
+        scheduler.cancel(["12", job_id])
+    assert [faults.calls(c) for c in ("squeue", "sacct", "scancel")] == [0, 0, 0]
+
+
+def test_a_pending_job_that_is_cancelled_is_as_if_never_submitted(infra: Infra) -> None:
+    task = Double(infra=infra | HELD)
+    job = task.infra.job()
+    job.cancel()
+    wait_for(lambda: job.state == "CANCELLED", "the job to be cancelled")
+    assert task.infra.status() == "not submitted"
+    assert Double(infra=infra).compute() == 2
