@@ -4,7 +4,7 @@
 #   TORCH    0 leaves torch out, and its tests are skipped    (1)
 #   WORKERS  processes that run the tests                     (2)
 #   CLUSTER  where the demo runs: local or slurm              (local)
-#   ARGS     further arguments of pytest, of the demo or of the benchmark
+#   ARGS     further arguments of pytest, of the demo, of the benchmark or of downstream/run.py
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -47,7 +47,10 @@ test: $(TEST_VENV) ## run the tests, those that need Slurm too where the test cl
 
 check: check-format check-lint check-mypy check-pyright ## look at format, style and types (make -k check: all, even if one fails)
 
-check-format: $(VENV)/.dev
+check-downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
+	$(PYTHON) downstream/run.py $(ARGS)
+
+format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 
 check-lint: $(VENV)/.dev
@@ -67,6 +70,9 @@ identity: $(TEST_VENV) ## search for uids, keys and addresses that are not those
 
 torture: $(TEST_VENV) ## run the long form of the torture suite
 	$(BIN)/python -m pytest -m torture $(ARGS)
+
+downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
+	$(PYTHON) downstream/run.py $(ARGS)
 
 format: $(VENV)/.dev ## format the code, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only --quiet .

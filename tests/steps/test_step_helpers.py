@@ -1,5 +1,6 @@
 """Func, Parallel and Scatter."""
 
+import os
 import typing as tp
 from pathlib import Path
 
@@ -425,3 +426,36 @@ def test_a_scatter_has_exactly_one_body() -> None:
 
     with pytest.raises(NotImplementedError, match="which branches an item has"):
         Unsaid(body=pieces.Plus()).run(1)
+
+
+class Kept(steps.Step):
+    def _run(self, value: tp.Any) -> tp.Any:
+        return value
+
+
+class TakenThere(Scatter):
+    """Says in which process each branch was taken apart, and with which state."""
+
+    body: steps.Step = Kept()
+    mark: str = "m"
+
+    def branches(self, item: tp.Any) -> list[int]:
+        return [0, 1]
+
+    def take(self, item: tp.Any, branch: int) -> tuple[int, str, tp.Any]:
+        return os.getpid(), self.mark, item[branch]
+
+
+@pytest.mark.parametrize("backend", ["ProcessPool", "LocalProcess"])
+def test_branches_are_taken_where_the_body_runs(tmp_path: Path, backend: str) -> None:
+    body = Kept(infra={"backend": backend, "folder": tmp_path})
+    results = TakenThere(body=body, mark="x").run(["a", "b"])
+    assert {branch: result[1:] for branch, result in results.items()} == {0: ("x", "a"), 1: ("x", "b")}
+    assert os.getpid() not in {result[0] for result in results.values()}
+
+
+def test_branches_of_a_body_in_this_process_are_taken_here(tmp_path: Path) -> None:
+    for backend in ("Cached", "ThreadPool"):
+        body = Kept(infra={"backend": backend, "folder": tmp_path / backend})
+        results = TakenThere(body=body).run(["a", "b"])
+        assert {result[0] for result in results.values()} == {os.getpid()}

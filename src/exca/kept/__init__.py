@@ -65,7 +65,6 @@ _NAMES: dict[str, dict[str, str]] = {
         "WriteTask": "kept.steps",
     },
     "exca.steps.base": {
-        "Input": "kept.steps",
         "NoValue": "steps.identity",
         "Runner": "kept.steps",
     },

@@ -11,6 +11,7 @@ from .addresses import NO_INPUT
 from .base import Step
 from .batches import composed
 from .compiled import Leaf, Pipeline, Route, compiled
+from .work import Deferred
 
 
 class BranchResult(tp.NamedTuple):
@@ -147,7 +148,7 @@ class Scatter(Step):
         of_key = {key: item for item in items for key in item.branches}
         running.prepare(leaf, pipeline, list(of_key))
         if of_key:
-            conveyor.run_stages(pipeline, list(of_key), lambda key: of_key[key].take(key))
+            conveyor.run_stages(pipeline, list(of_key), _Inputs(of_key))
         return items
 
     def branch_pipeline(self, leaf: Leaf) -> Pipeline:
@@ -212,10 +213,41 @@ class _Item:
         keys = list(self.branches)
         if pipeline.stages:
             running.prepare(leaf, pipeline, keys)
-            conveyor.run_stages(pipeline, keys, self.take)
+            conveyor.run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
             values = pipeline.stages[-1].shelf.results.iter_values(keys)
         else:
             values = map(self.take, keys)
         outputs = composed(pipeline.tail, keys, values)
         for branch, result in zip(self.branches.values(), outputs, strict=True):
             yield BranchResult(branch, result)
+
+
+class _Inputs:
+    """Gives the inputs of branches by their keys.
+
+    Parameters
+    ----------
+    items: dict
+        item of each key
+    """
+
+    def __init__(self, items: dict[str, _Item]) -> None:
+        self._items = items
+
+    def __call__(self, key: str) -> tp.Any:
+        return self._items[key].take(key)
+
+    def deferred(self, key: str) -> "_Taken":
+        """What a worker makes the input of a branch from: to take it apart may be most of the work."""
+        item = self._items[key]
+        return _Taken(item.scatter, item.value, item.branches[key])
+
+
+class _Taken(Deferred):
+    def __init__(self, scatter: Scatter, item: tp.Any, branch: tp.Any) -> None:
+        self._scatter = scatter
+        self._item = item
+        self._branch = branch
+
+    def value(self) -> tp.Any:
+        return self._scatter.take(self._item, self._branch)

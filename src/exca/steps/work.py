@@ -1,5 +1,6 @@
 """Computing a stage: what it computes, and where."""
 
+import abc
 import contextlib
 import json
 import logging
@@ -41,6 +42,14 @@ _NO_OUTCOMES: tp.Final = (
 Fetch = Callable[[str], tp.Any]
 Tick = Callable[[int], None]
 ITEMS = "items.json"  # beside the logs of a job: the keys it was given
+
+
+class Deferred(abc.ABC):
+    """The input of an item that is made where the item is computed, in place of being made here and sent."""
+
+    @abc.abstractmethod
+    def value(self) -> tp.Any:
+        """Make the input."""
 
 
 class StageComputer:
@@ -106,7 +115,13 @@ class StageComputer:
             return self.fetch
         if self.source is not None:
             return results_of(self.source)
-        return dict(zip(keys, items, strict=True)).__getitem__
+        given = dict(zip(keys, items, strict=True))
+
+        def fetch(key: str) -> tp.Any:
+            item = given[key]
+            return item.value() if isinstance(item, Deferred) else item
+
+        return fetch
 
     def _compute_inner(self, keys: Sequence[str], fetch: Fetch) -> None:
         """Run the stages inside a chain; their errors become those of the chain."""
@@ -231,9 +246,11 @@ class StageWork:
         assert cluster is not None, "only backends that are not inline run elsewhere"
         local = cluster == "threadpool"
         send = not local and self.source is None
+        given = getattr(
+            self.fetch, "deferred", self.fetch
+        )  # made where it is needed, rather than here and sent
         shares = [
-            (list(part), [self.fetch(k) if send else None for k in part])
-            for part in self.split(keys, cluster)
+            (list(part), [given(k) if send else None for k in part]) for part in self.split(keys, cluster)
         ]
         computer = StageComputer(self.stage, self.source, self.fetch if local else None)
         if local:
