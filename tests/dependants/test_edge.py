@@ -5,8 +5,8 @@ import sys
 import typing as tp
 from pathlib import Path
 
-import pytest
 import launcher_models
+import pytest
 
 import exca.slurm
 from exca.errors import InfraError
