@@ -85,12 +85,19 @@ class FieldDefault:
             return False
         if self._factory is None and isinstance(exported, dict) and self._says_default(exported, default):
             return True
-        return type(value) is type(default) and not _holds_infra(value) and same(value, default)
+        return (
+            type(value) is type(default)
+            and same(value.__dict__, default.__dict__)  # most differ here, at a tenth of the cost
+            and not _holds_infra(value)
+            and same(value, default)
+        )
 
     def _says_default(self, exported: dict[str, tp.Any], default: tp.Any) -> bool:
         if self._given is None:
             self._given = _given(default, self._values.plan(default).names_left_out(default))
         usual, unusual = self._given
+        if not usual and len(exported) != len(unusual):
+            return False
         said = {
             name: part for name, part in exported.items() if name not in usual or not _says(part, usual[name])
         }
