@@ -121,6 +121,14 @@ class NothingToDeleteError(FileNotFoundError, ValueError):
     """A file that was to be deleted is not there."""
 
 
+class AmbiguousItemError(ValueError):
+    """Two different items of one call have the same uid."""
+
+
+class ChangedConfigError(RuntimeError):
+    """A configuration was changed, in a list or dict of it, after its uid was in use."""
+
+
 class BatchProtocolError(RuntimeError):
     """A batch of a step yielded too few or too many results, so that nobody can tell which is whose."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pydantic
 
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
-from .execution import once
+from .execution import once, same_items
 from .execution.map_call import Items, ItemUid, MapWork
 from .infra.base import Applied, BaseInfra, Exclusion, wrap
 
@@ -160,6 +160,8 @@ class MapInfra(BaseInfra):
         for chunk in _chunks(items):
             keys = item_uid.of_all(chunk)
             uids += keys
+            if len(set(keys)) < len(keys) or (missing and not missing.keys().isdisjoint(keys)):
+                same_items.check(keys, chunk, missing, self._factory())
             # what is in memory needs no look at the folder
             absent = [key for key in keys if key not in ram] if ram else keys
             if len(absent) <= _FEW:  # known ones cost no look at the folder
@@ -193,6 +195,7 @@ class MapInfra(BaseInfra):
             )
 
     def _compute(self, missing: Items, cache: "CacheDict[tp.Any]") -> None:
+        self._require_unchanged()
         work = MapWork(self, missing, cache)
         try:
             if self.folder is not None:

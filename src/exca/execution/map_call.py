@@ -6,7 +6,7 @@ import sys
 import typing as tp
 from pathlib import Path
 
-from ..errors import BatchProtocolError
+from ..errors import BatchProtocolError, ChangedConfigError
 from ..identity import check_secrets
 from . import once
 
@@ -243,6 +243,7 @@ class MapComputer:
         tick: Tick | None,
     ) -> None:
         infra = self._infra()
+        infra._require_unchanged()
         name = f"{type(self.obj).__qualname__}.{infra._applied.name}"
         done = 0
         try:
@@ -258,8 +259,15 @@ class MapComputer:
                         del cache[key]
                     done, yielded = 0, done
                     _complain_of_number(name, keys, yielded)
+                try:
+                    infra._require_unchanged()
+                except ChangedConfigError:
+                    for key in keys:
+                        del cache[key]
+                    done = 0
+                    raise
         except Exception as e:
-            if done < len(keys) and not isinstance(e, BatchProtocolError):
+            if done < len(keys) and not isinstance(e, BatchProtocolError | ChangedConfigError):
                 kept = " and are kept" if infra.folder is not None or infra.keep_in_ram else ""
                 e.add_note(
                     f"Raised by {name} at item {keys[done]!r}: {done} of {len(keys)} were done before it{kept}."

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from .. import _files
-from ..errors import ResultError
+from ..errors import ChangedConfigError, ResultError
 from . import record
 from .current import current_job
 from .job import CarriedError
@@ -145,11 +145,19 @@ def compute(
         what the method raised, after it was published
     """
     obj, applied = infra._bound
+    infra.uid()  # from here on, a change is seen
     this = record.Attempt(folder, attempt or claim.token, where, _source_folder(type(obj)))
     try:
         value = applied.function(obj)
     except Exception as e:
+        infra._require_unchanged()
         _publish_error(this, e)
+        raise
+    try:
+        infra._require_unchanged()
+    except ChangedConfigError as e:
+        if where:  # who waits for a job gets no other word of it
+            _publish_error(this, e)
         raise
     if not claim.still_ours():
         logger.warning(

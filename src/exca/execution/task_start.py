@@ -234,6 +234,8 @@ def _claim_with_folder(infra: "TaskInfra", spare: "Claim | None") -> "Claim | No
 
 def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) -> list[Submission | None]:
     """Submit claimed tasks with the same resources."""
+    for one in claimed:
+        one.infra._require_unchanged()  # what is pickled now is what its folder is named after
     request.calls = [
         TaskCall(
             c.infra._obj,

@@ -4,6 +4,7 @@ from .discriminated import DiscriminatedModel as DiscriminatedModel
 from .export import export as export
 from .export import export_readable as export_readable
 from .freezing import freeze as freeze
+from .freezing import holds_containers as holds_containers
 from .freezing import is_frozen as is_frozen
 from .inputs import as_input as as_input
 from .inputs import patched as patched

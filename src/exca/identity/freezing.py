@@ -5,6 +5,9 @@ looks at. It is a plain set to everybody, and copies and pickles of it are plain
 """
 
 import collections
+import datetime
+import enum
+import pathlib
 import threading
 import typing as tp
 import weakref
@@ -19,6 +22,7 @@ _MARK: tp.Final = "_exca_refuses_changes"
 # for each class that was made ready: the fields in which models may lie, or None if its objects never freeze
 _ready: weakref.WeakKeyDictionary[type, tuple[str, ...] | None] = weakref.WeakKeyDictionary()
 _lock: tp.Final = threading.Lock()
+_ATOMS: tp.Final = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta)
 
 
 class _FrozenSet(set[str]):
@@ -63,6 +67,23 @@ def freeze(obj: pydantic.BaseModel) -> None:
     if obj.__pydantic_extra__:
         _freeze_in(obj.__pydantic_extra__)
     object.__setattr__(obj, "__pydantic_fields_set__", _FrozenSet(given))
+
+
+def holds_containers(obj: pydantic.BaseModel) -> bool:
+    """Tells if anything in an object can be changed although it is frozen: a list, a dict, an object of any other kind.
+
+    Parameters
+    ----------
+    obj: the object
+    """
+    if obj.__pydantic_extra__:
+        return True
+    for value in obj.__dict__.values():
+        if type(value) in SCALARS or isinstance(value, _ATOMS) or hasattr(value, "_infra_name"):
+            continue
+        if not is_model(value) or holds_containers(value):
+            return True
+    return False
 
 
 def is_frozen(obj: pydantic.BaseModel) -> bool:

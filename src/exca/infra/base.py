@@ -12,7 +12,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _files
-from ..errors import ExclusionError, InfraError
+from ..errors import ChangedConfigError, ExclusionError, InfraError
 from ..execution.workdir import WorkDir
 from . import attribute, configfiles
 from .edge import UID_STRING, Edge, SubmititMixin
@@ -83,6 +83,7 @@ class InfraState:
     __slots__ = (
         "batch",
         "cache_dict",
+        "exported",
         "folder",
         "forced",
         "home",
@@ -98,6 +99,7 @@ class InfraState:
     def __init__(self) -> None:
         self.uid: str | None = None
         self.uid_config: dict[str, tp.Any] = {}
+        self.exported: dict[str, tp.Any] = {}  # what the uid was computed from
         self.uid_string = UID_STRING
         self.home: Path | None = None  # the folder named after the uid
         self.folder: Path | None = None  # the one that is used: another where two configurations share a uid
@@ -340,13 +342,35 @@ class BaseInfra(Edge, SubmititMixin):
         if state.uid is None:
             from .. import identity
 
-            state.uid_config = self._export(uid=True, exclude_defaults=True)
+            state.uid_config = state.exported = self._export(uid=True, exclude_defaults=True)
             identity.freeze(self._obj)
             text = identity.uid_text(state.uid_config) or "default"
             if state.origin is not None:
                 text = self._uid_in_origin(text)
             state.uid = self._address(text)
         return state.uid
+
+    def _require_unchanged(self) -> None:
+        """Check that the object still is what its uid was computed from: a list in it can be changed.
+
+        Raises
+        ------
+        ChangedConfigError
+            if it is not
+        """
+        from .. import identity
+
+        if self.folder is None or not identity.holds_containers(self._obj):
+            return
+        self.uid()
+        before, now = self._state.exported, self._export(uid=True, exclude_defaults=True)
+        if now != before and identity.uid_text(now) != identity.uid_text(before):
+            names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+            cls = type(self._obj)
+            raise ChangedConfigError(
+                f"{', '.join(names)} of {cls.__module__}.{cls.__qualname__} changed after the uid was in use, so "
+                f"nothing is stored under {self.uid()}: change a copy made by clone_obj instead"
+            )
 
     def _uid_in_origin(self, text: str) -> str:
         """The uid under which `iter_cached` found the object, where a default changed since and it did not."""
@@ -398,6 +422,8 @@ class BaseInfra(Edge, SubmititMixin):
         assert self.folder is not None
         if state.home is None:  # absolute, since the method may change the current directory
             state.home = Path(f"{_files.name_root(os.path.abspath(self.folder))}/{self.uid()}")
+        if create:
+            self._require_unchanged()
         state.folder = configfiles.settle(
             state.home,
             uid_config=state.uid_config,

@@ -1,0 +1,104 @@
+"""Items with one uid: the same, different, or not to be compared."""
+
+import logging
+import typing as tp
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import pytest
+
+import exca
+from exca.errors import AmbiguousItemError
+from exca.execution import same_items
+
+
+class Word:
+    """An item of which a part counts."""
+
+    def __init__(self, text: str, start: float) -> None:
+        self.text = text
+        self.start = start
+
+
+def text_of(item: tp.Any) -> str:
+    return item.text if isinstance(item, Word) else "one"
+
+
+class Lengths(pydantic.BaseModel):
+    """A map whose uids may be of several items."""
+
+    infra: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(item_uid=text_of)
+    def process(self, items: Iterable[tp.Any]) -> Iterator[int]:
+        for item in items:
+            yield len(item.text) if isinstance(item, Word) else 1
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> tp.Callable[[tp.Iterable[tp.Any]], list[int]]:
+    same_items._warned.clear()
+    lengths = Lengths(infra=exca.MapInfra(folder=tmp_path))
+    return lambda items: list(lengths.process(items))
+
+
+Process = tp.Callable[[tp.Iterable[tp.Any]], list[int]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", "b"),
+        (1, "1"),
+        (Path("a/x"), Path("b/x")),
+        (("a", 1), ("a", 2)),
+        ({"a": [1]}, {"a": [2]}),
+        ({"a": 1}, {"b": 1}),
+        (np.arange(3), np.arange(3) + 1),
+        (np.float64(1), np.float64(2)),
+        (None, 0),
+    ],
+    ids=["text", "types", "paths", "tuples", "dicts", "keys", "arrays", "scalars", "none"],
+)
+def test_two_different_items_with_one_uid_are_an_error(process: Process, one: tp.Any, other: tp.Any) -> None:
+    for items in ([one, other], iter([one, one, other])):
+        with pytest.raises(
+            AmbiguousItemError, match=r"Lengths\.process,0 gives 'one' for two different items"
+        ):
+            process(items)
+    many: list[tp.Any] = [Word(str(k), 0) for k in range(10_000)]  # looked up in shares
+    with pytest.raises(AmbiguousItemError):
+        process([one, *many, other])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: "".join("ab"),
+        lambda: float("nan"),
+        lambda: ["a", {"b": (1, 2.0)}],
+        lambda: np.array([1.0, np.nan]),
+        lambda: {1, 2},
+        lambda: Path("a"),
+    ],
+    ids=["text", "nan", "nested", "array", "set", "path"],
+)
+def test_equal_items_are_one(
+    process: Process, make: tp.Callable[[], tp.Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "exca")
+    assert process([make(), make()]) == [1, 1]
+    assert caplog.records == []
+
+
+def test_items_that_cannot_be_compared_are_reported_once(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "exca")
+    for _ in range(2):
+        assert process([Word("the", 1), Word("cat", 2), Word("the", 3)]) == [3, 3, 3]
+    (record,) = caplog.records
+    assert "such as Word, have one uid, 'the', and cannot be compared" in record.getMessage()
+    assert process([np.array([Word("a", 1)], dtype=object), np.array([Word("b", 1)], dtype=object)]) == [1, 1]
