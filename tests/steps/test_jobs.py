@@ -1,6 +1,7 @@
 """Stages that run elsewhere: pools, processes of their own, and several of them at once."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ import pytest
 import pipeline_steps as pieces
 from exca import steps
 from exca.errors import JobError, SubmissionError
+from exca.steps import addresses
+from exca.steps.compiled import pipeline_of
+from exca.steps.patterns import Scatter
+from exca.steps.running import prepare
+from exca.steps.work import StageComputer
 from pipeline_steps import Fails, Noted, Plus, Times, noted
 
 OFF = ["ThreadPool", "ProcessPool", "LocalProcess", "SubmititDebug"]
@@ -52,6 +58,61 @@ def test_an_error_elsewhere_reaches_the_caller_and_is_cached(backend: str, tmp_p
     with pytest.raises(ArithmeticError, match="-3 is below zero") as caught:
         Fails(infra={**infra, "mode": "cached"}).run(-3)
     assert "mode='retry'" in "\n".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("backend", ["ProcessPool", "LocalProcess"])
+def test_a_branch_that_was_killed_is_no_outcome_of_what_scatters(backend: str, tmp_path: Path) -> None:
+    def scatter() -> steps.Step:
+        infra = {"backend": backend, "folder": tmp_path / "cache"}
+        return Each(
+            body=KilledOnce(flag=tmp_path / "flag", infra=infra), infra={"folder": tmp_path / "cache"}
+        )
+
+    with pytest.raises(JobError, match="killed"):
+        scatter().run([1, 2])
+    assert scatter().lookup([1, 2]).status is None
+    assert scatter().run([1, 2]) == {0: 1, 1: 2}
+
+
+class KilledOnce(steps.Step):
+    flag: Path
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return [*super()._exclude_from_cls_uid(), "flag"]
+
+    def _run(self, x: int) -> int:
+        if not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
+class Each(Scatter):
+    body: steps.Step
+
+    def branches(self, item: list[int]) -> list[int]:
+        return list(range(len(item)))
+
+    def take(self, item: list[int], branch: int) -> int:
+        return item[branch]
+
+
+@pytest.mark.parametrize("mode", ["cached", "force"])
+def test_a_job_that_starts_again_goes_on_where_it_stopped(mode: str, tmp_path: Path) -> None:
+    step = Noted(notes=tmp_path / "notes", infra={"folder": tmp_path / "cache", "mode": mode})
+    pipeline = pipeline_of(step)
+    if mode == "force":
+        step.clone({"infra.mode": "cached"}).run_many([1, 2, 3])
+        prepare(step._exca_state, pipeline, addresses.keys_of(step, [1, 2, 3]))
+    sent = pickle.dumps(StageComputer(pipeline.stages[0], None))
+    keys = addresses.keys_of(step, [1, 2, 3])
+    before = len(noted(tmp_path / "notes"))
+    pickle.loads(sent).compute(keys[:2], [1, 2])  # until it was preempted
+    pickle.loads(sent).compute(keys, [1, 2, 3])
+    assert len(noted(tmp_path / "notes")) == before + 3
+    assert list(step.run_many([1, 2, 3])) == [2, 3, 4]
+    assert len(noted(tmp_path / "notes")) == before + 3
 
 
 def test_results_of_a_pool_are_read_while_others_still_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ..errors import (
     ClaimLostError,
     FolderNotWritableError,
     InfraError,
+    JobError,
     LostInputError,
     ModeError,
     ReadOnlyError,
@@ -35,7 +36,7 @@ logger = logging.getLogger("exca")
 
 # what is wrong with how a computation was asked for, or where it runs: no outcome of an item, so it is not kept as one
 _NO_OUTCOMES: tp.Final = (
-    *(ClaimLostError, FolderNotWritableError, InfraError, LostInputError, ModeError, ReadOnlyError),
+    *(ClaimLostError, FolderNotWritableError, InfraError, JobError, LostInputError, ModeError, ReadOnlyError),
     *(ReentrantClaimError, ResolutionError, SubmissionError, UntrustedFileError),
 )
 
@@ -97,6 +98,10 @@ class StageComputer:
         shelf.open()
         _note_items(shelf.folder, keys, self.logs)
         fetch = self._fetch_from(keys, items)
+        if self.fetch is None:  # a job that was preempted and requeued goes on where it stopped
+            keys = shelf.missing(keys)
+            if not keys:
+                return
         logger.debug("Computing %d item(s) of %s", len(keys), self.stage.address)
         with _captured(self.stage):
             if self.stage.inner.stages:
