@@ -10,9 +10,8 @@ from pathlib import Path
 from . import _files
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
 from .execution import backends, record
-from .execution.job import DoneJob, EarlierJob, Job, TaskJob
+from .execution.job import KEY, DoneJob, EarlierJob, Job, TaskJob
 from .execution.submission import Submission
-from .execution.task_call import KEY
 from .execution.task_start import SUBMISSION, find_announced, read_submission, start
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 from .submit import SubmitInfra

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from claimant import claim_files
 from exca.claims import Claim, Claims, Owner, protocol
 from exca.claims.claim import fresh_entry
-from exca.claims.ledger import Ledger
+from exca.claims.ledger import Ledger, Wait
 from exca.errors import ClaimLostError, ReentrantClaimError
 
 
@@ -332,3 +332,33 @@ def test_threads_compute_each_key_once(folder: Path) -> None:
     for t in threads:
         t.join()
     assert sorted(computed) == sorted(keys)
+
+
+def test_some_keys_are_given_back_and_the_others_stay(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    claim = won(claims.acquire(["a", "b", "c"])[0])
+    claim.give_back(["b", "nothing of ours"])
+    assert claim.keys == ("a", "c")
+    other, held = claims.acquire(["a", "b", "c"])
+    assert won(other).keys == ("b",)
+    assert {holder.token for holder in held.values()} == {claim.token}
+    claim.give_back(["a", "c"])
+    assert claims.holders(["a", "c"]) == {}
+    claim.release()
+    won(other).release()
+    assert claims.holders() == {}
+
+
+def test_a_claim_notes_what_its_keys_wait_for(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    claim = won(claims.acquire(["a", "b"])[0])
+    claim.note_wait(1, Wait(["a"], "/elsewhere", ["x"]))
+    claim.note_wait(2, Wait(["b"], "/elsewhere", ["y"]))
+    (entry,) = protocol.look(claims._ledger)
+    assert [(wait.keys, wait.wanted) for wait in entry.waits] == [(["a"], ["x"]), (["b"], ["y"])]
+    claim.give_back(["b"])
+    claim.note_wait(1, None)
+    claim.note_wait(1, None)
+    (entry,) = protocol.look(claims._ledger)
+    assert (entry.keys, [wait.keys for wait in entry.waits]) == (("a",), [["b"]])
+    claim.release()

@@ -98,3 +98,37 @@ def halves(infra: Infra, **fields: tp.Any) -> Halves:
 def computed(trace: Path) -> list[int]:
     """The items that were computed, sorted; one that was computed twice stands twice."""
     return sorted(int(line.split()[0]) for line in trace.read_text().splitlines()) if trace.exists() else []
+
+
+class Needing(pydantic.BaseModel):
+    """Counts what an item needs, itself included: items of others, which need items in turn.
+
+    Where two items are to be at work at the same time, each waits for the trace of the other.
+    """
+
+    name: str
+    place: Path
+    needs: dict[str, str] = {}  # of "name item"
+    together: tuple[str, ...] = ()
+    how: str = "one by one"
+    infra: exca.MapInfra = exca.MapInfra()
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("place", "needs", "together", "how")
+
+    @infra.apply(item_uid=str)
+    def process(self, items: Iterable[str]) -> Iterator[int]:
+        for item in list(items) if self.how == "all at once" else items:
+            me = f"{self.name} {item}"
+            with (self.place / "trace").open("a") as file:
+                file.write(f"{me}\n")
+            while me in self.together and not set(self.together) <= set(self.trace()):
+                time.sleep(0.01)
+            needed = self.needs.get(me)
+            yield 1 if needed is None else 1 + self.other(needed)
+
+    def trace(self) -> list[str]:
+        return (self.place / "trace").read_text().splitlines()
+
+    def other(self, needed: str) -> int:
+        name, item = needed.split()
+        other = self if name == self.name else self.infra.clone_obj(name=name)
+        return next(iter(other.process([item])))

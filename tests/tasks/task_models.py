@@ -104,3 +104,20 @@ class Planned(pydantic.BaseModel):
         while not (self.place / "gate").exists():
             time.sleep(0.01)
         return plan
+
+
+class Asking(pydantic.BaseModel):
+    """Asks another one for its result, once both are at work."""
+
+    name: str
+    place: Path
+    asks: dict[str, str] = {}
+    infra: exca.TaskInfra = exca.TaskInfra()
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("place", "asks")
+
+    @infra.apply
+    def run(self) -> int:
+        (self.place / self.name).touch()
+        while not all((self.place / name).exists() for name in self.asks):
+            time.sleep(0.01)
+        return 1 + Asking(**{**dict(self), "name": self.asks[self.name]}).run()

@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from .._log import logger
-from ..errors import ReentrantClaimError
-from . import claim, heartbeat, protocol, scheduler
+from . import chain, claim, heartbeat, protocol, scheduler
 from .claim import Claim
 from .ledger import Announcement, Entry, Ledger, dump_json, name_of, revision_of, token_of
 from .liveness import alive
@@ -255,8 +254,15 @@ class Claims:
         Raises
         ------
         ReentrantClaimError
-            when this very thread holds one of the keys, so that it would wait for itself
+            when this very thread holds one of the keys, so that it would wait for itself, or what it waits for waits
+            for what it computes
         """
+        with chain.Waiting(self.folder, keys) as waiting:
+            self._wait(keys, done, timeout, waiting)
+
+    def _wait(
+        self, keys: Sequence[str], done: Callable[[], bool], timeout: float | None, waiting: chain.Waiting
+    ) -> None:
         started, pause = time.monotonic(), FIRST_PAUSE
         first: dict[str, Holder] | None = None
         entries = _Overlapping(self._ledger, keys)
@@ -274,6 +280,7 @@ class Claims:
                 self._say(first.values(), len(keys))
                 if any(h.owner.scheduled for h in first.values()):
                     scheduler.check_patience()
+            waiting.look(waited)
             left = pause if timeout is None else min(pause, max(0.0, timeout - waited))
             time.sleep(left)
             pause = min(2 * pause, LAST_PAUSE)
@@ -283,11 +290,7 @@ class Claims:
             if holder.owner.is_this_thread():
                 wanted = frozenset(keys)
                 what = next((k for k in holder.keys if k in wanted), keys[0])
-                raise ReentrantClaimError(
-                    f"The computation of {what!r} in {self.folder} asks for its own result: it would wait for "
-                    "itself for ever. Look in the traceback where the decorated method is called again, and break "
-                    "the circle."
-                )
+                raise chain.asks_for_itself(what, self.folder)
 
     def _say(self, holders: Collection[Holder], count: int) -> None:
         with _said_lock:

@@ -4,14 +4,15 @@ import contextlib
 import dataclasses
 import os
 import sys
+import threading
 import time
 import typing as tp
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..errors import ClaimLostError
 from . import heartbeat, protocol
-from .ledger import Announcement, Entry, Ledger, dump_json, name_of, new_token, revision_of, token_of
+from .ledger import Announcement, Entry, Ledger, Wait, dump_json, name_of, new_token, revision_of, token_of
 from .owner import Owner, Process
 
 
@@ -38,6 +39,10 @@ class Claim:
         self.token = entry.token
         self.folder: Path = ledger.folder
         self.keys = keys
+        self._lock = (
+            threading.RLock()
+        )  # threads that compute shares of it give back and note what they wait for
+        self._waits: dict[int, Wait] = {}
 
     def __repr__(self) -> str:
         return f"<Claim {self.token} of {len(self.keys)} keys in {self.folder}>"
@@ -122,6 +127,50 @@ class Claim:
         ):  # the job was faster and adopted it; or lost it, and will find out
             self._succeed([entry])
         self._entry = None
+
+    def give_back(self, keys: Collection[str]) -> None:
+        """Let others claim some of the keys, the others stay.
+
+        Parameters
+        ----------
+        keys
+            which ones; those that are not in this claim do not matter
+
+        Raises
+        ------
+        ClaimLostError
+            when the claim was taken over
+        """
+        with self._lock:
+            rest = tuple(key for key in self.keys if key not in keys)
+            if not rest:
+                self.release()
+            elif len(rest) < len(self.keys):
+                self._succeed([dataclasses.replace(self._current(), body=dump_json(rest))])
+            self.keys = rest
+
+    def note_wait(self, number: int, wait: Wait | None) -> None:
+        """Note in the claim file that some of the keys wait for others, or no more do.
+
+        Parameters
+        ----------
+        number
+            of the wait
+        wait
+            what waits for what; None when it is over
+
+        Raises
+        ------
+        ClaimLostError
+            when the claim was taken over
+        """
+        with self._lock:
+            if wait is None and self._waits.pop(number, None) is None:
+                return
+            if wait is not None:
+                self._waits[number] = wait
+            if self._entry is not None:
+                self._succeed([dataclasses.replace(self._current(), waits=tuple(self._waits.values()))])
 
     def split(self, groups: Sequence[Sequence[str]]) -> list["Claim"]:
         """Divide the claim, one for each job of an array; this one is void afterwards.

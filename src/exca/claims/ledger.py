@@ -7,6 +7,9 @@ bytes behind it, since who is taken for the owner decides whether others wait::
     {"state": "asked", "beat": "0000000000", "sum": "<hex>", "since": 1.7e9, "every": 5.0, "owner": {...}}
     ["key 1", "key 2"]
 
+Where some of the keys have waited for results of others for a second, ``waits`` in the first line tells which, and for
+what (`exca.claims.chain`).
+
 A token is ``<host>-<pid>-<start time>-<random>``: even of a file that cannot be read its maker is known.
 """
 
@@ -58,6 +61,22 @@ class Announcement:
     task: int | None = None
 
 
+class Wait(tp.NamedTuple):
+    """Keys that are being computed wait for others.
+
+    Parameters
+    ----------
+    keys
+        the claim's own
+    folder, wanted
+        what they wait for
+    """
+
+    keys: list[str]
+    folder: str
+    wanted: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """What one claim file says.
@@ -83,6 +102,8 @@ class Entry:
     trusted
         whether what the file says may have a job cancelled or a process ended: only if none but this user, or one who
         was named, can have written it
+    waits
+        which of the keys wait for what, where that has lasted
     """
 
     name: str
@@ -94,6 +115,7 @@ class Entry:
     body: bytes | None = None
     private: bool = False
     trusted: bool = True
+    waits: tuple[Wait, ...] = ()
 
     @property
     def token(self) -> str:
@@ -335,6 +357,8 @@ def _render(entry: Entry) -> bytes:
     head: dict[str, tp.Any] = {"since": entry.since, "every": entry.every, "owner": entry.owner.to_json()}
     if entry.announced is not None:
         head["announced"] = dataclasses.asdict(entry.announced)
+    if entry.waits:
+        head["waits"] = list(map(list, entry.waits))
     prefix = _PREFIX % (OWNED if entry.owned else ASKED, b"0" * BEAT_DIGITS)
     rest = dump_json(head)[1:] + b"\n" + entry.body + b"\n"
     return prefix + _SUM % xxhash.xxh3_64_intdigest(rest) + rest
@@ -357,6 +381,7 @@ def _parse(name: str, data: bytes) -> Entry:
             head["state"] == OWNED.decode(),
             None if announced is None else Announcement(**announced),
             rest[:-1] if rest.endswith(b"]\n") else None,
+            waits=tuple(Wait(*wait) for wait in head.get("waits", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError):  # damaged: the name still says who made it
         return Entry(name, None, 0.0, 5.0, True)

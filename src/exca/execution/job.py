@@ -1,6 +1,7 @@
 """Jobs: handles on computations that are on their way or done."""
 
 import abc
+import contextlib
 import dataclasses
 import time
 import typing as tp
@@ -13,6 +14,7 @@ from . import backends, entry, paths, record
 from .submission import Submission
 
 R = tp.TypeVar("R")
+KEY = "task"  # under which the claim on a task is made
 
 # A finished job leaves its mark before the scheduler says it ended; files may show up late on a shared folder.
 _FIRST_POLL, _LAST_POLL, _LIVENESS_EVERY = 0.002, 0.25, 1.0
@@ -77,6 +79,10 @@ class Job(abc.ABC, tp.Generic[R]):
         bool
             whether it is done
         """
+        with self._waiting() as look:
+            return self._wait(timeout, look)
+
+    def _wait(self, timeout: float | None, look: tp.Callable[[float], None]) -> bool:
         start = time.monotonic()
         pause, looked, told = _FIRST_POLL, start, False
         try:
@@ -92,6 +98,7 @@ class Job(abc.ABC, tp.Generic[R]):
                     if not told and now - start > SAY_WHY:
                         told = True
                         logger.info("Still waiting for %s", self.describe())
+                look(now - start)
                 time.sleep(pause)
                 pause = min(pause * 1.3, _LAST_POLL)
         except KeyboardInterrupt:
@@ -99,6 +106,11 @@ class Job(abc.ABC, tp.Generic[R]):
                 say_they_go_on([self])
             raise
         return True
+
+    @contextlib.contextmanager
+    def _waiting(self) -> tp.Iterator[tp.Callable[[float], None]]:
+        """Context of waiting: gives what is to be called now and then, with the seconds waited."""
+        yield lambda waited: None
 
     @abc.abstractmethod
     def result(self) -> R:
@@ -448,6 +460,13 @@ class TaskJob(Job[R]):
     def _word_of_failure(self) -> str:
         found = self.outcome()
         return "FAILED" if found is None else str(found.content.get("ended", "FAILED"))
+
+    @contextlib.contextmanager
+    def _waiting(self) -> tp.Iterator[tp.Callable[[float], None]]:
+        from ..claims.chain import Waiting
+
+        with Waiting(self.folder, [KEY]) as waiting:
+            yield waiting.look
 
     def _ended_without_outcome(self) -> bool:
         from ..claims import Claims

@@ -13,13 +13,13 @@ from . import once
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from ..claims import Claim
+    from ..claims.chain import Batch
     from ..map import MapInfra
     from .backends import Request
     from .job import CarriedError
 
 Items = collections.OrderedDict[str, tp.Any]  # items by uid
 Tick = tp.Callable[[int], None]
-_END = object()
 
 
 class ItemUid:
@@ -112,14 +112,16 @@ class MapWork:
         claim: Claim, optional
             claim on them; None without a folder
         """
+        from ..claims import chain
+
         check_secrets(self.infra._obj)
         cluster = self.infra.resolved_cluster()
-        with ProgressBar(len(keys), self.infra._factory()) as tick:
+        with ProgressBar(len(keys), self.infra._factory()) as tick, chain.under(claim):
             if cluster is None:
                 computer = MapComputer(self.infra, self.cache, self.computed)
                 computer.compute(keys, [self.items[key] for key in keys], tick)
             elif cluster in ("threadpool", "processpool"):
-                self._run_in_pool(cluster, keys, tick)
+                self._run_in_pool(cluster, keys, tick, claim)
             else:
                 assert claim is not None, "jobs need a folder"
                 once.run_in_jobs(
@@ -132,7 +134,7 @@ class MapWork:
                     computed=self.computed.update,
                 )
 
-    def _run_in_pool(self, cluster: str, keys: tp.Sequence[str], tick: Tick) -> None:
+    def _run_in_pool(self, cluster: str, keys: tp.Sequence[str], tick: Tick, claim: "Claim | None") -> None:
         from . import pools
 
         shares = self._shares(keys, pools.worker_count(cluster, self.infra.max_jobs))
@@ -140,7 +142,8 @@ class MapWork:
             pools.run_in_threads(MapComputer(self.infra, self.cache, self.computed), shares, tick)
         else:
             cache = self.cache if self.infra.folder is None else None
-            pools.run_in_processes(MapComputer(self.infra), shares, cache, tick, self.computed.update)
+            computer = MapComputer(self.infra)
+            pools.run_in_processes(computer, shares, cache, tick, computed=self.computed.update, claim=claim)
 
     def _shares(self, keys: tp.Sequence[str], most: int | None) -> list[tuple[list[str], list[tp.Any]]]:
         from ..utils import even_chunks
@@ -183,8 +186,10 @@ class MapComputer:
         self.cache = cache
         self.computed = computed
 
-    def compute(self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any], tick: Tick | None = None) -> None:
-        """Compute items and store each result as soon as it is there.
+    def compute(
+        self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any], tick: Tick | None = None
+    ) -> list[str]:
+        """Compute items and store each result as soon as it is there; returns the keys that were left to others.
 
         Parameters
         ----------
@@ -206,8 +211,7 @@ class MapComputer:
                 left = set(cache.missing(keys))
                 items = [item for key, item in zip(keys, items, strict=True) if key in left]
                 keys = [key for key in keys if key in left]
-        if keys:
-            self._store(cache, keys, items, tick)
+        return self._store(cache, keys, items, tick) if keys else []
 
     def gather(
         self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]
@@ -241,41 +245,90 @@ class MapComputer:
         keys: tp.Sequence[str],
         items: tp.Sequence[tp.Any],
         tick: Tick | None,
-    ) -> None:
+    ) -> list[str]:
+        from ..claims import chain
+
         infra = self._infra()
         infra._require_unchanged()
         name = f"{type(self.obj).__qualname__}.{infra._applied.name}"
-        done = 0
-        try:
-            results = _iterator(infra._applied.function(self.obj, items), name)
-            with cache.write():
-                for key, value in zip(keys, results, strict=False):
-                    cache[key] = value
-                    done += 1
-                    if tick is not None:
-                        tick(1)
-                if done < len(keys) or next(results, _END) is not _END:
-                    for key in keys[:done]:
-                        del cache[key]
-                    done, yielded = 0, done
-                    _complain_of_number(name, keys, yielded)
-                try:
-                    infra._require_unchanged()
-                except ChangedConfigError:
-                    for key in keys:
-                        del cache[key]
-                    done = 0
-                    raise
-        except Exception as e:
-            if done < len(keys) and not isinstance(e, BatchProtocolError | ChangedConfigError):
-                kept = " and are kept" if infra.folder is not None or infra.keep_in_ram else ""
-                e.add_note(
-                    f"Raised by {name} at item {keys[done]!r}: {done} of {len(keys)} were done before it{kept}."
-                )
-            raise
-        finally:
-            if self.computed is not None:
-                self.computed.update(keys[:done])
+        done: list[str] = []
+        with chain.computing(keys) as batch:
+            try:
+                results = _iterator(infra._applied.function(self.obj, Handed(batch, items)), name)
+                with cache.write():
+                    for value in results:
+                        key = batch.answered()
+                        if key is None:
+                            _drop(cache, done)
+                            _complain_of_number(name, keys, len(keys) + 1)
+                        if key not in batch.given:  # a nested call has computed it meanwhile
+                            cache[key] = value
+                            done.append(key)
+                        if tick is not None:
+                            tick(1)
+                    if batch.taken or batch.left():
+                        yielded = len(done)
+                        _drop(cache, done)
+                        _complain_of_number(name, keys, yielded)
+                    try:
+                        infra._require_unchanged()
+                    except ChangedConfigError:
+                        _drop(cache, done)
+                        raise
+            except Exception as e:
+                left = [*batch.taken, *batch.left()]
+                if left and not isinstance(e, BatchProtocolError | ChangedConfigError):
+                    kept = " and are kept" if infra.folder is not None or infra.keep_in_ram else ""
+                    e.add_note(
+                        f"Raised by {name} at item {left[0]!r}: {len(done)} of {len(keys)} were done before it{kept}."
+                    )
+                raise
+            finally:
+                if self.computed is not None:
+                    self.computed.update(done)
+        return list(batch.given)
+
+
+class Handed(list[tp.Any]):
+    """The items of a batch as the method gets them: a list that notes what has been taken from it.
+
+    Parameters
+    ----------
+    batch: Batch
+        their keys
+    items: sequence
+        the items
+    """
+
+    def __init__(self, batch: "Batch", items: tp.Sequence[tp.Any]) -> None:
+        super().__init__(items)
+        self._batch = batch
+        self._gone_through = False
+
+    def __iter__(self) -> tp.Iterator[tp.Any]:
+        if self._gone_through:
+            self._batch.promised = True
+            return super().__iter__()
+        self._gone_through = True
+        return map(super().__getitem__, self._batch.hand_out())
+
+    # who looks at them in another way than from the first to the last gets all of them
+
+    def __len__(self) -> int:
+        self._batch.promised = True
+        return super().__len__()
+
+    def __getitem__(self, index: tp.Any) -> tp.Any:
+        self._batch.promised = True
+        return super().__getitem__(index)
+
+    def __reversed__(self) -> tp.Iterator[tp.Any]:
+        self._batch.promised = True
+        return super().__reversed__()
+
+    def __reduce_ex__(self, protocol: tp.SupportsIndex) -> tuple[tp.Any, ...]:
+        self._batch.promised = True
+        return list, (list(super().__iter__()),)
 
 
 def _iterator(output: tp.Any, name: str) -> tp.Iterator[tp.Any]:
@@ -284,6 +337,12 @@ def _iterator(output: tp.Any, name: str) -> tp.Iterator[tp.Any]:
             f"{name} returned {output!r}: a map method yields one output an item, or returns an iterable of them"
         )
     return iter(output)
+
+
+def _drop(cache: "CacheDict[tp.Any]", keys: list[str]) -> None:
+    for key in keys:
+        del cache[key]
+    keys.clear()
 
 
 def _complain_of_number(name: str, keys: tp.Sequence[str], yielded: int) -> tp.NoReturn:

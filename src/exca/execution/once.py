@@ -20,7 +20,7 @@ from .job import SAY_WHY, CallJob, CarriedError, say_they_go_on
 from .submission import Submission
 
 if tp.TYPE_CHECKING:
-    from ..claims import Claim, Claims
+    from ..claims import Claim, Claims, chain
 
 logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
@@ -53,14 +53,15 @@ def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
     keys: sequence of str
         what is wanted
     """
-    from ..claims import Claims
+    from ..claims import Claims, chain
 
     remaining = work.missing(keys)
     claims = Claims(work.folder)
     while remaining:
+        chain.let_nested_compute(work.folder, remaining)
         claim, held = claims.acquire(remaining)
         if claim is not None:
-            with claim:
+            with claim, chain.under(claim):
                 mine = work.missing(claim.keys)  # somebody may have finished between our look and our claim
                 if mine:
                     work.execute(claim, mine)
@@ -77,8 +78,8 @@ def _wait_for_others(work: Work, claims: "Claims", held: list[str]) -> None:
 class Computer(tp.Protocol):
     """What travels to a job: computes items and stores their results."""
 
-    def compute(self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]) -> None:
-        """Compute the items and store each result under its key."""
+    def compute(self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]) -> tp.Sequence[str] | None:
+        """Compute the items and store each result under its key; returns the keys left to others, if any."""
 
 
 @dataclasses.dataclass
@@ -139,7 +140,7 @@ class ItemsCall:
 
     def __call__(self) -> tp.Any:
         """Compute in a job; an error is carried to the caller as a value."""
-        from ..claims import Claims
+        from ..claims import Claims, chain
 
         _, rank = current_job(self.logs)
         if rank > 0:
@@ -148,13 +149,12 @@ class ItemsCall:
         if claim is None:
             logger.warning("%r are computed by somebody else by now: leaving them to it", self)
             return None
-        with claim:
+        with claim, chain.under(claim):
             try:
-                self.computer.load().compute(self.keys, self.items)
+                return self.computer.load().compute(self.keys, self.items)
             except Exception as e:
                 logger.exception("%r failed", self)
                 return CarriedError(e)
-        return None
 
 
 def run_in_jobs(
@@ -193,10 +193,13 @@ def run_in_jobs(
     JobError
         if a job ended without an outcome
     """
+    from ..claims import chain
+
     if isinstance(claim, tp.Sequence):
         claims = list(claim)
     else:
         claims = claim.split([keys for keys, _ in groups])
+    folder = claims[0].folder
     try:
         draft = request([], "")
         pattern = Path(draft.logs)
@@ -217,8 +220,10 @@ def run_in_jobs(
         for c in claims:
             c.release()
         raise
+    keys_of = [keys for keys, _ in groups]
     try:
-        errors = _wait_for(sending, [keys for keys, _ in groups], progress, computed)
+        with chain.Waiting(folder, [key for keys in keys_of for key in keys]) as waiting:
+            errors = _wait_for(sending, keys_of, progress, computed, waiting)
     finally:
         for c in sending.left:
             c.release()
@@ -283,6 +288,7 @@ def _wait_for(
     keys: tp.Sequence[list[str]],
     progress: tp.Callable[[int], None],
     computed: tp.Callable[[list[str]], None] | None,
+    nested: "chain.Waiting",
 ) -> dict[int, Exception]:
     """Wait until all jobs ended, in whatever order, and send those that there was no room for.
 
@@ -293,8 +299,9 @@ def _wait_for(
     """
     waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(sending.submissions)}
     errors: dict[int, Exception] = {}
-    tried = started = time.monotonic()
+    start = tried = started = time.monotonic()
     while waiting or sending.left:
+        nested.look(time.monotonic() - start)
         if sending.left and time.monotonic() - tried > _ROOM_EVERY:
             tried, first = time.monotonic(), len(sending.submissions)
             waiting.update((first + k, CallJob(s)) for k, s in enumerate(sending.send()))
@@ -310,9 +317,9 @@ def _wait_for(
         for k in sorted(ended):
             job = waiting.pop(k)
             try:
-                job.result()
+                left = job.result() or ()
                 if computed is not None:
-                    computed(keys[k])
+                    computed([key for key in keys[k] if key not in left])
             except Exception as e:
                 errors[k] = e
                 e.add_note(

@@ -2,22 +2,28 @@
 
 import concurrent.futures
 import concurrent.futures.process
+import contextvars
 import dataclasses
 import logging
 import multiprocessing.context
 import multiprocessing.spawn
 import os
 import threading
+import time
 import typing as tp
 
 from ..errors import JobError, ResultError
 
 if tp.TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..claims import Claim, chain
     from .job import CarriedError
     from .once import Computer
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
 logger = logging.getLogger("exca")
+_LOOK_EVERY = 0.1  # seconds
 
 
 def worker_count(cluster: str, limit: int | None) -> int:
@@ -53,7 +59,10 @@ def run_in_threads(computer: tp.Any, groups: Groups, tick: tp.Callable[[int], No
         the error of the first share that failed, once all ended
     """
     with concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool:
-        futures = [pool.submit(computer.compute, keys, items, tick) for keys, items in groups]
+        futures = [
+            pool.submit(contextvars.copy_context().run, computer.compute, keys, items, tick)
+            for keys, items in groups
+        ]
     _raise_first([future.exception() for future in futures])
 
 
@@ -62,7 +71,9 @@ def run_in_processes(
     groups: Groups,
     cache: tp.Any,
     tick: tp.Callable[[int], None],
+    *,
     computed: tp.Callable[[list[str]], None] | None = None,
+    claim: "Claim | None" = None,
 ) -> None:
     """Compute shares of items in processes of this machine.
 
@@ -77,7 +88,9 @@ def run_in_processes(
     tick: callable (number of items)
         told about progress
     computed: callable (keys), optional
-        told when a process did all that it was given
+        told what a process did
+    claim: Claim, optional
+        the claim on all the keys: each process gets its share of it, and gives back what others are to compute
 
     Raises
     ------
@@ -86,9 +99,34 @@ def run_in_processes(
     JobError
         if a process was killed
     """
+    from ..claims import chain
+
+    claims = [None] * len(groups) if claim is None else claim.split([keys for keys, _ in groups])
+    shares = [
+        _Share(keys, items, cache is not None, None if c is None else (c.folder, c.token))
+        for c, (keys, items) in zip(claims, groups, strict=True)
+    ]
+    keys = [key for share in shares for key in share.keys]
+    try:
+        with chain.Waiting(None if claim is None else claim.folder, keys) as waiting:
+            _run_shares(computer, shares, cache, tick, computed=computed, waiting=waiting)
+    finally:
+        for part in claims:  # those that no process has made its own
+            if part is not None:
+                part.release()
+
+
+def _run_shares(
+    computer: "Computer",
+    shares: "list[_Share]",
+    cache: tp.Any,
+    tick: tp.Callable[[int], None],
+    *,
+    computed: tp.Callable[[list[str]], None] | None,
+    waiting: "chain.Waiting",
+) -> None:
     from .backends import pickled
 
-    shares = [_Share(keys, items, cache is not None) for keys, items in groups]
     content = [pickled(tp.cast(tp.Any, share), None) for share in shares]
     errors: list[BaseException | None] = [None] * len(shares)
     with concurrent.futures.ProcessPoolExecutor(
@@ -98,13 +136,26 @@ def run_in_processes(
         initargs=(pickled(tp.cast(tp.Any, computer), None),),
     ) as pool:
         futures = {pool.submit(_compute_share, data): k for k, data in enumerate(content)}
-        for future in concurrent.futures.as_completed(futures):
+        for future in _as_completed(futures, waiting):
             k = futures[future]
             errors[k] = _outcome(future, shares[k], cache)
             if errors[k] is None and computed is not None:
-                computed(shares[k].keys)
+                left = set(future.result()[3])
+                computed([key for key in shares[k].keys if key not in left])
             tick(len(shares[k].keys))
     _raise_first(errors)
+
+
+def _as_completed(
+    futures: "tp.Iterable[concurrent.futures.Future[_Outcome]]", waiting: "chain.Waiting"
+) -> "tp.Iterator[concurrent.futures.Future[_Outcome]]":
+    start, pending = time.monotonic(), set(futures)
+    pause = _LOOK_EVERY if waiting.matters else None
+    while pending:
+        done, pending = concurrent.futures.wait(pending, pause, concurrent.futures.FIRST_COMPLETED)
+        yield from done
+        if pending:
+            waiting.look(time.monotonic() - start)
 
 
 def _raise_first(errors: tp.Sequence[BaseException | None]) -> None:
@@ -127,11 +178,14 @@ class _Share:
         the items
     give_back: bool
         whether the results come back
+    claim: (Path, str), optional
+        folder and token of the claim on them
     """
 
     keys: list[str]
     items: list[tp.Any]
     give_back: bool
+    claim: "tuple[Path, str] | None" = None
 
     def __repr__(self) -> str:
         return f"{len(self.keys)} item(s), from {self.keys[0]!r} to {self.keys[-1]!r},"
@@ -151,7 +205,7 @@ def _outcome(
         )
     if broken is not None:
         return broken
-    pid, data, carried = future.result()
+    pid, data, carried, _ = future.result()
     if data is not None:
         import pickle
 
@@ -200,7 +254,8 @@ class _Spawn(multiprocessing.context.SpawnContext):
 
 # ---------------------------------------------------------------- in a process of the pool
 
-_Outcome = tuple[int, bytes | None, "CarriedError | None"]  # pid, results that go back, error
+# pid, results that go back, error, keys left to others
+_Outcome = tuple[int, bytes | None, "CarriedError | None", tp.Sequence[str]]
 _LOADED: dict[str, tp.Any] = {}  # the computer, loaded once
 
 
@@ -229,15 +284,31 @@ def _compute_share(content: bytes) -> _Outcome:
     share: _Share = pickle.loads(content)
     data = None
     error: CarriedError | None = None
+    left: tp.Sequence[str] = ()
     try:
         if share.give_back:
             values, error = _LOADED["computer"].gather(share.keys, share.items)
             data = _pickled_values(values)
         else:
-            _LOADED["computer"].compute(share.keys, share.items)
+            left = _compute_claimed(share)
     except Exception as e:
         error = CarriedError(e)
-    return os.getpid(), data, error
+    return os.getpid(), data, error, left
+
+
+def _compute_claimed(share: _Share) -> tp.Sequence[str]:
+    """Compute a share under its claim; returns what was left to others."""
+    from ..claims import Claims, chain
+
+    computer = _LOADED["computer"]
+    if share.claim is None:
+        return computer.compute(share.keys, share.items) or ()
+    folder, token = share.claim
+    claim = Claims(folder).adopt(token)
+    if claim is None:
+        return share.keys
+    with claim, chain.under(claim):
+        return computer.compute(share.keys, share.items) or ()
 
 
 def _pickled_values(values: dict[str, tp.Any]) -> bytes:

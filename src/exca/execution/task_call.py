@@ -13,13 +13,12 @@ from .. import _files
 from ..errors import ChangedConfigError, ResultError
 from . import record
 from .current import current_job
-from .job import CarriedError
+from .job import KEY, CarriedError
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
     from ..infra.base import BaseInfra
 
-KEY = "task"
 logger = logging.getLogger("exca")
 
 
@@ -145,10 +144,13 @@ def compute(
         what the method raised, after it was published
     """
     obj, applied = infra._bound
+    from ..claims import chain
+
     infra.uid()  # from here on, a change is seen
     this = record.Attempt(folder, attempt or claim.token, where, _source_folder(type(obj)))
     try:
-        value = applied.function(obj)
+        with chain.under(claim), chain.computing([KEY], started=True):
+            value = applied.function(obj)
     except Exception as e:
         infra._require_unchanged()
         _publish_error(this, e)

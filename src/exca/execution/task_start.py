@@ -10,11 +10,11 @@ import orjson
 from .. import _files, _trust
 from ..identity import check_secrets
 from . import backends, once, record
-from .job import DoneJob, Job, TaskJob
+from .job import KEY, DoneJob, Job, TaskJob
 from .paths import JobPaths, fixed_folder
 from .requests import link_code, link_logs, request_for
 from .submission import Submission
-from .task_call import KEY, TaskCall, compute
+from .task_call import TaskCall, compute
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim

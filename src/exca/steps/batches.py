@@ -1,11 +1,13 @@
 """Running the steps of a pipeline over a batch of values, one result a value."""
 
-import collections
 import typing as tp
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import BatchProtocolError
 from .compiled import Leaf
+
+if tp.TYPE_CHECKING:
+    from ..claims.chain import Batch
 
 _END: tp.Final = object()
 _NOTE: tp.Final = "Raised by "
@@ -29,27 +31,27 @@ class Keyed(Iterator[tp.Any]):
 
     Parameters
     ----------
-    keys: sequence of str
-        one a value
-    values: iterator
-        the values
+    batch: Batch
+        the keys
+    fetch: callable
+        gives the value of a key
     """
 
-    def __init__(self, keys: Sequence[str], values: Iterator[tp.Any]) -> None:
-        self._keys = iter(keys)
-        self._values = values
-        self.taken: collections.deque[str] = collections.deque()  # and not yet answered
+    def __init__(self, batch: "Batch", fetch: Callable[[str], tp.Any]) -> None:
+        self._batch = batch
+        self._numbers = batch.hand_out()
+        self._fetch = fetch
+        self.keys: list[str] = []  # those handed out, one a value
         self.broken = False  # whether a value could not be had: no fault of the steps that wanted it
 
     def __next__(self) -> tp.Any:
+        key = self._batch.keys[next(self._numbers)]
         try:
-            value = next(self._values)
-        except StopIteration:
-            raise
+            value = self._fetch(key)
         except Exception:
             self.broken = True
             raise
-        self.taken.append(next(self._keys))
+        self.keys.append(key)
         return value
 
 
@@ -61,7 +63,7 @@ def composed(leaves: Sequence[Leaf], keys: Sequence[str], values: Iterator[tp.An
     leaves: sequence of Leaf
         the steps
     keys: sequence of str
-        keys of the items
+        keys of the items; each is there once its value is
     values: iterator
         the items
 

@@ -5,6 +5,7 @@ are looked after at the same time: results are seen as soon as they are stored, 
 handed on in shares of the size that the next stage works with.
 """
 
+import contextvars
 import dataclasses
 import logging
 import threading
@@ -326,7 +327,8 @@ class Conveyor:
 
 def _start_thread(target: Callable[[], None], stage: Stage) -> threading.Thread:
     # daemon: an interpreter that is told to end leaves its jobs to themselves, as one that is killed
-    thread = threading.Thread(target=target, name=f"exca-{stage.name}", daemon=True)
+    context = contextvars.copy_context()  # it belongs to the computation that asks
+    thread = threading.Thread(target=context.run, args=(target,), name=f"exca-{stage.name}", daemon=True)
     thread.start()
     return thread
 

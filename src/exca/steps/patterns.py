@@ -137,7 +137,7 @@ class Scatter(Step):
 
     def _exca_run_placed(self, leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
         pipeline = self.branch_pipeline(leaf)
-        items: Iterator[_Item] = (_Item(self, key, value) for key, value in zip(keys, values, strict=False))
+        items: Iterator[_Item] = (_Item(self, key, value) for value, key in zip(values, keys, strict=False))
         if pipeline.stages and any(not stage.infra.inline for stage in pipeline.stages):
             items = iter(self._computed_together(leaf, pipeline, list(items)))
         for item in items:

@@ -29,7 +29,7 @@ from .batches import Keyed, composed, describe
 from .compiled import Stage
 
 if tp.TYPE_CHECKING:
-    from ..claims import Claim
+    from ..claims import Claim, chain
     from ..execution.backends import Request
 
 logger = logging.getLogger("exca")
@@ -94,6 +94,8 @@ class StageComputer:
         tick: callable, optional
             told about each item done
         """
+        from ..claims import chain
+
         shelf = self.stage.shelf
         shelf.open()
         _note_items(shelf.folder, keys, self.logs)
@@ -103,17 +105,15 @@ class StageComputer:
             if not keys:
                 return
         logger.debug("Computing %d item(s) of %s", len(keys), self.stage.address)
-        with _captured(self.stage):
+        with _captured(self.stage), chain.computing(keys) as batch:
             if self.stage.inner.stages:
                 self._compute_inner(keys, fetch)
                 if self.stage.shares_address:
                     if tick is not None:
                         tick(len(keys))
                     return
-                last = self.stage.inner.stages[-1]
-                self._compute_tail(keys, map(results_of(last), keys), tick)
-            else:
-                self._compute_tail(keys, map(fetch, keys), tick)
+                fetch = results_of(self.stage.inner.stages[-1])
+            self._compute_tail(batch, fetch, tick)
 
     def _fetch_from(self, keys: Sequence[str], items: Sequence[tp.Any]) -> Fetch:
         if self.fetch is not None:
@@ -142,16 +142,17 @@ class StageComputer:
                 self.stage.shelf.put_errors(failed, error)
             raise
 
-    def _compute_tail(self, keys: Sequence[str], values: Iterator[tp.Any], tick: Tick | None) -> None:
+    def _compute_tail(self, batch: "chain.Batch", fetch: Fetch, tick: Tick | None) -> None:
         shelf = self.stage.shelf
-        given = Keyed(keys, values)
+        given = Keyed(batch, fetch)
         stored: list[str] = []
         try:
             with shelf.results.write():
-                for value in composed(self.stage.inner.tail, keys, given):
-                    key = given.taken.popleft() if given.taken else ""
-                    shelf.put(key, value)
-                    stored.append(key)
+                for value in composed(self.stage.inner.tail, given.keys, given):
+                    key = batch.taken.popleft() if batch.taken else ""
+                    if key not in batch.given:  # else a call inside of this computation had it computed
+                        shelf.put(key, value)
+                        stored.append(key)
                     if tick is not None:
                         tick(1)
         except BatchProtocolError as error:
@@ -161,7 +162,7 @@ class StageComputer:
         except _NO_OUTCOMES:
             raise
         except Exception as error:
-            flying = [] if given.broken else list(given.taken)
+            flying = [] if given.broken else [key for key in batch.taken if key not in batch.given]
             if flying:
                 shelf.put_errors(flying, error)
                 error.add_note(
@@ -261,7 +262,7 @@ class StageWork:
         if local:
             pools.run_in_threads(computer, shares, self.tick)
         elif cluster == "processpool":
-            pools.run_in_processes(computer, shares, None, self.tick)
+            pools.run_in_processes(computer, shares, None, self.tick, claim=claim)
         else:
             once.run_in_jobs(
                 claim, shares, computer, cluster=cluster, request=self._request, progress=self.tick
