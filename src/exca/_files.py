@@ -33,8 +33,9 @@ import threading
 import typing as tp
 import weakref
 
-from .errors import UntrustedFileError
+from .errors import OddFileError, UntrustedFileError
 
+_T = tp.TypeVar("_T")
 SHARED, OWN, PRIVATE = 0o664, 0o644, 0o600  # rights of a new file, before the umask
 SHARED_FOLDER, OWN_FOLDER, PRIVATE_FOLDER = 0o775, 0o755, 0o700
 
@@ -51,8 +52,9 @@ GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)  # what a file that is no lon
 
 _PATH = getattr(os, "O_PATH", None)
 _MAX_LINKS = 16
+MAX_FILE = 1 << 30  # bytes; files that are read whole are small, so a larger one is none of ours
 _BLOCK = 1 << 16  # bytes, more than nearly every file of ours has
-MAX_OPEN = 128  # index files kept open per process
+MAX_OPEN = 128  # index files kept open per process, where the limit of open files allows for so many
 
 
 # ------------------------------------------------------------------------------------------------- finding
@@ -608,7 +610,8 @@ def read_all(fd: int) -> bytes:
         if not data:
             require_regular(fd)  # a FIFO that nothing writes to is empty, too
         return data
-    require_regular(fd)
+    if require_regular(fd).st_size > MAX_FILE:
+        raise OddFileError(errno.EFBIG, f"a file of more than {MAX_FILE >> 20} MiB")
     blocks = [data]
     while data := os.read(fd, 1 << 20):
         blocks.append(data)
@@ -619,7 +622,7 @@ def require_regular(fd: int) -> os.stat_result:
     """Return the status of an open file; raises OSError when it is no regular file (a folder, a FIFO, a device)."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
+        raise OddFileError(errno.EINVAL, "not a regular file")
     return status
 
 
@@ -638,11 +641,12 @@ class Handle:
     @classmethod
     def open(cls, owner: _DropsHandle, path: str) -> "Handle":
         """Open ``path`` for reading on behalf of ``owner``, whose handle is dropped when too many are open."""
-        handle = cls(open_file(path, READ))
+        handle = cls(with_room(lambda: open_file(path, READ)))
+        most = min(MAX_OPEN, limit_of_files() // 8)
         with _recent_lock:
             _recent[id(owner)] = weakref.ref(owner)
             _recent.move_to_end(id(owner))
-            victim = _recent.popitem(last=False)[1]() if len(_recent) > MAX_OPEN else None
+            victim = _recent.popitem(last=False)[1]() if len(_recent) > most else None
         if victim is not None:
             victim.drop_handle()
         return handle
@@ -654,6 +658,36 @@ class Handle:
             pass
 
 
+def limit_of_files() -> int:
+    """How many files this process may have open."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 1 << 13
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
+def with_room(opening: tp.Callable[[], _T]) -> _T:
+    """What ``opening`` returns; where too many files are open, those that are only kept open are closed before."""
+    try:
+        return opening()
+    except OSError as e:
+        if e.errno != errno.EMFILE:
+            raise
+    with _recent_lock:
+        victims = [owner() for owner in _recent.values()]
+        _recent.clear()
+    for victim in victims:
+        if victim is not None:
+            victim.drop_handle()
+    for drop in drop_when_full:
+        drop()
+    return opening()
+
+
+# called when too many files are open: to close what need not be open
+drop_when_full: list[tp.Callable[[], None]] = []
 _recent: "collections.OrderedDict[int, weakref.ref[_DropsHandle]]" = collections.OrderedDict()
 _recent_lock = threading.Lock()
 _read_lock = threading.Lock()

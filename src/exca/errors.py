@@ -85,8 +85,16 @@ class UntrustedFileError(PermissionError):
     """A pickled file belongs to somebody whose code this user has not agreed to run."""
 
 
+class OddFileError(OSError):
+    """There is a folder, a FIFO or a device where a file should be, or a file larger than any of its kind."""
+
+
 class DamagedEntryError(ValueError):
     """What a cache entry names is not there whole: missing, of another size, or with another checksum."""
+
+
+class StoredValueError(RuntimeError):
+    """A stored value is whole, but cannot be made again: its class has changed, or its handler failed."""
 
 
 class HandlerError(TypeError):

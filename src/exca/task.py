@@ -132,7 +132,7 @@ class TaskInfra(BaseInfra):
                     return self._job_of_record(found).result()  # raises
                 try:
                     return found.value()
-                except (DamagedEntryError, FileNotFoundError) as e:
+                except DamagedEntryError as e:
                     record.set_aside(found.folder, str(e), found.attempt)
                     continue
             if job is not None and (job.cluster is not None or isinstance(job, DoneJob)):

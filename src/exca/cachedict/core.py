@@ -181,6 +181,8 @@ class CacheDict(tp.Generic[X]):
                     return tp.cast(X, self._context.load(info))
             except (DamagedEntryError, FileNotFoundError) as error:
                 if self._index.read_entry(place, key) is not None:  # not deleted while it was loaded
+                    if not isinstance(error, DamagedEntryError):
+                        raise
                     set_aside(self._index, self._context, key, place, error)
             found = self._find(key)  # perhaps it was written again, or an older value stands
             if found is None:

@@ -1,25 +1,35 @@
 """Files under ``data/``: shared files that values are appended to, and memory maps kept open for reading."""
 
 import collections
+import errno
 import io
 import mmap
 import os
+import stat
 import sys
 import threading
 import typing as tp
+import weakref
 
 from .. import _files
-from .._files import Handle, sync_path, write_all, writer_name
+from .._files import (
+    Handle,
+    drop_when_full,
+    limit_of_files,
+    open_to_read,
+    sync_path,
+    with_room,
+    write_all,
+    writer_name,
+)
 from ..errors import DamagedEntryError, UntrustedFileError
 
 DATA_DIR = "data"
 _BUFFER = 1 << 18  # bytes gathered before they are written
 _DIRECT = 1 << 15  # bytes from which on a value is written without being copied
-MAX_MAPS = 64  # data files kept mapped a process
-_FEW, _SMALL = (
-    8,
-    1 << 20,
-)  # values given out of a map, and bytes, below which one is rather copied than mapped anew
+MAX_MAPS = 64  # data files kept mapped per process, where the limit of open files allows for so many
+# values given out of a map, and bytes, below which one is rather copied than mapped anew
+_FEW, _SMALL = 8, 1 << 20
 
 
 class SharedFile(io.RawIOBase):
@@ -32,6 +42,7 @@ class SharedFile(io.RawIOBase):
         self._parts: list[bytes] = []
         self._waiting = 0
         self.unsynced = False
+        self.full = False  # as large as a file may be
         self._hasher: tp.Any = None
 
     def start_sum(self) -> None:
@@ -92,7 +103,8 @@ class SharedFile(io.RawIOBase):
             return
         try:
             write_all(self._fd, data)
-        except OSError:
+        except OSError as e:
+            self.full = self.full or e.errno == errno.EFBIG
             os.ftruncate(self._fd, self._flushed)
             raise
         self._flushed += len(data)
@@ -126,6 +138,7 @@ class DataFiles:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self._shared: dict[str, tuple[SharedFile, str]] = {}
+        self._full: list[SharedFile] = []
         self._name = ""
         self._made = False
         self._count = 0
@@ -141,6 +154,9 @@ class DataFiles:
     def shared(self, suffix: str) -> tuple[SharedFile, str]:
         """The file with this suffix that values of this writer are appended to, and its path within the folder."""
         found = self._shared.get(suffix)
+        if found is not None and found[0].full:
+            self._full.append(self._shared.pop(suffix)[0])  # entries that wait may be in it
+            self._name, found = "", None
         if found is None:
             self.make_folder()
             self._name = self._name or writer_name.fresh()
@@ -168,7 +184,7 @@ class DataFiles:
 
     def flush(self, sync: bool) -> None:
         """Hand everything to the operating system, and with ``sync`` to the disk. Raises OSError."""
-        for file, _ in self._shared.values():
+        for file in [*self._full, *(file for file, _ in self._shared.values())]:
             file.sync() if sync else file.flush()
         if sync and (self.fresh or self._shared):
             for relative in self.fresh:
@@ -180,17 +196,67 @@ class DataFiles:
 
     def forget(self) -> None:
         """Drop what was not flushed."""
-        for file, _ in self._shared.values():
+        for file in [*self._full, *(file for file, _ in self._shared.values())]:
             file.forget()
         self.fresh.clear()
         self.claimed.clear()
 
     def close(self) -> None:
         """Flush and close all files."""
-        shared, self._shared = self._shared, {}
-        self._made = False
-        for file, _ in shared.values():
+        files = [*self._full, *(file for file, _ in self._shared.values())]
+        self._shared, self._full, self._made = {}, [], False
+        if any(file.full for file in files):
+            self._name = ""
+        for file in files:
             file.close()
+
+
+_NOT_THERE = (  # what says that there is no such file, or something else in its place; all else may be over in a moment
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENXIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+
+
+def is_missing(error: OSError) -> bool:
+    """Whether an error says that a data file is not there, rather than that it could not be read just now."""
+    return error.errno in _NOT_THERE and not isinstance(error, UntrustedFileError)
+
+
+def open_data(path: str) -> int:
+    """Open a data file for reading.
+
+    Raises
+    ------
+    DamagedEntryError: it is not there, or is no regular file
+    OSError: it cannot be read just now
+    """
+    try:
+        fd = with_room(lambda: open_to_read(path))
+    except OSError as e:
+        if is_missing(e):
+            raise DamagedEntryError(f"The data file {path} is not there: {e}") from e
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise DamagedEntryError(f"The data file {path} is no regular file")
+    return fd
+
+
+def data_size(path: str) -> int:
+    """Size of a data file, bytes. Raises as `open_data` does."""
+    try:
+        status = os.stat(path)
+    except OSError as e:
+        if is_missing(e):
+            raise DamagedEntryError(f"The data file {path} is not there: {e}") from e
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedEntryError(f"The data file {path} is no regular file")
+    return status.st_size
 
 
 _maps: "collections.OrderedDict[str, tuple[mmap.mmap, Handle]]" = collections.OrderedDict()
@@ -223,22 +289,18 @@ def _mapped(path: str, needed: int) -> tuple[mmap.mmap, Handle, int]:
         status = os.fstat(found[1].fd)
         if status.st_nlink and needed <= len(found[0]) <= status.st_size:
             return *found, status.st_mtime_ns
-    try:
-        handle = Handle(_files.open_to_read(path))
-    except UntrustedFileError:
-        raise
-    except OSError as e:
-        raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+    handle = Handle(open_data(path))
     status = os.fstat(handle.fd)
     if status.st_size < needed:
         raise DamagedEntryError(
             f"The data file {path} has {status.st_size} bytes, at least {needed} were written"
         )
-    content = mmap.mmap(handle.fd, 0, access=mmap.ACCESS_READ)
+    content = with_room(lambda: mmap.mmap(handle.fd, 0, access=mmap.ACCESS_READ))
+    note_map(content)
     with _maps_lock:
         _maps[path] = (content, handle)
         _maps.move_to_end(path)
-        if len(_maps) > MAX_MAPS:  # closed when the last array over it is gone
+        while len(_maps) > _most_maps():  # closed when the last array over it is gone
             _maps.popitem(last=False)
     return content, handle, status.st_mtime_ns
 
@@ -277,14 +339,15 @@ def mapped_privately(path: str, offset: int, size: int) -> tuple[mmap.mmap | byt
     with _maps_lock:
         found = _private.get(path)
         if found is None or found.source is not source or offset in found.given:
-            if found is not None and len(found.given) < _FEW and size <= _SMALL:
+            if (found is not None and len(found.given) < _FEW and size <= _SMALL) or _are_many():
                 return _copy(source, offset, offset + size), 0, mtime  # asked for again and again
             try:
                 found = _Private(source, _copy_on_write(handle.fd, len(source)), set())
             except OSError:  # too many open files or maps, or a file larger than the memory
                 return _copied(handle.fd, source, offset, size), offset % mmap.ALLOCATIONGRANULARITY, mtime
+            note_map(found.content)
             _private[path] = found
-            if len(_private) > MAX_MAPS:
+            while len(_private) > _most_maps():
                 _private.popitem(last=False)
         found.given.add(offset)
     return found.content, offset, mtime
@@ -317,6 +380,36 @@ def _copied(fd: int, source: mmap.mmap, offset: int, size: int) -> mmap.mmap | b
 def _copy(source: mmap.mmap, start: int, end: int) -> bytearray:
     with memoryview(source) as view, view[start:end] as part:
         return bytearray(part)
+
+
+_living: set["weakref.ref[mmap.mmap]"] = set()  # each holds a file open
+
+
+def note_map(content: mmap.mmap) -> None:
+    """Count a map among those that hold a file open, as long as an array over it lives."""
+    _living.add(weakref.ref(content, _living.discard))
+
+
+def may_map(path: str) -> bool:
+    """Whether a file may be mapped: not where the maps that live take half of all files that may be open."""
+    return path in _maps or not _are_many()
+
+
+def _are_many() -> bool:
+    return len(_living) >= limit_of_files() // 2
+
+
+def _most_maps() -> int:
+    return min(MAX_MAPS, limit_of_files() // 16)
+
+
+def _unmap_all() -> None:
+    with _maps_lock:
+        _maps.clear()
+        _private.clear()
+
+
+drop_when_full.append(_unmap_all)
 
 
 def unmap(path: str) -> None:

@@ -5,16 +5,21 @@ import dataclasses
 import os
 import pathlib
 import re
-import stat
 import threading
 import typing as tp
 
 import xxhash
 
 from .. import _files
-from ..errors import DamagedEntryError, HandlerError
+from ..errors import (
+    DamagedEntryError,
+    HandlerError,
+    StoredValueError,
+    UnknownHandlerError,
+    UntrustedFileError,
+)
 from . import registry
-from .datafiles import DATA_DIR, DataFiles, SharedFile, unmap
+from .datafiles import DATA_DIR, DataFiles, SharedFile, data_size, is_missing, open_data, unmap
 from .parts import reserved_of, restored, take_from_parts
 from .textindex import INFO_SUFFIX
 
@@ -243,11 +248,17 @@ class DumpContext:
         if not isinstance(info, dict) or "#type" not in info:
             return info
         name: str = info.get("#as") or info["#type"]
+        if type(name) is not str:
+            raise DamagedEntryError(f"An entry of {self.root} names no handler: {name!r}")
         handler = registry.for_name(self.options.replace.get(name, name))
         self.check(info)
-        if getattr(handler, "checks_itself", False):
-            return handler.load(self, info)
-        return handler.__load_from_info__(self, **_plain(info))
+        ours = getattr(handler, "checks_itself", False)
+        try:
+            return handler.load(self, info) if ours else handler.__load_from_info__(self, **_plain(info))
+        except _AS_THEY_ARE:
+            raise
+        except Exception as e:
+            raise _explained(self, handler, info, e) from e
 
     def delete(self, info: tp.Any) -> None:
         """Delete the data that only this entry uses; data in shared files stays until the folder is cleared."""
@@ -255,11 +266,27 @@ class DumpContext:
             return
         handler = registry.for_name(info["#type"])
         if getattr(handler, "checks_itself", False):
-            handler.delete(self, info)
+            with contextlib.suppress(
+                ValueError, TypeError, KeyError, AttributeError
+            ):  # damaged: it names no data
+                handler.delete(self, info)
         elif hasattr(handler, "__delete_info__"):
-            handler.__delete_info__(self, **_plain(info))
-        for relative in info.get("#files", ()):
+            try:
+                handler.__delete_info__(self, **_plain(info))
+            except KeyError as e:
+                raise StoredValueError(_failed(self, handler, "delete", e)) from e
+        for relative in self.own_files(info):
             self.unlink(relative)
+
+    def own_files(self, info: Info) -> list[str]:
+        """Files that only this entry uses, as paths within the folder."""
+        files = info.get("#files")
+        found: list[str] = []
+        for relative in files if isinstance(files, dict) else ():
+            with contextlib.suppress(DamagedEntryError):
+                self.path(relative)
+                found.append(relative)
+        return found
 
     def dump_entry(self, key: str, value: tp.Any, *, cache_type: str | None = None) -> Info:
         """Store the value of a key and add its line to the index of the folder, where `CacheDict` finds it.
@@ -311,6 +338,7 @@ class DumpContext:
             or not relative.startswith(_DATA)
             or ".." in relative
             or "\\" in relative
+            or "\0" in relative
         ):
             raise DamagedEntryError(f"An entry of {self.root} names a data file outside of it: {relative!r}")
         return f"{self.root}/{relative}"
@@ -324,16 +352,10 @@ class DumpContext:
 
         Raises
         ------
-        FileNotFoundError: it is missing
-        DamagedEntryError: it is not in the folder's ``data``, or is no regular file
+        DamagedEntryError: it is not there, not in the folder's ``data``, or no regular file
         UntrustedFileError: there is a link of another user's on the way
         """
-        path = self.path(relative)
-        fd = _files.open_to_read(path)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise DamagedEntryError(f"The data file {path} is not a regular file")
-        return fd
+        return open_data(self.path(relative))
 
     def unlink(self, relative: str) -> None:
         """Delete a data file, if it is there."""
@@ -347,19 +369,25 @@ class DumpContext:
 
         Checksums of more than ``options.checksum_bytes`` are compared with ``everything`` only.
         """
-        for relative, (size, digest) in info.get("#files", {}).items():
-            self._check_range(relative, 0, size, digest, everything=everything, whole=True)
-        for relative, start, length, digest in info.get("#ranges", ()):
-            self._check_range(relative, start, length, digest, everything=everything)
+        if "#files" not in info and "#ranges" not in info:
+            return
+        try:
+            for relative, (size, digest) in info.get("#files", {}).items():
+                self._check_range(relative, 0, size, digest, everything=everything, whole=True)
+            for relative, start, length, digest in info.get("#ranges", ()):
+                self._check_range(relative, start, length, digest, everything=everything)
+        except DamagedEntryError:
+            raise
+        except (ValueError, TypeError, AttributeError) as e:
+            raise DamagedEntryError(f"An entry of {self.root} does not say which files it has: {e}") from e
 
     def _check_range(
         self, relative: str, start: int, length: int, digest: str, *, everything: bool, whole: bool = False
     ) -> None:
         path = self.path(relative)
-        try:
-            size = os.stat(path).st_size
-        except OSError as e:
-            raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+        size = data_size(path)
+        if type(start) is not int or type(length) is not int or min(start, length) < 0:
+            raise DamagedEntryError(f"An entry of {self.root} names {length} bytes at {start} of {path}")
         if size < start + length or (whole and size != length):
             raise DamagedEntryError(
                 f"The data file {path} has {size} bytes, not the {start + length} written"
@@ -401,6 +429,43 @@ def _checked(handler: type, info: Info, given: list[Info]) -> Info:
     return checked
 
 
+_AS_THEY_ARE = (
+    DamagedEntryError,
+    UntrustedFileError,
+    HandlerError,
+    UnknownHandlerError,
+    StoredValueError,
+    ImportError,
+    MemoryError,
+)
+
+
+def _explained(ctx: DumpContext, handler: tp.Any, info: Info, error: Exception) -> Exception:
+    """What an error of a handler says about the entry that it loaded: that is damaged, or not, or not known."""
+    if isinstance(error, OSError) and error.errno is not None:
+        name = error.filename if isinstance(error.filename, str) else ""
+        below = name.startswith(ctx.root) or not name
+        ours = getattr(handler, "checks_itself", False)
+        if is_missing(error) and (ours or below):
+            return DamagedEntryError(f"A data file of an entry of {ctx.root} is not there: {error}")
+        return error
+    if isinstance(error, RecursionError):
+        return StoredValueError(f"An entry of {ctx.root} is nested too deeply to be loaded from here")
+    if getattr(handler, "only_reads", False):
+        return DamagedEntryError(
+            f"An entry of {ctx.root} cannot be read by {info['#type']}: {type(error).__name__}: {error}"
+        )
+    return StoredValueError(_failed(ctx, handler, "load", error)) if isinstance(error, KeyError) else error
+
+
+def _failed(ctx: DumpContext, handler: type, what: str, error: KeyError) -> str:
+    """A mapping would take a KeyError for a key that is not there."""
+    return (
+        f"The handler {handler.__name__} failed to {what} an entry of {ctx.root}, which is unharmed: "
+        f"KeyError: {error}; repair the handler, or compute the value again"
+    )
+
+
 def _plain(info: Info) -> Info:
     """The fields of an entry that a user's handler is given, its parts with their reserved fields."""
     plain = {key: value for key, value in info.items() if key[:1] != "#"}
@@ -410,7 +475,7 @@ def _plain(info: Info) -> Info:
 def file_sum(path: str, start: int, length: int) -> str:
     """XXH3-64 (16 hexadecimal digits) of a range of bytes of a file."""
     hasher = xxhash.xxh3_64()
-    with open(_files.open_to_read(path), "rb") as file:
+    with open(open_data(path), "rb") as file:
         file.seek(start)
         while length > 0 and (chunk := file.read(min(length, 1 << 20))):
             hasher.update(chunk)

@@ -15,7 +15,7 @@ from .. import _files
 from .datafiles import DATA_DIR
 from .folderreader import FolderReader, TableDamagedError
 from .hot import INTERVAL, MAX_BYTES, HotEntries
-from .textindex import key_hash, parse_line
+from .textindex import MAX_LINE, key_hash, parse_line
 
 if tp.TYPE_CHECKING:
     from .writer import FolderWriter
@@ -146,11 +146,15 @@ class FolderIndex(FolderReader):
 
     def read_line(self, place: int) -> bytes:
         """The bytes at a place."""
+        if place & 0xFFFFFFFF > MAX_LINE + 1:  # a row of the side index that is none
+            return b""
         return self.files[place >> 80].read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
 
     def read_entry(self, place: int, key: str | None = None) -> Entry | None:
         """The entry at a place, or None when it was deleted, is damaged or belongs to another key."""
         try:
+            if place & 0xFFFFFFFF > MAX_LINE + 1:
+                raise IndexError
             line = self.files[place >> 80].read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
         except IndexError:  # a damaged row of the side index
             self.reset()

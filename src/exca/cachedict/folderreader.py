@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 import time
+import typing as tp
 
 import orjson
 import xxhash
@@ -33,6 +34,7 @@ _SAVE_TRIES = 5
 _ROLL_LINES = 1 << 18  # lines kept in memory by key before they move to a table
 
 
+_closed: set[str] = set()  # index files that this user may not read, of which this process has spoken
 _reported: set[tuple[str, int]] = set()  # damaged lines that this process has spoken of
 
 
@@ -206,7 +208,7 @@ class FolderReader:
         if start == 0:
             file.counted_mtime = file.mtime
         end = start
-        for offset, line in file.lines(start, file.size):
+        for offset, line in self._lines_of(file, start):
             end = offset + len(line) + 1
             first = line[:1]
             if first == b"{":
@@ -233,8 +235,21 @@ class FolderReader:
                 file.blanks += 1
             elif line:
                 self.report_line(file, offset)
-        file.scanned = end
-        return end > start
+        file.scanned = file.reached
+        return file.scanned > start
+
+    def _lines_of(self, file: TextFile, start: int) -> tp.Iterator[tuple[int, bytes]]:
+        blanks = file.blanks
+        try:
+            yield from file.lines(start, file.size)
+        except PermissionError:
+            file.reached, file.blanks = start, blanks
+            if file.path not in _closed:
+                _closed.add(file.path)
+                logger.warning("The entries in %s count as missing: this user may not read it", file.path)
+        except OSError:
+            file.blanks = blanks  # it is read again
+            raise
 
     def report_line(self, file: TextFile, offset: int) -> None:
         """Say once that a line is no entry."""
@@ -249,6 +264,7 @@ class FolderReader:
         with self.lock:
             for file in self.files:
                 file.scanned = file.blanks = 0
+                file.within = False
                 file.drop_handle()
             self.table = None
             self.tail, self.others, self.gens = {}, {}, {}

@@ -46,7 +46,7 @@ def set_aside(index: FolderIndex, ctx: DumpContext, key: str, place: int, error:
             index.bad.discard(place)
             index.delete(key, [place])
             index.bad.add(place)
-            for relative in info.get("#files", ()):
+            for relative in ctx.own_files(info):
                 with contextlib.suppress(FileNotFoundError):
                     path = ctx.path(relative)
                     _files.move(path, os.path.basename(path) + SUFFIX)

@@ -27,7 +27,10 @@ def rows_of_table(table: Table) -> "Rows":
     import numpy as np
 
     rows = np.frombuffer(table.read_all(), dtype=_dtype())
-    return rows[rows["length"] > 0]
+    rows = rows[rows["length"] > 0]
+    if table.in_file and len(rows) and int(rows["file"].max()) >= len(table.marks):
+        raise OSError("the side index names files that it does not know")
+    return rows
 
 
 def rows_of_places(places: tp.Sequence[tuple[str, int]]) -> "Rows":

@@ -8,6 +8,7 @@ A row only says where to look: the line found there must hold the key asked for.
 
 import contextlib
 import os
+import stat
 import struct
 import time
 import typing as tp
@@ -66,13 +67,33 @@ class FileMark(tp.NamedTuple):
     last_sum: int  # its checksum
 
 
+def _is_mark(mark: FileMark) -> bool:
+    if (
+        type(mark.name) is not str
+        or "/" in mark.name
+        or not all(type(n) is int and n >= -1 for n in mark[1:])
+    ):
+        return False
+    return mark.last >= 0 and 0 <= mark.covered - mark.last <= 1 << 16
+
+
+def _identity(fd: int) -> tuple[int, int, int]:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("the side index is no regular file")
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Table:
     """A table in memory or in a file; ``files`` are its own file numbers' names."""
 
     __slots__ = (
         "_base",
         "_data",
+        "__weakref__",
         "_handle",
+        "_known",
+        "_path",
         "_searches",
         "_sum",
         "_verified",
@@ -87,13 +108,31 @@ class Table:
         self.slots, self.rows, self.entries, self.keys, self.marks = slots, rows, entries, keys, marks
         self._data: bytes = b""
         self._handle: Handle | None = None
+        self._path = ""  # of the file; empty for a table in memory
+        self._known = (0, 0, 0)
         self._base = 0
         self._searches = 0
         self._sum = 0
         self._verified = True
 
+    @property
+    def in_file(self) -> bool:
+        """Whether it was read from a file."""
+        return bool(self._path)
+
     def drop_handle(self) -> None:
-        """Tables keep their handle: there is one a folder."""
+        """Close the file; it is opened again when it is asked, if it is still the same."""
+        self._handle = None
+
+    def _open(self) -> Handle:
+        """The open file; hold the returned object while using its ``fd``. Raises OSError when it is another by now."""
+        handle = self._handle
+        if handle is None:
+            handle = Handle.open(self, self._path)
+            if _identity(handle.fd) != self._known:
+                raise OSError("the side index was replaced")
+            self._handle = handle
+        return handle
 
     @classmethod
     def of_bytes(cls, data: bytes, slots: int, entries: int, keys: int, marks: list[FileMark]) -> "Table":
@@ -106,23 +145,33 @@ class Table:
     def load(cls, folder: str) -> "Table | None":
         """Open the side index of a folder; None when there is none or it is damaged."""
         try:
-            handle = Handle(_files.open_to_read(os.path.join(folder, FILE_NAME)))
+            self = cls(0, 0, 0, 0, [])
+            self._path = os.path.join(folder, FILE_NAME)
+            handle = Handle.open(self, self._path)
+            known = _identity(handle.fd)
             header = pread(handle.fd, _HEADER.size, 0)
             if len(header) != _HEADER.size or header[:8] != _MAGIC:
                 return None
             _, slots, rows, entries, keys, length, body_sum, header_sum = _HEADER.unpack(header)
             base = _HEADER.size + length
-            if (
-                os.fstat(handle.fd).st_size != base + rows * ROW.size
-            ):  # also before so many bytes are asked for
+            if known[1] != base + rows * ROW.size or slots > rows:  # also before so many bytes are asked for
                 return None
             meta = pread(handle.fd, length, _HEADER.size)
             if xxhash.xxh3_64_intdigest(header[:-8] + meta) != header_sum:
                 return None
-            self = cls(slots, rows, entries, keys, [FileMark(*mark) for mark in orjson.loads(meta)])
+            self.marks = [FileMark(*mark) for mark in orjson.loads(meta)]
+            if not all(map(_is_mark, self.marks)):
+                return None
         except (OSError, ValueError, TypeError):
             return None
-        self._handle, self._base, self._sum, self._verified = handle, base, body_sum, False
+        self.slots, self.rows, self.entries, self.keys = slots, rows, entries, keys
+        self._handle, self._known, self._base, self._sum, self._verified = (
+            handle,
+            known,
+            base,
+            body_sum,
+            False,
+        )
         return self
 
     def find(self, hash_: int) -> list[tuple[int, int, int]]:
@@ -131,27 +180,30 @@ class Table:
         data = self._data
         if data:
             unpack = ROW.unpack_from
-            row = unpack(data, start)
-            if row[0] > hash_ or not row[2]:
-                return _NOTHING
-            found = []
-            while row[2] and row[0] <= hash_:
-                if row[0] == hash_:
-                    found.append(row[1:])
-                start += 24
+            try:
                 row = unpack(data, start)
+                if row[0] > hash_ or not row[2]:
+                    return _NOTHING
+                found = []
+                while row[2] and row[0] <= hash_:
+                    if row[0] == hash_:
+                        found.append(row[1:])
+                    start += 24
+                    row = unpack(data, start)
+            except struct.error:
+                raise OSError("the side index has no end") from None
             return found
         return self._find_in_file(hash_, start)
 
     def _find_in_file(self, hash_: int, start: int) -> list[tuple[int, int, int]]:
-        assert self._handle is not None
         self._searches += 1
         if self._searches > _OFTEN and self.rows * ROW.size <= _IN_MEMORY:
             self.read_all()
             return self.find(hash_)
         found: list[tuple[int, int, int]] = []
+        handle = self._open()
         while True:
-            window = pread(self._handle.fd, _WINDOW, self._base + start)
+            window = pread(handle.fd, _WINDOW, self._base + start)
             if len(window) < ROW.size:
                 raise OSError("the side index is cut short")
             for row in ROW.iter_unpack(window[: len(window) // ROW.size * ROW.size]):
@@ -165,11 +217,12 @@ class Table:
 
     def verify(self) -> None:
         """Check the whole table once against its checksum. Raises OSError when it is damaged."""
-        if self._verified or self._handle is None:
+        if self._verified or not self._path:
             return
+        handle = self._open()
         hasher, position, stop = xxhash.xxh3_64(), self._base, self._base + self.rows * ROW.size
         while position < stop:
-            chunk = pread(self._handle.fd, min(1 << 20, stop - position), position)
+            chunk = pread(handle.fd, min(1 << 20, stop - position), position)
             if not chunk:
                 break
             hasher.update(chunk)
@@ -180,12 +233,13 @@ class Table:
 
     def read_all(self) -> bytes:
         """All rows, kept in memory from now on when they are few. Raises OSError when the table is damaged."""
-        if self._data or self._handle is None:
+        if self._data or not self._path:
             return self._data
+        handle = self._open()
         size = self.rows * ROW.size
-        data = pread(self._handle.fd, size, self._base)
+        data = pread(handle.fd, size, self._base)
         while len(data) < size:  # one read returns at most 2 GiB
-            more = pread(self._handle.fd, size - len(data), self._base + len(data))
+            more = pread(handle.fd, size - len(data), self._base + len(data))
             if not more:
                 break
             data += more

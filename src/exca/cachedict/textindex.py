@@ -26,6 +26,8 @@ _MARK = slice(-SEAL_LENGTH, -19)
 SEALED = (
     b'%b,"#xxh":"%016x"}\n'  # a whole line: a JSON object without its closing brace, and the XXH3-64 of that
 )
+MAX_LINE = 32 << 20  # bytes; no entry is as long
+_SHOWN = 64  # bytes of a longer line that are looked at: enough to see that it is none
 _CHUNK = 4 << 20  # bytes read at once when a file is scanned
 
 
@@ -74,9 +76,11 @@ class TextFile:
         "name",
         "number",
         "path",
+        "reached",
         "scanned",
         "size",
         "trusted",
+        "within",
         "_handle",
     )
 
@@ -91,6 +95,8 @@ class TextFile:
         self.inode = 0
         self.blanks = 0  # deleted lines before `scanned`
         self.counted_mtime = -1  # the mtime at which `blanks` was true
+        self.within = False  # whether `scanned` is in the middle of a line longer than any entry
+        self.reached = 0  # where the last `lines` that was gone through has ended
         self._handle: Handle | None = None
 
     def handle(self) -> Handle:
@@ -119,24 +125,55 @@ class TextFile:
             return pread(handle.fd, length, offset)
         except OSError as e:
             self._handle = None
-            if e.errno in (errno.ENOENT, errno.ESTALE, errno.EACCES):
+            if e.errno == errno.ENOENT:
                 return b""
-            raise
+            if e.errno != errno.ESTALE:
+                raise
+        try:  # on NFS, a file that was replaced: the name may lead to the new one
+            return pread(self.handle().fd, length, offset)
+        except FileNotFoundError:
+            return b""
 
     def lines(self, start: int, stop: int) -> tp.Iterator[tuple[int, bytes]]:
-        """Yield (offset, line without its line end) for every whole line in a range of bytes."""
+        """Yield (offset, line without its line end) for every whole line in a range of bytes.
+
+        Of a line longer than any entry only its first bytes are yielded, once that is known; ``within`` is true then
+        for those of its bytes that follow.
+        """
         rest = b""
         offset = position = start
+        within = self.within and start == self.scanned
         while position < stop:
             chunk = self.read(position, min(_CHUNK, stop - position))
             if not chunk:
-                return
+                break
             position += len(chunk)
+            if within:
+                end = chunk.find(b"\n")
+                if end < 0:
+                    offset = position = self._behind_hole(position, stop)
+                    continue
+                offset = position - len(chunk) + end + 1
+                within, chunk = False, chunk[end + 1 :]
             pieces = (rest + chunk).split(b"\n")
             rest = pieces.pop()
             for piece in pieces:
                 yield offset, piece
                 offset += len(piece) + 1
+            if len(rest) > MAX_LINE:
+                yield offset, rest[:_SHOWN]
+                offset = position = self._behind_hole(position, stop)
+                rest, within = b"", True
+        self.within, self.reached = within, offset
+
+    def _behind_hole(self, position: int, stop: int) -> int:
+        """Where the file goes on that has a hole at a position, in which there is no line end."""
+        if not hasattr(os, "SEEK_DATA"):
+            return position
+        try:
+            return min(os.lseek(self.handle().fd, position, os.SEEK_DATA), stop)
+        except OSError as e:
+            return stop if e.errno == errno.ENXIO else position  # of nothing but a hole
 
     def count_blanks(self) -> int:
         """Number of deleted lines before ``scanned``: those that start with a space."""
@@ -148,6 +185,8 @@ class TextFile:
             position += len(chunk)
             count += chunk.count(b"\n ") + (previous == b"\n" and chunk[:1] == b" ")
             previous = chunk[-1:]
+            if previous == b"\0":
+                position = self._behind_hole(position, self.scanned)
         return count
 
     def blank(self, offset: int, expected: bytes) -> bool:

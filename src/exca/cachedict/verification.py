@@ -8,7 +8,7 @@ import os
 import typing as tp
 
 from ..errors import DamagedEntryError
-from .datafiles import DATA_DIR
+from .datafiles import DATA_DIR, data_size
 from .dumpcontext import DumpContext, Info
 from .folderreader import FolderReader
 from .handlers.base import verify_range
@@ -89,7 +89,7 @@ def iter_checked(folder: str | os.PathLike[str]) -> tp.Iterator[Checked]:
                 checked.key = checked.info["#key"]
                 try:
                     checked.nbytes = check_entry(ctx, checked.info)
-                except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError) as e:
+                except Exception as e:  # of whatever reads it
                     checked.error = str(e) or type(e).__name__
             yield checked
 
@@ -147,10 +147,7 @@ def check_entry(ctx: DumpContext, info: Info) -> int:
 
 def _check_data(ctx: DumpContext, info: Info, place: Info) -> int:
     path = ctx.path(place["filename"])
-    try:
-        size = os.stat(path).st_size
-    except OSError as e:
-        raise DamagedEntryError(f"The data file {path} cannot be read: {e}") from e
+    size = data_size(path)
     if "offset" not in place:  # a file of its own, of an earlier release: nothing was recorded about it
         return size
     length = text_size(info, place) if "length" in place else _array_bytes(info)
@@ -189,7 +186,12 @@ def _parts(ctx: DumpContext, info: Info) -> tp.Iterator[Info]:
 
 def named_files(ctx: DumpContext, info: Info) -> set[str]:
     """Data files that an entry and its parts name, as paths within the folder."""
-    found = {*info.get("#files", ()), *(part[0] for part in info.get("#ranges", ()))}
+    found = set(ctx.own_files(info))
+    ranges = info.get("#ranges")
+    if isinstance(ranges, list):
+        found.update(
+            part[0] for part in ranges if isinstance(part, list) and part and isinstance(part[0], str)
+        )
     place = place_of(info)
     if place is not None and isinstance(place["filename"], str):
         found.add(place["filename"])
@@ -198,7 +200,7 @@ def named_files(ctx: DumpContext, info: Info) -> set[str]:
             found.update(stem + ending for ending in (".vmrk", ".eeg"))
     try:
         parts = list(_parts(ctx, info))
-    except (DamagedEntryError, KeyError):
+    except (DamagedEntryError, OSError):
         parts = []
     return found.union(*(named_files(ctx, part) for part in parts))
 
@@ -218,8 +220,9 @@ def _index_files(root: str) -> list[TextFile]:
 
 
 def _deleted(file: TextFile) -> int:
-    for offset, line in file.lines(0, file.size):
-        file.scanned = offset + len(line) + 1
+    for _ in file.lines(0, file.size):
+        pass
+    file.scanned = file.reached
     return file.count_blanks()
 
 

@@ -185,11 +185,14 @@ class FolderWriter:
             write_all(self._fd, data)
             if self._sync:
                 os.fsync(self._fd)
-        except OSError:
+        except OSError as e:
             try:
                 os.ftruncate(self._fd, self._size)  # no torn line
             except OSError:
                 self._name = ""  # this file is never appended to again
+            if not self._name or (e.errno == errno.EFBIG and self._size):  # it is as large as a file may be
+                os.close(self._fd)
+                self._fd, self._name = -1, ""
             raise
         self._size += len(data)
 
@@ -198,12 +201,14 @@ class FolderWriter:
         if self._name:  # the file of an earlier context, if it is as it was left
             try:
                 self._fd = _files.reopen_to_append(os.path.join(folder, self._name))
-                if os.fstat(self._fd).st_size == self._size and pread(self._fd, 1, self._size - 1) == b"\n":
+                whole = not self._size or pread(self._fd, 1, self._size - 1) == b"\n"
+                if whole and os.fstat(self._fd).st_size == self._size:
                     return
-                os.close(self._fd)
             except FileNotFoundError:
                 pass
-            self._fd = -1
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
         _files.make_folders(folder)
         self._name = writer_name.fresh() + INFO_SUFFIX
         self._size = 0

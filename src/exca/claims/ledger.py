@@ -27,7 +27,7 @@ import orjson
 import xxhash
 
 from .. import _files, _trust
-from ..errors import UntrustedFileError
+from ..errors import OddFileError, UntrustedFileError
 from .keeper import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
 
@@ -243,6 +243,8 @@ class Ledger:
             return None
         except PermissionError:
             return Entry(name, None, 0.0, 5.0, owned=True, private=True)
+        except (OddFileError, IsADirectoryError):
+            return None  # no claim of anything
         except OSError as e:
             if e.errno in _files.GONE:
                 return None

@@ -152,7 +152,7 @@ def _result_file(folder: Path, job: tp.Any) -> Path | None:
 
 
 def _written_here(path: Path) -> bool:
-    with open(path, "rb") as f:
+    with open(_files.open_to_read(str(path)), "rb") as f:
         return f.read(len(_WRITTEN_HERE)) == _WRITTEN_HERE
 
 

@@ -22,7 +22,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
-from ..errors import JobError, ResultError, UntrustedFileError
+from ..errors import JobError, OddFileError, ResultError, UntrustedFileError
 from . import carried_errors
 
 NAME = "job.json"
@@ -99,6 +99,9 @@ def read(folder: Path) -> Record | None:
     file = f"{folder!s}/{NAME}"
     try:
         data, status = _files.read_judged(file)
+    except (OddFileError, IsADirectoryError) as e:
+        set_aside(folder, str(e.strerror))
+        return None
     except (FileNotFoundError, NotADirectoryError):
         looked = _read_after_looking(folder)
         if looked is None:

@@ -4,6 +4,7 @@ import os
 import typing as tp
 from pathlib import Path
 
+from .. import _files
 from ..cachedict import DumpContext
 from ..cachedict.sideindex import FILE_NAME, Table
 from ..cachedict.textindex import parse_line
@@ -11,12 +12,14 @@ from ..cachedict.verification import Checked, check_entry, named_files, verify_e
 from ..claims import protocol
 from ..claims.ledger import Entry, Ledger
 from ..claims.liveness import alive
+from ..errors import OddFileError
 from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
 from .report import Damaged, FolderReport
 
+_MAX_CONFIG = 1 << 24  # bytes; to parse more of them takes minutes
 ORPHANED = ".orphaned"  # ending of data files that were moved aside
-OUT_OF_REACH = (PermissionError, ImportError)  # nothing can be said about what raises these
+OUT_OF_REACH = (OSError, ImportError)  # nothing can be said about what raises these
 
 
 def check_folder(folder: Path, report: FolderReport) -> None:
@@ -62,7 +65,8 @@ def _check_index(folder: Path, report: FolderReport) -> None:
 def look_again(folder: Path, checked: Checked) -> Damaged | None:
     """A line that was found damaged, unless it was deleted or replaced while it was looked at."""
     try:
-        with open(folder / checked.file, "rb") as f:
+        with open(_files.open_to_read(f"{folder}/{checked.file}"), "rb") as f:
+            _files.require_regular(f.fileno())
             f.seek(checked.offset)
             line = f.read(checked.length)
     except OSError:
@@ -78,19 +82,22 @@ def _is_out_of_reach(folder: Path, checked: Checked) -> bool:
 
 
 def problem(folder: Path, info: dict[str, tp.Any]) -> BaseException | None:
-    """What is wrong with an entry: the cause behind the error, if there is one."""
+    """What is wrong with an entry, if anything is."""
     try:
         check_entry(DumpContext(folder), info)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError) as e:
-        return e.__cause__ or e
+    except Exception as e:  # of whatever reads it
+        return e
     return None
 
 
 def _check_record(folder: Path, report: FolderReport) -> set[str]:
     """Check the record of a task; return the data files that it names."""
     try:
-        data = (folder / record.NAME).read_bytes()
+        data = _files.read_file(f"{folder}/{record.NAME}")
     except FileNotFoundError:
+        return set()
+    except (OddFileError, IsADirectoryError) as e:
+        report.damaged.append(Damaged(record.NAME, str(e.strerror)))
         return set()
     except OSError as e:
         report.unreadable.append(Damaged(record.NAME, str(e)))
@@ -121,10 +128,14 @@ def _check_legacy(folder: Path, report: FolderReport) -> None:
 
     path = folder / "job.pkl"
     try:
-        with open(path, "rb") as f:
+        with open(_files.open_to_read(str(path)), "rb") as f:
+            _files.require_regular(f.fileno())
             for _ in pickletools.genops(f):
                 pass
     except FileNotFoundError:
+        return
+    except (OddFileError, IsADirectoryError) as e:
+        report.damaged.append(Damaged(path.name, str(e.strerror)))
         return
     except OSError as e:
         report.unreadable.append(Damaged(path.name, str(e)))
@@ -146,10 +157,15 @@ def _check_configs(folder: Path, report: FolderReport) -> None:
 
     for name in (UID, FULL, CONFIG):
         try:
-            if not isinstance(from_text((folder / name).read_bytes()), (dict, list)):
+            text = _files.read_file(f"{folder}/{name}")
+            if len(text) > _MAX_CONFIG:
+                raise ValueError(f"it is larger than {_MAX_CONFIG >> 20} MiB")
+            if not isinstance(from_text(text), (dict, list)):
                 raise TypeError("it holds no configuration")
         except FileNotFoundError:
             continue
+        except (OddFileError, IsADirectoryError) as e:
+            report.damaged.append(Damaged(name, str(e.strerror)))
         except OSError as e:
             report.unreadable.append(Damaged(name, str(e)))
         except (yaml.YAMLError, TypeError, ValueError, IndexError) as e:
@@ -168,7 +184,7 @@ def _check_derived(folder: Path, report: FolderReport) -> None:
         except OSError:
             report.derived.append(FILE_NAME)
     try:
-        orjson.loads((folder / SIDECAR).read_bytes())
+        orjson.loads(_files.read_file(f"{folder}/{SIDECAR}"))
     except FileNotFoundError:
         pass
     except (OSError, ValueError):

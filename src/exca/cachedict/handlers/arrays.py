@@ -2,17 +2,20 @@
 
 import ast
 import errno
+import math
+import mmap
 import os
+import pickle
 import typing as tp
 
 import xxhash
 
 from ... import _trust
-from ...errors import DamagedEntryError, HandlerError
+from ...errors import DamagedEntryError, HandlerError, StoredValueError
 from .. import registry
-from ..datafiles import mapped, mapped_privately
+from ..datafiles import data_size, mapped, mapped_privately, may_map, open_data
 from ..dumpcontext import DumpContext, Info
-from .base import BuiltinHandler, KeyFileHandler
+from .base import BuiltinHandler, KeyFileHandler, read_range
 from .pickled import PickleFallback
 
 if tp.TYPE_CHECKING:
@@ -73,15 +76,17 @@ def dtype_of(description: tp.Any) -> "np.dtype[tp.Any]":
     """The dtype that `describe` described. Raises DamagedEntryError for one whose elements a file cannot hold."""
     import numpy as np
 
-    if isinstance(description, str) and description.startswith("["):  # how earlier releases wrote it
-        description = ast.literal_eval(description)
     try:
+        if not isinstance(description, str | list | dict):
+            raise TypeError(type(description).__name__)
+        if isinstance(description, str) and description.startswith("["):  # how earlier releases wrote it
+            description = ast.literal_eval(description)
         dtype = (
             np.lib.format.descr_to_dtype(_tuples(description))
             if isinstance(description, list)
             else np.dtype(_format(description))
         )
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, SyntaxError, KeyError, IndexError, OverflowError, MemoryError) as e:
         raise DamagedEntryError(f"Not an array type: {description!r}") from e
     if dtype.hasobject:
         raise DamagedEntryError(
@@ -127,30 +132,51 @@ def map_array(
     size = dtype.itemsize
     for length in shape:
         size *= length
+    if type(offset) is not int or type(size) is not int or min((offset, *shape)) < 0:
+        raise DamagedEntryError(f"An entry of {ctx.root} names an array of shape {shape} at byte {offset!r}")
     order: tp.Literal["C", "F"] = info.get("order", "C")
     if size == 0:
         return np.empty(shape, dtype=dtype, order=order)
     path = ctx.path(info["filename"])
-    content: tp.Any
-    if private:
-        content, start, mtime = mapped_privately(path, offset, size)
-        digest = info.get("#sum")
-        known = digest is None or size > ctx.options.checksum_bytes or _checked.get((path, offset)) == mtime
-        if not known:
-            with memoryview(content) as view, view[start : start + size] as raw:
-                if xxhash.xxh3_64_hexdigest(raw) != digest:
-                    raise DamagedEntryError(
-                        f"The data file {path} is damaged between bytes {offset} and {offset + size}"
-                    )
-            if len(_checked) >= _MOST_CHECKED:
-                _checked.clear()
-            _checked[path, offset] = mtime
-    else:
-        content, start = mapped(path, offset + size)[0], offset
+    content, start = (
+        _private_content(ctx, info, offset, size) if private else _address_space(path, offset, size)
+    )
     array: tp.Any = np.ndarray.__new__(np.memmap, shape, dtype, content, start, order=order)
     # what np.memmap sets itself when it opens a file; here the map is shared by all arrays of the file
     array._mmap, array.offset, array.mode, array.filename = content, offset, "c" if private else "r", path
     return tp.cast("AnyArray", array)
+
+
+def _private_content(ctx: DumpContext, info: Info, offset: int, size: int) -> tuple[tp.Any, int]:
+    """Bytes that the caller may write to, and where the array starts in them, compared with its checksum."""
+    path = ctx.path(info["filename"])
+    content: tp.Any
+    if may_map(path):
+        content, start, mtime = mapped_privately(path, offset, size)
+    else:
+        content, start, mtime = bytearray(read_range(ctx, info["filename"], offset, size, None)), 0, 0
+    digest = info.get("#sum")
+    if digest is None or size > ctx.options.checksum_bytes or _checked.get((path, offset)) == mtime:
+        return content, start
+    with memoryview(content) as view, view[start : start + size] as raw:
+        if xxhash.xxh3_64_hexdigest(raw) != digest:
+            raise DamagedEntryError(
+                f"The data file {path} is damaged between bytes {offset} and {offset + size}"
+            )
+    if mtime:
+        if len(_checked) >= _MOST_CHECKED:
+            _checked.clear()
+        _checked[path, offset] = mtime
+    return content, start
+
+
+def _address_space(path: str, offset: int, size: int) -> tuple[tp.Any, int]:
+    """A map of the file, or else room for as many bytes that takes no open file: what is read is read from the file."""
+    if may_map(path):
+        return mapped(path, offset + size)[0], offset
+    if data_size(path) < offset + size:
+        raise DamagedEntryError(f"The data file {path} ends before byte {offset + size}")
+    return mmap.mmap(-1, size), 0
 
 
 # arrays whose checksum this process has compared, with the mtime that their file had: not again until it changes
@@ -191,6 +217,8 @@ def needs_pickle(array: "AnyArray") -> bool:
 class MemmapArray(BuiltinHandler):
     """Arrays in one shared file per writer; they come back as memory maps, writable for the caller alone."""
 
+    only_reads = True
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         array = as_array(value)
@@ -217,8 +245,33 @@ class ContiguousMemmapArray(MemmapArray):
         return ContiguousMemmap(map_array(ctx, info, private=False))
 
 
+def _npy_dtype(file: tp.IO[bytes]) -> "np.dtype[tp.Any]":
+    """The dtype of an .npy file, whose header fits its size; the file is at its start again."""
+    import numpy as np
+
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:  # names of fields beyond Latin-1
+            shape, dtype = (), np.dtype("V0")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or (not dtype.hasobject and size > os.fstat(file.fileno()).st_size):
+            raise ValueError(f"it is too short for an array of shape {shape}")
+    except OSError:
+        raise
+    except Exception as e:  # of the header
+        raise DamagedEntryError(f"The data file {file.name} holds no array: {e}") from e
+    file.seek(0)
+    return dtype
+
+
 class NumpyArray(KeyFileHandler):
     """One .npy file an array; read into memory."""
+
+    only_reads = True
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
@@ -241,20 +294,16 @@ class NumpyArray(KeyFileHandler):
         import numpy as np
 
         path = ctx.path(filename)
-        try:
-            file = open(ctx.open(filename), "rb")  # noqa: SIM115  # closed below
-        except FileNotFoundError as e:
-            raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
-        with file:
-            status = os.fstat(file.fileno())
+        with open(open_data(path), "rb") as file:
+            if not _npy_dtype(file).hasobject:
+                return np.lib.format.read_array(file, allow_pickle=False)
+            _trust.require_trusted(os.fstat(file.fileno()), path)  # the objects are a pickle
             try:
-                return tp.cast("AnyArray", np.load(file, allow_pickle=_trust.is_trusted(status)))
-            except EOFError as e:
-                raise DamagedEntryError(f"The data file {path} is missing or cut short") from e
-            except ValueError as e:
-                if "allow_pickle" in str(e):
-                    _trust.require_trusted(status, path)  # objects of a stranger: says how to trust them
-                raise DamagedEntryError(f"The data file {path} is damaged: {e}") from e
+                return np.lib.format.read_array(file, allow_pickle=True)
+            except (EOFError, pickle.UnpicklingError, OSError):
+                raise
+            except Exception as e:  # of the classes of the objects
+                raise StoredValueError(f"The objects in {path} cannot be made again: {e!r}") from e
 
 
 registry.add_builtin(MemmapArray, by_name=("numpy.ndarray", "numpy.memmap"))

@@ -6,7 +6,7 @@ import typing as tp
 import weakref
 
 from ... import _files
-from ...errors import DamagedEntryError, HandlerError
+from ...errors import HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import KeyFileHandler, missing
@@ -15,11 +15,7 @@ from .base import KeyFileHandler, missing
 def _load(ctx: DumpContext, filename: str, read: tp.Callable[[str], tp.Any]) -> tp.Any:
     """Read a file with a library that wants its path, and may come back to it when samples are asked for."""
     path = ctx.path(filename)
-    try:
-        fd = ctx.open(filename)
-    except FileNotFoundError as e:
-        raise DamagedEntryError(f"The data file {path} is missing") from e
-    os.close(fd)
+    os.close(ctx.open(filename))
     if _files.is_ours_alone(os.path.dirname(path)):
         return read(path)
     # others could exchange the files before the library opens them: it is given names of the files that are open now

@@ -15,6 +15,8 @@ from .base import KeyFileHandler
 class Pickle(KeyFileHandler):
     """A pickle (by `cloudpickle` where the standard one cannot), in a file of its own, as every release reads it."""
 
+    only_reads = False
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         data = _pickled(value)
@@ -25,15 +27,13 @@ class Pickle(KeyFileHandler):
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
+        if type(info.get("filename")) is not str:
+            raise DamagedEntryError(f"An entry of {ctx.root} names no file to unpickle")
         path = ctx.path(info["filename"])
         if not path.endswith((".pkl", ".pkls")):
             raise DamagedEntryError(f"The data file {path} is not one that this handler writes")
-        try:
-            fd = ctx.open(info["filename"])
-        except FileNotFoundError as e:
-            raise DamagedEntryError(f"The data file {path} is missing") from e
-        with open(fd, "rb") as file:
-            _trust.require_trusted(os.fstat(fd), path)
+        with open(ctx.open(info["filename"]), "rb") as file:
+            _trust.require_trusted(os.fstat(file.fileno()), path)
             source: tp.IO[bytes] = file
             if "offset" in info:  # small pickles shared a file for a while
                 source = io.BytesIO(_part(file, path, info))
@@ -56,8 +56,11 @@ def _part(file: tp.IO[bytes], path: str, info: Info) -> bytes:
     """The bytes of a pickle that shares a file. Raises DamagedEntryError."""
     import xxhash
 
-    file.seek(info["offset"])
-    data = file.read(info["length"])
+    offset, length = info["offset"], info.get("length")
+    if type(offset) is not int or type(length) is not int or min(offset, length) < 0:
+        raise DamagedEntryError(f"An entry names {length!r} bytes at {offset!r} of {path}")
+    file.seek(offset)
+    data = file.read(min(length, os.fstat(file.fileno()).st_size))
     digest = info.get("#sum")
     if len(data) != info["length"] or (digest is not None and xxhash.xxh3_64_hexdigest(data) != digest):
         raise DamagedEntryError(f"The pickle at byte {info['offset']} of {path} is damaged")

@@ -16,7 +16,7 @@ import sys
 import typing as tp
 
 from ... import _trust
-from ...errors import DamagedEntryError, UnknownHandlerError, UntrustedFileError
+from ...errors import DamagedEntryError, StoredValueError, UnknownHandlerError, UntrustedFileError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import BuiltinHandler
@@ -44,10 +44,38 @@ def find_class(name: str, kind: type | None = None) -> type:
             found = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as e:
-        raise UnknownHandlerError(f"The class {name} of a stored value cannot be imported: {e}") from e
+    except UntrustedFileError:
+        raise
+    except Exception as e:  # whatever its module does
+        raise UnknownHandlerError(f"The class {name} of a stored value cannot be imported: {e!r}") from e
     if not isinstance(found, type) or (kind is not None and not issubclass(found, kind)):
-        raise UnknownHandlerError(f"{name}, the type of a stored value, is no longer the class that it was")
+        raise StoredValueError(_changed(name, "it is no longer the kind of class that it was"))
+    return found
+
+
+def _changed(name: str, how: str) -> str:
+    return (
+        f"The class {name} of a stored value has changed since: {how}. The value is unharmed: load it with the earlier "
+        "class, or compute it again"
+    )
+
+
+def _completed(
+    name: str, content: dict[str, tp.Any], fields: tp.Iterable[str], default: tp.Callable[[str], tp.Any]
+) -> dict[str, tp.Any]:
+    """The values of all fields of a class, the defaults of those that came since."""
+    fields = list(fields)
+    gone = [field for field in content if field not in fields]
+    if gone:
+        raise StoredValueError(_changed(name, f"it has no field {', '.join(map(repr, gone))} any more"))
+    found = {}
+    for field in fields:
+        try:
+            found[field] = content[field] if field in content else default(field)
+        except LookupError:
+            raise StoredValueError(_changed(name, f"the field {field!r} is new and has no default")) from None
+        except Exception as e:
+            raise StoredValueError(_changed(name, f"the default of the field {field!r} fails: {e!r}")) from e
     return found
 
 
@@ -68,6 +96,8 @@ def _scalar(
     """A handler for values that one text, or another JSON value, says all about."""
 
     class Scalar(BuiltinHandler):
+        only_reads = True
+
         @classmethod
         def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
             return stored(ctx, to_text(value), name)
@@ -127,6 +157,8 @@ class Odd(BuiltinHandler):
 class Clock(BuiltinHandler):
     """Times of day and datetimes, without a zone or with a fixed offset; others are pickled."""
 
+    only_reads = True
+
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
@@ -161,6 +193,7 @@ class TimeOfDay(Clock):
 class Bytes(BuiltinHandler):
     """Bytes: base64 when short, else in a shared file."""
 
+    only_reads = True
     kind: tp.ClassVar[tp.Callable[[bytes], tp.Any]] = bytes
 
     @classmethod
@@ -186,7 +219,7 @@ class Bytes(BuiltinHandler):
         from .base import read_range
 
         if "content" in info:
-            return cls.kind(base64.b64decode(info["content"]))
+            return cls.kind(base64.b64decode(info["content"], validate=True))
         return cls.kind(read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum")))
 
     @classmethod
@@ -212,7 +245,14 @@ class _Container(BuiltinHandler):
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
-        return cls.build(load_parts(ctx, info), info)
+        content = load_parts(ctx, info)
+        try:
+            return cls.build(content, info)
+        except DamagedEntryError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
+            name = info.get("#as") or info["#type"]
+            raise DamagedEntryError(f"An entry of {ctx.root} holds no value for {name}: {e!r}") from e
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -313,17 +353,23 @@ class NamedTuple(_Container):
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
         if not importable(type(value)):
             return PickleFallback.__dump_info__(ctx, value)
-        return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), class_=class_name(type(value))))
+        more = {"class_": class_name(type(value)), "names": list(value._fields)}
+        return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), **more))
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
         """The container, from its parts."""
-        class_ = find_class(info["class_"], tuple)
-        if len(content) != len(getattr(class_, "_fields", ())):
-            raise UnknownHandlerError(
-                f"The named tuple {info['cls']} has other fields than when this was stored"
-            )
-        return tuple.__new__(class_, content)
+        class_: tp.Any = find_class(info["class_"], tuple)
+        if not hasattr(class_, "_fields"):
+            raise StoredValueError(_changed(info["class_"], "it is no named tuple any more"))
+        # the names were not always stored
+        names = info.get("names") or [
+            *class_._fields,
+            *(f"#{n}" for n in range(len(class_._fields), len(content))),
+        ]
+        stored = dict(zip(names, content, strict=False))
+        found = _completed(info["class_"], stored, class_._fields, class_._field_defaults.__getitem__)
+        return tuple.__new__(class_, found.values())
 
 
 class Dataclass(_Container):
@@ -350,15 +396,19 @@ class Dataclass(_Container):
         """The container, from its parts."""
         class_ = find_class(info["class_"])
         if not dataclasses.is_dataclass(class_):
-            raise UnknownHandlerError(
-                f"{info['cls']} is no dataclass any more, as it was when this was stored"
-            )
-        if {field.name for field in dataclasses.fields(class_)} != set(content):
-            raise UnknownHandlerError(
-                f"The dataclass {info['cls']} has other fields than when this was stored"
-            )
+            raise StoredValueError(_changed(info["class_"], "it is no dataclass any more"))
+        fields = {field.name: field for field in dataclasses.fields(class_)}
+
+        def default(name: str) -> tp.Any:
+            factory: tp.Any = fields[name].default_factory
+            if factory is not dataclasses.MISSING:
+                return factory()
+            if fields[name].default is dataclasses.MISSING:
+                raise LookupError(name)
+            return fields[name].default
+
         value = object.__new__(class_)
-        for name, item in content.items():
+        for name, item in _completed(info["class_"], content, fields, default).items():
             object.__setattr__(value, name, item)  # a frozen dataclass refuses setattr
         return value
 
@@ -390,19 +440,25 @@ class Model(_Container):
 
         class_: tp.Any = find_class(info["class_"], pydantic.BaseModel)
         fields = class_.__pydantic_fields__
-        unknown = set(content) - set(fields)
-        if set(fields) - set(content) or (unknown and class_.model_config.get("extra") != "allow"):
-            raise UnknownHandlerError(f"The model {info['cls']} has other fields than when this was stored")
-        value = class_.__new__(class_)
         allows = class_.model_config.get("extra") == "allow"
-        object.__setattr__(value, "__dict__", {name: content[name] for name in fields})
-        object.__setattr__(
-            value, "__pydantic_extra__", {n: content[n] for n in content if n in unknown} if allows else None
-        )
+        extra = {name: item for name, item in content.items() if name not in fields} if allows else {}
+
+        def default(name: str) -> tp.Any:
+            if fields[name].is_required():
+                raise LookupError(name)
+            return fields[name].get_default(call_default_factory=True, validated_data=known)
+
+        known = {name: item for name, item in content.items() if name not in extra}
+        value = class_.__new__(class_)
+        object.__setattr__(value, "__dict__", _completed(info["class_"], known, fields, default))
+        object.__setattr__(value, "__pydantic_extra__", extra if allows else None)
         object.__setattr__(value, "__pydantic_fields_set__", set(info["given"]))
         object.__setattr__(value, "__pydantic_private__", None)
-        if class_.__pydantic_post_init__ is not None:
-            value.model_post_init(None) if class_.__private_attributes__ else None
+        if class_.__pydantic_post_init__ is not None and class_.__private_attributes__:
+            try:
+                value.model_post_init(None)
+            except Exception as e:
+                raise StoredValueError(_changed(info["class_"], f"its model_post_init fails: {e!r}")) from e
         return value
 
 
@@ -424,14 +480,19 @@ class EnumMember(BuiltinHandler):
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        try:
-            return tp.cast(type[enum.Enum], find_class(info["class_"], enum.Enum)).__members__[info["name"]]
-        except KeyError as e:
-            raise UnknownHandlerError(f"{info['cls']} has no member {info['name']} any more") from e
+        name = info.get("class_")
+        if type(name) is not str or type(info.get("name")) is not str:
+            raise DamagedEntryError(f"An entry of {ctx.root} names no member of an enum")
+        found = tp.cast(type[enum.Enum], find_class(name, enum.Enum)).__members__.get(info["name"])
+        if found is None:
+            raise StoredValueError(_changed(name, f"it has no member {info['name']!r} any more"))
+        return found
 
 
 class PurePath(BuiltinHandler):
     """Paths, as text; a path of this system comes back as one of the system that loads it."""
+
+    only_reads = True
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
@@ -451,6 +512,8 @@ class PurePath(BuiltinHandler):
 
 class NumpyScalar(BuiltinHandler):
     """NumPy scalars, with their type."""
+
+    only_reads = True
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:

@@ -181,11 +181,18 @@ def text_size(info: Info, place: Info) -> int:
 
 def content_of(ctx: DumpContext, info: Info) -> tuple[tp.Any, tp.Iterator[Info | None]]:
     """The JSON content of an entry, wherever it is, and the fields of its parts. Raises DamagedEntryError."""
-    place = place_of(info)
-    if place is None:
-        return info["content"], reserved_of(info)
-    length = place["length"]
-    data = read_range(ctx, place["filename"], place["offset"], text_size(info, place), info.get("#sum"))
+    try:
+        place = place_of(info)
+        if place is None:
+            return info["content"], reserved_of(info)
+        length, size = place["length"], text_size(info, place)
+        if min(length, size) < 0:
+            raise ValueError(f"{length} bytes")
+        data = read_range(ctx, place["filename"], place["offset"], size, info.get("#sum"))
+    except DamagedEntryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise DamagedEntryError(f"An entry of {ctx.root} does not say where its content is: {e!r}") from e
     try:
         return orjson.loads(data[:length]), iter(orjson.loads(data[length:]) if len(data) > length else ())
     except orjson.JSONDecodeError as e:
@@ -196,6 +203,8 @@ def content_of(ctx: DumpContext, info: Info) -> tuple[tp.Any, tp.Iterator[Info |
 
 class Json(BuiltinHandler):
     """Values that JSON brings back as they were: text, numbers, booleans, None, lists, dicts with text keys."""
+
+    only_reads = True
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:

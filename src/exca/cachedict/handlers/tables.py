@@ -3,7 +3,7 @@
 import importlib.util
 import typing as tp
 
-from ...errors import DamagedEntryError, HandlerError
+from ...errors import HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .base import KeyFileHandler, missing
@@ -82,15 +82,9 @@ class PandasDataFrame(KeyFileHandler):
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "pd.DataFrame":
-        path = ctx.path(filename)
-        try:
-            with open(ctx.open(filename), "rb") as file:
-                # the first column is the index, and only the empty text is missing: that is how it was written
-                frame: pd.DataFrame = _pandas().read_csv(
-                    file, index_col=0, keep_default_na=False, na_values=[""]
-                )
-        except FileNotFoundError as e:
-            raise DamagedEntryError(f"The data file {path} is missing") from e
+        with open(ctx.open(filename), "rb") as file:
+            # the first column is the index, and only the empty text is missing: that is how it was written
+            frame: pd.DataFrame = _pandas().read_csv(file, index_col=0, keep_default_na=False, na_values=[""])
         return frame
 
 
@@ -113,14 +107,8 @@ class ParquetPandasDataFrame(KeyFileHandler):
         pandas = _pandas()
         if importlib.util.find_spec("pyarrow") is None:
             raise missing("pyarrow", "Loading a DataFrame from Parquet")
-        import pyarrow
-
-        path = ctx.path(filename)
-        try:
-            with open(ctx.open(filename), "rb") as file:
-                frame: pd.DataFrame = pandas.read_parquet(file, engine="pyarrow")
-        except (FileNotFoundError, pyarrow.ArrowException) as e:
-            raise DamagedEntryError(f"The data file {path} is missing or damaged: {e}") from e
+        with open(ctx.open(filename), "rb") as file:
+            frame: pd.DataFrame = pandas.read_parquet(file, engine="pyarrow")
         return frame
 
 

@@ -1,5 +1,6 @@
 """Torch tensors, in the same shared file as arrays."""
 
+import math
 import typing as tp
 
 import xxhash
@@ -24,6 +25,8 @@ def _torch() -> tp.Any:
 
 class TorchTensor(BuiltinHandler):
     """Tensors of any dense element type; loaded on the CPU, over a private memory map (changes stay in memory)."""
+
+    only_reads = True
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
@@ -52,15 +55,16 @@ class TorchTensor(BuiltinHandler):
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
         torch = _torch()
-        dtype = getattr(torch, info["dtype"], None)
+        dtype: tp.Any = getattr(torch, info["dtype"], None)
         if not isinstance(dtype, torch.dtype):
             raise MissingPackageError(f"This version of torch has no element type {info['dtype']!r}")
         shape = info["shape"]
-        tensor = torch.empty(shape, dtype=dtype)
-        if tensor.numel():
-            width = tensor.element_size()
-            raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [tensor.numel() * width]})
+        size = math.prod(shape) * dtype.itemsize
+        if size:
+            raw = map_array(ctx, {**info, "dtype": "uint8", "shape": [size]})
             tensor = torch.from_numpy(_aligned(raw)).view(dtype).reshape(shape)
+        else:
+            tensor = torch.empty(shape, dtype=dtype)
         return tensor.requires_grad_(info.get("#requires_grad", info.get("requires_grad", False)))
 
     @classmethod
