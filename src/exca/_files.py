@@ -597,6 +597,19 @@ def require_ours(fd: int) -> None:
         raise PermissionError(errno.EPERM, "it was put there by another user")
 
 
+def digest(data: bytes) -> str:
+    """What tells content from every other, also from one that was made to look alike (SHA-256, in hexadecimal).
+
+    Parameters
+    ----------
+    data: bytes
+        the content
+    """
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
 def read_all(fd: int) -> bytes:
     """Read what is left of an open file.
 

@@ -13,6 +13,7 @@ import pytest
 from test_task_jobs import Sleeper
 
 import exca
+from exca import _files
 from exca.claims.owner import Process
 from exca.errors import JobError
 from exca.execution import backends, entry, local, paths
@@ -135,7 +136,9 @@ def run_worker(submission: Submission, seconds: float = 0) -> int:
         "1",
         "1",
     ]
-    return subprocess.run([*command, str(seconds)], check=False, timeout=60, capture_output=True).returncode
+    content = paths.JobPaths(submission.logs, submission.job_id).submitted_pickle.read_bytes()
+    command += [str(seconds), _files.digest(content)]
+    return subprocess.run(command, check=False, timeout=60, capture_output=True).returncode
 
 
 def test_a_worker_that_finds_itself_cancelled_runs_nothing(tmp_path: Path) -> None:

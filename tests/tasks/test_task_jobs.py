@@ -387,6 +387,7 @@ def test_several_processes_of_a_job_each_give_a_result(tmp_path: Path) -> None:
 
 
 def test_a_time_limit_ends_a_local_job(tmp_path: Path) -> None:
+    from exca import _files
     from exca.execution import paths
 
     job_paths = paths.JobPaths(str(tmp_path / "%j"), "one")
@@ -395,6 +396,7 @@ def test_a_time_limit_ends_a_local_job(tmp_path: Path) -> None:
 
     job_paths.submitted_pickle.write_bytes(cloudpickle.dumps(lambda: time.sleep(60)))
     command = [sys.executable, "-m", "exca.execution.worker", job_paths.pattern, "one", "0", "1", "1", "0.2"]
+    command.append(_files.digest(job_paths.submitted_pickle.read_bytes()))
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 124
     assert "timeout_min" in done.stderr

@@ -1,7 +1,7 @@
 """What every job runs: reads what was submitted, calls it, and keeps what came of it beside the logs.
 
-On Slurm: ``python -m exca.execution.entry <folder of the array> <pattern of the log folders>``, once per process of a
-job. Local jobs come here through ``worker``.
+On Slurm: ``python -m exca.execution.entry <folder of the array> <pattern of the log folders> <digest>``, once per
+process of a job. Local jobs come here through ``worker``.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
+from ..errors import UntrustedFileError
 from . import paths
 
 if tp.TYPE_CHECKING:
@@ -40,7 +41,7 @@ def main(arguments: tp.Sequence[str]) -> int:
     int
         exit code
     """
-    folder, pattern = arguments
+    folder, pattern, digest = arguments
     env = os.environ
     job_id, task = env["SLURM_JOB_ID"], env.get("SLURM_ARRAY_TASK_ID")
     if task is not None:
@@ -50,7 +51,9 @@ def main(arguments: tp.Sequence[str]) -> int:
     ignore_warnings_of_end()
     own = os.path.join(folder, task or "0")
     paths.link_logs(own, job_paths)
-    return run(os.path.join(own, paths.SUBMITTED), job_paths)
+    if task is not None:
+        digest = paths.digest_of(folder, int(task), digest)
+    return run(os.path.join(own, paths.SUBMITTED), job_paths, digest)
 
 
 def ignore_warnings_of_end() -> None:
@@ -69,7 +72,7 @@ def _pass(number: int, frame: tp.Any) -> None:
         os.write(2, f"exca: {signal.Signals(number).name} came, and is not the end yet: going on\n".encode())
 
 
-def run(content: str, job_paths: paths.JobPaths) -> int:
+def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
     """Call what was submitted, and keep what it returns.
 
     Parameters
@@ -78,6 +81,8 @@ def run(content: str, job_paths: paths.JobPaths) -> int:
         the file that holds it
     job_paths: JobPaths
         files of the job, and the rank of this process in it
+    digest: str
+        of what was submitted; anything else is not unpickled
 
     Returns
     -------
@@ -93,7 +98,12 @@ def run(content: str, job_paths: paths.JobPaths) -> int:
         sys.path.insert(0, os.getcwd())
     code = 1
     try:
-        call = pickle.loads(_files.read_file(content))
+        data = _files.read_file(content)
+        if _files.digest(data) != digest:
+            raise UntrustedFileError(
+                f"{content} is not what was submitted: it was exchanged, so it is not run"
+            )
+        call = pickle.loads(data)
         outcome: tuple[str, tp.Any] = ("success", call())
         code = 1 if job_paths.rank > 0 and _failed(outcome[1]) else 0  # ends the other processes of the job
     except Exception:

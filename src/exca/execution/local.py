@@ -17,7 +17,7 @@ from ..errors import SubmissionError
 from . import entry
 from .backends import Backend, Ending, Request, pickled
 from .import_path import import_path
-from .paths import JobPaths
+from .paths import JobPaths, make_log_folder, open_log, write_digests
 from .submission import Submission
 
 if tp.TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LocalBackend(Backend):
         for job_id, content in zip(ids, data, strict=True):
             job_paths = JobPaths(request.logs, job_id)
             try:
-                job_paths.folder.mkdir(parents=True, exist_ok=True)
+                make_log_folder(request.logs, job_paths.folder)
                 _files.write_atomically(job_paths.submitted_pickle, content, mode=_files.PRIVATE)
             except OSError as e:
                 raise SubmissionError(f"cannot write the job to {job_paths.folder}: {e}") from e
@@ -61,8 +61,10 @@ class LocalBackend(Backend):
             str(len(ids) if many else 0),
         ]
         workers = max(1, min(request.max_workers, os.cpu_count() or 1))
+        first = JobPaths(request.logs, ids[0]).folder
+        digest = write_digests(first, data) if many else _files.digest(data[0])
         minutes = request.parameters.get("timeout_min", resources.timeout_min)
-        command += [str(workers), str(processes), str(60 * (minutes or 0))]
+        command += [str(workers), str(processes), str(60 * (minutes or 0)), digest]
         pid = _start(command, JobPaths(request.logs, ids[0]), request, direct=not many and processes == 1)
         return [Submission("local", job_id, request.logs, processes, pid) for job_id in ids]
 
@@ -241,7 +243,7 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
     env["PYTHONPATH"] = import_path(request.workdir)
     out = job_paths.stdout if direct else job_paths.folder / "array.out"
     err = job_paths.stderr if direct else job_paths.folder / "array.err"
-    with open(out, "ab") as stdout, open(err, "ab") as stderr:
+    with open_log(out) as stdout, open_log(err) as stderr:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -7,13 +7,14 @@ import dataclasses
 import itertools
 import logging
 import os
+import pickle
 import time
 import typing as tp
 import uuid
 from pathlib import Path
 
-from .. import _files, _trust
-from ..errors import ClaimLostError
+from .. import _files
+from ..errors import ClaimLostError, UntrustedFileError
 from . import arrays, backends
 from .current import current_job
 from .job import SAY_WHY, CallJob, CarriedError, say_they_go_on
@@ -90,9 +91,12 @@ class Shared:
     ----------
     path: Path
         its pickle
+    digest: str
+        of what was written there; it travels with the call, which is checked itself
     """
 
     path: Path
+    digest: str
 
     @classmethod
     def write(cls, value: tp.Any, folder: Path, max_gb: float | None) -> "Shared":
@@ -101,11 +105,16 @@ class Shared:
         _files.make_folders(os.fspath(folder))
         path = folder / f"{uuid.uuid4().hex}.shared.pkl"
         _files.write_atomically(path, data, mode=_files.PRIVATE)
-        return cls(path)
+        return cls(path, _files.digest(data))
 
     def load(self) -> tp.Any:
         """Load the value."""
-        return _trust.load_pickle(self.path)
+        data = _files.read_file(str(self.path))
+        if _files.digest(data) != self.digest:
+            raise UntrustedFileError(
+                f"{self.path} is not what was submitted: it was exchanged, so it is not loaded"
+            )
+        return pickle.loads(data)
 
 
 @dataclasses.dataclass(repr=False)

@@ -3,10 +3,15 @@
 import dataclasses
 import itertools
 import os
+import typing as tp
 from pathlib import Path
+
+from .. import _files
+from ..errors import UntrustedFileError
 
 SUBMITTED = "submitted.pkl"  # in the folder of each job of an array, whose id is not known when it is written
 SCRIPT = "submission.sh"  # above those folders
+DIGESTS = "digests"  # what each task of an array runs, one line each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,84 @@ def fixed_folder(pattern: str) -> Path:
     return Path(*itertools.takewhile(lambda part: "%" not in part, Path(pattern).parts))
 
 
+def make_log_folder(pattern: str, folder: Path) -> None:
+    """Make a folder for the files of a job, in which no other user can exchange any.
+
+    Parameters
+    ----------
+    pattern: str
+        folder of a job, with ``%j`` for its id
+    folder: Path
+        the folder to make
+
+    Raises
+    ------
+    UntrustedFileError
+        it, or the folder of all jobs of this user, belongs to another user or is a link of theirs
+    """
+    fixed = fixed_folder(pattern)
+    if fixed.name == _files.user_name():
+        _files.make_folders(str(fixed.parent))
+        _files.make_folders(str(fixed), _files.OWN_FOLDER)
+        _require_ours(str(fixed))
+    else:
+        _files.make_folders(str(fixed))
+    _files.make_folders(str(folder), _files.OWN_FOLDER)
+    _require_ours(str(folder))
+
+
+def _require_ours(folder: str) -> None:
+    fd = _files.open_folder(folder)
+    try:
+        owner = os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
+    if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):
+        raise UntrustedFileError(
+            f"The log folder {folder} belongs to user {owner}, who could exchange what jobs run and write: set "
+            "'logs' of the infra to a folder of your own"
+        )
+
+
+def write_digests(folder: Path, contents: tp.Sequence[bytes]) -> str:
+    """Write down the digests of what the tasks of an array run; returns what their command line carries.
+
+    Parameters
+    ----------
+    folder: Path
+        a folder of the array
+    contents: sequence of bytes
+        the pickles, one per task
+    """
+    text = "".join(f"{_files.digest(content)}\n" for content in contents).encode()
+    _files.write_atomically(folder / DIGESTS, text, mode=_files.OWN)
+    return _files.digest(text)
+
+
+def digest_of(folder: str | Path, task: int, expected: str) -> str:
+    """The digest of what a task of an array runs.
+
+    Parameters
+    ----------
+    folder: str or Path
+        the folder of the array
+    task: int
+        which task
+    expected: str
+        what `write_digests` returned
+
+    Raises
+    ------
+    UntrustedFileError
+        the list of digests is not the one that was written
+    """
+    path = f"{folder}/{DIGESTS}"
+    data = _files.read_file(path)
+    if _files.digest(data) != expected:
+        raise UntrustedFileError(f"{path} is not what was submitted: it was exchanged, so nothing is run")
+    return data.decode().splitlines()[task]
+
+
 def link_logs(own: str | Path, job_paths: JobPaths) -> None:
     """Let the folder that is named after a job lead to the one that was made for it before it had an id.
 
@@ -89,7 +172,7 @@ def link_logs(own: str | Path, job_paths: JobPaths) -> None:
         the job
     """
     folder = job_paths.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _files.make_folders(str(folder.parent))
     _link(folder, os.path.relpath(own, folder.parent))
     # what was written before the id was known, under the names that go with it
     _link(job_paths.submitted_pickle, SUBMITTED)
@@ -105,6 +188,17 @@ def _link(link: Path, target: str) -> None:
         # Slurm counts anew after a reinstallation: an old job had the same id
         os.rename(link, f"{link}.before-{os.urandom(3).hex()}")
         os.symlink(target, link)
+
+
+def open_log(path: Path) -> tp.BinaryIO:
+    """Open a text log for appending; nothing is written through what another user put in its place.
+
+    Parameters
+    ----------
+    path: Path
+        the file
+    """
+    return open(_files.open_to_append(str(path)), "ab")
 
 
 def tail(path: Path, lines: int = 20) -> str:

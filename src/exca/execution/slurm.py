@@ -238,10 +238,10 @@ class _Sbatch:
         return [Submission("slurm", job_id, self.pattern, self.processes) for job_id in ids]
 
     def _lay_out(self, folder: Path, first: int, count: int) -> Path:
-        folder.mkdir(parents=True)
+        paths.make_log_folder(self.pattern, folder)
         for k, content in enumerate(self.content[first : first + count]):
             own = folder / str(k)
-            own.mkdir()
+            own.mkdir(_files.OWN_FOLDER)
             _files.write_atomically(own / paths.SUBMITTED, content, mode=_files.PRIVATE)
         script = folder / paths.SCRIPT
         _files.write_atomically(script, self._script(folder, first, count).encode(), mode=_files.OWN)
@@ -263,7 +263,9 @@ class _Sbatch:
             inner.parameters["map_count"] = count
         if self.processes > 1:  # the others wait for each other, so one that fails ends all
             inner.parameters["srun_args"] = [*inner.parameters.get("srun_args", ()), "--kill-on-bad-exit=1"]
-        run = f"-u -m exca.execution.entry {shlex.quote(str(folder))} {shlex.quote(self.pattern)}"
+        contents = self.content[first : first + count]
+        digest = paths.write_digests(folder, contents) if count > 1 else _files.digest(contents[0])
+        run = f"-u -m exca.execution.entry {shlex.quote(str(folder))} {shlex.quote(self.pattern)} {digest}"
         python = _python_command(resources)
         # ignored from before Python is up: a job that is preempted while it starts must not end by the warning
         ignore = "trap '' USR2"

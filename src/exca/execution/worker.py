@@ -1,4 +1,7 @@
-"""What a local job runs: ``python -m exca.execution.worker <logs> <id> <array size> <workers> <processes> <seconds>``.
+"""What a local job runs.
+
+``python -m exca.execution.worker <logs> <id> <array size> <workers> <processes> <seconds> <digest>``: the last is that
+of what was submitted, or of the list of digests of an array.
 
 An array size of 0 is a single job. A single job of one process runs right here, to save a process;
 all else is looked after from here, each process with its own interpreter.
@@ -31,18 +34,22 @@ def main(arguments: tp.Sequence[str]) -> int:
     """
     logs, base = arguments[:2]
     size, workers, processes = (int(a) for a in arguments[2:5])
-    seconds = float(arguments[5])
+    seconds, digest = float(arguments[5]), arguments[6]
     if size == 0 and processes == 1:
-        return run(paths.JobPaths(logs, base, int(os.environ.get("SUBMITIT_LOCAL_GLOBALID", "0"))), seconds)
+        rank = int(os.environ.get("SUBMITIT_LOCAL_GLOBALID", "0"))
+        return run(paths.JobPaths(logs, base, rank), seconds, digest)
     from concurrent.futures import ThreadPoolExecutor
 
-    ids = [f"{base}_{k}" for k in range(size)] if size else [base]
+    jobs = [(base, digest)]
+    if size:
+        folder = paths.JobPaths(logs, f"{base}_0").folder
+        jobs = [(f"{base}_{k}", paths.digest_of(folder, k, digest)) for k in range(size)]
     with ThreadPoolExecutor(workers) as pool:
-        codes = list(pool.map(lambda job_id: keep(logs, job_id, processes, seconds), ids))
+        codes = list(pool.map(lambda job: keep(logs, job[0], processes, seconds, job[1]), jobs))
     return max(codes, key=abs)
 
 
-def run(job_paths: paths.JobPaths, seconds: float) -> int:
+def run(job_paths: paths.JobPaths, seconds: float, digest: str) -> int:
     """Run one process of a job here and keep what it returns beside its logs.
 
     Parameters
@@ -51,15 +58,17 @@ def run(job_paths: paths.JobPaths, seconds: float) -> int:
         the job and the rank of the process
     seconds: float
         time limit; 0 for none
+    digest: str
+        of what was submitted
     """
     if seconds:
         timer = threading.Timer(seconds, _time_out, (seconds, job_paths))
         timer.daemon = True
         timer.start()
-    return entry.run(str(job_paths.submitted_pickle), job_paths)
+    return entry.run(str(job_paths.submitted_pickle), job_paths, digest)
 
 
-def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
+def keep(logs: str, job_id: str, processes: int, seconds: float, digest: str) -> int:
     """Start the processes of one job and wait for them.
 
     Parameters
@@ -70,6 +79,8 @@ def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
         how many
     seconds: float
         time limit; 0 for none
+    digest: str
+        of what was submitted
     """
     started: list[subprocess.Popen[bytes]] = []
     job_paths = paths.JobPaths(logs, job_id)
@@ -78,8 +89,9 @@ def keep(logs: str, job_id: str, processes: int, seconds: float) -> int:
     for rank in range(processes):
         own = paths.JobPaths(logs, job_id, rank)
         command = [sys.executable, "-m", "exca.execution.worker", logs, job_id, "0", "1", "1", str(seconds)]
+        command.append(digest)
         env = {**os.environ, **submitit_variables(own, rank, processes)}
-        with open(own.stdout, "ab") as out, open(own.stderr, "ab") as err:
+        with paths.open_log(own.stdout) as out, paths.open_log(own.stderr) as err:
             started.append(
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
             )
