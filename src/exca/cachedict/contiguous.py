@@ -83,15 +83,15 @@ class ContiguousMemmap:
         if not source.size:
             content: AnyArray = np.empty(source.shape, source.dtype)
         else:
-            offset = self._start + _address(source) - self._base
-            order: tp.Literal["C", "F"] = "C" if source.flags.c_contiguous else "F"
+            low, _ = np.lib.array_utils.byte_bounds(source)
+            offset = self._start + low - self._base
             if not _contiguous(source):
                 raise TypeError("This array is scattered over the file and cannot be read at once")
             with open(_files.open_to_read(self._path), "rb") as file:
                 flat = np.fromfile(file, dtype=np.uint8, count=source.nbytes, offset=offset)
             if flat.nbytes != source.nbytes:
                 raise OSError(f"The data file {self._path} ends before byte {offset + source.nbytes}")
-            content = np.ndarray(source.shape, source.dtype, flat, order=order)
+            content = np.ndarray(source.shape, source.dtype, flat, _address(source) - low, source.strides)
         return content if dtype is None else content.astype(dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: tp.Any, **kwargs: tp.Any) -> tp.Any:
@@ -132,7 +132,11 @@ def _address(array: AnyArray) -> int:
 
 
 def _contiguous(array: AnyArray) -> bool:
-    return bool(array.flags.c_contiguous or array.flags.f_contiguous)
+    """Whether an array fills one stretch of its file, in any order of its axes."""
+    if array.flags.c_contiguous or array.flags.f_contiguous or not array.size:
+        return True
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return bool(high - low == array.nbytes)
 
 
 def _from_memory(array: AnyArray) -> AnyArray:

@@ -473,6 +473,12 @@ class CacheDict(tp.Generic[X]):
         if self._keep_in_ram:
             self._ram[key] = value
 
+    def _put_bare(self, key: str, value: X) -> None:
+        """Set a key with nothing on its line but what its handler says, as the published releases write it."""
+        with self._index.lock:
+            self._writer.bare.add(key)
+            self._put(key, value, self._options)
+
     def _put(self, key: str, value: X, options: DumpOptions) -> None:
         key_hash(key)  # an error before anything is written
         self._context.files = self._writer.files
@@ -484,7 +490,7 @@ class CacheDict(tp.Generic[X]):
             if e.errno is None:
                 raise
             raise write_error(e, str(self.folder), f"The value of {key[:100]!r} was not stored") from e
-        self._writer.put(key, line_of(key, info), options)
+        self._writer.put(key, line_of(key, info, bare=key in self._writer.bare), options)
 
     def __delitem__(self, key: str) -> None:
         if self.folder is None:

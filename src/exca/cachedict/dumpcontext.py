@@ -311,7 +311,7 @@ class DumpContext:
 
         cache: CacheDict[tp.Any] = CacheDict(self.folder, cache_type=cache_type, options=self.options)
         with cache.write():
-            cache[key] = value
+            cache._put_bare(key, value)
         index = index_of(self.root)
         found = index.locate(key)
         if found is None:

@@ -76,10 +76,12 @@ def reserved_of(info: Info) -> tp.Iterator[Info | None]:
     return iter(found if isinstance(found, list) else ())
 
 
-def line_of(key: str, info: Info) -> bytes:
-    """The line of an entry, without its closing brace."""
+def line_of(key: str, info: Info, *, bare: bool = False) -> bytes:
+    """The line of an entry, without its closing brace; a bare one has no reserved fields but its type and key."""
     type_ = info["#type"]
-    if type_ not in _IGNORING and type_[:3] != "py.":  # of the latter, no earlier release knows any
+    if bare:
+        take_reserved(info)
+    elif type_ not in _IGNORING and type_[:3] != "py.":  # of the latter, no earlier release knows any
         reserved = take_reserved(info)
         info = {"content": info, "#type": "Auto"}
         if reserved is not None:

@@ -38,6 +38,7 @@ class FolderWriter:
         self.index = index
         self.files = DataFiles(index.folder)
         self.pending: dict[str, bytes] = {}  # lines without their ends
+        self.bare: set[str] = set()  # keys of those that are written without a seal
         self._replaced: dict[str, tuple[int, list[int]]] = {}  # generation, and places of older lines
         self.users = 0  # write() contexts open
         self.delete_data: tp.Callable[[Entry], None] = _ignore
@@ -155,6 +156,11 @@ class FolderWriter:
             return
         sums = map(xxhash.xxh3_64_intdigest, pending.values())
         lines = [SEALED % pair for pair in zip(pending.values(), sums, strict=True)]
+        if self.bare:
+            lines = [
+                body + b"}\n" if key in self.bare else line
+                for (key, body), line in zip(pending.items(), lines, strict=True)
+            ]
         try:
             self.files.flush(self._sync)
             self._append(b"".join(lines))
@@ -167,6 +173,7 @@ class FolderWriter:
             self.index.added(self._name, status, list(zip(pending, lines, strict=True)), gens)
         finally:  # only now: a thread that does not find a key here looks for it in the index
             self.pending, self._bytes = {}, 0
+            self.bare.clear()
         if replaced:
             touch(self.index.folder)  # whoever finds an older line blank is to look for the new one
         for key, (_, places) in replaced.items():
