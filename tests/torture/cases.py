@@ -18,7 +18,7 @@ from pathlib import Path
 
 from computing import now, same
 from crowd import HERE, Crowd, Zygote
-from score import Score, judge
+from score import Score, judge, lost_answers
 from worker import Plan, forget
 
 import exca
@@ -173,13 +173,11 @@ def stopped(
 def wrong_clocks(stage: Stage, kills: int) -> Score:
     """Every second process believes that it is yesterday."""
     blows = Blows("clock set back by a day", kills, clock=-86_400.0)
-    library = stage.place / "yesterday.so"
     try:
-        build = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "yesterday.c"), "-ldl"]
-        subprocess.run(build, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
+        library = built(stage, "yesterday")
+    except RuntimeError as e:
         score = played(stage, blows)
-        score.note = "time.time() replaced: there is no C compiler"
+        score.note = f"time.time() replaced: {e}"
         return score
     second = Zygote({"LD_PRELOAD": str(library)})
     try:
@@ -188,6 +186,73 @@ def wrong_clocks(stage: Stage, kills: int) -> Score:
         return score
     finally:
         second.close()
+
+
+def built(stage: Stage, source: str) -> Path:
+    """A library to be preloaded, made from a source beside this file.
+
+    Raises
+    ------
+    RuntimeError
+        there is no C compiler
+    """
+    library = stage.place / f"{source}.so"
+    build = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / f"{source}.c"), "-ldl"]
+    try:
+        subprocess.run(build, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise RuntimeError("there is no C compiler") from e
+    return library
+
+
+def hiccups(stage: Stage, runs: int, odds: int = 300) -> Score:
+    """Calls of the file system fail at random; then they do not, and what was answered before is all there."""
+    score, errors = Score("EIO, EMFILE, ESTALE, ENOSPC at random"), 0
+    try:
+        library = built(stage, "hiccups")
+    except RuntimeError as e:
+        score.note = f"not run: {e}"
+        return score
+    for _ in range(runs):
+        crowd = stage.crowd()
+        folder = crowd.place / "cache"
+        env = {"LD_PRELOAD": str(library), "HICCUP_UNDER": str(folder), "HICCUP_ODDS": str(odds)}
+        zygote = Zygote(env)
+        try:
+            numbers = {"tasks": list(range(20)), "items": list(range(60)), "steps": list(range(10))}
+            for _ in range(6):
+                crowd.start(zygote, folder=str(folder), tolerant=True, seconds=0.01, **numbers)
+            crowd.join(DEADLINE)
+        finally:
+            zygote.close()
+        errors += crowd.outcomes().get("errors", 0)
+        since = now()
+        for _ in range(2):
+            crowd.start(stage.zygote, folder=str(folder), **numbers)
+        crowd.join(DEADLINE)
+        lost = lost_answers(crowd.journal, since)
+        score.lost += len(lost)
+        score.failures += [f"answered, and computed again: {lost}"] if lost else []
+        add_up(score, crowd, folder, 90)
+    score.note = f"{errors} clear errors"
+    return score
+
+
+def add_up(score: Score, crowd: Crowd, folder: Path, wanted: int) -> None:
+    """Add what came of a run whose computations may have failed."""
+    counts = crowd.outcomes()
+    score.runs += 1
+    score.wanted += wanted
+    score.answers += counts.get("answers", 0)
+    score.wrong += counts.get("wrong", 0)
+    score.stuck += crowd.stuck
+    score.failures += crowd.failed
+    found = exca.verify(folder)
+    totals = found.totals()
+    if totals["damaged"] or totals["entries"] < wanted:
+        score.failures.append(f"{wanted} entries should be there:\n{found}")
+    if score.good:
+        shutil.rmtree(crowd.place, ignore_errors=True)
 
 
 @contextlib.contextmanager

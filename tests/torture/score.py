@@ -34,15 +34,18 @@ class Score:
     answers: int = 0
     wrong: int = 0
     duplicates: int = 0
+    lost: int = 0
     stuck: int = 0
+    hijacked: int = 0
     takeovers: list[float] = dataclasses.field(default_factory=list)
     failures: list[str] = dataclasses.field(default_factory=list)
     note: str = ""
 
     @property
     def good(self) -> bool:
-        """No wrong answer, no duplicate, nobody stuck, no error."""
-        return not (self.wrong or self.duplicates or self.stuck or self.failures)
+        """No wrong answer, no duplicate, nothing lost or done at a stranger's bidding, nobody stuck, no error."""
+        bad = (self.wrong, self.duplicates, self.lost, self.stuck, self.hijacked)
+        return not (any(bad) or self.failures)
 
 
 def read(journal: Path, killed: dict[int, float]) -> list[Computation]:
@@ -95,16 +98,40 @@ def judge(score: Score, journal: Path, killed: dict[int, float], wanted: int) ->
     score.takeovers += first_after.values()
 
 
+def lost_answers(journal: Path, since: float) -> list[str]:
+    """Keys for which somebody had an answer (noted as A), and that were computed again later than this."""
+    answered: set[str] = set()
+    again: set[str] = set()
+    for path in journal.iterdir():
+        for line in path.read_text().splitlines():
+            what, key, at = line.split()
+            if what == "A" and float(at) < since:
+                answered.add(key)
+            elif what == "S" and float(at) >= since:
+                again.add(key)
+    return sorted(answered & again)
+
+
 def table(scores: list[Score]) -> str:
     """The report."""
     head = ["case", "runs", "killed", "stopped", "items", "computed", "lost by kills", "answers"]
-    head += ["take over: median", "max (s)", "wrong", "duplicates", "stuck", "errors", "note"]
+    head += [
+        "take over: median",
+        "max (s)",
+        "wrong",
+        "duplicates",
+        "lost",
+        "stuck",
+        "hijacked",
+        "errors",
+        "note",
+    ]
     rows = [head]
     for s in scores:
         median = f"{statistics.median(s.takeovers):.3f}" if s.takeovers else "-"
         longest = f"{max(s.takeovers):.3f}" if s.takeovers else "-"
         numbers = (s.runs, s.killed, s.stopped, s.wanted, s.computed, s.allowed, s.answers)
-        bad = (s.wrong, s.duplicates, s.stuck, len(s.failures))
+        bad = (s.wrong, s.duplicates, s.lost, s.stuck, s.hijacked, len(s.failures))
         rows.append([s.case, *(f"{n:,}" for n in numbers), median, longest, *map(str, bad), s.note])
     widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
     lines = []

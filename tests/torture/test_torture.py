@@ -74,6 +74,14 @@ def test_a_full_disk(stage: Stage) -> None:
     check(cases.disk_full(stage, 1))
 
 
+def test_file_systems_that_fail_now_and_then(stage: Stage) -> None:
+    score = cases.hiccups(stage, 1)
+    if not score.runs:
+        pytest.skip(score.note)
+    check(score)
+    assert score.answers > 100
+
+
 def test_changes_of_the_other_host_come_late(stage: Stage) -> None:
     score = cases.late(stage, 3, seconds=1.0)
     if not score.runs:
@@ -113,6 +121,7 @@ def test_long(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         cases.damaged(stage, 10_000),
         cases.derived_deleted(stage, 5),
         cases.late(stage, 30),
+        cases.hiccups(stage, 10),
     ]
     if ROOT:
         scores.append(cases.disk_full(stage, 5))

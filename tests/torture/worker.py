@@ -16,7 +16,7 @@ from computing import Number, Numbers, Stage, note, same
 import exca
 from exca.cachedict import CacheDict, datafiles, folderindex
 from exca.claims import Claims, ledger
-from exca.errors import ChangedDefaultError, InconsistentConfigError
+from exca.errors import ChangedDefaultError, InconsistentConfigError, SubmissionError
 
 import exca.map  # isort: skip # everything that workers need is imported before they are forked
 import exca.task  # isort: skip
@@ -40,7 +40,7 @@ class Plan:
     host, beat: the host to be on, and its seconds between two beats
     clock: seconds by which time.time() is wrong; 0 where a library sees to it
     rounds: files to damage
-    tolerant: errors of the file system are counted, not raised
+    tolerant: errors of the file system, and of submissions, are counted, not raised
     """
 
     out: str
@@ -132,7 +132,7 @@ def ask(plan: Plan, rng: random.Random, outcome: Outcome) -> None:
     for kind, what in actions:
         try:
             ASK[kind](plan, what, rng, outcome)
-        except OSError as e:
+        except (OSError, SubmissionError) as e:
             if not plan.tolerant:
                 raise
             outcome.add("errors", said=f"{type(e).__name__}: {e}"[:200])
@@ -147,6 +147,7 @@ def ask_task(plan: Plan, n: int, rng: random.Random, outcome: Outcome) -> None:
         note(plan.journal, f"J t{n}-{job.job_id}")
         return
     outcome.check(task.compute(), n)
+    note(plan.journal, f"A t{n}")
 
 
 def ask_items(plan: Plan, items: list[int], rng: random.Random, outcome: Outcome) -> None:
@@ -157,6 +158,7 @@ def ask_items(plan: Plan, items: list[int], rng: random.Random, outcome: Outcome
     numbers = Numbers(journal=plan.journal, seconds=rng.uniform(0.2, 1) * plan.seconds, infra=infra)
     for n, value in zip(items, numbers.compute(items), strict=True):
         outcome.check(value, n)
+        note(plan.journal, f"A m{n}")
 
 
 def ask_steps(plan: Plan, inputs: list[int], rng: random.Random, outcome: Outcome) -> None:
@@ -165,6 +167,7 @@ def ask_steps(plan: Plan, inputs: list[int], rng: random.Random, outcome: Outcom
     stage = Stage(journal=plan.journal, seconds=rng.uniform(0.2, 1) * plan.seconds, infra=infra)
     for n, value in zip(inputs, stage.run_many(inputs), strict=True):
         outcome.check(value, n)
+        note(plan.journal, f"A p{n}")
 
 
 ASK: dict[str, tp.Any] = {"task": ask_task, "items": ask_items, "steps": ask_steps}
