@@ -581,6 +581,18 @@ def test_reserved_keys_of_a_handler_are_refused(tmp_path: pathlib.Path) -> None:
         cd["a"] = Mine()
 
 
+def test_small_arrays_lie_side_by_side(tmp_path: pathlib.Path) -> None:
+    arrays = [np.ones(540, "f2"), np.ones(27, "f4"), np.ones(3, "u1"), np.ones(2), np.ones(9000, "u1")]
+    with CacheDict[tp.Any](tmp_path).write() as cd:
+        for number, array in enumerate(arrays[:2]):
+            cd[str(number)] = array
+    assert sum(path.stat().st_size for path in (tmp_path / "data").iterdir()) == 540 * 2 + 27 * 4
+    with cd.write():
+        for number, array in enumerate(arrays):
+            cd[str(number)] = array
+    assert all(np.array_equal(cd[str(number)], array) for number, array in enumerate(arrays))
+
+
 def test_a_contiguous_memmap_with_its_axes_in_another_order(tmp_path: pathlib.Path) -> None:
     data = np.arange(4 * 8 * 20, dtype=np.float32).reshape(4, 8, 20)
     cd = CacheDict[tp.Any](tmp_path, cache_type="ContiguousMemmapArray")

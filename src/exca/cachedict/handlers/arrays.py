@@ -27,6 +27,9 @@ if tp.TYPE_CHECKING:
     AnyArray = npt.NDArray[tp.Any]
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any element type needs
+_ALIGNED = (
+    4096  # bytes from which an array is aligned so; in smaller ones the gaps would cost more than they save
+)
 
 
 def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
@@ -37,7 +40,7 @@ def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
     content = (array.T if fortran else np.ascontiguousarray(array)).reshape(-1)
     raw = memoryview(tp.cast(tp.Any, content.view(np.uint8))) if content.nbytes else memoryview(b"")
     file, name = ctx.shared(".data")
-    offset = file.align(_ALIGNMENT if raw.nbytes >= _ALIGNMENT else min(array.dtype.itemsize, 16) or 1)
+    offset = file.align(_ALIGNMENT if raw.nbytes >= _ALIGNED else min(array.dtype.itemsize, 16) or 1)
     file.write(raw)
     info: Info = {
         "filename": name,
