@@ -175,3 +175,15 @@ class Planned(steps.Step):
         if plan == "fail":
             raise ArithmeticError(f"no result for {x}")
         return f"{plan} {x}"
+
+
+class Weighted(steps.Step):
+    """Multiplies by the sum of its weights, of which it may make more."""
+
+    weights: list[float]
+    grows: bool = False
+
+    def _run(self, x: float) -> float:
+        if self.grows:
+            self.weights.append(1)
+        return x * sum(self.weights)

@@ -16,7 +16,15 @@ import pytest
 
 import pipeline_steps as pieces
 from exca import steps
-from exca.errors import BatchProtocolError, InfraError, ModeError, ReadOnlyError, ResolutionError
+from exca.errors import (
+    AmbiguousItemError,
+    BatchProtocolError,
+    ChangedConfigError,
+    InfraError,
+    ModeError,
+    ReadOnlyError,
+    ResolutionError,
+)
 from exca.steps.compiled import pipeline_of
 from exca.steps.helpers import Func
 from exca.steps.items import StepItems
@@ -451,6 +459,36 @@ def test_run_is_a_batch_of_one(tmp_path: Path) -> None:
     assert Batch().run(4) == 40
     assert Batch(infra=infra(tmp_path)).run(4) == 40
     assert steps.Chain(steps=[Batch(), Batch()]).run(4) == 400
+
+
+@pytest.mark.parametrize("backend", ["Cached", "ThreadPool", "LocalProcess"])
+def test_nothing_is_stored_for_a_step_that_was_changed_in_place(backend: str, tmp_path: Path) -> None:
+    fields = infra(tmp_path, backend=backend)
+    step = pieces.Weighted(weights=[1, 2], infra=fields)
+    assert step.run(1) == 3
+    step.weights.append(3)
+    with pytest.raises(ChangedConfigError, match=r"Weighted was changed after its uid was in use"):
+        list(step.run_many([2]))
+    assert step.lookup(2).status is None
+    assert step.clone().run(2) == 12
+    itself = pieces.Weighted(weights=[1], grows=True, infra=fields)
+    with pytest.raises(ChangedConfigError, match="nothing was stored"):
+        list(itself.run_many([1, 2]))
+    assert [itself.lookup(k).status for k in (1, 2)] == [None, None]
+
+
+def test_two_different_items_of_a_call_with_one_key_are_an_error(tmp_path: Path, notes: Path) -> None:
+    class Half(Noted):
+        def item_uid(self, value: tp.Any) -> str:
+            return str(value // 2)
+
+    step = Half(notes=notes, infra=infra(tmp_path))
+    with pytest.raises(
+        AmbiguousItemError, match="item_uid of Half gives '1' for two different items, 2 and 3"
+    ):
+        step.run_many([1, 2, 3])
+    assert noted(notes) == []
+    assert list(step.run_many([2, 2])) == [3, 3]
 
 
 def test_an_error_names_the_step(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import identity
-from ..errors import InfraError, ModeError, ResolutionError
+from ..errors import ChangedConfigError, InfraError, ModeError, ResolutionError
 from . import addresses
 from .conversions import steps_within
 from .shelf import Shelf
@@ -98,6 +98,31 @@ class Route:
         while len(self._segments) < depth:
             self._segments.append(addresses.segment(configs[len(self._segments)]))
         return addresses.address(self._segments[:depth])
+
+    def require_unchanged(self, leaf: "Leaf") -> None:
+        """Check that a step still is what its address was made from: a list in it can be changed.
+
+        Parameters
+        ----------
+        leaf: Leaf
+            the step in its place
+
+        Raises
+        ------
+        ChangedConfigError
+            if it is not
+        """
+        step = leaf.step
+        if not identity.holds_containers(step):
+            return
+        now = identity.export(step, ignore_first_override=True, uid=True, exclude_defaults=True)
+        then = self.configs(leaf.depth)[-1]
+        if identity.uid_text(now) != identity.uid_text(then):
+            raise ChangedConfigError(
+                f"{type(step).__name__} was changed after its uid was in use: a list or dict in it holds "
+                f"something else than when its address was made, so nothing was stored. It was {then} and is {now}. "
+                "Make a new step, such as step.clone(...), in place of changing one"
+            )
 
     def __getstate__(self) -> dict[str, tp.Any]:
         """Travels as configurations: the steps that are not part of what is sent stay at home."""

@@ -125,10 +125,14 @@ def compute(
     wanted: dict[str, tp.Any] = {}
     for start in range(0, len(keys), _LOOKUP):
         part = keys[start : start + _LOOKUP]
+        given = values[start : start + _LOOKUP]
+        if len(set(part)) < len(part) or not wanted.keys().isdisjoint(part):
+            from ..execution import same_items
+
+            same_items.check(part, given, wanted, type(step).__name__)
         absent = set(last.absent(part))
         if absent:
-            chunk = zip(part, values[start : start + _LOOKUP], strict=True)
-            wanted.update((key, value) for key, value in chunk if key in absent)
+            wanted.update((key, value) for key, value in zip(part, given, strict=True) if key in absent)
     return conveyor.start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
 
 

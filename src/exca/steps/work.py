@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import identity
 from ..errors import (
     BatchProtocolError,
+    ChangedConfigError,
     ClaimLostError,
     FolderNotWritableError,
     InfraError,
@@ -36,8 +37,18 @@ logger = logging.getLogger("exca")
 
 # what is wrong with how a computation was asked for, or where it runs: no outcome of an item, so it is not kept as one
 _NO_OUTCOMES: tp.Final = (
-    *(ClaimLostError, FolderNotWritableError, InfraError, JobError, LostInputError, ModeError, ReadOnlyError),
-    *(ReentrantClaimError, ResolutionError, SubmissionError, UntrustedFileError),
+    ChangedConfigError,
+    ClaimLostError,
+    FolderNotWritableError,
+    InfraError,
+    JobError,
+    LostInputError,
+    ModeError,
+    ReadOnlyError,
+    ReentrantClaimError,
+    ResolutionError,
+    SubmissionError,
+    UntrustedFileError,
 )
 
 Fetch = Callable[[str], tp.Any]
@@ -115,6 +126,10 @@ class StageComputer:
                 fetch = results_of(self.stage.inner.stages[-1])
             self._compute_tail(batch, fetch, tick)
 
+    def _require_unchanged(self) -> None:
+        for leaf in self.stage.inner.tail:
+            leaf.route.require_unchanged(leaf)
+
     def _fetch_from(self, keys: Sequence[str], items: Sequence[tp.Any]) -> Fetch:
         if self.fetch is not None:
             return self.fetch
@@ -146,6 +161,7 @@ class StageComputer:
         shelf = self.stage.shelf
         given = Keyed(batch, fetch)
         stored: list[str] = []
+        self._require_unchanged()
         try:
             with shelf.results.write():
                 for value in composed(self.stage.inner.tail, given.keys, given):
@@ -155,6 +171,10 @@ class StageComputer:
                         stored.append(key)
                     if tick is not None:
                         tick(1)
+            self._require_unchanged()
+        except ChangedConfigError:
+            shelf.drop(stored)  # what they are results of is not what they lie under
+            raise
         except BatchProtocolError as error:
             shelf.drop(stored)  # nobody can tell whose results these are
             error.add_note(f"The {len(stored)} result(s) of this batch were dropped from {shelf.folder}.")
