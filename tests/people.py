@@ -60,6 +60,15 @@ class Person:
         environment
             more variables
         """
+        return self._start(folder, code, umask, None, environment)
+
+    def talk_to(self, folder: Path, code: str, **environment: str) -> "subprocess.Popen[str]":
+        """Start an interpreter as `start` does, with a pipe to its stdin."""
+        return self._start(folder, code, 0o002, subprocess.PIPE, environment)
+
+    def _start(
+        self, folder: Path, code: str, umask: int, stdin: int | None, environment: dict[str, str]
+    ) -> "subprocess.Popen[str]":
         env = {k: v for k, v in os.environ.items() if not k.startswith(("EXCA_", "XDG_"))}
         env |= {"LOGNAME": self.name, "USER": self.name, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         env |= {"PYTHONPATH": str(Path(__file__).parent), **environment}
@@ -75,6 +84,7 @@ class Person:
             env=env,
             umask=umask,
             text=True,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -11,13 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from computing import now, same
-from crowd import HERE, Crowd, Zygote
+from crowd import HERE, Crowd, PersonsZygote, Zygote
 from score import Score, judge, lost_answers
 from worker import Plan, forget
 
@@ -25,6 +26,7 @@ import exca
 from exca.cachedict import CacheDict
 from exca.cachedict.sideindex import FILE_NAME
 from exca.claims import Claims
+from people import ALICE, BOB, Commons
 
 DEADLINE = 60.0  # seconds after the last blow within which all must be done
 ELSEWHERE, BEAT = "elsewhere", 0.1
@@ -238,18 +240,105 @@ def hiccups(stage: Stage, runs: int, odds: int = 300) -> Score:
     return score
 
 
-def add_up(score: Score, crowd: Crowd, folder: Path, wanted: int) -> None:
+PLANTED = 1000  # from this number on, another user has planted what is asked for
+PLANT = f"""
+import json, os, pathlib, pickle, sys, time
+import xxhash
+
+class Payload:
+    def __init__(self, target): self.target = target
+    def __reduce__(self): return os.system, ("touch " + self.target,)
+
+cache, stop, target = map(pathlib.Path, (os.environ[name] for name in ("CACHE", "STOP", "TARGET")))
+data = pickle.dumps(Payload(str(target)))
+while not stop.exists():
+    for folder in cache.glob("*/*"):
+        try:
+            (folder / "data").mkdir(exist_ok=True)
+            (folder / "data" / "planted.pkl").write_bytes(data)
+            if "Number.compute" in folder.parent.name and "{PLANTED}" in folder.name:
+                (folder / "job.pkl").write_bytes(data)
+            with open(folder / "bob-1-00000000-info.jsonl", "ab") as file:
+                for key in range({PLANTED}, {PLANTED} + 4):
+                    entry = {{"#type": "Pickle", "filename": "data/planted.pkl", "#key": str(key)}}
+                    line = json.dumps(entry, separators=(",", ":"))[:-1].encode()
+                    file.write(b'%b,"#xxh":"%016x"}}\\n' % (line, xxhash.xxh3_64_intdigest(line)))
+        except OSError:
+            pass
+    for folder in cache.glob("*"):
+        for name in ("n={PLANTED}-00000000", "data", "logs"):
+            try:
+                os.symlink(target.parent, folder / name)
+            except OSError:
+                pass
+    time.sleep(0.02)
+"""
+
+
+def two_users(stage: Stage, kills: int) -> Score:
+    """Processes of two users ask for the same in a folder of their group, while one of the two plants things in it."""
+    score = Score("two users, one of whom plants pickles and links")
+    place = Path(tempfile.mkdtemp(prefix="exca-torture-", dir="/tmp"))
+    place.chmod(0o755)
+    commons = Commons(place)
+    crowd = Crowd(place / "run", stage.rng)
+    for folder in (crowd.place, crowd.journal):
+        folder.chmod(0o777)
+    home, cache, stop = commons.home(ALICE), commons.shared / "cache", place / "stop"
+    (home / "thesis").write_text("years of work")
+    ALICE.owns(home / "thesis")
+    before = commons.content(ALICE)
+    zygotes = [PersonsZygote(person, commons.home(person)) for person in (ALICE, BOB)]
+    target = str(home / "hijacked")
+    planter = BOB.start(commons.home(BOB), PLANT, CACHE=str(cache), STOP=str(stop), TARGET=target)
+    wanted: dict[str, tp.Any] = {"tasks": list(range(6)), "items": list(range(12)), "seconds": 0.02}
+    started = 0
+
+    def start() -> None:
+        nonlocal started
+        crowd.start(zygotes[started % 2], folder=str(cache), **wanted)
+        started += 1
+
+    try:
+        for _ in range(4):
+            start()
+        while score.killed + len(crowd.killed) < kills:
+            time.sleep(stage.rng.uniform(0.005, 0.08))
+            crowd.reap()
+            if crowd.alive:
+                crowd.kill(stage.rng.choice(list(crowd.alive)))
+            start()
+            asked = range(PLANTED, PLANTED + 4)
+            crowd.start(zygotes[0], folder=str(cache), tolerant=True, tasks=[*asked], items=[*asked])
+        crowd.join(DEADLINE)
+        stop.touch()
+        planter.communicate()
+        judge(score, crowd.journal, crowd.killed, 18)
+        score.runs -= 1
+        score.hijacked += commons.content(ALICE) != before
+        score.note = f"{crowd.outcomes().get('errors', 0)} clear errors over what was planted"
+        add_up(score, crowd, cache, 18, planted=True)
+    finally:
+        stop.touch()
+        for zygote in zygotes:
+            zygote.close()
+        if score.good:
+            shutil.rmtree(place, ignore_errors=True)
+    return score
+
+
+def add_up(score: Score, crowd: Crowd, folder: Path, wanted: int, *, planted: bool = False) -> None:
     """Add what came of a run whose computations may have failed."""
     counts = crowd.outcomes()
     score.runs += 1
-    score.wanted += wanted
+    score.wanted += 0 if planted else wanted  # else counted already
     score.answers += counts.get("answers", 0)
     score.wrong += counts.get("wrong", 0)
     score.stuck += crowd.stuck
     score.failures += crowd.failed
     found = exca.verify(folder)
     totals = found.totals()
-    if totals["damaged"] or totals["entries"] < wanted:
+    if (totals["damaged"] and not planted) or totals["entries"] < wanted:
         score.failures.append(f"{wanted} entries should be there:\n{found}")
     if score.good:
         shutil.rmtree(crowd.place, ignore_errors=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 from computing import now
 from worker import Plan
 
+from people import Person
+
 HERE = Path(__file__).parent
 
 
@@ -27,12 +29,15 @@ class Zygote:
     """
 
     def __init__(self, env: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
+        self.process = self._start({"EXCA_LOG_LEVEL": "ERROR", **(env or {})})
+
+    def _start(self, env: dict[str, str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             [sys.executable, str(HERE / "zygote.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "EXCA_LOG_LEVEL": "ERROR", **(env or {})},
+            env={**os.environ, **env},
         )
 
     def _ask(self, order: dict[str, tp.Any]) -> tp.Any:
@@ -57,6 +62,32 @@ class Zygote:
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+
+
+class PersonsZygote(Zygote):
+    """The same, of another user.
+
+    Parameters
+    ----------
+    person
+        who
+    home
+        folder of that user
+    """
+
+    def __init__(self, person: Person, home: Path) -> None:
+        self._person, self._home = person, home
+        super().__init__()
+
+    def _start(self, env: dict[str, str]) -> "subprocess.Popen[str]":
+        code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import zygote; zygote.main()"
+        return self._person.talk_to(self._home, code, **env)
+
+    def close(self) -> None:
+        """End it."""
+        super().close()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
 
 class Crowd:

@@ -13,6 +13,7 @@ import pytest
 from cases import BEAT, ELSEWHERE, Blows, Stage
 from score import Score, table
 
+import people
 import slurm_cluster
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are POSIX")
@@ -82,6 +83,13 @@ def test_file_systems_that_fail_now_and_then(stage: Stage) -> None:
     assert score.answers > 100
 
 
+def test_two_users_of_whom_one_plants_things(stage: Stage) -> None:
+    reason = people.missing_because()
+    if reason is not None:
+        pytest.skip(reason)
+    check(cases.two_users(stage, 3))
+
+
 def test_changes_of_the_other_host_come_late(stage: Stage) -> None:
     score = cases.late(stage, 3, seconds=1.0)
     if not score.runs:
@@ -123,6 +131,8 @@ def test_long(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         cases.late(stage, 30),
         cases.hiccups(stage, 10),
     ]
+    if people.missing_because() is None:
+        scores.append(cases.two_users(stage, 30))
     if ROOT:
         scores.append(cases.disk_full(stage, 5))
     if slurm_cluster.missing_because() is None:
