@@ -513,6 +513,53 @@ def submitters_killed(stage: Stage, cluster: str, runs: int, tasks: int = 2) -> 
     return score
 
 
+FAULTY = """#!/bin/bash
+# a command of Slurm that is late, fails or says nothing, each one time in {odds}
+case $((RANDOM % {odds})) in
+  0) sleep 2 ;;
+  1) echo "$(basename "$0"): error: Unable to contact slurm controller (connect failure)" >&2; exit 1 ;;
+  2) {silent} ;;
+esac
+exec {real} "$@"
+"""
+
+
+def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 5) -> Score:
+    """The commands of Slurm come late, fail or say nothing at random, while several ask for the same jobs."""
+    score, errors = Score("squeue, sacct, sbatch, scontrol late, failing, silent"), 0
+    folder = stage.place / "slurm-bin"
+    folder.mkdir()
+    for command in ("squeue", "sacct", "sbatch", "scontrol"):
+        real = shutil.which(command) or command
+        # of a submission nothing is known without an answer, so it is only late or refused
+        silent = ":" if command == "sbatch" else "exit 0"
+        (folder / command).write_text(FAULTY.format(odds=odds, silent=silent, real=real))
+        (folder / command).chmod(0o755)
+    zygote = Zygote({"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"})
+    try:
+        while score.runs < runs:
+            crowd = stage.crowd()
+            fields: dict[str, tp.Any] = {"folder": str(crowd.place / "cache"), "cluster": "slurm"}
+            fields |= {"tasks": list(range(tasks)), "items": list(range(4)), "seconds": 0.3}
+            for _ in range(3):
+                crowd.start(zygote, tolerant=True, **fields)
+            crowd.join(2 * DEADLINE)
+            since = now()
+            errors += crowd.outcomes().get("errors", 0)
+            crowd.start(stage.zygote, **fields)
+            crowd.join(DEADLINE)
+            lost = lost_answers(crowd.journal, since)
+            score.lost += len(lost)
+            judge(score, crowd.journal, crowd.killed, tasks + 4)
+            score.runs -= 1
+            score.wanted -= tasks + 4
+            add_up(score, crowd, crowd.place / "cache", tasks + 4)
+    finally:
+        zygote.close()
+    score.note = f"{errors} clear errors"
+    return score
+
+
 def passed(moment: float) -> bool:
     """Whether it is later than this."""
     return now() > moment

@@ -110,6 +110,16 @@ def test_the_submitter_of_slurm_jobs_is_killed(slurm_folder: Path) -> None:
         stage.close()
 
 
+@pytest.mark.slurm
+@pytest.mark.timeout(300)
+def test_commands_of_slurm_that_are_late_fail_or_say_nothing(slurm_folder: Path) -> None:
+    stage = Stage(slurm_folder, seed=os.getpid())
+    try:
+        check(cases.scheduler_faults(stage, 1))
+    finally:
+        stage.close()
+
+
 # ---------------------------------------------------------------- the long form
 
 
@@ -137,6 +147,7 @@ def test_long(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         scores.append(cases.disk_full(stage, 5))
     if slurm_cluster.missing_because() is None:
         scores.append(cases.submitters_killed(stage, "slurm", 3))
+        scores.append(cases.scheduler_faults(stage, 5))
     cost = cases.cost_per_item(tmp_path)
     with capsys.disabled():
         killed = sum(score.killed for score in scores)
