@@ -515,7 +515,9 @@ def submitters_killed(stage: Stage, cluster: str, runs: int, tasks: int = 2) -> 
 
 FAULTY = """#!/bin/bash
 # a command of Slurm that is late, fails or says nothing, each one time in {odds}
-case $((RANDOM % {odds})) in
+turn=$((RANDOM % {odds}))
+[ $turn -gt 2 ] || echo "$(basename "$0") $turn" >> {log}
+case $turn in
   0) sleep 2 ;;
   1) echo "$(basename "$0"): error: Unable to contact slurm controller (connect failure)" >&2; exit 1 ;;
   2) {silent} ;;
@@ -524,16 +526,18 @@ exec {real} "$@"
 """
 
 
-def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 5) -> Score:
+def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 4) -> Score:
     """The commands of Slurm come late, fail or say nothing at random, while several ask for the same jobs."""
     score, errors = Score("squeue, sacct, sbatch, scontrol late, failing, silent"), 0
     folder = stage.place / "slurm-bin"
     folder.mkdir()
+    (folder / "log").touch()
     for command in ("squeue", "sacct", "sbatch", "scontrol"):
         real = shutil.which(command) or command
         # of a submission nothing is known without an answer, so it is only late or refused
         silent = ":" if command == "sbatch" else "exit 0"
-        (folder / command).write_text(FAULTY.format(odds=odds, silent=silent, real=real))
+        text = FAULTY.format(odds=odds, silent=silent, real=real, log=folder / "log")
+        (folder / command).write_text(text)
         (folder / command).chmod(0o755)
     zygote = Zygote({"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"})
     try:
@@ -556,7 +560,9 @@ def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 5) -> 
             add_up(score, crowd, crowd.place / "cache", tasks + 4)
     finally:
         zygote.close()
-    score.note = f"{errors} clear errors"
+    faults = len((folder / "log").read_text().splitlines())
+    score.note = f"{faults} faults, {errors} clear errors"
+    score.failures += [] if faults else ["no command of Slurm was at fault"]
     return score
 
 
