@@ -58,6 +58,27 @@ def test_unchanged_by_a_second_look(models: types.ModuleType) -> None:
     assert {name: case["uid"] for name, case in again.items()} == {n: c["uid"] for n, c in RECORDED.items()}
 
 
+FOUND: dict[str, dict[str, tp.Any]] = json.loads((DATA / "found_vectors.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def found_again() -> tp.Any:
+    """The cases that the search found, in a process of their own: their steps are known there only."""
+    run = subprocess.run(
+        [sys.executable, DATA / "found_models.py"], cwd=DATA, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(run.stdout)
+
+
+def test_no_found_case_is_missing(found_again: tp.Any) -> None:
+    assert sorted(found_again) == sorted(FOUND)
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_found_case(found_again: tp.Any, name: str) -> None:
+    assert found_again[name] == FOUND[name]
+
+
 class Holder(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
     value: tp.Any = None

@@ -36,7 +36,8 @@ def export(
 
     Returns
     -------
-    A dict of fresh values. An OrderedDict stays one, sets are sorted by text, keys with dots are split into dicts.
+    A dict of fresh values. An OrderedDict stays one, sets are sorted by text, keys with dots are split into dicts
+    (but where nothing at all is left out).
 
     Raises
     ------

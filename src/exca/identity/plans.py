@@ -70,9 +70,9 @@ class FieldDefault:
             if exported == self._exported_default(default) and type(value) is type(default):
                 return DROPPED
             return exported
-        if same(value, default) or (type(default) in _CONTAINERS and self._same_models(value, default)):
-            # uids were computed from the start as if infras in a container made it another one
-            return self._export(value) if self._values.uid and _holds_infra(value) else DROPPED
+        # uids were computed from the start as if infras in a container made it another one
+        if same(value, default) and not (self._values.uid and _holds_infra(value)):
+            return DROPPED
         return self._export(value)
 
     def _is_default(self, value: tp.Any, exported: tp.Any, default: tp.Any) -> bool:
@@ -111,15 +111,6 @@ class FieldDefault:
                 self._export(default) if is_model(default) else None
             )  # no model is written as None
         return self._exported
-
-    def _same_models(self, value: tp.Any, default: tp.Any) -> bool:
-        """Compares containers of models by all they say: with infras in them, `==` sees private state as well."""
-        if type(value) is not type(default) or not value or len(value) != len(default):
-            return False
-        if not any(map(is_model, value.values() if isinstance(value, dict) else value)):
-            return False
-        whole = self._values.whole.value
-        return bool(whole(value) == whole(default))
 
 
 def _says(exported: tp.Any, value: tp.Any) -> bool:

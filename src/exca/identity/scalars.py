@@ -95,13 +95,20 @@ def _merge(place: dict[str, tp.Any], key: str, value: tp.Any) -> None:
         place[key] = value
 
 
-def listed(exported: tp.Any) -> tp.Any:
-    """Returns what stands in a list for an exported value: a place in a list cannot be left out."""
+def listed(exported: tp.Any, splits: bool) -> tp.Any:
+    """Returns what stands in a list for an exported value: a place in a list cannot be left out.
+
+    Parameters
+    ----------
+    exported: the value
+    splits: whether dotted keys are split
+    """
     if exported is DROPPED:
         return {}
     if type(exported) is OrderedDict:
         # an item's order was never part of a uid, and its dotted keys are split as those of a dict
-        return OrderedItem(split_dots(exported) if any("." in key for key in exported) else exported)
+        dotted = splits and any("." in key for key in exported)
+        return OrderedItem(split_dots(exported) if dotted else exported)
     return exported
 
 

@@ -158,7 +158,10 @@ class ShapeReader:
 
         def export_tuple(value: tp.Any) -> tp.Any:
             if isinstance(value, _SEQUENCES) and len(value) == len(exports):
-                return [listed(export(item)) for export, item in zip(exports, value, strict=True)]
+                return [
+                    listed(export(item), self._values.splits)
+                    for export, item in zip(exports, value, strict=True)
+                ]
             return self._value(value)
 
         return export_tuple
@@ -167,7 +170,7 @@ class ShapeReader:
         def export_items(value: tp.Any) -> tp.Any:
             if not isinstance(value, _SEQUENCES):
                 return self._value(value)
-            out = [listed(export(item)) for item in value]
+            out = [listed(export(item), self._values.splits) for item in value]
             if isinstance(value, set | frozenset):
                 out.sort(key=text_order)
             return out

@@ -148,7 +148,8 @@ def _float(value: tp.Any, mode: int = AS_IS) -> _Pair:
     if value != value:  # hash(nan) differs from one nan to the next
         return "nan", "float:nan"
     number = float(value)
-    if number not in (float("inf"), float("-inf")) and value == int(value):
+    exact = isinstance(value, (decimal.Decimal, numbers.Rational))  # these never counted as int
+    if not exact and number not in (float("inf"), float("-inf")) and value == int(value):
         return _int(int(value))
     text = f"{number:.2f}" if 1e-3 <= abs(number) < 1e4 else f"{number:.2e}"
     return _clean(text), f"float:{hash(value)}"

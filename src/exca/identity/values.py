@@ -48,6 +48,8 @@ class ValueExporter:
     def __init__(self, uid: bool, exclude_defaults: bool, readable: bool = False) -> None:
         self.uid = uid
         self.exclude_defaults = exclude_defaults
+        # config.yaml keeps the keys of dicts as they are: everywhere else a dot is a level
+        self.splits = uid or exclude_defaults
         self.met_secrets = False  # whether a secret may have been written since this was last looked at
         self.readable = readable
         self.collected = Collected()
@@ -91,7 +93,7 @@ class ValueExporter:
         return out
 
     def _item(self, value: tp.Any) -> tp.Any:
-        return listed(self.value(value))
+        return listed(self.value(value), self.splits)
 
     def _rare(self, value: tp.Any) -> tp.Any:
         if isinstance(value, enum.Enum):
@@ -123,7 +125,7 @@ class ValueExporter:
             if exported is not DROPPED:
                 out[key] = exported
                 dotted = dotted or "." in key
-        return split_dots(out) if dotted and not ordered else out
+        return split_dots(out) if dotted and self.splits and not ordered else out
 
 
 @functools.cache

@@ -413,6 +413,12 @@ def configurations(draw: Draw) -> dict[str, tp.Any]:
         st.sampled_from(("'folder': FOLDER", "'folder': FOLDER", "'folder': FOLDER, 'version': '9'"))
     )
     lines.append(f"obj = Top({told + ', ' if told else ''}infra={{{given}}})")
+    lines += _copied(draw, top, lines)
+    return {"kind": "config", "source": HEADER + "\n".join(lines) + "\n", "run": run}
+
+
+def _copied(draw: Draw, top: Model, lines: list[str]) -> list[str]:
+    """Return what puts a copy in the place of the object, in some cases."""
     ways = ["", "", "", "", "deepcopy"]
     if "default_factory" not in "".join(lines):  # a copy validates what it was made by hand: 0 becomes 0.0
         ways.append("clone")
@@ -421,13 +427,16 @@ def configurations(draw: Draw) -> dict[str, tp.Any]:
         ways.append("change")
     further = draw(st.sampled_from(ways))
     if further == "clone":
-        lines.append("obj = obj.infra.clone_obj()")
-    elif further == "deepcopy":
-        lines.append("obj = copy.deepcopy(obj)")
-    elif further == "change" and top.fields:
+        return ["obj = obj.infra.clone_obj()"]
+    if further == "deepcopy":
+        return ["obj = copy.deepcopy(obj)"]
+    if further == "change" and top.fields:
         field = draw(st.sampled_from(top.fields))
-        lines.append(f"obj = obj.infra.clone_obj({{{field.name!r}: {draw(field.values)}}})")
-    return {"kind": "config", "source": HEADER + "\n".join(lines) + "\n", "run": run}
+        value = draw(field.values)
+        # ours merges a dict into what the object holds, the release into what it holds beside its defaults
+        if not value.startswith(("{", "OrderedDict")):
+            return [f"obj = obj.infra.clone_obj({{{field.name!r}: {value}}})"]
+    return []
 
 
 def _excluded(draw: Draw, names: list[str]) -> str:

@@ -33,6 +33,8 @@ import texts
 
 RELEASE = "0.6.0"
 RESTART = 400  # cases, after which a side begins anew: classes of old cases are never quite gone
+AT_ONCE = 8  # cases that are sent together, up to twice as many: asking takes longer than answering
+ROUND = 50  # examples with one seed
 SIDE = Path(__file__).with_name("side.py")
 
 Json = dict[str, tp.Any]
@@ -47,8 +49,8 @@ class Side:
         self.asked = 0
         self.process: subprocess.Popen[str] | None = None
 
-    def ask(self, case: Json) -> None:
-        """Send a case; the answer is read with `answer`."""
+    def ask(self, cases: list[Json]) -> None:
+        """Send cases; what is said to them is read with `answers`."""
         if self.process is None or self.asked >= RESTART or self.process.poll() is not None:
             self.close()
             self.process = subprocess.Popen(
@@ -59,20 +61,19 @@ class Side:
                 env=self.environment,
             )
             self.asked = 0
-        self.asked += 1
+        self.asked += len(cases)
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(case) + "\n")
+        self.process.stdin.write(json.dumps(cases) + "\n")
         self.process.stdin.flush()
 
-    def answer(self) -> Json:
-        """Return what it says to the last case."""
+    def answers(self) -> list[Json]:
+        """Return what it says to the last cases."""
         assert self.process is not None
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            self.close()
-            return {"error": "Crash", "message": "the process ended"}
-        return tp.cast(Json, json.loads(line))
+            raise RuntimeError(f"{self.command} ended without an answer; what it printed says why")
+        return tp.cast(list[Json], json.loads(line))
 
     def close(self) -> None:
         """End the process."""
@@ -154,19 +155,20 @@ class Search:
         self.sides = Side(sys.executable, folder, os.environ), Side(reference, folder, without_path)
         self.counts: collections.Counter[str] = collections.Counter()
 
-    def check(self, case: Json) -> None:
+    def check(self, cases: list[Json]) -> None:
         """Raise an AssertionError where the two differ."""
         for side in self.sides:
-            side.ask(case)
-        ours, theirs = (side.answer() for side in self.sides)
-        difference = differences(ours, theirs)
-        self.counts[
-            "release refuses" if "error" in theirs else "ours refuses" if "error" in ours else "both"
-        ] += 1
-        if difference is not None:
-            shown = case["source"].removeprefix(texts.HEADER) if "source" in case else ""
-            rest = {name: value for name, value in case.items() if name != "source"}
-            raise AssertionError(f"{shown}\n{rest}\n{difference}")
+            side.ask(cases)
+        ours, theirs = (side.answers() for side in self.sides)
+        for case, mine, other in zip(cases, ours, theirs, strict=True):
+            self.counts[
+                "release refuses" if "error" in other else "ours refuses" if "error" in mine else "both"
+            ] += 1
+            difference = differences(mine, other)
+            if difference is not None:
+                shown = case["source"].removeprefix(texts.HEADER) if "source" in case else ""
+                rest = {name: value for name, value in case.items() if name != "source"}
+                raise AssertionError(f"{shown}\n{rest}\n{difference}")
 
     def close(self) -> None:
         """End both sides."""
@@ -187,26 +189,32 @@ def run(search: Search, name: str, examples: int, seed: int) -> bool:
     """Search one kind of cases; tell whether none differs."""
     strategy, _ = KINDS[name]
 
-    @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=examples,
+        max_examples=ROUND,
         deadline=None,
         database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
         phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
         report_multiple_bugs=False,
     )
-    @hypothesis.given(strategy)
-    def same(case: Json) -> None:
-        search.check(case)
+    @hypothesis.given(st.lists(strategy, min_size=AT_ONCE, max_size=2 * AT_ONCE))
+    def same(cases: list[Json]) -> None:
+        search.check(cases)
 
     search.counts.clear()
     begin = time.monotonic()
-    try:
-        same()
-    except AssertionError as error:
-        print(f"\n{name} differs after {search.counts.total()} cases:\n{error}", flush=True)
-        return False
+    while search.counts.total() < examples:
+        try:
+            hypothesis.seed(seed)(same)()
+        except AssertionError as error:
+            print(f"\n{name} differs (seed {seed}):\n{error}", flush=True)
+            return False
+        seed += 1
+        print(
+            f"... {name}: {search.counts.total()} cases, {time.monotonic() - begin:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     told = ", ".join(f"{count} {what}" for what, count in search.counts.most_common())
     print(f"{name}: {told}, no difference, {time.monotonic() - begin:.0f} s", flush=True)
     return True
@@ -237,7 +245,7 @@ def main() -> int:
             f"{options.reference_python} has not exca {RELEASE}: {said.stdout.strip() or said.stderr.strip()}"
         )
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    with tempfile.TemporaryDirectory(prefix="exca-identity-", dir=memory) as folder:
         search = Search(options.reference_python, Path(folder))
         try:
             names = options.only.split(",") if options.only else list(KINDS)

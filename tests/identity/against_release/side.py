@@ -138,6 +138,17 @@ KINDS: dict[str, tp.Callable[[Json, Path], Json]] = {
 }
 
 
+def answer(case: Json, home: Path) -> Json:
+    """Return what becomes of a case, in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(dir=home))
+    try:
+        return KINDS[case["kind"]](case, folder)
+    except Exception as error:
+        return {"error": type(error).__name__, "message": str(error).replace(str(folder), FOLDER)[:1000]}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     """Answer one line of JSON with another, until there is no more."""
     logging.disable(logging.CRITICAL)
@@ -146,16 +157,7 @@ def main() -> None:
     sys.stdout = sys.stderr
     home = Path(sys.argv[1])
     for line in sys.stdin:
-        case = json.loads(line)
-        folder = Path(tempfile.mkdtemp(dir=home))
-        try:
-            answer = KINDS[case["kind"]](case, folder)
-        except Exception as error:
-            message = str(error).replace(str(folder), FOLDER)
-            answer = {"error": type(error).__name__, "message": message[:1000]}
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps([answer(case, home) for case in json.loads(line)]), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,224 @@
+"""Cases found by the search against the published release, recorded with it in found_vectors.json.
+
+Written against the public interface only. `configurations()` yields (name, object with an infra), `pipelines(folder)`
+yields (name, step, arguments of run); `record()` runs them all.
+"""
+
+import collections
+import json
+import sys
+import tempfile
+import typing as tp
+from pathlib import Path
+
+import pydantic
+
+import exca
+from exca import steps
+from exca.helpers import DiscriminatedModel
+from exca.steps.helpers import Func
+
+Json = dict[str, tp.Any]
+Ordered = collections.OrderedDict
+FILES = ("uid.yaml", "full-uid.yaml", "config.yaml")
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class Plain(Strict):
+    a: int = 0
+    b: int = 1
+
+
+class Says(Strict):
+    """Writes its own part of the uid."""
+
+    a: int = 0
+    b: int = 1
+    says: tp.Any = pydantic.Field(None, exclude=True)
+
+    def _exca_uid_dict_override(self) -> tp.Any:
+        return self.says
+
+
+class Named(DiscriminatedModel):
+    a: int = 0
+    says: tp.Any = pydantic.Field(None, exclude=True)
+
+    def _exca_uid_dict_override(self) -> tp.Any:
+        return self.says
+
+
+class Part(pydantic.BaseModel):
+    q: int = 3
+    infra: exca.MapInfra = exca.MapInfra(version="3")
+
+    @infra.apply(item_uid=str)
+    def run_items(self, items: tp.Sequence[int]) -> tp.Iterator[int]:
+        yield from items
+
+
+class SaysWithInfra(pydantic.BaseModel):
+    a: int = 0
+    infra: exca.MapInfra = exca.MapInfra(version="3")
+
+    def _exca_uid_dict_override(self) -> tp.Any:
+        return {"a": self.a}
+
+    @infra.apply(item_uid=str)
+    def run_items(self, items: tp.Sequence[int]) -> tp.Iterator[int]:
+        yield from items
+
+
+class Only(Strict):
+    x: int = 1
+
+
+class Overrides(pydantic.BaseModel):
+    plain: Says = Says()
+    given: Says = Says(a=0)
+    other: Says = Says(a=5)
+    maybe: Says | None = Says()
+    several: list[Says] = [Says()]
+    named: Named = Named()
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class WithInfras(pydantic.BaseModel):
+    parts: list[Part] = [Part()]
+    table: dict[str, Part] = pydantic.Field(default_factory=lambda: {"k": Part()})
+    one: Part = Part()
+    says: SaysWithInfra = SaysWithInfra()
+    five: SaysWithInfra = SaysWithInfra(a=5)
+    none: list[Part] = []
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class Orders(pydantic.BaseModel):
+    any: tp.Any = None
+    rows: list[Ordered[str, tp.Any]] = []
+    tuples: tuple[Ordered[str, int], ...] = ()
+    tables: dict[str, list[Ordered[str, int]]] = {}
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class Nested(pydantic.BaseModel):
+    only: Only = Only()
+    plain: Plain = Plain(b=3)
+    table: dict[str, dict[str, int]] = {"a": {"b": 1}}
+    infra: exca.TaskInfra = exca.TaskInfra(version="1")
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class Leaf(steps.Step):
+    value: tp.Any = 1
+
+    def _run(self, x: tp.Any = 0) -> str:
+        return str(x)[:20]
+
+
+class Special(Leaf):
+    extra: int = 0
+
+
+class Outer(steps.Step):
+    part: Leaf = Special()
+    row: list[steps.Step] = [Leaf()]
+
+    def _run(self, x: tp.Any) -> str:
+        return str(x)[:20]
+
+
+def two_optional(a: int = 1, b: int = 2) -> int:
+    return a + b
+
+
+def one_required(x: int, w: int = 1) -> int:
+    return x + w
+
+
+FORWARD, BACKWARD = Ordered(b=1, a=2), Ordered(a=2, b=1)
+
+
+def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
+    """Yields (name, object)."""
+    for name, says in (("none", None), ("empty", {}), ("zero", {"a": 0}), ("five", {"a": 5}), ("const", {"c": 1})):
+        for field in ("plain", "given", "other", "maybe", "several", "named"):
+            kind = Named if field == "named" else Says
+            for a in (0, 2, 5):
+                value: tp.Any = kind(a=a, says=says)
+                yield f"override-{name}-{field}-{a}", Overrides(**{field: [value] if field == "several" else value})
+    yield "infras", WithInfras()
+    yield "infras-given", WithInfras(parts=[Part()], table={"k": {}}, one={}, says={}, five={"a": 5})
+    yield "infras-changed", WithInfras(parts=[Part(q=4)], one={"infra": {"version": "7"}}, five={"a": 0}, none=[{}])
+    for name, order in (("forward", FORWARD), ("backward", BACKWARD)):
+        yield f"order-item-{name}", Orders(any=[order])
+        yield f"order-inner-{name}", Orders(any={"k": [order], "l": order})
+        yield f"order-deep-{name}", Orders(any=[[{"k": order}]], rows=[Ordered(z=order, y=[order])])
+        yield f"order-fields-{name}", Orders(rows=[order], tuples=(order,), tables={"k": [order]})
+    yield "order-dotted", Orders(any=[Ordered({"x.y": 1, "b": {"c": 1}})])
+    yield "order-single", Orders(any=[Ordered(a={"b": 1}), Ordered()])
+    yield "nested", Nested()
+    yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
+
+
+def pipelines(folder: Path) -> tp.Iterator[tuple[str, steps.Step, tuple[tp.Any, ...]]]:
+    """Yields (name, step, arguments of run)."""
+    inf: Json = {"backend": "Cached", "folder": folder}
+    cached: Json = {"backend": "Cached"}
+    yield "single-key", Leaf(value={"a": None}, infra=inf), (1,)
+    yield "order-item", Leaf(value=[FORWARD], infra=inf), (1,)
+    yield "default-step", Outer(infra=inf), (1,)
+    yield "given-step", Outer(part=Special(), row=[Leaf()], infra=inf), (1,)
+    yield "other-step", Outer(part=Leaf(), row=[Special()], infra=inf), (1,)
+    yield "handed-down", steps.Chain(steps=[Leaf(infra=cached), Outer(infra=cached)], infra=inf), (1,)
+    yield "input-first", Func(function=two_optional, input_param="a", infra=inf), (3,)
+    yield "input-left", Func(function=one_required, input_param="w", x=3, infra=inf), (3,)
+    yield "input-required", Func(function=one_required, input_param="x", infra=inf), (3,)
+
+
+def written(folder: Path) -> Json:
+    """The configuration files below a folder."""
+    paths = sorted(path for name in FILES for path in folder.rglob(name))
+    return {str(p.relative_to(folder)): p.read_text("utf8").replace(str(folder), "<folder>") for p in paths}
+
+
+def record() -> Json:
+    """The recorded form of every case."""
+    out: Json = {}
+    for name, obj in configurations():
+        with tempfile.TemporaryDirectory() as tmp:
+            cloned = type(obj)(**{**dict(obj), "infra": {"folder": tmp, "version": obj.infra.version}})
+            cloned.run()
+            out[name] = {"uid": cloned.infra.uid(), "files": written(Path(tmp))}
+    for name in [case[0] for case in pipelines(Path("unused"))]:
+        with tempfile.TemporaryDirectory() as tmp:
+            step, arguments = next((s, a) for n, s, a in pipelines(Path(tmp)) if n == name)
+            value = step.run(*arguments)
+            folders = sorted(str(p.parent.relative_to(tmp)) for p in Path(tmp).rglob("cache") if p.is_dir())
+            out[name] = {"value": value, "folders": folders, "files": written(Path(tmp))}
+    return out
+
+
+if __name__ == "__main__":
+    # in a module of its own name, which is part of the uids
+    import found_models
+
+    json.dump(found_models.record(), sys.stdout, indent=1, sort_keys=True)
