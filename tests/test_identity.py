@@ -127,18 +127,37 @@ def test_a_value_is_written_as_it_is(first: tp.Any, second: tp.Any) -> None:
 
 
 PROGRAM = """
+import dataclasses
 import typing as tp
 import pydantic
 from exca.identity import export, uid_text
+
+@dataclasses.dataclass
+class Data:
+    names: set[str]
+    inner: dict[str, frozenset[str]]
 
 class Holder(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
     names: set[str] = set()
     numbers: frozenset[float] = frozenset()
     table: dict[str, tp.Any] = {}
+    data: Data | None = None
+    odd: set[str] = set()
+
+    @pydantic.field_serializer("odd")
+    def odd_names(self, odd: set[str]) -> set[str]:
+        return odd
+
+    @pydantic.computed_field
+    def pairs(self) -> list[set[str]]:
+        return [self.names, self.odd]
 
 names = {"n" + str(k) for k in range(50)}
 holder = Holder(names=names, numbers=frozenset(k / 7 for k in range(50)), table={"x": {1, "1", (2, 3)}})
+names = frozenset(names)
+holder.table["y"] = [Data(set(names), {"k": names})]
+holder = holder.model_copy(update={"data": Data(set(names), {"k": names}), "odd": set(names)})
 print(uid_text(export(holder, uid=True, exclude_defaults=True)))
 """
 

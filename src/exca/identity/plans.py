@@ -17,6 +17,7 @@ from .scalars import (
     SCALARS,
     Export,
     class_has,
+    dumped,
     is_model,
     is_nan,
     same,
@@ -127,7 +128,9 @@ def _given(model: tp.Any, left_out: tp.Collection[str]) -> tuple[dict[str, tp.An
     unusual: dict[str, tp.Any] = {}
     for name in model.__pydantic_fields_set__ - set(left_out):
         if name in values:
-            is_usual = name in fields and same(values[name], fields[name].default)
+            value = values[name]
+            # infras never counted as equal
+            is_usual = name in fields and same(value, fields[name].default) and not _holds_infra(value)
             (usual if is_usual else unusual)[name] = values[name]
     return usual, unusual
 
@@ -255,14 +258,7 @@ class Plan:
 
     def _dump(self, obj: tp.Any, names: set[str] | None) -> tp.Any:
         try:
-            return self.serializer.to_python(
-                obj,
-                mode="json",
-                include=names,
-                by_alias=False,
-                exclude_defaults=self.values.exclude_defaults,
-                warnings=False,
-            )
+            return dumped(self.serializer, obj, include=names, exclude_defaults=self.values.exclude_defaults)
         except pydantic_core.PydanticSerializationError as error:
             raise self._explained(obj, names, error) from error
 
@@ -295,9 +291,7 @@ class Plan:
         return out
 
     def _plain(self, value: pydantic.BaseModel) -> tp.Any:
-        return value.model_dump(
-            mode="json", by_alias=False, exclude_defaults=self.values.exclude_defaults, warnings=False
-        )
+        return dumped(value.__pydantic_serializer__, value, exclude_defaults=self.values.exclude_defaults)
 
 
 def is_unsafe(default: tp.Any) -> bool:

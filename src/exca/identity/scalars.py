@@ -2,7 +2,7 @@
 
 import typing as tp
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 import pydantic
 import pydantic_core
@@ -22,6 +22,10 @@ SECRETS: tp.Final = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
 Export = tp.Callable[[tp.Any], tp.Any]
 
 
+_SETS: tp.Final = (set, frozenset)
+_LISTS: tp.Final = (list, tuple, deque)
+
+
 class Dropped:
     """The type of `DROPPED`, which stands for a sub-model that asks to be left out with "."."""
 
@@ -37,11 +41,45 @@ _ANY = pydantic_core.SchemaSerializer(
 def json_value(value: tp.Any, exclude_defaults: bool = False) -> tp.Any:
     """Returns the JSON form that pydantic infers for a value of which no annotation is known."""
     try:
-        return _ANY.to_python(
-            value, mode="json", exclude_defaults=exclude_defaults, by_alias=False, warnings=False
-        )
+        return dumped(_ANY, value, exclude_defaults=exclude_defaults)
     except pydantic_core.PydanticSerializationError as error:
         raise unexportable(value) from error
+
+
+def dumped(serializer: pydantic_core.SchemaSerializer, value: tp.Any, **told: tp.Any) -> tp.Any:
+    """Returns the JSON form that pydantic writes, with sets sorted by text.
+
+    Parameters
+    ----------
+    serializer: of the value
+    value: what to write
+    told: further arguments of ``to_python``
+    """
+    told = {"by_alias": False, "warnings": False, **told}
+    written = serializer.to_python(value, mode="json", **told)
+    if not _has_list(written):
+        return written
+    try:
+        # in JSON a set is a list, in an order that differs from process to process: this says where they are
+        return _with_sets_sorted(written, serializer.to_python(value, mode="python", **told))
+    except Exception:  # what can only be written as JSON says nothing about sets
+        return written
+
+
+def _has_list(value: tp.Any) -> bool:
+    kind = type(value)
+    return kind is list or (kind is dict and any(map(_has_list, value.values())))
+
+
+def _with_sets_sorted(written: tp.Any, value: tp.Any) -> tp.Any:
+    """Returns the JSON form of a value, in which lists of the members of sets are sorted."""
+    if type(written) is dict and isinstance(value, dict) and len(written) == len(value):
+        pairs = zip(written.items(), value.values(), strict=True)
+        return {key: _with_sets_sorted(item, part) for (key, item), part in pairs}
+    if type(written) is list and isinstance(value, (*_LISTS, *_SETS)) and len(written) == len(value):
+        items = [_with_sets_sorted(item, part) for item, part in zip(written, value, strict=True)]
+        return sorted(items, key=text_order) if isinstance(value, _SETS) else items
+    return written
 
 
 def unexportable(value: tp.Any) -> ExportError:

@@ -18,7 +18,7 @@ import pydantic
 import typing_extensions
 from pydantic.fields import FieldInfo
 
-from .scalars import DROPPED, SCALARS, Export, is_model, listed, text_order
+from .scalars import DROPPED, SCALARS, Export, dumped, is_model, listed, text_order
 
 if tp.TYPE_CHECKING:
     from .values import ValueExporter
@@ -93,10 +93,12 @@ class ShapeReader:
         self._value: Export = values.value
         self._config = config
         self._ambiguous: tuple[type, ...] = ()
+        self._in_union = False
 
     def read(self, field: FieldInfo) -> Shape:
         """Returns the shape of a field."""
         self._ambiguous = ()
+        self._in_union = False
         try:
             export: Export | None = self._annotated(field.annotation, field.metadata, field.discriminator)
         except _OddError:
@@ -127,9 +129,9 @@ class ShapeReader:
         return self._plain(annotation)
 
     def _plain(self, annotation: tp.Any) -> Export:
-        if annotation is float:
+        if annotation is float and not self._in_union:
             return self._float
-        if annotation is int:
+        if annotation is int and not self._in_union:
             return self._int
         if not isinstance(annotation, type):
             return self._value
@@ -197,6 +199,11 @@ class ShapeReader:
             self._ambiguous = tuple(models)
         branches = _Branches(self._value, [(_matched_types(arg), self._export(arg)) for arg in members])
         choose: Export = branches.export if branches.known else self._value
+        if any(map(_holds_number, members)):
+            outer, self._in_union = self._in_union, True
+            as_they_are = [(_matched_types(arg), self._export(arg)) for arg in members]
+            self._in_union = outer
+            choose = _NumberBranches(self._value, branches, as_they_are, tp.Union[tuple(members)]).export  # noqa: UP007 - of a tuple
         if not isinstance(key, str):
             return choose
         for kind in (kind for arg in members for kind in _matched_types(arg)):
@@ -230,6 +237,39 @@ class _Branches:
             if isinstance(value, kinds):
                 return export(value)
         return self._value(value)
+
+
+class _NumberBranches(_Branches):
+    """Branches with containers of numbers: only pydantic knows if it takes 1 for 1.0 in one of them.
+
+    That matters for a default like `x: float | list[float] = [1]`, which is never validated.
+    """
+
+    def __init__(
+        self,
+        value: Export,
+        converted: _Branches,
+        members: list[tuple[tuple[type, ...], Export]],
+        annotation: tp.Any,
+    ) -> None:
+        super().__init__(value, members)
+        self._converted = converted
+        self._annotation = annotation
+        self._adapter: pydantic.TypeAdapter[tp.Any] | None = None
+
+    def export(self, value: tp.Any) -> tp.Any:
+        out = super().export(value)
+        if type(value) in SCALARS or repr(out) == repr(self._converted.export(value)):
+            return out
+        if self._adapter is None:
+            self._adapter = pydantic.TypeAdapter(self._annotation)
+        return dumped(tp.cast(tp.Any, self._adapter.serializer), value)
+
+
+def _holds_number(annotation: tp.Any) -> bool:
+    """Tells if numbers lie in containers of an annotation."""
+    args = tp.get_args(unwrapped(annotation))
+    return any(arg in (int, float) or _holds_number(arg) for arg in args)
 
 
 def _matched_types(annotation: tp.Any) -> tuple[type, ...]:

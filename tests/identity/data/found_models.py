@@ -127,6 +127,35 @@ class Nested(pydantic.BaseModel):
         return 1
 
 
+class GivenInfras(pydantic.BaseModel):
+    same: Part = Part(infra=exca.MapInfra(version="3"))
+    other: Part = Part(q=4, infra=exca.MapInfra(version="7"))
+    resources: Part = Part(infra=exca.MapInfra(keep_in_ram=False))
+    says: SaysWithInfra = SaysWithInfra(a=2, infra=exca.MapInfra(version="7"))
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class Numbers(pydantic.BaseModel):
+    """Defaults that are never validated."""
+
+    either: float | list[float] = [1, 2]
+    maybe: list[float] | None = [1, 2]
+    table: dict[str, float] | str = {"k": 1}
+    flags: int | list[int] = [True]
+    mixed: list[float | str] = [1]
+    pair: tuple[float, int] | str = (1, True)
+    inner: dict[str, float | list[float]] = {"k": [1]}
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
 class Leaf(steps.Step):
     value: tp.Any = 1
 
@@ -175,6 +204,10 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
         yield f"order-fields-{name}", Orders(rows=[order], tuples=(order,), tables={"k": [order]})
     yield "order-dotted", Orders(any=[Ordered({"x.y": 1, "b": {"c": 1}})])
     yield "order-single", Orders(any=[Ordered(a={"b": 1}), Ordered()])
+    yield "given-infras", GivenInfras()
+    yield "given-infras-again", GivenInfras(same={}, other={"q": 4}, resources={"infra": {"version": "3"}})
+    yield "numbers", Numbers()
+    yield "numbers-given", Numbers(either=[1, 2], table={"k": 1}, flags=[1], pair=(1, 1), inner={"k": [1.5]})
     yield "nested", Nested()
     yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
 
