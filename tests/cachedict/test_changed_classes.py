@@ -172,14 +172,16 @@ def test_no_handler_makes_a_mapping_say_that_a_key_is_missing(nested: bool, tmp_
     class FailsHandler:
         @classmethod
         def __dump_info__(cls, ctx: DumpContext, value: Fails) -> dict[str, tp.Any]:
-            return {"x": 1}
+            name = ctx.key_path(".txt")
+            (ctx.folder / name).write_text("x")
+            return {"name": name}
 
         @classmethod
-        def __load_from_info__(cls, ctx: DumpContext, x: int) -> Fails:
+        def __load_from_info__(cls, ctx: DumpContext, name: str) -> Fails:
             raise KeyError("of the handler")
 
         @classmethod
-        def __delete_info__(cls, ctx: DumpContext, x: int) -> None:
+        def __delete_info__(cls, ctx: DumpContext, name: str) -> None:
             raise KeyError("of the handler")
 
     cd = CacheDict[tp.Any](tmp_path)

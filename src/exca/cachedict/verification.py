@@ -5,6 +5,7 @@ Nothing is changed here; `exca.verify` and its repair stand on these functions.
 
 import dataclasses
 import os
+import time
 import typing as tp
 
 from ..errors import DamagedEntryError
@@ -117,7 +118,7 @@ def verify_entries(folder: str | os.PathLike[str]) -> Report:
         (report.set_aside if path.endswith(SUFFIX) else report.orphans).append(path)
     for file in _index_files(root):
         report.deleted += _deleted(file)
-        if file.size > file.scanned:
+        if file.size > file.scanned and not _is_growing(file):
             report.torn[file.name] = file.size - file.scanned
     for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
         if name.endswith(INFO_SUFFIX + SUFFIX):
@@ -217,6 +218,15 @@ def _index_files(root: str) -> list[TextFile]:
         file.size = found[name].st_size
         files.append(file)
     return files
+
+
+def _is_growing(file: TextFile) -> bool:
+    """Whether a file that ended within a line was seen in the middle of a write."""
+    for _ in range(5):
+        if os.stat(file.path).st_size != file.size:
+            return True
+        time.sleep(0.002)
+    return False
 
 
 def _deleted(file: TextFile) -> int:
