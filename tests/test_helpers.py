@@ -336,6 +336,16 @@ def test_arguments_that_do_not_fit() -> None:
             validate_kwargs(typed, kwargs)
 
 
+def test_none_stands_for_an_argument_that_is_given_at_the_call() -> None:
+    def optimize(parameters: list[float], rate: float, name: str | None = "x") -> None: ...
+
+    validate_kwargs(optimize, {"parameters": None, "rate": 0.1})
+    with pytest.raises(TypeError, match="Wrong type NoneType for 'rate'"):
+        validate_kwargs(optimize, {"parameters": None, "rate": None})
+    with pytest.raises(TypeError, match="Wrong type str for 'parameters'"):
+        validate_kwargs(optimize, {"parameters": "abc", "rate": 0.1})
+
+
 # Types
 
 

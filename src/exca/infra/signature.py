@@ -110,7 +110,7 @@ def validate_kwargs(func: tp.Callable[..., tp.Any], kwargs: tp.Mapping[str, tp.A
     func: callable
         a function or a class; what has no type is not checked
     kwargs: mapping of str to Any
-        the arguments, by name
+        the arguments, by name; None stands for any value but a number, a truth value or a text
 
     Raises
     ------
@@ -136,6 +136,8 @@ def validate_kwargs(func: tp.Callable[..., tp.Any], kwargs: tp.Mapping[str, tp.A
         parameter = by_name[name] if name in by_name else others[0]
         if parameter.default is not _NO_ANNOTATION and value is parameter.default:
             continue
+        if value is None and hints.get(parameter.name) not in _PLAIN:
+            continue  # stands for what is only known at the call, such as the parameters of an optimizer
         if parameter.name in hints and not _fits(value, hints[parameter.name]):
             raise TypeError(
                 f"Wrong type {type(value).__qualname__} for {name!r} of {name_of(func)}: "
