@@ -16,7 +16,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright bench identity torture format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright bench downstream identity torture format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -47,10 +47,7 @@ test: $(TEST_VENV) ## run the tests, those that need Slurm too where the test cl
 
 check: check-format check-lint check-mypy check-pyright ## look at format, style and types (make -k check: all, even if one fails)
 
-check-downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
-	$(PYTHON) downstream/run.py $(ARGS)
-
-format: $(VENV)/.dev
+check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 
 check-lint: $(VENV)/.dev

@@ -334,7 +334,9 @@ def caches(shared: Path, own: Path) -> list[str]:
                     text=True,
                 )
                 if done.returncode:
-                    lost.append(f"caches {way} ({role}, exit code {done.returncode}):\n{done.stdout}{done.stderr}")
+                    lost.append(
+                        f"caches {way} ({role}, exit code {done.returncode}):\n{done.stdout}{done.stderr}"
+                    )
                     break
             else:
                 print(f"caches {way}: {done.stdout.strip()}", flush=True)
