@@ -215,7 +215,7 @@ def _almost(draw: Draw, default: str, models: list[Model]) -> str:
     return f"{begin}{'' if begin.endswith('(') else ', '}{field.name}={draw(field.values)})"
 
 
-def _field(draw: Draw, name: str, groups: list[Group], *, may_hide: bool) -> Field:
+def _field(draw: Draw, name: str, groups: list[Group], *, of_top: bool) -> Field:
     models: list[Model] = []
     if groups and draw(st.integers(0, 9)) < 4:
         group = draw(st.sampled_from(groups))
@@ -226,13 +226,16 @@ def _field(draw: Draw, name: str, groups: list[Group], *, may_hide: bool) -> Fie
         told = ""
     told = f", {told}" if told else ""
     if draw(st.integers(0, 39)) == 0:
-        hidden = (", exclude=True",) if may_hide else ()
+        hidden = (", exclude=True",) if of_top else ()
         told += draw(st.sampled_from((", description='x'", ", repr=False", *hidden)))
     way = draw(st.sampled_from(("required", "default", "default", "default", "factory")))
     if way == "required":
         return Field(
             name, values, f": {annotation}" + (f" = pydantic.Field(...{told})" if told else ""), required=True
         )
+    if not of_top:
+        # in a hierarchy, and in whatever lies in it, the release writes 1 for a default like `x: float = 1`, not 1.0
+        told += ", validate_default=True"
     default = draw(defaults)
     values = values | _almost(default, models) if models else values
     if way == "factory":
@@ -295,7 +298,7 @@ def _class(
     # a model without any field that is written is lost from a dict of models in the release's config.yaml
     names = draw(st.lists(st.sampled_from(NAMES_OF_FIELDS), min_size=1, max_size=3, unique=True))
     fields = {field.name: field for field in parent.fields} if parent is not None else {}
-    own = [_field(draw, field, groups, may_hide=name == "Top") for field in names]
+    own = [_field(draw, field, groups, of_top=name == "Top") for field in names]
     lines = [f"class {name}({bases}):"]
     extra = draw(st.sampled_from(("forbid",) * 14 + ("allow", "ignore"))) if parent is None else ""
     if extra and "DiscriminatedModel" not in bases:
