@@ -245,7 +245,7 @@ class Map(pydantic.BaseModel):
             yield values()[item]
 
 
-class Load(steps.Step):
+class ExchangeLoad(steps.Step):
     size: int = 3
 
     def _run(self) -> tp.Any:
@@ -254,7 +254,7 @@ class Load(steps.Step):
         return np.arange(self.size)
 
 
-class Add(steps.Step):
+class ExchangeAdd(steps.Step):
     more: float = 1.5
 
     def _run(self, x: tp.Any) -> tp.Any:
@@ -263,7 +263,7 @@ class Add(steps.Step):
         return {"sum": x + self.more, "list": [1, 2]}
 
 
-class Times(steps.Step):
+class ExchangeTimes(steps.Step):
     factor: int = 2
 
     def _run(self, x: tp.Any) -> tp.Any:
@@ -301,12 +301,12 @@ def computed(folder: pathlib.Path) -> dict[str, tp.Callable[[], tp.Any]]:
         f"map {name}": (lambda name=name: next(iter(mapped.compute([name])))) for name in items
     }
     cached: tp.Any = {"backend": "Cached", "folder": folder}
-    chain = steps.Chain(steps=[Load(infra=cached), Add(infra=cached)], infra=None)
+    chain = steps.Chain(steps=[ExchangeLoad(infra=cached), ExchangeAdd(infra=cached)], infra=None)
     other: dict[str, tp.Any] = {
-        "step": Load(infra=cached, size=5).run,
+        "step": ExchangeLoad(infra=cached, size=5).run,
         "chain": chain.run,
-        "step with an input": lambda: Times(infra=cached).run(4),
-        "step with an array": lambda: Add(infra=cached).run(2.5),
+        "step with an input": lambda: ExchangeTimes(infra=cached).run(4),
+        "step with an array": lambda: ExchangeAdd(infra=cached).run(2.5),
     }
     return tasks | maps | other
 
