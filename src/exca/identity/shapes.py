@@ -203,7 +203,7 @@ class ShapeReader:
             outer, self._in_union = self._in_union, True
             as_they_are = [(_matched_types(arg), self._export(arg)) for arg in members]
             self._in_union = outer
-            choose = _NumberBranches(self._value, branches, as_they_are, tp.Union[tuple(members)]).export  # noqa: UP007 - of a tuple
+            choose = _NumberBranches(self._value, branches, as_they_are, tp.Union[tuple(members)]).export  # noqa: UP007 # the members are only known here
         if not isinstance(key, str):
             return choose
         for kind in (kind for arg in members for kind in _matched_types(arg)):
