@@ -218,7 +218,7 @@ def _problem(status: os.stat_result) -> tp.Literal["everybody", "owner", "group"
 
 @functools.lru_cache(maxsize=256)
 def _is_own_group(user: int, group: int) -> bool:
-    """Whether a group holds nobody but a user: of the same name (or number, without one), and no other member."""
+    """Whether a user is the only member of a group: of the same name (or number, without one), and no other member."""
     name = _name("user", user)
     if _name("group", group) != name:
         return False

@@ -137,7 +137,7 @@ class InflightRegistry(AdvisoryRegistry):
         self._held: dict[str, Claim] = {}
 
     def claim(self, item_uids: list[str]) -> list[str]:
-        """Claim keys, and return those that nobody else computes.
+        """Claim keys, and return those that no other process or thread computes.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class InflightClaim:
 def inflight_session(
     reg: InflightRegistry | None, item_uids: tp.Collection[str]
 ) -> tp.Iterator[InflightClaim]:
-    """Claim keys for the time of the context, once nobody else computes them.
+    """Claim keys for the time of the context, once no other process or thread computes them.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class Batch:
         self.folder = None if claim is None else _normal(claim.folder)
         self.taken: collections.deque[str] = collections.deque()  # handed out and not answered yet
         self.given: set[str] = set()  # given back: not handed out, or their results are dropped
-        self.promised = False  # whether somebody counts on getting all of them
+        self.promised = False  # whether the method counts on getting all of them
         self._next = 0
 
     def hand_out(self) -> Iterator[int]:
@@ -163,7 +163,7 @@ class Waiting:
     Parameters
     ----------
     folder, keys
-        what it waits for; a folder of None is one that nobody else can look into
+        what it waits for; a folder of None is one that no other process can look into
     """
 
     def __init__(self, folder: tp.Any, keys: Sequence[str]) -> None:

@@ -229,7 +229,7 @@ def read_config(folder: Path) -> tuple[tp.Any, bool]:
 
     Returns
     -------
-    The configuration, and whether nobody but trusted users can have written it
+    The configuration, and whether only trusted users can have written it
 
     Raises
     ------

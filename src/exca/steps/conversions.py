@@ -137,7 +137,7 @@ def _member(base: "type[Step]") -> tp.Any:
 def hand_folder(step: "Step") -> None:
     """Give the folder of a step to the steps in its fields that have an infra and no folder.
 
-    These are found in lists, dicts and other models, too. What is changed is copied: nobody else's objects change.
+    These are found in lists, dicts and other models, too. What is changed is copied: the caller's objects stay.
 
     Parameters: `step` just made.
     """
@@ -184,7 +184,7 @@ def _model_with_folder(model: pydantic.BaseModel, folder: Path) -> pydantic.Base
     if not fields and not extra:
         return model
     copied = model.model_copy()
-    vars(copied).update(fields)  # beside the fields that were set: nobody chose this folder for it
+    vars(copied).update(fields)  # beside the fields that were set: the user did not choose this folder for it
     (copied.__pydantic_extra__ or {}).update(extra)
     return copied
 

@@ -47,7 +47,7 @@ class _Link:
 
     @staticmethod
     def walk(link: "_Link", source: _Source) -> Iterator[tp.Any]:
-        """Yield the values behind a link, taken from the source where nobody took them yet."""
+        """Yield the values behind a link, taken from the source where they have not been taken yet."""
         while True:
             following = link.following
             if following is None:
