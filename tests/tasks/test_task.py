@@ -653,3 +653,23 @@ def test_a_task_that_asks_for_itself_is_told_instead_of_waiting_for_ever(tmp_pat
 
     with pytest.raises(RuntimeError, match="asks for its own result"):
         Circle().f()
+
+
+def test_a_configuration_without_defaults_still_names_each_infra(tmp_path: Path) -> None:
+    class Part(pydantic.BaseModel):
+        infra: exca.TaskInfra = exca.TaskInfra()
+
+        @infra.apply
+        def f(self) -> int:
+            return 1
+
+    class Whole(pydantic.BaseModel):
+        part: Part = Part()
+        infra: exca.TaskInfra = exca.TaskInfra()
+
+        @infra.apply
+        def f(self) -> int:
+            return 1
+
+    assert Whole().infra.config(uid=False, exclude_defaults=True) == {"part": {"infra": {}}, "infra": {}}
+    assert Whole().infra.config(uid=True, exclude_defaults=True) == {}

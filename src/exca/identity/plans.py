@@ -20,6 +20,7 @@ from .scalars import (
     dumped,
     is_model,
     is_nan,
+    listed,
     same,
     split_dots,
     unexportable,
@@ -68,11 +69,12 @@ class FieldDefault:
             exported = self._export(value)
             if self._values.uid and exported is not DROPPED:
                 return DROPPED if self._is_default(value, exported, default) else exported
-            if exported == self._exported_default(default) and type(value) is type(default):
-                return DROPPED
-            return exported
+            is_default = exported == self._exported_default(default) and type(value) is type(default)
+            return (
+                DROPPED if is_default and not _holds_infra(value) else exported
+            )  # an infra is never a default
         # uids were computed from the start as if infras in a container made it another one
-        if same(value, default) and not (self._values.uid and _holds_infra(value)):
+        if same(value, default) and not _holds_infra(value):
             return DROPPED
         return self._export(value)
 
@@ -196,7 +198,15 @@ class Plan:
     def overridden(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes that write their own part of the uid configuration."""
         out = getattr(obj, OVERRIDE)()
-        return self.unusual(obj) if out is None else self.values.mapping(out)
+        return self.unusual(obj) if out is None else self.values.mapping(out, self._with_tuples)
+
+    def _with_tuples(self, value: tp.Any) -> tp.Any:
+        """Returns the JSON form of a value that a class wrote itself, whose tuples stay tuples in the configuration."""
+        if type(value) is list or type(value) is tuple:
+            return type(value)([listed(self._with_tuples(item), self.values.splits) for item in value])
+        return (
+            self.values.mapping(value, self._with_tuples) if type(value) is dict else self.values.value(value)
+        )
 
     def without_new(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes with new fields, where these are to be left out."""
