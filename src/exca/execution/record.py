@@ -71,7 +71,7 @@ class Record:
         Exception
             whatever tells that the stored data is damaged or not trusted
         """
-        from ..cachedict import load_one
+        from ..cachedict.single import load_one
 
         return load_one(self.folder, self.content["result"], trusted=self.trusted)
 

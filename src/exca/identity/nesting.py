@@ -22,6 +22,7 @@ class Ops:
 OPS = frozenset((Ops.REPLACE, Ops.DELETE, Ops.BEFORE, Ops.AFTER))
 MOVES = (Ops.BEFORE, Ops.AFTER)
 LEAVES = frozenset((str, int, float, bool, type(None)))
+NEVER_FOLDED = LEAVES | {list, tuple}
 
 Level = type[dict[str, tp.Any]]
 
@@ -36,7 +37,8 @@ class OrderedItem(OrderedDict[str, tp.Any]):
 
 def is_ordered(level: object) -> bool:
     """Tell whether the order of a level's keys is part of the uid, and dots in them are no levels."""
-    return isinstance(level, OrderedDict) and type(level) is not OrderedItem
+    kind = type(level)
+    return kind is not dict and kind is not OrderedItem and isinstance(level, OrderedDict)
 
 
 class DottedKeyError(ValueError):

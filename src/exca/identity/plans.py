@@ -200,6 +200,10 @@ class Plan:
         out = getattr(obj, OVERRIDE)()
         return self.unusual(obj) if out is None else self.values.mapping(out, self._with_tuples)
 
+    def is_overridden(self, obj: tp.Any) -> bool:
+        """Tells if an object wrote its part itself: a class may leave it to us from one object to the next."""
+        return self.overrides and getattr(obj, OVERRIDE)() is not None
+
     def _with_tuples(self, value: tp.Any) -> tp.Any:
         """Returns the JSON form of a value that a class wrote itself, whose tuples stay tuples in the configuration."""
         if type(value) is list or type(value) is tuple:

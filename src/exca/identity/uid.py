@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
-from .nesting import LEAVES, OPS, DottedKeyError, absorb, folded_entry, is_ordered
+from .nesting import NEVER_FOLDED, OPS, DottedKeyError, absorb, folded_entry, is_ordered
 
 MAX_TEXT = 128  # characters of the readable text of one value, before its brackets
 
@@ -183,7 +183,7 @@ def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
                 f"key {key!r} ({type(key).__name__}) has no uid: keys must be str, convert it first"
             )
         if mode:
-            if mode == FOLD and type(item) not in LEAVES:
+            if mode == FOLD and type(item) not in NEVER_FOLDED:
                 key, item = folded_entry(value, key, item)
             elif "." in key and not ordered:
                 raise DottedKeyError(key)

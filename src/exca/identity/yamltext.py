@@ -13,7 +13,7 @@ import typing as tp
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from .nesting import LEAVES, DottedKeyError, absorb, fold, folded_entry, is_ordered
+from .nesting import LEAVES, NEVER_FOLDED, DottedKeyError, absorb, fold, folded_entry, is_ordered
 from .uid import UidMaker
 
 Config = Mapping[str, tp.Any] | Sequence[tp.Any]
@@ -130,7 +130,7 @@ def _block(value: tp.Any, indent: str, folded: bool = True) -> str:
         for key, sub in value.items():
             if not folded:
                 pass
-            elif type(sub) not in LEAVES:
+            elif type(sub) not in NEVER_FOLDED:
                 key, sub = folded_entry(value, key, sub)
             elif "." in key and not ordered:
                 raise DottedKeyError(key)

@@ -310,10 +310,10 @@ class BaseInfra(Edge, SubmititMixin):
         return ConfDict(self._export(uid, exclude_defaults))
 
     def _export(self, uid: bool = True, exclude_defaults: bool = False) -> dict[str, tp.Any]:
-        from .. import identity
+        from ..identity.export import export
 
         obj, _ = self._bound
-        return identity.export(
+        return export(
             obj, uid=uid, exclude_defaults=exclude_defaults, exclude=self._excluded() if uid else ()
         )
 
@@ -340,11 +340,12 @@ class BaseInfra(Edge, SubmititMixin):
         """
         state = self._state
         if state.uid is None:
-            from .. import identity
+            from ..identity.freezing import freeze
+            from ..identity.uid import uid_text
 
             state.uid_config = state.exported = self._export(uid=True, exclude_defaults=True)
-            identity.freeze(self._obj)
-            text = identity.uid_text(state.uid_config) or "default"
+            freeze(self._obj)
+            text = uid_text(state.uid_config) or "default"
             if state.origin is not None:
                 text = self._uid_in_origin(text)
             state.uid = self._address(text)

@@ -132,6 +132,7 @@ class Model:
     abstract: bool = False
     extra: bool = False
     infra: bool = False
+    whole: bool = False  # leaves itself out of the uid
 
     def arguments(self, draw: Draw) -> dict[str, str]:
         """Return arguments for the fields: all that are required and some of the others."""
@@ -181,9 +182,10 @@ def _shaped(draw: Draw, group: Group) -> tuple[str, Source, Source, str]:
     inner = group.annotation
     if group.key is not None:
         inner = f"tp.Annotated[{inner}, pydantic.Field(discriminator={group.key!r})]"
-    shape = draw(
-        st.sampled_from(("one", "one", "one", "optional", "list", "dict", "tuple", "ordered", "lists"))
-    )
+    shapes = ["one", "one", "one", "optional", "list", "tuple", "lists"]
+    if not any(model.whole for model in group.models):
+        shapes += ["dict", "ordered"]  # the release removes it from the dicts of the object itself
+    shape = draw(st.sampled_from(shapes))
     told = f"discriminator={group.key!r}" if group.key is not None else ""
     if shape == "one":
         return group.annotation, values, objects, told
@@ -327,6 +329,7 @@ def _class(
         tag=name,
         extra="extra='allow'" in "".join(lines) or (parent is not None and parent.extra),
         infra=infra or (parent is not None and parent.infra),
+        whole=(parent is not None and parent.whole) or any("'.'" in line for line in lines),
     )
     return lines, model
 

@@ -186,6 +186,32 @@ def one_required(x: int, w: int = 1) -> int:
 FORWARD, BACKWARD = Ordered(b=1, a=2), Ordered(a=2, b=1)
 
 
+class Choosing(pydantic.BaseModel):
+    """Writes its own part of the uid, or leaves it to its fields."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    kind: tp.Literal["choosing"] = "choosing"
+    b: int = 3
+
+    def _exca_uid_dict_override(self) -> Json | None:
+        return None if self.b < 10 else {"pair": (self.b, [(1,)])}
+
+
+class Chosen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    kind: tp.Literal["chosen"] = "chosen"
+
+
+class Choices(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    one: Choosing | Chosen = pydantic.Field(..., discriminator="kind")
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
 def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     """Yields (name, object)."""
     for name, says in (("none", None), ("empty", {}), ("zero", {"a": 0}), ("five", {"a": 5}), ("const", {"c": 1})):
@@ -208,6 +234,9 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     yield "given-infras-again", GivenInfras(same={}, other={"q": 4}, resources={"infra": {"version": "3"}})
     yield "numbers", Numbers()
     yield "numbers-given", Numbers(either=[1, 2], table={"k": 1}, flags=[1], pair=(1, 1), inner={"k": [1.5]})
+    yield "choices-left", Choices(one=Choosing(b=4))
+    yield "choices-default", Choices(one=Choosing())
+    yield "choices-written", Choices(one=Choosing(b=20))
     yield "nested", Nested()
     yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
 

@@ -142,7 +142,7 @@ def map_array(
         return np.empty(shape, dtype=dtype, order=order)
     path = ctx.path(info["filename"])
     content, start = (
-        _private_content(ctx, info, offset, size) if private else _address_space(path, offset, size)
+        _private_content(ctx, info, path, offset, size) if private else _address_space(path, offset, size)
     )
     array: tp.Any = np.ndarray.__new__(np.memmap, shape, dtype, content, start, order=order)
     # what np.memmap sets itself when it opens a file; here the map is shared by all arrays of the file
@@ -150,9 +150,8 @@ def map_array(
     return tp.cast("AnyArray", array)
 
 
-def _private_content(ctx: DumpContext, info: Info, offset: int, size: int) -> tuple[tp.Any, int]:
+def _private_content(ctx: DumpContext, info: Info, path: str, offset: int, size: int) -> tuple[tp.Any, int]:
     """Bytes that the caller may write to, and where the array starts in them, compared with its checksum."""
-    path = ctx.path(info["filename"])
     content: tp.Any
     if may_map(path):
         content, start, mtime = mapped_privately(path, offset, size)
@@ -161,11 +160,8 @@ def _private_content(ctx: DumpContext, info: Info, offset: int, size: int) -> tu
     digest = info.get("#sum")
     if digest is None or size > ctx.options.checksum_bytes or _checked.get((path, offset)) == mtime:
         return content, start
-    with memoryview(content) as view, view[start : start + size] as raw:
-        if xxhash.xxh3_64_hexdigest(raw) != digest:
-            raise DamagedEntryError(
-                f"The data file {path} is damaged between bytes {offset} and {offset + size}"
-            )
+    if xxhash.xxh3_64_hexdigest(memoryview(content)[start : start + size]) != digest:
+        raise DamagedEntryError(f"The data file {path} is damaged between bytes {offset} and {offset + size}")
     if mtime:
         if len(_checked) >= _MOST_CHECKED:
             _checked.clear()
