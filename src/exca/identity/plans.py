@@ -20,7 +20,6 @@ from .scalars import (
     dumped,
     is_model,
     is_nan,
-    listed,
     same,
     split_dots,
     unexportable,
@@ -198,18 +197,20 @@ class Plan:
     def overridden(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes that write their own part of the uid configuration."""
         out = getattr(obj, OVERRIDE)()
-        return self.unusual(obj) if out is None else self.values.mapping(out, self._with_tuples)
+        return self.unusual(obj) if out is None else dict(self.values.mapping(out, self._with_tuples))
 
     def is_overridden(self, obj: tp.Any) -> bool:
         """Tells if an object wrote its part itself: a class may leave it to us from one object to the next."""
         return self.overrides and getattr(obj, OVERRIDE)() is not None
 
     def _with_tuples(self, value: tp.Any) -> tp.Any:
-        """Returns the JSON form of a value that a class wrote itself, whose tuples stay tuples in the configuration."""
-        if type(value) is list or type(value) is tuple:
-            return type(value)([listed(self._with_tuples(item), self.values.splits) for item in value])
+        """Returns the form of a value that a class wrote itself: tuples, sets, and OrderedDicts in lists stay so."""
+        if type(value) in (list, tuple, set):
+            return type(value)([self._with_tuples(item) for item in value])
         return (
-            self.values.mapping(value, self._with_tuples) if type(value) is dict else self.values.value(value)
+            self.values.mapping(value, self._with_tuples)
+            if isinstance(value, dict)
+            else self.values.value(value)
         )
 
     def without_new(self, obj: tp.Any) -> tp.Any:

@@ -194,7 +194,10 @@ class Choosing(pydantic.BaseModel):
     b: int = 3
 
     def _exca_uid_dict_override(self) -> Json | None:
-        return None if self.b < 10 else {"pair": (self.b, [(1,)])}
+        if self.b < 10:
+            return None
+        order = Ordered(z=1, y={2})
+        return Ordered(pair=(self.b, [(1,)]), list=[order]) if self.b < 30 else Ordered(b=order, a={1, 2})
 
 
 class Chosen(pydantic.BaseModel):
@@ -205,6 +208,7 @@ class Chosen(pydantic.BaseModel):
 class Choices(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
     one: Choosing | Chosen = pydantic.Field(..., discriminator="kind")
+    table: Ordered[str, Choosing] = Ordered()
     infra: exca.TaskInfra = exca.TaskInfra()
 
     @infra.apply
@@ -237,6 +241,7 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     yield "choices-left", Choices(one=Choosing(b=4))
     yield "choices-default", Choices(one=Choosing())
     yield "choices-written", Choices(one=Choosing(b=20))
+    yield "choices-ordered", Choices(one=Choosing(b=30), table={"k": Choosing(b=20), "j": Choosing(b=30)})
     yield "nested", Nested()
     yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
 
