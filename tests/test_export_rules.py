@@ -169,7 +169,7 @@ class Overriding(Strict):
 
 
 def test_a_model_may_write_its_own_part_of_the_uid() -> None:
-    own = {"twice": 6, "part": {}, "pair": (1, "x"), "dot": {"ted": 1}}
+    own = {"twice": 6, "part": {}, "pair": (1, Path("x")), "dot": {"ted": 1}}
     assert short(Overriding(a=3)) == own
     assert short(Anything(value=[Overriding(a=3)])) == {"value": [own]}
     assert export(Overriding(a=3), uid=True) == {"a": 3}

@@ -4,6 +4,7 @@ Reading annotations, exclusions and defaults takes far longer than walking over 
 every object of a class: they are read once.
 """
 
+import pathlib
 import typing as tp
 
 import pydantic
@@ -197,21 +198,19 @@ class Plan:
     def overridden(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes that write their own part of the uid configuration."""
         out = getattr(obj, OVERRIDE)()
-        return self.unusual(obj) if out is None else dict(self.values.mapping(out, self._with_tuples))
+        return self.unusual(obj) if out is None else dict(self.values.mapping(out, self._as_written))
 
     def is_overridden(self, obj: tp.Any) -> bool:
         """Tells if an object wrote its part itself: a class may leave it to us from one object to the next."""
         return self.overrides and getattr(obj, OVERRIDE)() is not None
 
-    def _with_tuples(self, value: tp.Any) -> tp.Any:
-        """Returns the form of a value that a class wrote itself: tuples, sets, and OrderedDicts in lists stay so."""
+    def _as_written(self, value: tp.Any) -> tp.Any:
+        """Returns the form of a value that a class wrote itself: tuples, sets, paths, OrderedDicts in lists stay so."""
         if type(value) in (list, tuple, set):
-            return type(value)([self._with_tuples(item) for item in value])
-        return (
-            self.values.mapping(value, self._with_tuples)
-            if isinstance(value, dict)
-            else self.values.value(value)
-        )
+            return type(value)([self._as_written(item) for item in value])
+        if isinstance(value, dict):
+            return self.values.mapping(value, self._as_written)
+        return value if isinstance(value, pathlib.PurePath) else self.values.value(value)
 
     def without_new(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes with new fields, where these are to be left out."""

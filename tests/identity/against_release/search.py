@@ -154,6 +154,7 @@ class Search:
         without_path = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.sides = Side(sys.executable, folder, os.environ), Side(reference, folder, without_path)
         self.counts: collections.Counter[str] = collections.Counter()
+        self.differs = False
 
     def check(self, cases: list[Json]) -> None:
         """Raise an AssertionError where the two differ."""
@@ -168,6 +169,9 @@ class Search:
             if difference is not None:
                 shown = case["source"].removeprefix(texts.HEADER) if "source" in case else ""
                 rest = {name: value for name, value in case.items() if name != "source"}
+                if not self.differs:
+                    print(f"{shown}\n{rest}\n{difference}\n... looking for a smaller case", file=sys.stderr)
+                self.differs = True
                 raise AssertionError(f"{shown}\n{rest}\n{difference}")
 
     def close(self) -> None:
