@@ -9,7 +9,7 @@ import pytest
 import slurm_cluster
 from people import commons, people  # noqa: F401  # fixtures are found by being here
 
-pytest_plugins = ["slurm_faults"]
+pytest_plugins = ["slurm_faults", "slurm_limits"]
 slurm_cluster.point_commands_at_it()
 _REQUIRED = os.environ.get("EXCA_REQUIRE_SLURM", "") not in ("", "0")
 _PROPERTY = "slurm"  # carried by the reports of tests so marked, also from the processes of xdist

@@ -137,12 +137,23 @@ start_database() {
   wait_for 30 mariadbd grep -q 'ready for connections' "$STATE/log/mariadbd.log"
 }
 
+associate_users() { # where limits are enforced, a user without an association may submit nothing
+  local missing
+  missing=$(comm -23 <(getent passwd | awk -F: '$3 == 0 || ($3 >= 1000 && $3 < 60000){print $1}' | sort -u) \
+    <(sacctmgr -nP list associations cluster=exca format=user | sort -u) | paste -sd,)
+  [ -z "$missing" ] || sacctmgr -iQ add user name="$missing" cluster=exca account=root > /dev/null \
+    || fail "sacctmgr add user $missing"
+}
+
 start_slurm() {
   local node
   if ! pid_of slurmdbd slurmdbd > /dev/null; then
     MYSQL_UNIX_PORT=$STATE/database/mysqld.sock slurmdbd 9>&- || fail "slurmdbd does not start"
     wait_for 30 slurmdbd sacctmgr -n list cluster
   fi
+  # slurmctld enforces limits from its first moment on, and needs to know its cluster and users for that
+  [ -n "$(sacctmgr -nP list cluster exca)" ] || sacctmgr -iQ add cluster exca > /dev/null || fail "sacctmgr add cluster"
+  associate_users
   if ! pid_of slurmctld slurmctld > /dev/null; then
     slurmctld 9>&- || fail "slurmctld does not start"
     wait_for 30 slurmctld sh -c 'scontrol ping | grep -q "is UP"'

@@ -1,6 +1,5 @@
 """Slurm as it is on a bad day: late, failing or silent commands, limits, preemption, submitters that die."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from test_task_jobs import Sleeper
 
 import exca
 from exca.claims import scheduler
-from exca.errors import JobError, SchedulerError, SubmissionError
+from exca.errors import JobError, SchedulerError
 from exca.execution import record
 from slurm_faults import Faults
 from waiting import wait_for
@@ -92,152 +91,6 @@ def test_each_set_of_resources_is_an_array_of_its_own(infra: Infra) -> None:
     assert bases[0] == bases[2] == bases[4] != bases[1] == bases[3]
     assert "CPUs/Task=1" in shown(bases[0])
     assert "CPUs/Task=2" in shown(bases[1])
-
-
-REFUSE = r"""
-script="${@: -1}"
-range=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\)%.*/\1/p' "$script")
-wanted=$((${range:-0} + 1))
-there=$(squeue -h -r -u $USER -n limited-job -t PD,R,CG | wc -l)
-if [ $((wanted + there)) -gt $(cat LIMIT) ]; then
-  echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
-  echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)" >&2
-  exit 1
-fi
-"""
-
-
-def limit(faults: Faults, tmp_path: Path, jobs: int) -> None:
-    (tmp_path / "limit").write_text(str(jobs))
-    name = f"limited-{tmp_path.name[-20:]}-{os.getpid()}"
-    text = REFUSE.replace("LIMIT", str(tmp_path / "limit")).replace("limited-job", name)
-    faults.put("sbatch", *text.replace("$USER", str(os.geteuid())).splitlines())
-
-
-def job_name(tmp_path: Path) -> str:
-    return f"limited-{tmp_path.name[-20:]}-{os.getpid()}"
-
-
-def test_more_tasks_than_there_is_room_for_are_sent_as_room_comes(
-    infra: Infra,
-    faults: Faults,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    limit(faults, tmp_path, 5)
-    infra |= {"job_name": job_name(tmp_path)}
-    gate = tmp_path / "gate"
-    task = Sleeper(gate=gate, infra=infra)
-    with caplog.at_level("INFO", logger="exca"), task.infra.job_array() as array:
-        array.extend(task.infra.clone_obj(x=x) for x in range(1, 9))
-    statuses = [t.infra.status() for t in array]
-    assert statuses == ["running"] * 5 + ["not submitted"] * 3
-    [line] = [r.message for r in caplog.records if "Submitted" in r.message]
-    assert "Submitted 5 job(s)" in line
-    assert "3 more are sent as room comes" in line
-    logs = array[0].infra.job().paths.folder.parent
-    listed = json.loads((logs / "unsent.json").read_text())
-    assert [f for b in listed["batches"] for f in b["tasks"]] == [str(folder_of(t)) for t in array[5:]]
-    assert array[7].infra.job().state == "UNSUBMITTED"
-    assert not array[7].infra.job().done()
-    assert len(list(logs.glob(".sent-*/*/submitted.pkl"))) == 5, "refused arrays leave nothing behind"
-    gate.touch()
-    # another interpreter, which knows only one of the first, sends the others while it waits
-    program = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
-from test_task_jobs import Sleeper
-import exca.execution.unsent
-exca.execution.unsent.EVERY = 0.2
-infra = dict(folder={str(infra["folder"])!r}, cluster="slurm", job_name={infra["job_name"]!r})
-task = Sleeper(gate={str(gate)!r}, x=8, infra=infra)
-print(task.run())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=110
-    )
-    assert done.stdout == "8\n", done.stderr
-    assert [t.run() for t in array] == list(range(1, 9))
-    assert all(len(t.started().read_text().split()) == 1 for t in array), "each was computed once"
-    assert not (logs / "unsent.json").exists()
-
-
-def test_a_cancelled_task_without_room_is_not_sent(infra: Infra, faults: Faults, tmp_path: Path) -> None:
-    limit(faults, tmp_path, 0)
-    task = Double(infra=infra | {"job_name": job_name(tmp_path)})
-    job = task.infra.job()
-    assert job.state == "UNSUBMITTED"
-    assert not job.wait(0.01)
-    job.cancel()
-    assert not list(Path(infra["folder"]).rglob("unsent.json"))
-    limit(faults, tmp_path, 5)
-    assert task.compute() == 2
-
-
-class Halves(pydantic.BaseModel):
-    infra: exca.MapInfra = exca.MapInfra()
-    calls: exca.SubmitInfra = exca.SubmitInfra()
-
-    @infra.apply(item_uid=str)
-    def process(self, items: tp.Iterable[int]) -> tp.Iterator[float]:
-        for item in items:
-            yield item / 2
-
-    @calls.apply
-    def half(self, x: int) -> float:
-        return x / 2
-
-
-def test_a_map_and_a_batch_are_sent_as_room_comes(
-    infra: Infra, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from exca import submit
-    from exca.execution import once
-
-    monkeypatch.setattr(once, "_ROOM_EVERY", 0.1)
-    monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
-    limit(faults, tmp_path, 2)
-    infra |= {"job_name": job_name(tmp_path)}
-    obj = Halves(infra=infra | {"max_jobs": None}, calls=infra)
-    assert list(obj.process(range(5))) == [0, 0.5, 1, 1.5, 2]
-    with obj.calls.batch():
-        jobs = [obj.calls.submit(x) for x in range(5)]
-    assert [job.result() for job in jobs] == [0, 0.5, 1, 1.5, 2]
-    assert len({job.job_id.partition("_")[0] for job in jobs}) > 1
-
-
-def test_arrays_are_no_longer_than_slurm_takes(infra: Infra, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exca.execution import arrays
-
-    real = scheduler.max_array_size()
-    found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
-    assert f"MaxArraySize            = {real}\n" in found
-    monkeypatch.setattr(scheduler, "max_array_size", lambda: 3)
-    monkeypatch.setattr(arrays, "SMALL", 2)
-    task = Double(infra=infra)
-    with task.infra.job_array(max_workers=4) as array:
-        array.extend(task.infra.clone_obj(x=x) for x in range(7))
-    ids = [t.infra.job().job_id for t in array]
-    assert [i.partition("_")[2] for i in ids] == ["0", "1", "2", "0", "1", "2", ""]
-    assert [t.compute() for t in array] == [2 * x for x in range(7)]
-
-
-@pytest.mark.parametrize(
-    ("fields", "advice"),
-    [
-        ({"slurm_partition": "nowhere"}, "slurm_partition against `sinfo`"),
-        ({"cpus_per_task": 5000}, "lower mem_gb, cpus_per_task"),
-        ({"slurm_constraint": "never"}, "slurm_constraint against"),
-        ({"slurm_additional_parameters": {"no_such_option": 1}}, "slurm_additional_parameters against"),
-    ],
-)
-def test_a_refusal_advises_what_it_is_about(infra: Infra, fields: Infra, advice: str) -> None:
-    task = Double(infra=infra | fields)
-    with pytest.raises(SubmissionError, match="Slurm refused") as caught:
-        task.compute()
-    assert advice in str(caught.value)
-    assert task.infra.status() == "not submitted"
-    assert not list(Path(infra["folder"]).rglob("*.pkl")), "no orphan pickles"
 
 
 # ------------------------------------------------------------------ who died, and what cannot be asked

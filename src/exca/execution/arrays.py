@@ -24,7 +24,8 @@ _NO_ROOM = re.compile(
     r"|Resource temporarily unavailable",
     re.IGNORECASE,
 )
-_TOO_MUCH = re.compile(r"PerJob|WallDuration|MaxCpu|MaxNode|MaxTRES|MaxMem", re.IGNORECASE)  # of a single job
+# which limit of an account or QOS it is; all but those on the number of jobs are about what a single job asks for
+_LIMIT = re.compile(r"\b(?:QOS|Assoc)\w+")
 # fields of an infra that say what a job gets; arrays are formed of jobs that get the same
 RESOURCES = (
     "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "max_pickle_size_gb",
@@ -32,16 +33,19 @@ RESOURCES = (
     "slurm_additional_parameters", "slurm_setup", "conda_env",
 )  # fmt: skip
 _SMALLER = "lower mem_gb, cpus_per_task, gpus_per_node or nodes, or take a partition whose nodes have as much"
+_SITE = "see `sacctmgr show qos` and `sacctmgr show associations`"
 _ADVICE = (  # the first that fits
+    (r"\baccount\b", "check slurm_account against `sacctmgr show associations`"),
     (r"partition", "check slurm_partition against `sinfo`"),
-    (r"account/partition|account", "check slurm_account against `sacctmgr show associations`"),
     (r"qos specification", "check slurm_qos against `sacctmgr show qos`"),
     (r"feature", "check slurm_constraint against `sinfo -o '%n %f'`"),
-    (r"time limit|WallDuration", "lower timeout_min, or take a partition with a longer limit (`sinfo -o '%P %l'`)"),
+    (r"WallDuration", f"lower timeout_min, or take another slurm_qos: {_SITE}"),
+    (r"requested time limit", "lower timeout_min, or take a partition with a longer limit (`sinfo -o '%P %l'`)"),
+    (r"(?:QOS|Assoc)(?:Max|Grp)(?!Submit)", f"lower mem_gb, cpus_per_task, gpus_per_node or nodes: {_SITE}"),
     (r"node configuration|memory|processors|gres|gpu|TRES|node count", f"{_SMALLER} (`sinfo -o '%P %c %m %G'`)"),
     (r"contact|connect|timed out|controller|answer", "check `scontrol ping`, and try again"),
     (r"unrecognized option|invalid option|invalid argument", "check slurm_additional_parameters against `man sbatch`"),
-    (r"limit|policy|qos", "a limit of the site: see `sacctmgr show qos` and `sacctmgr show associations`"),
+    (r"limit|policy|qos", f"a limit of the site: {_SITE}"),
 )  # fmt: skip
 
 
@@ -57,7 +61,10 @@ class RefusedError(SubmissionError):
     """
 
     def __init__(self, said: str, request: "Request") -> None:
-        self.for_room = _NO_ROOM.search(said) is not None and _TOO_MUCH.search(said) is None
+        limits = _LIMIT.findall(said)
+        self.for_room = _NO_ROOM.search(said) is not None
+        if limits:  # the sentence beside it is the same for every limit
+            self.for_room = any("SubmitJob" in limit for limit in limits)
         advice = next((text for pattern, text in _ADVICE if re.search(pattern, said, re.IGNORECASE)), "")
         super().__init__(f"Slurm refused {request.name}: {said}" + (f"\n({advice})" if advice else ""))
 
