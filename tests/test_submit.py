@@ -1,7 +1,9 @@
 """Submits: any method with any arguments, run elsewhere, nothing cached; the same tests for each backend."""
 
 import asyncio
+import dataclasses
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ import pytest
 
 import exca
 from exca.errors import InfraError, JobError, SubmissionError
+from exca.execution.job import CallJob
+from exca.execution.submission import Submission
 
 SLURM = pytest.param("slurm", marks=pytest.mark.slurm)
 every_cluster = pytest.mark.parametrize("cluster", [None, "debug", "local", SLURM])
@@ -386,6 +390,19 @@ def test_several_processes_of_a_job_each_give_a_result(tmp_path: Path) -> None:
 
     infra = {"folder": tmp_path, "cluster": "local", "tasks_per_node": 2}
     assert Ranks.model_validate({"infra": infra}).infra.submit().results() == [0, 1]
+
+
+def test_the_result_of_a_process_that_ends_while_it_is_looked_for_counts(tmp_path: Path) -> None:
+    class Ending(CallJob[int]):
+        def _process_alive(self) -> bool:
+            """The next process leaves its result, and ends, between the look for that and this one."""
+            places = (dataclasses.replace(self.paths, rank=rank) for rank in range(2))
+            place = next(place for place in places if not place.result_pickle.exists())
+            place.folder.mkdir(exist_ok=True)
+            place.result_pickle.write_bytes(pickle.dumps(("success", place.rank)))
+            return False
+
+    assert Ending(Submission("local", "12", f"{tmp_path}/%j", processes=2)).results() == [0, 1]
 
 
 def test_a_parent_s_method_runs_as_it_is() -> None:

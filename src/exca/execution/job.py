@@ -215,7 +215,8 @@ class Job(abc.ABC, tp.Generic[R]):
         path = dataclasses.replace(self.paths, rank=rank).result_pickle
         deadline = time.monotonic() + 60
         while not path.exists():
-            if self._process_alive() is False or time.monotonic() > deadline:
+            late = self._process_alive() is False or time.monotonic() > deadline
+            if late and not path.exists():  # it may have come just before the end
                 raise JobError(f"process {rank} of {self._name()} left no result; see {path.parent}")
             time.sleep(0.02)
         return load_result_pickle(path, self)
