@@ -23,9 +23,13 @@ class Faults:
         folder.mkdir()
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
+    def real(self, command: str) -> str:
+        """Path of a command itself."""
+        return str(shutil.which(command, path=os.environ["PATH"].partition(os.pathsep)[2]))
+
     def put(self, command: str, *lines: str) -> None:
         """Wrap a command: each call is noted, then the lines run, then the real command."""
-        real = shutil.which(command, path=os.environ["PATH"].partition(os.pathsep)[2])
+        real = self.real(command)
         draft = self.folder / f".{command}"
         text = "\n".join(
             ["#!/bin/bash", f'echo "$*" >> {self.folder}/{command}.calls', *lines, f'exec {real} "$@"', ""]

@@ -1,13 +1,14 @@
 """SubmitInfra: remote execution without a cache."""
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
 import typing as tp
 from pathlib import Path
 
-from .errors import InfraError, SubmissionError
+from .errors import InfraError, JobError, SubmissionError
 from .execution import arrays, backends
 from .execution.job import CallJob, CarriedError, DoneJob, Job
 from .execution.requests import link_code, request_for
@@ -64,7 +65,13 @@ class SubmitInfra(BaseInfra):
         """Run and wait."""
         if self.cluster is None:
             return RemoteCall(self, args, kwargs).run()
-        return self.submit(*args, **kwargs).result()
+        job = self.submit(*args, **kwargs)
+        try:
+            return job.result()
+        except KeyboardInterrupt:
+            if isinstance(job, PendingJob) and job.rest is not None:
+                job.cancel()  # else it would wait for room without a caller
+            raise
 
     def submit(self, *args: tp.Any, **kwargs: tp.Any) -> Job[tp.Any]:
         """Run the method in a job.
@@ -182,6 +189,18 @@ class Rest:
                 job.rest = self
             self.request = arrays.rest_of(self.request, len(sent))
 
+    def take_out(self, job: "PendingJob") -> bool:
+        """Take a call out, so that it is never sent; False where it was sent meanwhile."""
+        with self.lock:
+            if job not in self.jobs:
+                return False
+            number = self.jobs.index(job)
+            calls = [call for k, call in enumerate(self.request.calls) if k != number]
+            self.jobs = [other for other in self.jobs if other is not job]
+            self.request = dataclasses.replace(self.request, calls=calls)
+            job.cancelled, job.rest = True, None
+            return True
+
 
 class RemoteCall:
     """A call of a method on its object, to be run elsewhere.
@@ -228,16 +247,26 @@ class PendingJob(CallJob[tp.Any]):
         super().__init__(Submission(None, "", ""))
         self.unsent = "its batch is not sent yet: leave the `with infra.batch():` block first"
         self.rest: Rest | None = None  # it waits for room, with others
+        self.cancelled = False  # before there was room for it
 
     def _require_sent(self, timeout: float | None = None) -> bool:
         """Complain if it was never sent; wait for room if that is what it waits for."""
         start = time.monotonic()
-        while (rest := self.rest) is not None:
-            rest.send()
-            if self.rest is not None:
-                if timeout is not None and time.monotonic() - start > timeout:
-                    return False
-                time.sleep(_ROOM_EVERY if timeout is None else min(_ROOM_EVERY, timeout))
+        try:
+            while (rest := self.rest) is not None:
+                rest.send()
+                if self.rest is not None:
+                    if timeout is not None and time.monotonic() - start > timeout:
+                        return False
+                    time.sleep(_ROOM_EVERY if timeout is None else min(_ROOM_EVERY, timeout))
+        except KeyboardInterrupt:
+            logger.warning(
+                "Interrupted while waiting for room in the queue: this call was not submitted. To wait on, ask for "
+                "its result again"
+            )
+            raise
+        if self.cancelled:
+            raise JobError("this job was cancelled before there was room for it in the queue: submit again")
         if not self.submission.job_id:
             raise SubmissionError(f"this job has no result, since {self.unsent}")
         return True
@@ -245,21 +274,23 @@ class PendingJob(CallJob[tp.Any]):
     @property
     def state(self) -> str:
         """The scheduler's word for the state of the job, ``UNSUBMITTED`` as long as it is not sent."""
+        if self.cancelled:
+            return "CANCELLED"
         return super().state if self.submission.job_id else "UNSUBMITTED"
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""
-        return bool(self.submission.job_id) and super().done()
+        return self.cancelled or (bool(self.submission.job_id) and super().done())
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job is done, at most ``timeout`` seconds."""
-        return self._require_sent(timeout) and super().wait(timeout)
+        return self.cancelled or (self._require_sent(timeout) and super().wait(timeout))
 
     def cancel(self) -> None:
-        """End the job now; one that is done stays as it is."""
+        """End the job now, or keep it from being sent; one that is done stays as it is."""
         rest = self.rest
-        if rest is not None:
-            raise SubmissionError("this job waits for room in the queue, so there is nothing to cancel yet")
+        if self.cancelled or (rest is not None and rest.take_out(self)):
+            return
         self._require_sent()
         super().cancel()
 

@@ -1,8 +1,10 @@
 """Limits that Slurm enforces: what fits is sent, the rest as room comes, and a refusal advises what it is about."""
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 import typing as tp
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from test_task_jobs import Sleeper
 
 import exca
 from exca.claims import scheduler
-from exca.errors import SubmissionError
+from exca.errors import JobError, SubmissionError
+from slurm_faults import Faults
 from slurm_limits import Qos
+from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
@@ -158,6 +162,89 @@ def test_a_map_and_a_batch_are_sent_as_room_comes(
         jobs = [obj.calls.submit(x) for x in range(5)]
     assert [job.result() for job in jobs] == [0, 0.5, 1, 1.5, 2]
     assert len({job.job_id.partition("_")[0] for job in jobs}) > 1
+
+
+# ------------------------------------------------------------------ giving up
+
+
+def test_a_call_that_waits_for_room_can_be_cancelled(
+    infra: Infra, qos: Qos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exca import submit
+
+    monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
+    qos.limit("MaxSubmitJobsPerUser=0")
+    obj = Halves(calls=infra | {"slurm_qos": qos.name})
+    with obj.calls.batch():
+        jobs = [obj.calls.submit(x) for x in range(5)]
+    errors: list[BaseException | None] = []
+    waiting = threading.Thread(target=lambda: errors.append(jobs[1].exception()))
+    waiting.start()
+    for number in (1, 3, 3):
+        jobs[number].cancel()
+    waiting.join(60)
+    assert [str(e) for e in errors] == [str(jobs[1].exception())]
+    assert [job.state for job in jobs] == ["UNSUBMITTED", "CANCELLED"] * 2 + ["UNSUBMITTED"]
+    assert [job.done() for job in jobs] == [False, True] * 2 + [False]
+    assert jobs[3].wait()
+    with pytest.raises(JobError, match="cancelled before there was room"):
+        jobs[3].result()
+    qos.limit("MaxSubmitJobsPerUser=-1")
+    assert [jobs[k].result() for k in (0, 2, 4)] == [0, 1, 2]
+    assert sent_pickles(jobs[0].paths.folder.parent) == 3
+
+
+CALLS = {
+    "call": "Halves(calls=infra).calls.submit(3).result()",
+    "method": "Halves(calls=infra).half(3)",
+    "task": "Sleeper(gate='gate', infra=infra).run()",
+    "array": """
+task = Sleeper(gate='gate', infra=infra)
+with task.infra.job_array() as array:
+    array.extend(task.infra.clone_obj(x=x) for x in (1, 2))
+""",
+    "map": "list(Halves(infra=infra).process(range(3)))",
+}
+
+
+def interrupted(kind: str, infra: Infra, ready: tp.Callable[[], tp.Any]) -> str:
+    """Interrupt another interpreter once something is so; what it said to stderr."""
+    fields = infra | {"folder": str(infra["folder"])}
+    other = elsewhere(f"from test_scheduler_limits import Halves\ninfra = {fields!r}\n{CALLS[kind]}")
+    wait_for(ready, "the moment of the interruption")
+    other.send_signal(signal.SIGINT)
+    _, err = other.communicate(timeout=60)
+    assert other.returncode == -signal.SIGINT, err
+    return err
+
+
+@pytest.mark.parametrize("kind", ["call", "method", "task"])
+def test_ctrl_c_while_waiting_for_room_leaves_nothing_queued(
+    infra: Infra, qos: Qos, faults: Faults, kind: str
+) -> None:
+    qos.limit("MaxSubmitJobsPerUser=0")
+    faults.end("sbatch")
+    folder = Path(infra["folder"])
+    infra |= {"slurm_qos": qos.name}
+    err = interrupted(
+        kind, infra, lambda: faults.calls("sbatch") == 2
+    )  # the first try, and one while waiting
+    if kind == "task":  # others find it on the list, and send it
+        assert "cancel() takes it off the list" in err
+        assert list(folder.rglob("unsent.json"))
+    assert "Interrupted while waiting for room" in err
+    assert not qos.jobs()
+    assert not list(folder.rglob("*submitted.pkl"))
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_ctrl_c_while_sbatch_is_at_it_leaves_nothing_queued(
+    infra: Infra, qos: Qos, faults: Faults, kind: str
+) -> None:
+    faults.put("sbatch", f'{faults.real("sbatch")} "$@"', "exec sleep 600")
+    interrupted(kind, infra | {"slurm_qos": qos.name} | HELD, qos.jobs)
+    assert not qos.jobs()
+    assert not list(Path(infra["folder"]).rglob("*submitted.pkl"))
 
 
 # ------------------------------------------------------------------ arrays

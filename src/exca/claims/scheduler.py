@@ -120,6 +120,24 @@ def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) ->
     return _slurm.tagged(tag, task, not_before)
 
 
+def submitted_with(tag: str, first: int = 0) -> list[str]:
+    """The ids of all jobs and arrays that were submitted with a tag, as their comments tell at this moment.
+
+    Parameters
+    ----------
+    tag
+        the tag
+    first
+        number of the first task: arrays that begin before it do not count
+
+    Raises
+    ------
+    OSError
+        when the scheduler cannot be asked
+    """
+    return _slurm.submitted_with(tag, first)
+
+
 def cancel(job_ids: tp.Iterable[str]) -> None:
     """Cancel jobs with one command.
 
@@ -255,21 +273,36 @@ class _Slurm:
         return gone | {i: self._unknown[i][1] for i in ids if i in self._unknown}
 
     def tagged(self, tag: str, task: int | None, not_before: float) -> str | None:
+        tags = self._tagged(not_before)
+        if tag in tags:
+            return _task_id(tags[tag], 0, task)
+        for job_id, first, last in _ranges(tags, tag):
+            if task is not None and first <= task <= last:
+                return _task_id(job_id, first, None if first == last else task)
+        return None
+
+    def submitted_with(self, tag: str, first: int) -> list[str]:
+        tags = self._tagged(time.monotonic())
+        whole = [tags[tag]] if tag in tags and first == 0 else []
+        return [base_id(i) for i in whole + [i for i, start, _ in _ranges(tags, tag) if start >= first]]
+
+    def _tagged(self, not_before: float) -> dict[str, str]:
+        """By comment, the id of a job that has it."""
         with self._lock:
             at, tags = self._tags
             if at < not_before or time.monotonic() - at > REMEMBER:
                 at = time.monotonic()
                 tags = {row.comment: row.job.job_id for row in _squeue(None) if row.comment}
                 self._tags = (at, tags)
-        if tag in tags:
-            return _task_id(tags[tag], 0, task)
-        for comment, job_id in tags.items():
-            found = _TAG_RANGE.fullmatch(comment)
-            if found is not None and found.group(1) == tag and task is not None:
-                first, last = int(found.group(2)), int(found.group(3))
-                if first <= task <= last:
-                    return _task_id(job_id, first, None if first == last else task)
-        return None
+            return tags
+
+
+def _ranges(tags: dict[str, str], tag: str) -> tp.Iterator[tuple[str, int, int]]:
+    """Of the jobs whose comment is a tag and the numbers of their tasks: the id, the first and the last number."""
+    for comment, job_id in tags.items():
+        found = _TAG_RANGE.fullmatch(comment)
+        if found is not None and found.group(1) == tag:
+            yield job_id, int(found.group(2)), int(found.group(3))
 
 
 def _task_id(job_id: str, first: int, task: int | None) -> str:

@@ -233,6 +233,11 @@ def run_in_jobs(
     try:
         with chain.Waiting(folder, [key for keys in keys_of for key in keys]) as waiting:
             errors = _wait_for(sending, keys_of, progress, computed, waiting)
+    except KeyboardInterrupt:
+        say_they_go_on(
+            [job for s in sending.submissions if not (job := CallJob[tp.Any](s)).paths.result_pickle.exists()]
+        )
+        raise
     finally:
         for c in sending.left:
             c.release()
@@ -343,10 +348,6 @@ def _wait_for(
 def _ended(waiting: dict[int, CallJob[tp.Any]]) -> set[int]:
     """Numbers of the jobs that ended, after waiting a little for one of them."""
     first = next(iter(waiting))
-    try:
-        done = waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done()
-    except KeyboardInterrupt:
-        say_they_go_on(list(waiting.values()))
-        raise
+    done = waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done()
     ended = {first} if done else set()
     return ended | {k for k, job in waiting.items() if job.paths.result_pickle.exists()}

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 from .. import _files
+from .._log import logger
 from ..claims import scheduler
 from ..errors import SubmissionError
 from . import arrays, paths
@@ -145,7 +146,14 @@ class SlurmBackend(Backend):
 
     def submit(self, request: Request) -> list[Submission | None]:
         """Submit one job, or arrays for several: as many as there is room for."""
-        return arrays.send(request, _Sbatch(request))
+        sender = _Sbatch(request)
+        try:
+            return arrays.send(request, sender)
+        except RefusedError:
+            raise  # none was taken
+        except BaseException:  # the caller learns of none of them, so none may go on
+            sender.withdraw()
+            raise
 
     def alive(self, submission: Submission) -> bool | None:
         """Whether Slurm holds or runs the job; None where Slurm does not answer."""
@@ -199,6 +207,7 @@ class _Sbatch:
         self.processes = resources.nodes * resources.tasks_per_node
         self.tag = request.tag or f"exca:{uuid.uuid4().hex}"
         self.pattern = request.logs
+        self.made: list[Path] = []  # folders of what was, or may have been, submitted
 
     def largest(self) -> int:
         """The most tasks of one array."""
@@ -221,6 +230,7 @@ class _Sbatch:
             if Slurm takes none of them
         """
         folder = paths.fixed_folder(self.pattern) / f".sent-{uuid.uuid4().hex[:12]}"
+        self.made.append(folder)
         try:
             script = self._lay_out(folder, first, count)
         except OSError as e:
@@ -236,6 +246,22 @@ class _Sbatch:
         for k, job_id in enumerate(ids):
             paths.link_logs(folder / str(k), paths.JobPaths(self.pattern, job_id))
         return [Submission("slurm", job_id, self.pattern, self.processes) for job_id in ids]
+
+    def withdraw(self) -> None:
+        """End what was submitted, also by an ``sbatch`` that was interrupted before it answered."""
+        try:
+            scheduler.cancel(scheduler.submitted_with(self.tag, self.request.first))
+        except (OSError, subprocess.TimeoutExpired) as e:
+            logger.warning(
+                "Jobs of %s may have been submitted before this, and Slurm can't be asked to end them now (%s): look "
+                "with `squeue -O JobID,Comment:80` for the comment %r",
+                self.request.name,
+                e,
+                self.tag,
+            )
+            return
+        for folder in self.made:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _lay_out(self, folder: Path, first: int, count: int) -> Path:
         paths.make_log_folder(self.pattern, folder)

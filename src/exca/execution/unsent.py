@@ -19,7 +19,7 @@ import orjson
 from .. import _files, _trust
 from ..errors import UntrustedFileError
 from . import record
-from .job import Job, TaskJob
+from .job import SAY_WHY, Job, TaskJob
 from .submission import Submission
 from .task_start import UNSENT as NAME
 
@@ -60,8 +60,7 @@ def add(logs: Path, infras: "list[TaskInfra]", through: "TaskInfra", max_workers
     }
     with _Changing(logs, wait=True):
         batches = _read(logs)
-        listed = {folder for b in batches for folder in b["tasks"]}
-        if not listed.issuperset(batch["tasks"]):
+        if not _listed(batches).issuperset(batch["tasks"]):
             _write(logs, [*batches, batch])
 
 
@@ -170,6 +169,11 @@ def _read(logs: Path) -> list[Batch]:
         return []
 
 
+def _listed(batches: list[Batch]) -> set[str]:
+    """The uid folders of the tasks that wait."""
+    return {folder for batch in batches for folder in batch["tasks"]}
+
+
 def _write(logs: Path, batches: list[Batch]) -> None:
     path = logs / NAME
     if batches:
@@ -237,22 +241,33 @@ class UnsentJob(TaskJob[R]):
         timeout: float, optional
             how long at most, in seconds
         """
-        start = time.monotonic()
-        while self._finished() is None:
-            left = None if timeout is None else timeout - (time.monotonic() - start)
-            job = self.sent()
-            if job is not None:
-                return job.wait(left)
-            if left is not None and left <= 0:
-                return False
-            send(self._logs)
-            if (
-                str(self.folder) not in {f for b in _read(self._logs) for f in b["tasks"]}
-                and self.sent() is None
-            ):
-                return self._finished() is not None  # nothing waits any more: ask again
-            time.sleep(0.25 if left is None else min(0.25, left))
-        return True
+        start, told = time.monotonic(), False
+        try:
+            while self._finished() is None:
+                waited = time.monotonic() - start
+                left = None if timeout is None else timeout - waited
+                job = self.sent()
+                if job is not None:
+                    break
+                if left is not None and left <= 0:
+                    return False
+                send(self._logs)
+                if str(self.folder) not in _listed(_read(self._logs)) and self.sent() is None:
+                    return self._finished() is not None  # nothing waits any more: ask again
+                if not told and waited > SAY_WHY:
+                    told = True
+                    logger.info("Still waiting for %s", self.describe())
+                time.sleep(0.25 if left is None else min(0.25, left))
+            else:
+                return True
+        except KeyboardInterrupt:
+            logger.warning(
+                "Interrupted while waiting for room in the queue: %s was not submitted yet. It is sent as soon as "
+                "another call waits for it, or submits with the same logs; infra.job().cancel() takes it off the list",
+                self.folder.name,
+            )
+            raise
+        return job.wait(left)
 
     def result(self) -> R:
         """Wait for the task and return its result."""
