@@ -673,3 +673,23 @@ def test_a_configuration_without_defaults_still_names_each_infra(tmp_path: Path)
 
     assert Whole().infra.config(uid=False, exclude_defaults=True) == {"part": {"infra": {}}, "infra": {}}
     assert Whole().infra.config(uid=True, exclude_defaults=True) == {}
+
+
+def test_a_clone_is_not_given_the_defaults_of_the_original() -> None:
+    class Inner(pydantic.BaseModel, extra="forbid"):
+        pair: tuple[int, ...] = [0]  # type: ignore[assignment] # never validated: as a given value it is another one
+        width: int = 1
+
+    class Outer(pydantic.BaseModel, extra="forbid"):
+        inner: Inner = Inner(width=2)
+        pair: tuple[int, ...] = [0]  # type: ignore[assignment] # as above
+        infra: exca.TaskInfra = exca.TaskInfra()
+
+        @infra.apply
+        def f(self) -> int:
+            return 1
+
+    outer = Outer()
+    assert outer.infra.clone_obj().infra.uid() == outer.infra.uid()
+    changed = outer.infra.clone_obj({"inner.width": 3})
+    assert (changed.pair, changed.inner) == ([0], Inner(width=3))

@@ -7,7 +7,7 @@ from .freezing import freeze as freeze
 from .freezing import holds_containers as holds_containers
 from .freezing import is_frozen as is_frozen
 from .inputs import as_input as as_input
-from .inputs import patched as patched
+from .inputs import as_patched as as_patched
 from .secrets import check_secrets as check_secrets
 from .uid import UidMaker as UidMaker
 from .uid import uid_text as uid_text

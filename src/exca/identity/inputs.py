@@ -17,7 +17,8 @@ from .perclass import keep, kept, refuse_bare
 from .scalars import DROPPED, SCALARS, is_model, key_text, same
 from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
 
-Reader = tp.Callable[[tp.Any], tp.Any]
+# takes a value apart, with what could be patched in part (True) or what it takes to make an equal one (False)
+Reader = tp.Callable[[tp.Any, bool], tp.Any]
 
 # copies of these are the same objects
 _ATOMS: tp.Final = (
@@ -28,7 +29,7 @@ _ATOMS: tp.Final = (
 _PATCHABLE: tp.Final = frozenset((dict, list, tuple, collections.OrderedDict))
 
 
-def as_input(obj: pydantic.BaseModel) -> dict[str, tp.Any]:
+def as_input(obj: pydantic.BaseModel, patchable: bool = True) -> dict[str, tp.Any]:
     """Returns python values from which the class of an object makes an equal object, sharing nothing.
 
     Sub-models become dicts of the fields that were given to them, with the discriminators that choose their
@@ -38,12 +39,67 @@ def as_input(obj: pydantic.BaseModel) -> dict[str, tp.Any]:
     Parameters
     ----------
     obj: the object
+    patchable: also write fields at their default that hold anything to patch
 
     Returns
     -------
-    Keyword arguments for its class. Fields at their default are left out unless they hold anything to patch.
+    Keyword arguments for its class.
     """
-    return _plan(obj).fields(obj)
+    return _plan(obj).fields(obj, patchable)
+
+
+def as_patched(
+    obj: tp.Any,
+    patches: tp.Iterable[tp.Mapping[str, tp.Any]],
+    read: tp.Callable[[tp.Any, bool], dict[str, tp.Any]] = as_input,
+) -> dict[str, tp.Any]:
+    """Returns python values from which the class of an object makes an equal object but for some patches.
+
+    What no patch has changed of a default is left out: a default that was never validated is another value once it is.
+
+    Parameters
+    ----------
+    obj: the object
+    patches: changes by (dotted) name, one after the other
+    read: takes the object apart
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError: a patch does not fit the object
+    """
+    fields = read(obj, True)
+    for patch in patches:
+        if not all(_set_leaf(fields, key, value) for key, value in patch.items()):
+            fields = patched(fields, patch)
+    _drop_unchanged(fields, read(obj, True), read(obj, False))
+    return fields
+
+
+def _set_leaf(fields: dict[str, tp.Any], key: str, value: tp.Any) -> bool:
+    """Set a value under a dotted key of nested dicts, if that is all there is to do; False where it is not."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        fields = fields.get(parent)  # type: ignore[assignment] # checked in the next line
+        if type(fields) is not dict:
+            return False
+    old = fields.get(last)
+    if isinstance(value, dict) or isinstance(old, dict) or (type(value) is str and value.startswith("=")):
+        return False  # to be merged, or an operation
+    fields[last] = value
+    return True
+
+
+def _drop_unchanged(fields: tp.Any, before: tp.Any, given: tp.Any) -> None:
+    """Leave out what of `before` is not in `given` and did not change in `fields`."""
+    if isinstance(fields, dict) and isinstance(before, dict) and isinstance(given, dict):
+        for key in before.keys() & fields.keys():
+            if key in given:
+                _drop_unchanged(fields[key], before[key], given[key])
+            elif same(fields[key], before[key]):
+                del fields[key]
+    elif isinstance(fields, list | tuple) and isinstance(before, list | tuple) and len(fields) == len(before):
+        for parts in zip(fields, before, given, strict=True):
+            _drop_unchanged(*parts)
 
 
 def patched(fields: dict[str, tp.Any], patch: tp.Mapping[str, tp.Any]) -> dict[str, tp.Any]:
@@ -94,8 +150,8 @@ class InputPlan:
             for name, field in cls.__pydantic_fields__.items()
         )
 
-    def fields(self, obj: pydantic.BaseModel) -> dict[str, tp.Any]:
-        """Returns what the object was given, and what else it holds that could be patched in part."""
+    def fields(self, obj: pydantic.BaseModel, patchable: bool) -> dict[str, tp.Any]:
+        """Returns what the object was given and, if asked for, what else it holds that could be patched in part."""
         values = obj.__dict__
         given = obj.__pydantic_fields_set__
         out: dict[str, tp.Any] = {}
@@ -107,8 +163,9 @@ class InputPlan:
             elif value is default and name not in given and read is _copied and type(value) not in _PATCHABLE:
                 continue  # an enum, a path, a date
             elif value is not DROPPED:
-                content = read(value)
-                if name in given or _has_parts(content) or (content != {} and not same(value, default)):
+                content = read(value, patchable)
+                changed = name in given or (content != {} and not same(value, default))
+                if changed or (patchable and _has_parts(content)):
                     out[key] = content
         if obj.__pydantic_extra__:
             for name, value in obj.__pydantic_extra__.items():
@@ -166,18 +223,20 @@ def _reader(annotation: tp.Any, key: tp.Any = None) -> Reader:
 def _model_reader(cls: type[pydantic.BaseModel]) -> Reader:
     if issubclass(cls, pydantic.RootModel):
         root = _field_reader(cls.__pydantic_fields__["root"])
-        return lambda value: root(value.root) if type(value) is cls else _copied(value)
+        return lambda value, patchable: root(value.root, patchable) if type(value) is cls else _copied(value)
     if isinstance(getattr(cls, "_exca_discriminator_key", None), str):
         return _named_reader(cls)
-    return lambda value: _plan(value).fields(value) if type(value) is cls else _copied(value)
+    return lambda value, patchable: (
+        _plan(value).fields(value, patchable) if type(value) is cls else _copied(value)
+    )
 
 
 def _named_reader(cls: tp.Any) -> Reader:
-    def read(value: tp.Any) -> tp.Any:
+    def read(value: tp.Any, patchable: bool) -> tp.Any:
         kind = type(value)
         if not isinstance(value, cls) or not _is_found(cls, kind):
             return _copied(value)
-        return {cls._exca_discriminator_key: kind.__name__, **_plan(value).fields(value)}
+        return {cls._exca_discriminator_key: kind.__name__, **_plan(value).fields(value, patchable)}
 
     return read
 
@@ -203,8 +262,8 @@ def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:
         kind: read for kind, read in readers if counts[kind] == 1 and (alone or kind not in (dict, *models))
     }
 
-    def read(value: tp.Any) -> tp.Any:
-        return known.get(type(value), _copied)(value)
+    def read(value: tp.Any, patchable: bool) -> tp.Any:
+        return known.get(type(value), _copied)(value, patchable)
 
     return read
 
@@ -228,8 +287,8 @@ def _by_kind(annotation: tp.Any) -> list[tuple[type, Reader]]:
 
 
 def _chosen_reader(members: dict[type, Reader], key: str) -> Reader:
-    def read(value: tp.Any) -> tp.Any:
-        content = members.get(type(value), _copied)(value)
+    def read(value: tp.Any, patchable: bool) -> tp.Any:
+        content = members.get(type(value), _copied)(value, patchable)
         if type(content) is dict and is_model(value) and key in value.__dict__:
             content.setdefault(key, value.__dict__[key])
         return content
@@ -242,13 +301,13 @@ def _sequence_reader(readers: list[Reader], fixed: bool) -> Reader:
         return _copied
     first = readers[0]
 
-    def read_items(value: tp.Any) -> tp.Any:
+    def read_items(value: tp.Any, patchable: bool) -> tp.Any:
         if type(value) not in (list, tuple):
             return _copied(value)
         if fixed and len(readers) == len(value):
-            items = [read(item) for read, item in zip(readers, value, strict=True)]
+            items = [read(item, patchable) for read, item in zip(readers, value, strict=True)]
         else:
-            items = [first(item) for item in value]
+            items = [first(item, patchable) for item in value]
         return items if type(value) is list else tuple(items)
 
     return read_items
@@ -258,15 +317,15 @@ def _mapping_reader(read: Reader) -> Reader:
     if read is _copied:
         return _copied
 
-    def read_values(value: tp.Any) -> tp.Any:
+    def read_values(value: tp.Any, patchable: bool) -> tp.Any:
         if type(value) not in (dict, collections.OrderedDict):
             return _copied(value)
-        return type(value)((key, read(item)) for key, item in value.items())
+        return type(value)((key, read(item, patchable)) for key, item in value.items())
 
     return read_values
 
 
-def _copied(value: tp.Any) -> tp.Any:
+def _copied(value: tp.Any, patchable: bool = True) -> tp.Any:
     """Returns a copy that shares nothing that could change."""
     kind = type(value)
     if kind in SCALARS:

@@ -476,11 +476,7 @@ class BaseInfra(Edge, SubmititMixin):
         from .. import identity
 
         obj, _ = self._bound
-        fields = identity.as_input(obj)
-        for update in (*args, kwargs):
-            if not all(_patch(fields, key, value) for key, value in update.items()):
-                fields = identity.patched(fields, update)
-        new = type(obj)(**fields)
+        new = type(obj)(**identity.as_patched(obj, (*args, kwargs)))
         for name, attr in attribute.infra_attributes(type(obj)).items():
             if attr.private:
                 infra = getattr(obj, name)
@@ -537,20 +533,6 @@ class BaseInfra(Edge, SubmititMixin):
         method_folder = self._method_folder()
         assert method_folder is not None, "only infras with a folder have logs"
         return Path(str(self.logs).format(folder=method_folder, user=user_name())).absolute()
-
-
-def _patch(fields: dict[str, tp.Any], key: str, value: tp.Any) -> bool:
-    """Set a value under a dotted key of nested dicts, if that is all there is to do; False where it is not."""
-    *parents, last = key.split(".")
-    for parent in parents:
-        fields = fields.get(parent)  # type: ignore[assignment] # checked in the next line
-        if type(fields) is not dict:
-            return False
-    old = fields.get(last)
-    if isinstance(value, dict) or isinstance(old, dict) or (type(value) is str and value.startswith("=")):
-        return False  # to be merged, or an operation
-    fields[last] = value
-    return True
 
 
 def wrap(function: tp.Any, call: tp.Callable[..., tp.Any]) -> tp.Any:

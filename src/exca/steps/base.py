@@ -219,13 +219,7 @@ class Step(DiscriminatedModel):
         **kwargs: Any
             changes by field name
         """
-        fields = conversions.as_fields(self)
-        for update in (*args, kwargs):
-            if update and all("." not in k and not isinstance(v, (dict, str)) for k, v in update.items()):
-                fields.update(update)  # nothing to split, merge or interpret
-            elif update:
-                fields = identity.patched(fields, update)
-        return type(self)(**fields)
+        return type(self)(**identity.as_patched(self, (*args, kwargs), conversions.as_fields))
 
     def forward(self, value: tp.Any = NO_INPUT) -> tp.Any:
         """Return the result for a value; the name of ``run`` in earlier releases."""
