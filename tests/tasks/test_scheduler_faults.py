@@ -131,6 +131,45 @@ with task.infra.job_array() as array:
     assert all(len(t.started().read_text().split()) == 1 for t in tasks)
 
 
+@pytest.mark.parametrize(
+    "answer", ["exit 1", "exit 0", "exec sleep 600", "echo of no use >&2; exit 2", "kill $$"]
+)
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_an_sbatch_that_submits_and_does_not_say_so_has_submitted(
+    infra: Infra, faults: Faults, monkeypatch: pytest.MonkeyPatch, answer: str, tasks: int
+) -> None:
+    from exca.execution import slurm
+
+    monkeypatch.setattr(slurm, "SBATCH_TIMEOUT", 3.0)
+    faults.put("sbatch", f'{faults.real("sbatch")} "$@" > {faults.folder}/answer', answer)
+    trace = faults.folder / "trace"
+    task = Double(infra=infra, trace=trace)
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(tasks))
+    base = (faults.folder / "answer").read_text().strip()
+    assert {t.infra.job().job_id.partition("_")[0] for t in array} == {base}
+    assert [t.compute() for t in array] == [2 * x for x in range(tasks)]
+    assert faults.calls("sbatch") == 1
+    assert len(trace.read_text().splitlines()) == tasks
+
+
+def test_the_last_job_of_several_arrays_is_found_where_sbatch_does_not_say_so(
+    infra: Infra, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exca.execution import arrays
+
+    monkeypatch.setattr(arrays, "SMALL", 1)
+    monkeypatch.setattr(scheduler, "max_array_size", lambda: 2)
+    faults.put("sbatch", f'{faults.real("sbatch")} "$@" >> {tmp_path}/answers', "exit 1")
+    task = Double(infra=infra, trace=tmp_path / "trace")
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(3))
+    first, second = (tmp_path / "answers").read_text().split()
+    assert [t.infra.job().job_id for t in array] == [f"{first}_0", f"{first}_1", second]
+    assert [t.compute() for t in array] == [0, 2, 4]
+    assert len((tmp_path / "trace").read_text().splitlines()) == 3
+
+
 @pytest.mark.parametrize("fault", ["fail", "silence"])
 def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     infra: Infra,

@@ -306,6 +306,11 @@ def test_a_refusal_advises_what_it_is_about(infra: Infra, fields: Infra, advice:
         task.compute()
     assert advice in str(caught.value)
     assert task.infra.status() == "not submitted"
+    halves = Halves(infra=infra | fields, calls=infra | fields)
+    with pytest.raises(SubmissionError, match="Slurm refused"):
+        list(halves.process(range(3)))
+    with pytest.raises(SubmissionError, match="Slurm refused"):
+        halves.calls.submit(1)
     assert not list(Path(infra["folder"]).rglob("*.pkl")), "no orphan pickles"
 
 

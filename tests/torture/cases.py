@@ -514,29 +514,30 @@ def submitters_killed(stage: Stage, cluster: str, runs: int, tasks: int = 2) -> 
 
 
 FAULTY = """#!/bin/bash
-# a command of Slurm that is late, fails or says nothing, each one time in {odds}
+# a command of Slurm that is late, fails, says nothing or hangs, each one time in {odds}
 turn=$((RANDOM % {odds}))
-[ $turn -gt 2 ] || echo "$(basename "$0") $turn" >> {log}
+[ $turn -gt 3 ] || echo "$(basename "$0") $turn" >> {log}
 case $turn in
   0) sleep 2 ;;
   1) echo "$(basename "$0"): error: Unable to contact slurm controller (connect failure)" >&2; exit 1 ;;
-  2) {silent} ;;
+  2) {first}; exit {code} ;;
+  3) {first}; exec sleep 600 ;;
 esac
 exec {real} "$@"
 """
 
 
-def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 4) -> Score:
-    """The commands of Slurm come late, fail or say nothing at random, while several ask for the same jobs."""
-    score, errors = Score("squeue, sacct, sbatch, scontrol late, failing, silent"), 0
+def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 6) -> Score:
+    """The commands of Slurm are late, fail, say nothing or hang at random, while several ask for the same jobs."""
+    score, errors = Score("squeue, sacct, sbatch, scontrol late, failing, silent, hanging"), 0
     folder = stage.place / "slurm-bin"
     folder.mkdir()
     (folder / "log").touch()
     for command in ("squeue", "sacct", "sbatch", "scontrol"):
         real = shutil.which(command) or command
-        # of a submission nothing is known without an answer, so it is only late or refused
-        silent = ":" if command == "sbatch" else "exit 0"
-        text = FAULTY.format(odds=odds, silent=silent, real=real, log=folder / "log")
+        # an sbatch that says nothing, or hangs, has submitted all the same
+        first, code = (f'{real} "$@" > /dev/null', "$((RANDOM % 2))") if command == "sbatch" else (":", "0")
+        text = FAULTY.format(odds=odds, first=first, code=code, real=real, log=folder / "log")
         (folder / command).write_text(text)
         (folder / command).chmod(0o755)
     zygote = Zygote({"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"})
@@ -546,8 +547,8 @@ def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 4) -> 
             fields: dict[str, tp.Any] = {"folder": str(crowd.place / "cache"), "cluster": "slurm"}
             fields |= {"tasks": list(range(tasks)), "items": list(range(4)), "seconds": 0.3}
             for _ in range(3):
-                crowd.start(zygote, tolerant=True, **fields)
-            crowd.join(2 * DEADLINE)
+                crowd.start(zygote, tolerant=True, patience=3.0, **fields)
+            crowd.join(3 * DEADLINE)
             since = now()
             errors += crowd.outcomes().get("errors", 0)
             crowd.start(stage.zygote, **fields)
@@ -560,8 +561,11 @@ def scheduler_faults(stage: Stage, runs: int, tasks: int = 3, odds: int = 4) -> 
             add_up(score, crowd, crowd.place / "cache", tasks + 4)
     finally:
         zygote.close()
-    faults = len((folder / "log").read_text().splitlines())
-    score.note = f"{faults} faults, {errors} clear errors"
+    faults = (folder / "log").read_text().splitlines()
+    submitted = sum(line in ("sbatch 2", "sbatch 3") for line in faults)
+    score.note = (
+        f"{len(faults)} faults, {submitted} of them submissions without an answer, {errors} clear errors"
+    )
     score.failures += [] if faults else ["no command of Slurm was at fault"]
     return score
 

@@ -112,7 +112,7 @@ def test_the_submitter_of_slurm_jobs_is_killed(slurm_folder: Path) -> None:
 
 @pytest.mark.slurm
 @pytest.mark.timeout(300)
-def test_commands_of_slurm_that_are_late_fail_or_say_nothing(slurm_folder: Path) -> None:
+def test_commands_of_slurm_that_are_late_fail_say_nothing_or_hang(slurm_folder: Path) -> None:
     stage = Stage(slurm_folder, seed=os.getpid())
     try:
         check(cases.scheduler_faults(stage, 1))

@@ -15,8 +15,9 @@ from computing import Number, Numbers, Stage, note, same
 
 import exca
 from exca.cachedict import CacheDict, datafiles, folderindex
-from exca.claims import Claims, ledger
+from exca.claims import Claims, ledger, scheduler
 from exca.errors import ChangedDefaultError, InconsistentConfigError, SubmissionError
+from exca.execution import slurm
 
 import exca.map  # isort: skip # everything that workers need is imported before they are forked
 import exca.task  # isort: skip
@@ -41,6 +42,7 @@ class Plan:
     clock: seconds by which time.time() is wrong; 0 where a library sees to it
     rounds: files to damage
     tolerant: errors of the file system, and of submissions, are counted, not raised
+    patience: seconds that a command of Slurm may take; 0 for the usual ones
     """
 
     out: str
@@ -59,6 +61,7 @@ class Plan:
     clock: float = 0.0
     rounds: int = 0
     tolerant: bool = False
+    patience: float = 0.0
 
 
 class Outcome:
@@ -92,6 +95,8 @@ def run(raw: dict[str, tp.Any]) -> None:
     if plan.clock:
         true_time = time.time
         time.time = lambda: true_time() + plan.clock
+    if plan.patience:
+        scheduler.TIMEOUT = scheduler.ACCOUNTING_TIMEOUT = slurm.SBATCH_TIMEOUT = plan.patience
     if plan.kind == "damage":
         damage(plan, outcome)
     else:

@@ -138,13 +138,15 @@ def submitted_with(tag: str, first: int = 0) -> list[str]:
     return _slurm.submitted_with(tag, first)
 
 
-def cancel(job_ids: tp.Iterable[str]) -> None:
+def cancel(job_ids: tp.Iterable[str], *, pending: bool = False) -> None:
     """Cancel jobs with one command.
 
     Parameters
     ----------
     job_ids
         ids of jobs, of tasks of arrays, or of whole arrays
+    pending
+        whether those that have begun go on
 
     Raises
     ------
@@ -157,7 +159,7 @@ def cancel(job_ids: tp.Iterable[str]) -> None:
             raise ValueError(f"{job_id!r} is no id of a Slurm job: nothing was cancelled")
     for part in _parts(ids, " "):
         subprocess.run(
-            ["scancel", "--", *part],
+            ["scancel", *(["--state=PENDING"] if pending else []), "--", *part],
             check=False,
             capture_output=True,
             timeout=60,

@@ -69,6 +69,10 @@ class RefusedError(SubmissionError):
         super().__init__(f"Slurm refused {request.name}: {said}" + (f"\n({advice})" if advice else ""))
 
 
+class UnsureError(SubmissionError):
+    """A scheduler gave no answer, and cannot be asked whether it took the jobs."""
+
+
 class Sender(tp.Protocol):
     """Sends consecutive calls of a request as one array."""
 

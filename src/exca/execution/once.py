@@ -209,6 +209,7 @@ def run_in_jobs(
     else:
         claims = claim.split([keys for keys, _ in groups])
     folder = claims[0].folder
+    shared: Shared | None = None
     try:
         draft = request([], "")
         pattern = Path(draft.logs)
@@ -225,9 +226,11 @@ def run_in_jobs(
         sending = _Sending(cluster, final, claims)
         sending.send()
         arrays.report(sending.submissions + [None] * len(sending.left), final.name, cluster)
-    except BaseException:
+    except BaseException as e:
         for c in claims:
             c.release()
+        if shared is not None and isinstance(e, Exception) and not isinstance(e, arrays.UnsureError):
+            shared.path.unlink(missing_ok=True)  # else jobs that have begun may need it
         raise
     keys_of = [keys for keys, _ in groups]
     try:

@@ -17,8 +17,9 @@ from .._log import logger
 from ..claims import scheduler
 from ..errors import SubmissionError
 from . import arrays, paths
-from .arrays import RefusedError
+from .arrays import RefusedError, UnsureError
 from .backends import Backend, Ending, Request, pickled
+from .entry import BEGAN
 from .import_path import import_path
 from .submission import Submission
 
@@ -27,8 +28,9 @@ if tp.TYPE_CHECKING:
 
 SBATCH_TIMEOUT = 300.0  # seconds
 _CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a file of the job
-# after these words a job may have been submitted all the same
+# after these words a job may have been submitted all the same, and so it may without the words of a refusal
 _UNSURE = re.compile(r"timed out|Unable to contact|No reply|Connection|Zero Bytes", re.IGNORECASE)
+_REFUSED = re.compile(r"submission failed|unrecognized option|invalid|unable to open", re.IGNORECASE)
 
 
 _IMPORT_PATH = "export PYTHONPATH="
@@ -234,23 +236,36 @@ class _Sbatch:
         try:
             script = self._lay_out(folder, first, count)
         except OSError as e:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._drop(folder)
             raise SubmissionError(f"cannot write the jobs of {self.request.name} to {folder}: {e}") from e
         try:
             base = self._sbatch(script, first, count)
-        except BaseException as e:
-            if isinstance(e, Exception):  # not when interrupted: the jobs may be on their way
-                shutil.rmtree(folder, ignore_errors=True)
+        except RefusedError:
+            self._drop(folder)
             raise
+        except OSError as e:
+            self._drop(folder)
+            raise SubmissionError(f"cannot submit {self.request.name}: {e}") from e
         ids = [base] if count == 1 else [f"{base}_{k}" for k in range(count)]
         for k, job_id in enumerate(ids):
             paths.link_logs(folder / str(k), paths.JobPaths(self.pattern, job_id))
         return [Submission("slurm", job_id, self.pattern, self.processes) for job_id in ids]
 
+    def _drop(self, folder: Path) -> None:
+        """Remove the folder of what was certainly not submitted."""
+        self.made.remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
     def withdraw(self) -> None:
-        """End what was submitted, also by an ``sbatch`` that was interrupted before it answered."""
+        """End what was submitted, also by an ``sbatch`` that was interrupted before it answered.
+
+        A job that began under a claim owns what it was given: it goes on, and whoever asks for that finds the job.
+        """
+        if not self.made:
+            return
+        owns = bool(self.request.tag)
         try:
-            scheduler.cancel(scheduler.submitted_with(self.tag, self.request.first))
+            scheduler.cancel(scheduler.submitted_with(self.tag, self.request.first), pending=owns)
         except (OSError, subprocess.TimeoutExpired) as e:
             logger.warning(
                 "Jobs of %s may have been submitted before this, and Slurm can't be asked to end them now (%s): look "
@@ -261,7 +276,8 @@ class _Sbatch:
             )
             return
         for folder in self.made:
-            shutil.rmtree(folder, ignore_errors=True)
+            if not (owns and list(folder.glob(f"*/{BEGAN}"))):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _lay_out(self, folder: Path, first: int, count: int) -> Path:
         paths.make_log_folder(self.pattern, folder)
@@ -277,10 +293,14 @@ class _Sbatch:
         """The batch script, as submitit writes it, with a command and places of our own."""
         request, total = self.request, len(self.content)
         (share, *_) = arrays.shares(request.max_workers, [count, total - count] if total > count else [count])
-        tag = self.tag if count == total and not request.first else self._tag_of(first, count)
         resources = request.resources
         executor = make_executor(
-            resources, folder, name=request.name, max_workers=share, workdir=request.workdir, tag=tag
+            resources,
+            folder,
+            name=request.name,
+            max_workers=share,
+            workdir=request.workdir,
+            tag=self._comment(first, count),
         )
         _set_parameters(executor, request.parameters)
         inner = executor._executor
@@ -302,7 +322,10 @@ class _Sbatch:
         text = str(inner._make_submission_file_text(command, uuid.uuid4().hex))
         return text.replace("\n# command\n", f"\n# command\n{ignore}\n", 1)
 
-    def _tag_of(self, first: int, count: int) -> str:
+    def _comment(self, first: int, count: int) -> str:
+        """The tag, with the numbers of the calls where these are not all."""
+        if count == len(self.content) and not self.request.first:
+            return self.tag
         first += self.request.first
         return f"{self.tag}[{first}-{first + count - 1}]"
 
@@ -310,7 +333,6 @@ class _Sbatch:
         """Submit a script, return the id of its job."""
         from .python_env import cleaned
 
-        started = time.monotonic()
         try:
             done = subprocess.run(
                 ["sbatch", "--parsable", str(script)],
@@ -323,30 +345,26 @@ class _Sbatch:
                 stdin=subprocess.DEVNULL,
             )
             answer, said = done.stdout.strip().partition(";")[0], done.stderr.strip()
-            if done.returncode == 0 and answer.isdecimal():
+            if answer.isdecimal():  # printed once it is submitted, whatever became of the command then
                 return answer
         except subprocess.TimeoutExpired:
             said = f"sbatch gave no answer within {SBATCH_TIMEOUT:.0f} s"
             done = None
-        except OSError as e:
-            raise SubmissionError(f"cannot submit {self.request.name}: {e}") from e
-        if done is None or done.returncode == 0 or _UNSURE.search(said):
-            found = self._look_for(first, count, started)
+        if done is None or done.returncode == 0 or _UNSURE.search(said) or not _REFUSED.search(said):
+            found = self._look_for(first, count, said)
             if found is not None:
                 return found
         raise RefusedError(said or "sbatch said nothing", self.request)
 
-    def _look_for(self, first: int, count: int, since: float) -> str | None:
+    def _look_for(self, first: int, count: int, said: str) -> str | None:
         """The id of a submission that came through although sbatch did not say so."""
-        number = self.request.first + first
+        comment = self._comment(first, count)
         try:
-            job_id = scheduler.tagged_job(
-                self.tag, None if count == 1 else number, not_before=time.monotonic()
-            )
+            job_id = scheduler.tagged_job(comment, not_before=time.monotonic())
         except OSError as e:
-            raise SubmissionError(
-                f"cannot tell whether {self.request.name} was submitted: sbatch gave no answer, and {e}. Look with "
-                f"`squeue -O JobID,Comment:80` for a job with the comment {self.tag!r} before you submit again"
+            raise UnsureError(
+                f"cannot tell whether {self.request.name} was submitted: sbatch said {said or 'nothing'!r}, and {e}. "
+                f"Look with `squeue -O JobID,Comment:80` for a job with the comment {comment!r} before you submit again"
             ) from e
         return None if job_id is None else scheduler.base_id(job_id)
 
