@@ -6,6 +6,7 @@ from .export import export_readable as export_readable
 from .freezing import freeze as freeze
 from .freezing import holds_containers as holds_containers
 from .freezing import is_frozen as is_frozen
+from .inputs import PATCHABLE as PATCHABLE
 from .inputs import as_input as as_input
 from .inputs import as_patched as as_patched
 from .secrets import check_secrets as check_secrets

@@ -17,8 +17,9 @@ from .perclass import keep, kept, refuse_bare
 from .scalars import DROPPED, SCALARS, is_model, key_text, same
 from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
 
-# takes a value apart, with what could be patched in part (True) or what it takes to make an equal one (False)
-Reader = tp.Callable[[tp.Any, bool], tp.Any]
+# which fields are written: what it takes to make an equal object; models at their default, too; all that has parts
+GIVEN, MODELS, PATCHABLE = 0, 1, 2
+Reader = tp.Callable[[tp.Any, int], tp.Any]
 
 # copies of these are the same objects
 _ATOMS: tp.Final = (
@@ -29,7 +30,7 @@ _ATOMS: tp.Final = (
 _PATCHABLE: tp.Final = frozenset((dict, list, tuple, collections.OrderedDict))
 
 
-def as_input(obj: pydantic.BaseModel, patchable: bool = True) -> dict[str, tp.Any]:
+def as_input(obj: pydantic.BaseModel, wanted: int = PATCHABLE) -> dict[str, tp.Any]:
     """Returns python values from which the class of an object makes an equal object, sharing nothing.
 
     Sub-models become dicts of the fields that were given to them, with the discriminators that choose their
@@ -39,19 +40,19 @@ def as_input(obj: pydantic.BaseModel, patchable: bool = True) -> dict[str, tp.An
     Parameters
     ----------
     obj: the object
-    patchable: also write fields at their default that hold anything to patch
+    wanted: GIVEN, or with further fields at their default: MODELS, or PATCHABLE for all that could be patched in part
 
     Returns
     -------
     Keyword arguments for its class.
     """
-    return _plan(obj).fields(obj, patchable)
+    return _plan(obj).fields(obj, wanted)
 
 
 def as_patched(
     obj: tp.Any,
     patches: tp.Iterable[tp.Mapping[str, tp.Any]],
-    read: tp.Callable[[tp.Any, bool], dict[str, tp.Any]] = as_input,
+    read: tp.Callable[[tp.Any, int], dict[str, tp.Any]] = as_input,
 ) -> dict[str, tp.Any]:
     """Returns python values from which the class of an object makes an equal object but for some patches.
 
@@ -67,11 +68,14 @@ def as_patched(
     ------
     TypeError, ValueError, IndexError: a patch does not fit the object
     """
-    fields = read(obj, True)
+    patches = [patch for patch in patches if patch]
+    if not patches:
+        return read(obj, GIVEN)
+    fields = read(obj, PATCHABLE)
     for patch in patches:
         if not all(_set_leaf(fields, key, value) for key, value in patch.items()):
             fields = patched(fields, patch)
-    _drop_unchanged(fields, read(obj, True), read(obj, False))
+    _drop_unchanged(fields, read(obj, PATCHABLE), read(obj, MODELS), read(obj, GIVEN))
     return fields
 
 
@@ -89,16 +93,16 @@ def _set_leaf(fields: dict[str, tp.Any], key: str, value: tp.Any) -> bool:
     return True
 
 
-def _drop_unchanged(fields: tp.Any, before: tp.Any, given: tp.Any) -> None:
-    """Leave out what of `before` is not in `given` and did not change in `fields`."""
-    if isinstance(fields, dict) and isinstance(before, dict) and isinstance(given, dict):
+def _drop_unchanged(fields: tp.Any, before: tp.Any, models: tp.Any, given: tp.Any) -> None:
+    """Leave out what the object was not given, where it is as before: each but `fields` is the object as it was."""
+    if isinstance(fields, dict) and isinstance(before, dict):
         for key in before.keys() & fields.keys():
-            if key in given:
-                _drop_unchanged(fields[key], before[key], given[key])
-            elif same(fields[key], before[key]):
+            if key not in given and same(fields[key], before[key]):
                 del fields[key]
+            elif key in models:
+                _drop_unchanged(fields[key], before[key], models[key], given.get(key, models[key]))
     elif isinstance(fields, list | tuple) and isinstance(before, list | tuple) and len(fields) == len(before):
-        for parts in zip(fields, before, given, strict=True):
+        for parts in zip(fields, before, models, given, strict=True):
             _drop_unchanged(*parts)
 
 
@@ -150,8 +154,8 @@ class InputPlan:
             for name, field in cls.__pydantic_fields__.items()
         )
 
-    def fields(self, obj: pydantic.BaseModel, patchable: bool) -> dict[str, tp.Any]:
-        """Returns what the object was given and, if asked for, what else it holds that could be patched in part."""
+    def fields(self, obj: pydantic.BaseModel, wanted: int) -> dict[str, tp.Any]:
+        """Returns what the object was given, and what else it holds as far as that is wanted."""
         values = obj.__dict__
         given = obj.__pydantic_fields_set__
         out: dict[str, tp.Any] = {}
@@ -163,9 +167,9 @@ class InputPlan:
             elif value is default and name not in given and read is _copied and type(value) not in _PATCHABLE:
                 continue  # an enum, a path, a date
             elif value is not DROPPED:
-                content = read(value, patchable)
+                content = read(value, wanted)
                 changed = name in given or (content != {} and not same(value, default))
-                if changed or (patchable and _has_parts(content)):
+                if changed or (wanted >= (MODELS if is_model(value) else PATCHABLE) and _has_parts(content)):
                     out[key] = content
         if obj.__pydantic_extra__:
             for name, value in obj.__pydantic_extra__.items():
@@ -223,20 +227,18 @@ def _reader(annotation: tp.Any, key: tp.Any = None) -> Reader:
 def _model_reader(cls: type[pydantic.BaseModel]) -> Reader:
     if issubclass(cls, pydantic.RootModel):
         root = _field_reader(cls.__pydantic_fields__["root"])
-        return lambda value, patchable: root(value.root, patchable) if type(value) is cls else _copied(value)
+        return lambda value, wanted: root(value.root, wanted) if type(value) is cls else _copied(value)
     if isinstance(getattr(cls, "_exca_discriminator_key", None), str):
         return _named_reader(cls)
-    return lambda value, patchable: (
-        _plan(value).fields(value, patchable) if type(value) is cls else _copied(value)
-    )
+    return lambda value, wanted: _plan(value).fields(value, wanted) if type(value) is cls else _copied(value)
 
 
 def _named_reader(cls: tp.Any) -> Reader:
-    def read(value: tp.Any, patchable: bool) -> tp.Any:
+    def read(value: tp.Any, wanted: int) -> tp.Any:
         kind = type(value)
         if not isinstance(value, cls) or not _is_found(cls, kind):
             return _copied(value)
-        return {cls._exca_discriminator_key: kind.__name__, **_plan(value).fields(value, patchable)}
+        return {cls._exca_discriminator_key: kind.__name__, **_plan(value).fields(value, wanted)}
 
     return read
 
@@ -262,8 +264,8 @@ def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:
         kind: read for kind, read in readers if counts[kind] == 1 and (alone or kind not in (dict, *models))
     }
 
-    def read(value: tp.Any, patchable: bool) -> tp.Any:
-        return known.get(type(value), _copied)(value, patchable)
+    def read(value: tp.Any, wanted: int) -> tp.Any:
+        return known.get(type(value), _copied)(value, wanted)
 
     return read
 
@@ -287,8 +289,8 @@ def _by_kind(annotation: tp.Any) -> list[tuple[type, Reader]]:
 
 
 def _chosen_reader(members: dict[type, Reader], key: str) -> Reader:
-    def read(value: tp.Any, patchable: bool) -> tp.Any:
-        content = members.get(type(value), _copied)(value, patchable)
+    def read(value: tp.Any, wanted: int) -> tp.Any:
+        content = members.get(type(value), _copied)(value, wanted)
         if type(content) is dict and is_model(value) and key in value.__dict__:
             content.setdefault(key, value.__dict__[key])
         return content
@@ -301,13 +303,13 @@ def _sequence_reader(readers: list[Reader], fixed: bool) -> Reader:
         return _copied
     first = readers[0]
 
-    def read_items(value: tp.Any, patchable: bool) -> tp.Any:
+    def read_items(value: tp.Any, wanted: int) -> tp.Any:
         if type(value) not in (list, tuple):
             return _copied(value)
         if fixed and len(readers) == len(value):
-            items = [read(item, patchable) for read, item in zip(readers, value, strict=True)]
+            items = [read(item, wanted) for read, item in zip(readers, value, strict=True)]
         else:
-            items = [first(item, patchable) for item in value]
+            items = [first(item, wanted) for item in value]
         return items if type(value) is list else tuple(items)
 
     return read_items
@@ -317,15 +319,15 @@ def _mapping_reader(read: Reader) -> Reader:
     if read is _copied:
         return _copied
 
-    def read_values(value: tp.Any, patchable: bool) -> tp.Any:
+    def read_values(value: tp.Any, wanted: int) -> tp.Any:
         if type(value) not in (dict, collections.OrderedDict):
             return _copied(value)
-        return type(value)((key, read(item, patchable)) for key, item in value.items())
+        return type(value)((key, read(item, wanted)) for key, item in value.items())
 
     return read_values
 
 
-def _copied(value: tp.Any, patchable: bool = True) -> tp.Any:
+def _copied(value: tp.Any, wanted: int = PATCHABLE) -> tp.Any:
     """Returns a copy that shares nothing that could change."""
     kind = type(value)
     if kind in SCALARS:

@@ -56,24 +56,24 @@ def _names_steps(cls: "type[Step]", value: Mapping[tp.Any, tp.Any]) -> bool:
     )
 
 
-def as_fields(step: "Step", patchable: bool = True) -> dict[str, tp.Any]:
+def as_fields(step: "Step", wanted: int = identity.PATCHABLE) -> dict[str, tp.Any]:
     """Return what an equal step can be made of, with the steps of a chain as dicts, so that they can be patched.
 
-    Parameters: `step` any; `patchable` as for `identity.as_patched`.
+    Parameters: `step` any; `wanted` as for `identity.as_patched`.
     """
     from .base import Chain
 
-    fields = identity.as_input(step, patchable)
+    fields = identity.as_input(step, wanted)
     if isinstance(step, Chain):
         steps = step.__dict__["steps"]
         if isinstance(steps, dict):
-            fields["steps"] = OrderedDict((name, _as_member(sub, patchable)) for name, sub in steps.items())
+            fields["steps"] = OrderedDict((name, _as_member(sub, wanted)) for name, sub in steps.items())
         else:
-            fields["steps"] = [_as_member(sub, patchable) for sub in steps]
+            fields["steps"] = [_as_member(sub, wanted) for sub in steps]
     return fields
 
 
-def _as_member(step: "Step", patchable: bool) -> tp.Any:
+def _as_member(step: "Step", wanted: int) -> tp.Any:
     from .base import Step
 
     kind = type(step)
@@ -83,7 +83,7 @@ def _as_member(step: "Step", patchable: bool) -> tp.Any:
         by_name = False
     if not by_name:
         return step.model_copy(deep=True)
-    return {kind._exca_discriminator_key: kind.__name__, **as_fields(step, patchable)}
+    return {kind._exca_discriminator_key: kind.__name__, **as_fields(step, wanted)}
 
 
 def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
