@@ -203,13 +203,16 @@ def _shaped(draw: Draw, group: Group) -> tuple[str, Source, Source, str]:
 
 
 @st.composite
-def _almost(draw: Draw, default: str, models: list[Model]) -> str:
-    """Write the default of a field with one other value in it, which may be one that does not count."""
+def _almost(draw: Draw, default: str, models: list[Model], *, copies: bool) -> str:
+    """Write the default of a field with one other value in it, which may be one that does not count.
+
+    What a copy is updated with is not validated: see `_field`.
+    """
     model = next((model for model in models if model.name == default.partition("(")[0]), None)
     if model is None or not model.fields:
         return default
     field = draw(st.sampled_from(model.fields))
-    if draw(st.booleans()):
+    if copies and draw(st.booleans()):
         return f"{default}.model_copy(update={{{field.name!r}: {draw(field.values)}}})"
     begin = default.removesuffix(")")
     if f"{field.name}=" in begin or not default.endswith(")"):
@@ -239,7 +242,7 @@ def _field(draw: Draw, name: str, groups: list[Group], *, of_top: bool) -> Field
         # in a hierarchy, and in whatever lies in it, the release writes 1 for a default like `x: float = 1`, not 1.0
         told += ", validate_default=True"
     default = draw(defaults)
-    values = values | _almost(default, models) if models else values
+    values = values | _almost(default, models, copies=of_top) if models else values
     if way == "factory":
         return Field(
             name,
