@@ -220,14 +220,20 @@ def test_a_failure_that_the_requeued_job_contradicts_is_replaced(infra: Infra, t
     wait_for(lambda: not _lives(int(task.started().read_text().split()[0])), "the process to end")
     # somebody was told that it had ended
     error = {"type": "", "message": "it ended", "traceback": "", "pickle": None}
-    record.publish_failure(job.folder, job.attempt, error, {"ended": "NODE_FAIL", **job.submission.to_json()})
     from exca.claims import Claims
 
     Claims(job.folder).revoke(job.attempt)
+    record.publish_failure(job.folder, job.attempt, error, {"ended": "NODE_FAIL", **job.submission.to_json()})
     looking = Sleeper(gate=tmp_path / "gate", infra=infra)
     assert looking.infra.status() == "failed"
     (tmp_path / "gate").touch()
+    publishing, _ = Claims(job.folder).acquire([record.KEY, record.end_of(job.attempt)])
+    assert publishing is not None
     subprocess.run(["scontrol", "release", job.job_id], check=True, timeout=60)
+    wait_for(
+        lambda: "waiting for" in (job.stderr() or "").lower(), "the job to find the failure being published"
+    )
+    publishing.release()
     wait_for(lambda: looking.infra.status() == "completed", "the requeued job to publish")
     assert looking.run() == 1
     assert "replacing the record" in (job.stderr() or "")

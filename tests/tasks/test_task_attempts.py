@@ -235,6 +235,30 @@ def test_a_retry_whose_process_died_leaves_the_failure(stage: Stage) -> None:
         future.result(60)
 
 
+@pytest.mark.parametrize("cluster", ["local"])
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_the_end_of_an_attempt_is_not_published_over_a_later_one(stage: Stage, failed_before: bool) -> None:
+    if failed_before:
+        fail_first(stage)
+    stage.plan("old")
+    job = tp.cast(tp.Any, stage.task("retry").infra.job())
+    os.kill(stage.started("old"), signal.SIGKILL)
+    wait_for(job.done, "the job to end")
+    before = record.read(job.folder)
+    stage.plan("new")
+    (later,) = waits(Stage(stage.folder, None).task("retry").run)
+    stage.started("new")
+    error = job.exception()
+    assert isinstance(error, JobError)
+    assert "ended without a result" in str(error)
+    assert not hasattr(error, "__notes__")  # which would say that the error is kept
+    assert record.read(job.folder) == before
+    assert stage.task().infra.status() == "running"
+    stage.open()
+    assert later.result(60) == "new"
+    assert job.result() == stage.task().run() == "new"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("cluster", ["debug"])
 @pytest.mark.parametrize("mode", ["retry", "force"])

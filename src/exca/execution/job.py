@@ -14,7 +14,7 @@ from . import backends, entry, paths, record
 from .submission import Submission
 
 R = tp.TypeVar("R")
-KEY = "task"  # under which the claim on a task is made
+KEY = record.KEY
 
 # A finished job leaves its mark before the scheduler says it ended; files may show up late on a shared folder.
 _FIRST_POLL, _LAST_POLL, _LIVENESS_EVERY = 0.002, 0.25, 1.0
@@ -528,7 +528,8 @@ class TaskJob(Job[R]):
         if found.state == "completed":
             return tp.cast(R, found.value())
         error = found.exception()
-        if self.hint:
+        kept = self.outcome()
+        if self.hint and kept is not None and kept.attempt == found.attempt:
             error.add_note(self.hint)
         raise error
 

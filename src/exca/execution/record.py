@@ -27,6 +27,7 @@ from . import carried_errors
 
 NAME = "job.json"
 COMMITS = ".exca-commits.json"  # in a copy of code: the commits that it was made from
+KEY = "task"  # under which the claim on a task is made
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
 DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
@@ -422,6 +423,9 @@ def publish_failure(
 ) -> Record:
     """Publish on behalf of a dead job that it failed, unless there is an outcome after all, its own or a later one.
 
+    It is published under the claim on the task, so that it never takes the place of the outcome of a later attempt,
+    nor is taken for it while that is under way: then only the caller gets to know.
+
     Parameters
     ----------
     folder: Path
@@ -435,15 +439,29 @@ def publish_failure(
     replaces: str, optional
         the attempt whose outcome was there before: a failure is replaced, a result is kept
     """
-    found = latest(folder)
-    if found is not None and found.attempt != replaces:
-        return found
+    from ..claims import Claims
+
     now = _iso(time.time())
     content = {"version": 1, "state": "failed", "error": error, "attempt": attempt, "finished": now, **where}
-    if found is None or found.state == "failed":
-        _write_for_earlier_release(folder, "failure", JobError(error["message"]))
-        publish(folder, content, durable=True)
-    return Record(folder, content)
+    found = latest(folder)
+    if found is None or (found.attempt == replaces and found.state == "failed"):
+        claim, held = Claims(folder).acquire([KEY, end_of(attempt)])
+        if claim is None or held:  # a later attempt is under way: its outcome is the one that counts
+            if claim is not None:
+                claim.release()
+            return Record(folder, content)
+        with claim:  # nobody else publishes meanwhile
+            found = latest(folder)
+            if found is None or (found.attempt == replaces and found.state == "failed"):
+                _write_for_earlier_release(folder, "failure", JobError(error["message"]))
+                publish(folder, content, durable=True)
+                return Record(folder, content)
+    return found if found.attempt != replaces else Record(folder, content)
+
+
+def end_of(attempt: str) -> str:
+    """What is claimed along with a task while it is published that an attempt ended without an outcome."""
+    return f"end of {attempt}"
 
 
 def _write_for_earlier_release(folder: Path, kind: str, value: tp.Any) -> None:

@@ -101,10 +101,12 @@ class TaskCall:
         """Claim the task again where its record says that this very job failed, though it has just been requeued."""
         from ..claims import Claims
 
+        claims = Claims(self.folder)
+        claims.wait([record.end_of(self.token)], done=lambda: False)  # until the record is there
         found = record.read(self.folder)
         if found is None or found.attempt != self.token or "ended" not in found.content:
             return None
-        claim, _ = Claims(self.folder).acquire([KEY])
+        claim, _ = claims.acquire([KEY])
         if claim is not None:
             logger.warning(
                 "The record of %r says that this job had ended (%s), but it runs again: computing, and replacing the "
