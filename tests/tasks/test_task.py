@@ -683,6 +683,7 @@ def test_a_clone_is_not_given_the_defaults_of_the_original() -> None:
     class Outer(pydantic.BaseModel, extra="forbid"):
         inner: Inner = Inner(width=2)
         pair: tuple[int, ...] = [0]  # type: ignore[assignment] # as above
+        table: dict[str, float] = pydantic.Field(default_factory=lambda: {"a": 2**53 + 1})
         infra: exca.TaskInfra = exca.TaskInfra()
 
         @infra.apply

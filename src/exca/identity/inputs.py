@@ -150,7 +150,13 @@ class InputPlan:
         self.serializer = cls.__pydantic_serializer__
         by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
         self._fields = tuple(
-            (name, name if by_name else _key(name, field), field.default, _field_reader(field))
+            (
+                name,
+                name if by_name else _key(name, field),
+                field.default,
+                _factory(field),
+                _field_reader(field),
+            )
             for name, field in cls.__pydantic_fields__.items()
         )
 
@@ -159,8 +165,10 @@ class InputPlan:
         values = obj.__dict__
         given = obj.__pydantic_fields_set__
         out: dict[str, tp.Any] = {}
-        for name, key, default, read in self._fields:
+        for name, key, default, factory, read in self._fields:
             value = values.get(name, DROPPED)
+            if factory is not None and name not in given:
+                default = factory()
             if type(value) in SCALARS:
                 if name in given or value != default:
                     out[key] = value
@@ -184,6 +192,11 @@ def _plan(obj: pydantic.BaseModel) -> InputPlan:
         plan = InputPlan(type(obj))
         keep(plan, "input")
     return plan
+
+
+def _factory(field: FieldInfo) -> tp.Callable[[], tp.Any] | None:
+    takes_nothing = field.default_factory is not None and not field.default_factory_takes_validated_data
+    return tp.cast(tp.Callable[[], tp.Any], field.default_factory) if takes_nothing else None
 
 
 def _key(name: str, field: FieldInfo) -> str:
