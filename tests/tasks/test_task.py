@@ -70,8 +70,8 @@ def test_the_folder_says_what_was_computed_where_and_when(tmp_path: Path) -> Non
         assert name in record
 
 
-@pytest.mark.parametrize("copied", [False, True])
-def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path, copied: bool) -> None:
+@pytest.mark.parametrize("cluster", [None, "local", pytest.param("slurm", marks=pytest.mark.slurm)])
+def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path, cluster: str | None) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
     code = (
@@ -83,8 +83,8 @@ def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path, copied: boo
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], cwd=repository, check=True)
     infra: dict[str, tp.Any] = {"folder": str(tmp_path)}
-    if copied:  # the copy is in no repository
-        infra |= {"cluster": "local", "workdir": {"copied": ["own_module.py"]}}
+    if cluster is not None:  # the copy is in no repository
+        infra |= {"cluster": cluster, "workdir": {"copied": ["own_module.py"]}}
     script = f"import own_module; t = own_module.T(infra={infra!r}); t.f(); print(t.infra.uid_folder())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True

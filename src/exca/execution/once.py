@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import pickle
+import threading
 import time
 import typing as tp
 import uuid
@@ -233,17 +234,8 @@ def run_in_jobs(
             shared.path.unlink(missing_ok=True)  # else jobs that have begun may need it
         raise
     keys_of = [keys for keys, _ in groups]
-    try:
-        with chain.Waiting(folder, [key for keys in keys_of for key in keys]) as waiting:
-            errors = _wait_for(sending, keys_of, progress, computed, waiting)
-    except KeyboardInterrupt:
-        say_they_go_on(
-            [job for s in sending.submissions if not (job := CallJob[tp.Any](s)).paths.result_pickle.exists()]
-        )
-        raise
-    finally:
-        for c in sending.left:
-            c.release()
+    with sending, chain.Waiting(folder, [key for keys in keys_of for key in keys]) as waiting:
+        errors = _wait_for(sending, keys_of, progress, computed, waiting)
     shared.path.unlink(missing_ok=True)  # not when interrupted: the jobs still need it
     if errors:
         raise errors[min(errors)]
@@ -267,6 +259,27 @@ class _Sending:
         self.request = request
         self.left = claims
         self.submissions: list[Submission] = []
+        self._before: _Sending | None = None
+
+    def __enter__(self) -> None:
+        """This thread waits for the jobs from now on."""
+        self._before = _waited_for.get(threading.get_ident())
+        _waited_for[threading.get_ident()] = self
+
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        """It does no more: what was not sent is left to others, and what was goes on."""
+        del _waited_for[threading.get_ident()]
+        if self._before is not None:
+            _waited_for[threading.get_ident()] = self._before
+        for claim in self.left:
+            claim.release()
+        if kind is KeyboardInterrupt:
+            say_they_go_on(self.unfinished())
+
+    def unfinished(self) -> list[CallJob[tp.Any]]:
+        """Jobs that have left no outcome yet."""
+        jobs = [CallJob[tp.Any](submission) for submission in self.submissions]
+        return [job for job in jobs if not job.paths.result_pickle.exists()]
 
     def send(self) -> list[Submission]:
         """Send what there is room for, and hand the claims over; returns the new ones."""
@@ -278,6 +291,21 @@ class _Sending:
         self.request = arrays.rest_of(self.request, len(sent))
         self.submissions += sent
         return sent
+
+
+_waited_for: dict[int, _Sending] = {}  # by thread, the jobs that it waits for
+
+
+def say_jobs_go_on(threads: tp.Iterable[threading.Thread]) -> None:
+    """Say, when this thread is interrupted, that the jobs which others wait for on its behalf go on.
+
+    Parameters
+    ----------
+    threads: iterable of Thread
+        the others
+    """
+    waited_for = [_waited_for.get(thread.ident or 0) for thread in threads]
+    say_they_go_on([job for sending in waited_for if sending is not None for job in sending.unfinished()])
 
 
 def hand_over(claim: "Claim", submission: Submission) -> None:

@@ -224,6 +224,19 @@ class Conveyor:
 
     def run(self) -> None:
         """Return when all is stored; raise the first error once nothing more can be computed."""
+        from ..execution import once
+
+        try:
+            self._move()
+        except KeyboardInterrupt:
+            once.say_jobs_go_on(thread for belt in self.belts for thread in belt.threads)
+            raise
+        for belt in self.belts:
+            for error in belt.errors:
+                raise error
+
+    def _move(self) -> None:
+        """Hand items from stage to stage until none is computed any more."""
         pause = _FIRST_POLL
         while True:
             moved = self._hand_on()
@@ -234,9 +247,6 @@ class Conveyor:
             if not started:
                 self._wake.wait(pause)
                 self._wake.clear()
-        for belt in self.belts:
-            for error in belt.errors:
-                raise error
 
     def _hand_on(self) -> bool:
         """Move what has been stored to the next stage, and give up what has failed."""
@@ -383,13 +393,19 @@ class Background:
         Exception
             the error of the computation, where that left no result
         """
+        from ..execution import once
+
         shelf = self._need.stage.shelf
         pause = _FIRST_POLL
-        while not shelf.has(key):
-            if not self._thread.is_alive():
-                if not shelf.has(key) and self._error is not None:
-                    raise self._error
-                return
-            self._wake.wait(pause)
-            self._wake.clear()
-            pause = min(2 * pause, _LAST_POLL)
+        try:
+            while not shelf.has(key):
+                if not self._thread.is_alive():
+                    if not shelf.has(key) and self._error is not None:
+                        raise self._error
+                    return
+                self._wake.wait(pause)
+                self._wake.clear()
+                pause = min(2 * pause, _LAST_POLL)
+        except KeyboardInterrupt:
+            once.say_jobs_go_on([self._thread])
+            raise
