@@ -239,6 +239,40 @@ def test_a_failure_that_the_requeued_job_contradicts_is_replaced(infra: Infra, t
     assert "replacing the record" in (job.stderr() or "")
 
 
+def test_a_submitter_killed_between_two_arrays_is_succeeded_by_both(
+    infra: Infra, faults: Faults, tmp_path: Path
+) -> None:
+    """The second array is submitted, and its answer is never read."""
+    lines = [f'{faults.real("sbatch")} "$@" | tee -a {tmp_path}/answers > {tmp_path}/answer']
+    lines += [f"[ $(wc -l < {tmp_path}/answers) = 1 ] || kill -9 $PPID", f"cat {tmp_path}/answer", "exit 0"]
+    faults.put("sbatch", *lines)
+    trace = tmp_path / "trace"
+    program = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+from task_models import Double
+from exca.claims import scheduler
+from exca.execution import arrays
+arrays.SMALL, scheduler.max_array_size = 1, lambda: 2
+hold = dict(slurm_additional_parameters=dict(hold=True))
+task = Double(trace={str(trace)!r}, infra=dict(folder={str(infra["folder"])!r}, cluster="slurm", **hold))
+with task.infra.job_array() as array:
+    array.extend(task.infra.clone_obj(x=x) for x in range(5))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100)
+    assert done.returncode == -signal.SIGKILL
+    first, second = (tmp_path / "answers").read_text().split()
+    faults.end("sbatch")
+    tasks = [Double(x=x, trace=trace, infra=infra) for x in range(5)]
+    ids = [task.infra.job().job_id for task in tasks[:4]]
+    assert ids == [f"{first}_0", f"{first}_1", f"{second}_0", f"{second}_1"]
+    for job_id in (first, second):
+        subprocess.run(["scontrol", "release", job_id], check=True, timeout=60)
+    assert [task.compute() for task in tasks] == [0, 2, 4, 6, 8]
+    assert faults.calls("sbatch") == 3, "only what was never submitted is submitted now"
+    assert len(trace.read_text().splitlines()) == 5
+
+
 # ------------------------------------------------------------------ accounting
 
 
@@ -281,6 +315,32 @@ def test_a_cancelled_array_costs_one_question(
 def test_ranges_of_tasks(listed: str, numbers: list[int]) -> None:
     rows = scheduler._each_task(scheduler.JobState(listed, "CANCELLED", alive=False))
     assert [row.job_id for row in rows] == [f"565_{n}" for n in numbers]
+
+
+def test_the_end_of_a_pending_array_is_asked_for_once(
+    infra: Infra, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statuses of its tasks, once squeue has forgotten them; while accounting hangs, too."""
+    monkeypatch.setattr(scheduler, "ACCOUNTING_TIMEOUT", 2.0)
+    task = Double(infra=infra | HELD)
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(30))
+    base = array[0].infra.job().job_id.partition("_")[0]
+    subprocess.run(["scancel", base], check=True, timeout=60)
+    wait_for(
+        lambda: [row.job.state for row in scheduler._sacct({base})] == ["CANCELLED"] * 30,
+        "accounting to know",
+    )
+    faults.put("squeue", "echo JOBID", "exit 0")
+    ids = [t.infra.job().job_id for t in array]
+    for lines, word in ((["exec sleep 600"], "UNKNOWN"), ([], "CANCELLED")):
+        monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())
+        faults.put("sacct", *lines)
+        before = faults.calls("sacct")
+        assert {scheduler.job_states([job_id])[job_id].state for job_id in ids} == {word}
+        assert faults.calls("sacct") == before + 1
+    assert {t.infra.status() for t in array} == {"not submitted"}
+    assert faults.calls("sacct") == 2
 
 
 def test_accounting_that_hangs_costs_one_wait_and_is_asked_again_later(
