@@ -371,6 +371,26 @@ def test_a_key_is_there_while_another_process_replaces_it(tmp_path: pathlib.Path
     assert missing == []
 
 
+def test_no_key_is_skipped_while_another_process_replaces_it(tmp_path: pathlib.Path) -> None:
+    """Its line is found blank, and the new one is behind what is gone through."""
+    cd = CacheDict[int](tmp_path)
+    keys = [str(n) for n in range(5)]
+    with cd.write():
+        for key in keys:
+            cd[key] = -1
+    process = start(REPLACER, tmp_path)
+    wrong: list[tp.Any] = []
+    while process.poll() is None:
+        looks: list[tp.Any] = []
+        for cache in (cd, fresh(tmp_path)):
+            looks += [sorted(cache), sorted(key for key, _ in cache.items())]
+            looks += [sorted({*keys} - {*cache.missing(keys)}), keys[: len(cache)]]
+        wrong += [look for look in looks if look != keys]
+    process.communicate()
+    assert wrong == []
+    assert dict(cd.items()) == dict.fromkeys(keys, 299)
+
+
 def test_forgetting_all_while_keys_are_gone_through_loses_none(tmp_path: pathlib.Path) -> None:
     written_before(tmp_path, "host-1", range(10_000))
     written_before(tmp_path, "host-2", range(10_000, 20_000))

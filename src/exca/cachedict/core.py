@@ -286,7 +286,12 @@ class CacheDict(tp.Generic[X]):
                 return []
             with index.lock:
                 if index.generation == generation and not index.forgot:
-                    return list(keys)
+                    if not index.met_blank or self._frozen:
+                        return list(keys)
+                    index.met_blank = False
+                    index.refresh()  # a line that is blank by now may have been replaced since the last look
+                    if index.generation == generation:
+                        return list(keys)
 
     def places_of(self, keys: tp.Iterable[str]) -> dict[str, tuple[str, int]]:
         """Return the file and the offset of the entries of keys, which tell each from any later one of its key.

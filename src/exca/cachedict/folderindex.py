@@ -4,6 +4,7 @@ A deletion is seen when the line is read, at every access; only where many entri
 memory (`exca.cachedict.hot`), one by another process may be seen 10 ms later.
 """
 
+import array
 import logging
 import os
 import threading
@@ -15,7 +16,7 @@ from .. import _files
 from .datafiles import DATA_DIR
 from .folderreader import FolderReader, TableDamagedError
 from .hot import INTERVAL, MAX_BYTES, HotEntries
-from .textindex import MAX_LINE, key_hash, parse_line
+from .textindex import MAX_LINE, TextFile, key_hash, parse_line
 
 if tp.TYPE_CHECKING:
     from .writer import FolderWriter
@@ -62,6 +63,7 @@ class FolderIndex(FolderReader):
         super().__init__(folder)
         self.writer: FolderWriter | None = None  # of this process
         self._asked = 0  # entries looked up one by one
+        self.met_blank = False  # whether a line that was known turned out deleted, or replaced
 
     # -- all in memory
 
@@ -105,6 +107,7 @@ class FolderIndex(FolderReader):
                 if found is not None:
                     hot.add(key, self.read_line(found[1]))
             self.hot = hot
+            self.refresh()  # for what replaced a line that was blank by now
 
     # -- keys
 
@@ -160,6 +163,7 @@ class FolderIndex(FolderReader):
             self.reset()
             return None
         if line[:1] == b" " or (self.bad and place in self.bad):
+            self.met_blank = True
             return None
         info = parse_line(line)
         if info is None:
@@ -230,6 +234,7 @@ class FolderIndex(FolderReader):
         if deleted:
             self.dead_rows = True
             self.drop_dead()
+            self.refresh()  # what took the place of a blank line was there before it was blank
 
     def drop_dead(self) -> None:
         """Drop lines that were deleted, so that every row of the table is alive."""
@@ -261,14 +266,46 @@ class FolderIndex(FolderReader):
             self.dead_rows = False
 
     def entries(self) -> tp.Iterator[tuple[str, Entry]]:
-        """Yield (key, entry) in the order of the text index, one for each key."""
+        """Yield (key, entry) in the order of the text index, one for each key that is there all the while.
+
+        A key may be replaced meanwhile: its line is found blank, and the new one is behind what is gone through. So
+        what was appended since is looked at in the end, until nothing in it has been replaced in turn. Of each key
+        that was yielded only a hash is kept.
+        """
         with self.lock:
             self.refresh()
             # another thread may forget all meanwhile and read it anew
-            parts = [(file, file.scanned) for file in self.files]
-        for file, scanned in parts:
-            for offset, line in file.lines(0, scanned):
+            parts = [(file, 0, file.scanned) for file in self.files]
+        seen = array.array("q")
+        note = seen.append
+        for entry in self._between(parts):
+            if entry is not None:
+                note(hash(entry[0]))
+                yield entry
+        ends = {file.number: end for file, _, end in parts}
+        known: set[int] | None = None
+        blanks = True
+        while blanks:
+            blanks = False
+            with self.lock:
+                self.refresh()
+                parts = [(f, min(ends.get(f.number, 0), f.scanned), f.scanned) for f in self.files]
+            ends = {file.number: end for file, _, end in parts}
+            for entry in self._between([part for part in parts if part[1] < part[2]]):
+                blanks = blanks or entry is None
+                if entry is None or not entry[1].get("#gen"):  # blank, or a key that is new
+                    continue
+                known = set(seen) if known is None else known
+                if hash(entry[0]) not in known:
+                    known.add(hash(entry[0]))
+                    yield entry
+
+    def _between(self, parts: list[tuple[TextFile, int, int]]) -> tp.Iterator[tuple[str, Entry] | None]:
+        """Yield (key, entry) of the lines in parts of files (file, start, end), None for what does not count."""
+        for file, start, end in parts:
+            for offset, line in file.lines(start, end):
                 if line[:1] != b"{":
+                    yield None
                     continue
                 info = parse_line(line + b"\n")
                 if info is None:
@@ -280,6 +317,7 @@ class FolderIndex(FolderReader):
                 if self.doubles:
                     found = self.locate(info["#key"])
                     if found is None or found[1] != place:
+                        yield None
                         continue
                 yield info["#key"], info
 

@@ -100,6 +100,7 @@ class FolderReader:
         self._next_look = 0.0
         self._watch = _Watch(folder)
         self._resets = 0
+        self._read_blank = False  # whether the last look has read lines that were deleted, or replaced
         self.forgot = True  # whether nothing of the folder is known
         self.generation = 0  # raised, with the lock held, after any change that an earlier look has not seen
         self.trusted = True  # whether all files are
@@ -115,31 +116,38 @@ class FolderReader:
     def refresh(self) -> bool:
         """Read what is new in the folder; returns whether anything was."""
         with self.lock:
-            try:
-                mtime = self._watch.mtime()
-                found = self.list_files()
-            except FileNotFoundError:
-                mtime, found = -1, {}
-            first, self._loaded = not self._loaded, True
-            if first:
-                self._load_table(found)
-                self.generation += 1
-            else:
-                self._adopt_if_large(found)
-            news, resets = first, -1
-            while resets != self._resets:  # what is found while reading may mean that all must be read anew
-                resets = self._resets
-                try:
-                    news = self._read_news(found) or news
-                except TableDamagedError:
-                    news = True
-            self.forgot = False
-            # an mtime as young as this may be shared by a change that is still to come
-            self._seen_mtime = mtime if abs(time.time_ns() - mtime) > _SETTLED else -1
-            self._next_look = time.monotonic() + LOOK_INTERVAL
-            if self._unsaved > _SAVE_LINES:
-                self.save()
+            news = self._look()
+            while self._read_blank:  # its new line may have come after the folder was listed
+                news = self._look() or news
             return news
+
+    def _look(self) -> bool:
+        self._read_blank = False
+        try:
+            mtime = self._watch.mtime()
+            found = self.list_files()
+        except FileNotFoundError:
+            mtime, found = -1, {}
+        first, self._loaded = not self._loaded, True
+        if first:
+            self._load_table(found)
+            self.generation += 1
+        else:
+            self._adopt_if_large(found)
+        news, resets = first, -1
+        while resets != self._resets:  # what is found while reading may mean that all must be read anew
+            resets = self._resets
+            try:
+                news = self._read_news(found) or news
+            except TableDamagedError:
+                news = True
+        self.forgot = False
+        # an mtime as young as this may be shared by a change that is still to come
+        self._seen_mtime = mtime if abs(time.time_ns() - mtime) > _SETTLED else -1
+        self._next_look = time.monotonic() + LOOK_INTERVAL
+        if self._unsaved > _SAVE_LINES:
+            self.save()
+        return news
 
     def list_files(self) -> dict[str, os.stat_result]:
         """The index files in the folder. Raises FileNotFoundError."""
@@ -233,6 +241,7 @@ class FolderReader:
                     self.report_line(file, offset)
             elif first == b" ":
                 file.blanks += 1
+                self._read_blank = True
             elif line:
                 self.report_line(file, offset)
         file.scanned = file.reached
@@ -241,7 +250,7 @@ class FolderReader:
     def _lines_of(self, file: TextFile, start: int) -> tp.Iterator[tuple[int, bytes]]:
         blanks = file.blanks
         try:
-            yield from file.lines(start, file.size)
+            yield from file.lines(start, file.size, scan=True)
         except PermissionError:
             file.reached, file.blanks = start, blanks
             if file.path not in _closed:

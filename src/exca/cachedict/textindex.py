@@ -134,11 +134,11 @@ class TextFile:
         except FileNotFoundError:
             return b""
 
-    def lines(self, start: int, stop: int) -> tp.Iterator[tuple[int, bytes]]:
+    def lines(self, start: int, stop: int, *, scan: bool = False) -> tp.Iterator[tuple[int, bytes]]:
         """Yield (offset, line without its line end) for every whole line in a range of bytes.
 
         Of a line longer than any entry only its first bytes are yielded, once that is known; ``within`` is true then
-        for those of its bytes that follow.
+        for those of its bytes that follow. Only a ``scan`` notes how far it came, since others read without the lock.
         """
         rest = b""
         offset = position = start
@@ -164,7 +164,8 @@ class TextFile:
                 yield offset, rest[:_SHOWN]
                 offset = position = self._behind_hole(position, stop)
                 rest, within = b"", True
-        self.within, self.reached = within, offset
+        if scan:
+            self.within, self.reached = within, offset
 
     def _behind_hole(self, position: int, stop: int) -> int:
         """Where the file goes on that has a hole at a position, in which there is no line end."""

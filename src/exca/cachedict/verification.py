@@ -230,7 +230,7 @@ def _is_growing(file: TextFile) -> bool:
 
 
 def _deleted(file: TextFile) -> int:
-    for _ in file.lines(0, file.size):
+    for _ in file.lines(0, file.size, scan=True):
         pass
     file.scanned = file.reached
     return file.count_blanks()
