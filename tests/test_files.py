@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exca import _files
-from exca.errors import UntrustedFileError
+from exca.errors import OddFileError, UntrustedFileError
 from exca.verifying import leftovers
 
 STRANGER = 64_321  # no user of this machine
@@ -141,5 +141,5 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError, match="not a regular file"):
         _files.read_file(str(tmp_path / "fifo"))
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(OddFileError, match="not a regular file"):
         _files.read_file(str(tmp_path))

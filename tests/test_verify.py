@@ -14,7 +14,7 @@ import pytest
 
 import exca
 from claimant import Claimant
-from exca.cachedict import CacheDict, folderindex
+from exca.cachedict import CacheDict, folderindex, verification
 from exca.cachedict.sideindex import FILE_NAME
 from exca.claims import Claims
 
@@ -294,3 +294,39 @@ def test_verify_and_repair_beside_those_at_work(root: Path) -> None:
     assert looks > 0
     assert len([key for key in CacheDict[tp.Any](folder) if key[0] == "k"]) == 19
     assert exca.verify(root).totals()["damaged"] == 0
+
+
+def test_many_lines_that_name_one_huge_file(tmp_path: Path) -> None:
+    """Each of them overlaps the others: no entry that was written does so, and the file is not read for each."""
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "x.data").open("wb") as file:
+        file.truncate(300 << 20)
+    parts = {
+        "offset": 0,
+        "shape": [300 << 20],
+        "dtype": "uint8",
+        "#type": "MemmapArray",
+        "filename": "data/x.data",
+    }
+    lines = [
+        {**parts, "offset": n, "shape": [(300 << 20) - n], "#sum": "0" * 16, "#key": f"{n}"}
+        for n in range(300)
+    ]
+    same = [{**parts, "#sum": "0" * 16, "#key": f"same {n}"} for n in range(300)]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in [*same, *lines])
+    (tmp_path / "host-1-info.jsonl").write_text(text)
+    read: list[int] = []
+    ctx = verification.Checking(tmp_path)
+
+    def count(path: str, size: int, length: int) -> None:
+        verification.Checking.before_reading(ctx, path, size, length)
+        read.append(length)
+
+    ctx.before_reading = count  # type: ignore[method-assign]  # counts
+    found = verification.verify_entries(tmp_path, ctx)
+    assert len(found.damaged) == 600
+    assert sum(checked.out_of_reach for checked in found.damaged) > 250
+    assert sum(read) <= 6 * (300 << 20) + (64 << 20)
+    report = exca.verify(tmp_path).folders[0]
+    assert len(report.damaged) >= 300, "those of one range are compared once"
+    assert "again and again" in str(report.unreadable[0])

@@ -52,6 +52,7 @@ GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)  # what a file that is no lon
 
 _PATH = getattr(os, "O_PATH", None)
 _MAX_LINKS = 16
+NOT_REGULAR = "not a regular file; what may be moved of such, exca.repair sets aside"
 MAX_FILE = 1 << 30  # bytes; files that are read whole are small, so a larger one is none of ours
 _BLOCK = 1 << 16  # bytes, more than nearly every file of ours has
 MAX_OPEN = 128  # index files kept open per process, where the limit of open files allows for so many
@@ -177,12 +178,16 @@ def open_file(path: str, flags: int, mode: int = SHARED) -> int:
     ------
     UntrustedFileError
         there is a link of another user's on the way
+    OddFileError
+        it is a socket, or links lead round in a circle
     """
     folder, _, name = path.rpartition("/")
     try:
         fd = os.open(path, flags, mode)
     except OSError as e:
         is_link = e.errno in IS_LINK or (e.errno == errno.ENOTDIR and flags & _DIRECTORY)
+        if e.errno in (errno.ENXIO, errno.EISDIR):  # a socket, or a folder that was to be changed
+            raise OddFileError(e.errno, NOT_REGULAR, path) from e
         if not is_link:
             raise
     else:
@@ -243,6 +248,35 @@ def open_to_append(path: str, mode: int = SHARED) -> int:
         return reopen_to_append(path)
 
 
+def append_text(path: str | os.PathLike[str]) -> tp.TextIO:
+    """Open a text log for appending, new or not, also one of another user's.
+
+    Parameters
+    ----------
+    path: str or path
+        the file
+
+    Raises
+    ------
+    OddFileError
+        it is no regular file, or has a second name
+    """
+    path = os.fspath(path)
+    try:
+        return open(create_file(path, SHARED, NEW | os.O_APPEND), "a")
+    except FileExistsError:
+        fd = open_file(path, UPDATE | os.O_APPEND)
+    try:
+        if require_regular(fd).st_nlink > 1:
+            raise OddFileError(errno.EMLINK, "a file with a second name")
+        return open(fd, "a")
+    except BaseException as e:
+        os.close(fd)
+        if isinstance(e, OddFileError):
+            e.filename = path
+        raise
+
+
 def reopen_to_append(path: str) -> int:
     """Open a file of this user's that is there for appending, and for reading.
 
@@ -299,11 +333,11 @@ def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
                     raise
                 links += 1
                 if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from e
+                    raise OddFileError(errno.ELOOP, os.strerror(errno.ELOOP), path) from e
                 target = _target(name, fd, path, outside)
                 if target is None:  # no link by now
                     if e.errno == errno.ENOTDIR:
-                        raise
+                        raise NotADirectoryError(e.errno, os.strerror(e.errno), path) from e
                     target = name
                 if target.startswith("/"):
                     outside = True
@@ -362,7 +396,7 @@ def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
 
     Raises
     ------
-    FileExistsError
+    OddFileError
         there is something else of this name
     """
     if os.path.isdir(path):
@@ -380,10 +414,12 @@ def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
             finally:
                 os.close(fd)
             return
-        except FileExistsError:
+        except FileExistsError as e:
             if os.path.isdir(path):
                 return
-            raise
+            raise OddFileError(
+                e.errno, "not a folder; what may be moved of such, exca.repair sets aside", path
+            ) from e
         except FileNotFoundError:  # removed by another process meanwhile
             continue
     raise FileNotFoundError(errno.ENOENT, "is being removed again and again", above)
@@ -404,6 +440,8 @@ def remove(path: str) -> None:
     ------
     FileNotFoundError
         it is not there
+    OddFileError
+        it is a folder
     """
     if not _CAN_STEP:
         os.unlink(path)
@@ -412,6 +450,8 @@ def remove(path: str) -> None:
     fd = open_folder(folder)
     try:
         os.unlink(name, dir_fd=fd)
+    except IsADirectoryError as e:
+        raise OddFileError(e.errno, NOT_REGULAR, path) from e
     finally:
         os.close(fd)
 
@@ -533,12 +573,17 @@ def read_file(path: str) -> bytes:
     ------
     UntrustedFileError
         there is a link of another user's on the way
+    OddFileError
+        it is no regular file, or too large to be one of ours
     OSError
-        it can't be read, or is no regular file
+        it can't be read
     """
     fd = open_file(path, READ)  # open() takes three times as long
     try:
         return read_all(fd)
+    except OddFileError as e:
+        e.filename = path
+        raise
     finally:
         os.close(fd)
 
@@ -553,11 +598,12 @@ def read_judged(path: str) -> tuple[bytes, os.stat_result]:
     """
     fd = open_file(path, READ)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
+        status = require_regular(fd)
         data = os.read(fd, _BLOCK)
         return data if len(data) < _BLOCK else data + read_all(fd), status
+    except OddFileError as e:
+        e.filename = path
+        raise
     finally:
         os.close(fd)
 
@@ -618,7 +664,10 @@ def read_all(fd: int) -> bytes:
     fd: int
         descriptor of a regular file
     """
-    data = os.read(fd, _BLOCK)
+    try:
+        data = os.read(fd, _BLOCK)
+    except IsADirectoryError:
+        data = b""
     if len(data) < _BLOCK:
         if not data:
             require_regular(fd)  # a FIFO that nothing writes to is empty, too
@@ -631,11 +680,35 @@ def read_all(fd: int) -> bytes:
     return b"".join(blocks)
 
 
+def open_regular(path: str) -> tp.BinaryIO:
+    """Open a regular file for reading, as `open_file` does.
+
+    Parameters
+    ----------
+    path: str
+        the file
+
+    Raises
+    ------
+    OddFileError
+        it is no regular file
+    """
+    fd = open_file(path, READ)
+    try:
+        require_regular(fd)
+        return open(fd, "rb")
+    except BaseException as e:
+        os.close(fd)
+        if isinstance(e, OddFileError):
+            e.filename = path
+        raise
+
+
 def require_regular(fd: int) -> os.stat_result:
-    """Return the status of an open file; raises OSError when it is no regular file (a folder, a FIFO, a device)."""
+    """Return the status of an open file; raises OddFileError where it is none (a folder, a FIFO, a device)."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
-        raise OddFileError(errno.EINVAL, "not a regular file")
+        raise OddFileError(errno.EINVAL, NOT_REGULAR)
     return status
 
 
@@ -788,9 +861,11 @@ def write_atomically(
     try:
         write_new(draft, data, mode=mode, sync=durable)
         os.replace(draft, path)
-    except BaseException:
+    except BaseException as e:
         with contextlib.suppress(OSError):
             os.unlink(draft)
+        if isinstance(e, IsADirectoryError):
+            raise OddFileError(e.errno, NOT_REGULAR, os.fspath(path)) from e
         raise
     if durable:
         sync_folder(folder or ".")

@@ -163,6 +163,22 @@ def may_remove(status: os.stat_result, around: os.stat_result) -> bool:
     return problem is None
 
 
+def may_move(path: str | os.PathLike[str]) -> bool:
+    """Whether what is in a folder under a name may be moved or removed: another user may not have put it there.
+
+    Parameters
+    ----------
+    path: path
+        the name; a link is judged itself
+
+    Raises
+    ------
+    OSError
+        there is nothing of this name
+    """
+    return may_remove(os.lstat(path), os.lstat(os.path.dirname(os.fspath(path))))
+
+
 importing: "contextvars.ContextVar[bool]" = contextvars.ContextVar("importing", default=True)
 
 
@@ -198,11 +214,10 @@ _MAX_SKIPPED = 10_000
 
 def _problem(status: os.stat_result) -> tp.Literal["everybody", "owner", "group"] | None:
     """Who may write to a file, or has written it, and is not trusted."""
-    if not _HAS_OWNERS or (
-        not status.st_mode & 0o022 and (status.st_uid == 0 or status.st_uid == os.geteuid())
-    ):
+    mode = 0 if stat.S_ISLNK(status.st_mode) else status.st_mode  # the rights of a link mean nothing
+    if not _HAS_OWNERS or (not mode & 0o022 and (status.st_uid == 0 or status.st_uid == os.geteuid())):
         return None
-    if status.st_mode & stat.S_IWOTH:
+    if mode & stat.S_IWOTH:
         return "everybody"
     groups = _numbers("group", os.environ.get("EXCA_TRUSTED_GROUPS", ""), frozenset(_groups))
     if status.st_gid in groups:
@@ -211,7 +226,7 @@ def _problem(status: os.stat_result) -> tp.Literal["everybody", "owner", "group"
         "user", os.environ.get("EXCA_TRUSTED_USERS", ""), frozenset(_users)
     ):
         return "owner"
-    if status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_uid, status.st_gid):
+    if mode & stat.S_IWGRP and not _is_own_group(status.st_uid, status.st_gid):
         return "group"
     return None
 

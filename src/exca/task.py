@@ -272,7 +272,10 @@ class TaskInfra(BaseInfra):
 
     def _job_of_record(self, found: record.Record) -> TaskJob[tp.Any]:
         """The job that left an outcome."""
-        submission = Submission.from_json(found.content, trusted=found.trusted)
+        try:
+            submission = Submission.from_json(found.content, trusted=found.trusted)
+        except ValueError:  # another user wrote it, and what it says of the job is of no use
+            submission = Submission(None, "", "")
         return TaskJob(found.folder, submission, found.attempt, self._hint())
 
     def _hint(self) -> str:

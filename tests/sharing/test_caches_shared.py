@@ -241,3 +241,29 @@ for name in os.listdir(folder / "data"):
     assert words(commons.run(ALICE, START + f"ask(lambda: {read})")) == ["UntrustedFileError"]
     after = commons.content(ALICE)
     assert {name: after[name] for name in before} == before
+
+
+def test_an_index_file_exchanged_after_it_was_listed(commons: Commons) -> None:
+    """Alice has listed her own file, and bob's is in its place when it is opened: it is not taken for hers."""
+    code = """
+os.umask(0o022)
+with cd.write(): cd["a"] = 1
+folder.chmod(0o2775)
+index = CacheDict(folder)._index
+index.refresh()
+file = index.files[0]
+file.drop_handle()
+print(file.trusted, file.path, flush=True)
+input()
+print(file.read(0, 99), file.trusted)
+"""
+    alice = ALICE.talk_to(commons.home(ALICE), START + code, SHARED=str(commons.shared))
+    assert alice.stdout is not None
+    listed, path = alice.stdout.readline().split()
+    assert listed == "True"
+    commons.run(
+        BOB, f"import os; os.rename({path!r}, {path!r} + '.gone'); open({path!r}, 'w').write('planted')"
+    )
+    out, err = alice.communicate("\n", timeout=60)
+    assert out == "b'' True\n", err
+    assert "another user's file in the place of this one" in err

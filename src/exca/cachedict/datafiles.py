@@ -22,7 +22,7 @@ from .._files import (
     write_all,
     writer_name,
 )
-from ..errors import DamagedEntryError, UntrustedFileError
+from ..errors import DamagedEntryError, OddFileError, UntrustedFileError
 
 DATA_DIR = "data"
 _BUFFER = 1 << 18  # bytes gathered before they are written
@@ -37,7 +37,7 @@ class SharedFile(io.RawIOBase):
 
     def __init__(self, path: str) -> None:
         self._pid = os.getpid()
-        self._fd = _files.open_to_append(path)
+        self._fd = _files.open_to_append(path)  # which refuses all but a regular file of this user's
         self._flushed = os.fstat(self._fd).st_size
         self._parts: list[bytes] = []
         self._waiting = 0
@@ -163,9 +163,15 @@ class DataFiles:
             relative = f"{DATA_DIR}/{self._name}{suffix}"
             try:
                 file = SharedFile(os.path.join(self.folder, relative))
-            except FileNotFoundError:  # somebody cleared the folder
+            except (
+                FileNotFoundError,
+                OddFileError,
+                PermissionError,
+            ):  # cleared, or something else is in its place
                 self._made = False
                 self.make_folder()
+                self._name = writer_name.fresh()
+                relative = f"{DATA_DIR}/{self._name}{suffix}"
                 file = SharedFile(os.path.join(self.folder, relative))
             self._shared[suffix] = found = (file, relative)
         return found

@@ -11,6 +11,7 @@ import typing as tp
 import xxhash
 
 from .. import _files
+from .._files import pread
 from ..errors import (
     DamagedEntryError,
     HandlerError,
@@ -385,20 +386,40 @@ class DumpContext:
         self, relative: str, start: int, length: int, digest: str, *, everything: bool, whole: bool = False
     ) -> None:
         path = self.path(relative)
-        size = data_size(path)
+        asked = everything or (type(length) is int and length <= self.options.checksum_bytes)
+        fd = open_data(path) if asked else -1  # what is compared is the very file whose size was asked for
+        try:
+            size = os.fstat(fd).st_size if asked else data_size(path)
+            self._compare(path, fd, size, (start, length, digest), whole=whole)
+        finally:
+            if asked:
+                os.close(fd)
+
+    def _compare(self, path: str, fd: int, size: int, recorded: tuple[int, int, str], *, whole: bool) -> None:
+        start, length, digest = recorded
         if type(start) is not int or type(length) is not int or min(start, length) < 0:
             raise DamagedEntryError(f"An entry of {self.root} names {length} bytes at {start} of {path}")
         if size < start + length or (whole and size != length):
             raise DamagedEntryError(
                 f"The data file {path} has {size} bytes, not the {start + length} written"
             )
-        if (everything or length <= self.options.checksum_bytes) and file_sum(path, start, length) != digest:
+        if fd >= 0 and self.sum_of(fd, path, start, length) != digest:
             raise DamagedEntryError(f"The data file {path} is damaged: its checksum is not {digest}")
 
+    def sum_of(self, fd: int, path: str, start: int, length: int) -> str:
+        """XXH3-64 (16 hexadecimal digits) of a range of bytes of an open data file."""
+        return _sum_of(fd, start, length)
+
+    def before_reading(self, path: str, size: int, length: int) -> None:
+        """Called before bytes of a data file of this size are read; may raise OSError."""
+
     def _size_and_sum(self, relative: str) -> tuple[int, str]:
-        path = self.path(relative)
-        size = os.stat(path).st_size
-        return size, file_sum(path, 0, size)
+        fd = self.open(relative)
+        try:
+            size = os.fstat(fd).st_size
+            return size, _sum_of(fd, 0, size)
+        finally:
+            os.close(fd)
 
 
 _DATA = f"{DATA_DIR}/"
@@ -472,14 +493,12 @@ def _plain(info: Info) -> Info:
     return restored(plain, reserved_of(info)) if "#parts" in info else plain
 
 
-def file_sum(path: str, start: int, length: int) -> str:
-    """XXH3-64 (16 hexadecimal digits) of a range of bytes of a file."""
+def _sum_of(fd: int, start: int, length: int) -> str:
     hasher = xxhash.xxh3_64()
-    with open(open_data(path), "rb") as file:
-        file.seek(start)
-        while length > 0 and (chunk := file.read(min(length, 1 << 20))):
-            hasher.update(chunk)
-            length -= len(chunk)
+    while length > 0 and (chunk := pread(fd, min(length, 1 << 20), start)):
+        hasher.update(chunk)
+        start += len(chunk)
+        length -= len(chunk)
     return hasher.hexdigest()
 
 

@@ -7,6 +7,7 @@ attribute cache allows (on NFS: new files after ``acdirmax``; the sizes of known
 which by close-to-open consistency gives what the server has).
 """
 
+import errno
 import logging
 import os
 import stat
@@ -19,7 +20,7 @@ import xxhash
 
 from .. import _files, _trust
 from .._files import Handle, on_network, opened_status
-from ..errors import UntrustedFileError
+from ..errors import OddFileError, UntrustedFileError
 from .adoption import WORTH, adopt
 from .hot import HotEntries
 from .sideindex import FILE_NAME, FileMark, Table, turn
@@ -159,7 +160,7 @@ class FolderReader:
                 if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
                     try:
                         status = _status_of(entry, network)
-                    except UntrustedFileError as e:
+                    except (UntrustedFileError, OddFileError) as e:
                         _trust.skip(entry.path, e)
                         continue
                     except (FileNotFoundError, PermissionError):
@@ -177,7 +178,11 @@ class FolderReader:
     def _scan_folder(self) -> "os._ScandirIterator[str]":
         try:
             return os.scandir(self.folder)
-        except FileNotFoundError:
+        except OSError as e:
+            if e.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise OddFileError(e.errno, "not a folder; exca.repair sets it aside", self.folder) from e
+            if e.errno != errno.ENOENT:
+                raise
             parent = os.path.dirname(self.folder)
             # a network file system may remember that the folder was not there: listing its parent asks the server
             if not on_network(parent) or os.path.basename(self.folder) not in os.listdir(parent):
@@ -204,7 +209,7 @@ class FolderReader:
             seen = found[name]
             file = self.file(name)
             file.size, file.mtime, file.inode = seen.st_size, seen.st_mtime_ns, seen.st_ino
-            file.trusted = _trust.is_trusted(seen)
+            file.listed_trusted = file.trusted = file.opened_trusted and _trust.is_trusted(seen)
             self.trusted = self.trusted and file.trusted
             if file.size > file.scanned and self._scan(file):
                 news = True

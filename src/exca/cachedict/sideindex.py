@@ -8,7 +8,6 @@ A row only says where to look: the line found there must hold the key asked for.
 
 import contextlib
 import os
-import stat
 import struct
 import time
 import typing as tp
@@ -30,6 +29,7 @@ ROW = struct.Struct("<QQII")
 _WINDOW = 8 * ROW.size  # bytes read for one search: nearly always enough
 _IN_MEMORY = 64 << 20  # a table up to this many bytes is read whole once it is asked often
 _OFTEN = 64
+_MAX_META = 64 << 20  # bytes of JSON; of a hundred thousand index files it is a quarter of that
 _NOTHING: list[tuple[int, int, int]] = []
 
 
@@ -78,9 +78,7 @@ def _is_mark(mark: FileMark) -> bool:
 
 
 def _identity(fd: int) -> tuple[int, int, int]:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("the side index is no regular file")
+    status = _files.require_regular(fd)
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -154,7 +152,8 @@ class Table:
                 return None
             _, slots, rows, entries, keys, length, body_sum, header_sum = _HEADER.unpack(header)
             base = _HEADER.size + length
-            if known[1] != base + rows * ROW.size or slots > rows:  # also before so many bytes are asked for
+            # also before so many bytes are asked for
+            if known[1] != base + rows * ROW.size or slots > rows or length > _MAX_META:
                 return None
             meta = pread(handle.fd, length, _HEADER.size)
             if xxhash.xxh3_64_intdigest(header[:-8] + meta) != header_sum:

@@ -16,6 +16,7 @@ import xxhash
 
 from .. import _files, _trust
 from .._files import Handle, pread
+from ..errors import OddFileError
 from .parts import entry_of
 
 INFO_SUFFIX = "-info.jsonl"
@@ -72,9 +73,11 @@ class TextFile:
         "blanks",
         "counted_mtime",
         "inode",
+        "listed_trusted",
         "mtime",
         "name",
         "number",
+        "opened_trusted",
         "path",
         "reached",
         "scanned",
@@ -91,6 +94,8 @@ class TextFile:
         self.scanned = 0  # bytes, up to a line end
         self.size = 0
         self.trusted = True  # whether what it says may have a module imported
+        self.listed_trusted = False  # whether the one in the folder was found to be, when last looked at
+        self.opened_trusted = True  # the same of the file that is open: it may be another one than was listed
         self.mtime = 0  # as last seen, ns
         self.inode = 0
         self.blanks = 0  # deleted lines before `scanned`
@@ -100,10 +105,19 @@ class TextFile:
         self._handle: Handle | None = None
 
     def handle(self) -> Handle:
-        """The open file. Hold the returned object while using its ``fd``. Raises FileNotFoundError."""
+        """The open file. Hold the returned object while using its ``fd``.
+
+        Raises FileNotFoundError, and OddFileError where it is no regular file, or another user's in the place of the
+        trusted one that was listed.
+        """
         handle = self._handle
         if handle is None:
-            self._handle = handle = Handle.open(self, self.path)
+            handle = Handle.open(self, self.path)
+            trusted = _trust.is_trusted(_files.require_regular(handle.fd))
+            if self.listed_trusted and not trusted:
+                raise OddFileError(errno.ESTALE, "another user's file in the place of this one", self.path)
+            self.opened_trusted = trusted
+            self._handle = handle
         return handle
 
     def may_remove(self, folder: str) -> bool:
@@ -117,12 +131,16 @@ class TextFile:
     def drop_handle(self) -> None:
         """Close it when nobody reads any more."""
         self._handle = None
+        self.opened_trusted = True
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the file, fewer at its end; empty when the file is gone."""
         try:
             handle = self._handle or self.handle()
             return pread(handle.fd, length, offset)
+        except OddFileError as e:  # it was put in the place of the file that was listed
+            _trust.skip(self.path, e)
+            return b""
         except OSError as e:
             self._handle = None
             if e.errno == errno.ENOENT:

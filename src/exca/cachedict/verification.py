@@ -1,15 +1,19 @@
-"""Looking at all that lies in a cache folder: which entries are whole, and what belongs to none.
+"""Looking at all that is in a cache folder: which entries are whole, and what belongs to none.
 
-Nothing is changed here; `exca.verify` and its repair stand on these functions.
+Nothing is changed here; `exca.verify` and its repair are built on these functions. What is read of a data file is
+bounded, whatever the lines say: the same bytes are compared once, and crafted ranges that overlap only so often.
 """
 
 import dataclasses
+import errno
 import os
+import stat
 import time
 import typing as tp
 
-from ..errors import DamagedEntryError
-from .datafiles import DATA_DIR, data_size
+from .. import _files
+from ..errors import DamagedEntryError, OddFileError
+from .datafiles import DATA_DIR
 from .dumpcontext import DumpContext, Info
 from .folderreader import FolderReader
 from .handlers.base import verify_range
@@ -18,6 +22,42 @@ from .parts import iter_parts, reserved_of
 from .setaside import SUFFIX
 from .sideindex import FILE_NAME
 from .textindex import INFO_SUFFIX, TextFile, parse_line
+
+OUT_OF_REACH = (OSError, ImportError)  # nothing can be said about what raises these
+_READINGS = (
+    6  # how often the bytes of a data file are read at most; an entry in a container is looked at twice
+)
+_FREE = 64 << 20  # bytes of each data file that are read in any case
+
+
+class Checking(DumpContext):
+    """A context that reads data files to compare them, and no byte again and again.
+
+    Parameters
+    ----------
+    root: a cache folder
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        super().__init__(root)
+        self._compared: dict[tuple[int, int, int, int, int, int], str] = {}
+        self._read: dict[str, int] = {}
+
+    def sum_of(self, fd: int, path: str, start: int, length: int) -> str:
+        """The checksum of a range, which is read only once as long as the file stays the same."""
+        status = os.fstat(fd)
+        place = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, start, length)
+        if place not in self._compared:
+            self.before_reading(path, status.st_size, length)
+            self._compared[place] = super().sum_of(fd, path, start, length)
+        return self._compared[place]
+
+    def before_reading(self, path: str, size: int, length: int) -> None:
+        """Raises OddFileError when more of a file was asked for than entries of it can name."""
+        read = self._read.get(path, 0) + length
+        if read > _READINGS * size + _FREE:
+            raise OddFileError(errno.EFBIG, "entries name the same bytes again and again: not compared", path)
+        self._read[path] = read
 
 
 @dataclasses.dataclass
@@ -33,6 +73,7 @@ class Checked:
     info: the entry; None when it cannot be read
     nbytes: bytes of data that it names
     error: what is wrong with it; None when it is whole
+    out_of_reach: whether it could not be checked, so that nothing is known of it
     """
 
     file: str
@@ -42,6 +83,7 @@ class Checked:
     info: Info | None = None
     nbytes: int = 0
     error: str | None = None
+    out_of_reach: bool = False
 
 
 @dataclasses.dataclass
@@ -70,14 +112,15 @@ class Report:
     deleted: int = 0
 
 
-def iter_checked(folder: str | os.PathLike[str]) -> tp.Iterator[Checked]:
+def iter_checked(folder: str | os.PathLike[str], ctx: Checking | None = None) -> tp.Iterator[Checked]:
     """Yield every line of the text index that is no deleted one, with its data compared with all checksums.
 
     Parameters
     ----------
     folder: a cache folder
+    ctx: what reads its data
     """
-    ctx = DumpContext(folder)
+    ctx = ctx or Checking(folder)
     for file in _index_files(ctx.root):
         for offset, line in file.lines(0, file.size):
             if not line.strip():
@@ -92,23 +135,26 @@ def iter_checked(folder: str | os.PathLike[str]) -> tp.Iterator[Checked]:
                     checked.nbytes = check_entry(ctx, checked.info)
                 except Exception as e:  # of whatever reads it
                     checked.error = str(e) or type(e).__name__
+                    checked.out_of_reach = isinstance(e, OUT_OF_REACH)
             yield checked
 
 
-def verify_entries(folder: str | os.PathLike[str]) -> Report:
+def verify_entries(folder: str | os.PathLike[str], ctx: Checking | None = None) -> Report:
     """Check all entries of a folder and find what belongs to none.
 
     Parameters
     ----------
     folder: a cache folder; while others write to it, data whose line is still to come is reported as orphaned
+    ctx: what reads its data
     """
     root = os.fspath(folder)
+    ctx = ctx or Checking(root)
     report = Report()
     before = set(_data_files(root))  # listed first: what is written meanwhile must not look orphaned
     named: set[str] = set()
-    for checked in iter_checked(root):
+    for checked in iter_checked(root, ctx):
         if checked.info is not None:
-            named.update(named_files(DumpContext(root), checked.info))
+            named.update(named_files(ctx, checked.info))
         if checked.error is not None:
             report.damaged.append(checked)
             continue
@@ -147,15 +193,13 @@ def check_entry(ctx: DumpContext, info: Info) -> int:
 
 
 def _check_data(ctx: DumpContext, info: Info, place: Info) -> int:
-    path = ctx.path(place["filename"])
-    size = data_size(path)
     if "offset" not in place:  # a file of its own, of an earlier release: nothing was recorded about it
-        return size
+        fd = ctx.open(place["filename"])
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
     length = text_size(info, place) if "length" in place else _array_bytes(info)
-    if length and size < place["offset"] + length:
-        raise DamagedEntryError(
-            f"The data file {path} has {size} bytes, not the {place['offset'] + length} written"
-        )
     verify_range(ctx, place["filename"], place["offset"], length, info.get("#sum"))
     return int(length)
 
@@ -223,7 +267,10 @@ def _index_files(root: str) -> list[TextFile]:
 def _is_growing(file: TextFile) -> bool:
     """Whether a file that ended within a line was seen in the middle of a write."""
     for _ in range(5):
-        if os.stat(file.path).st_size != file.size:
+        try:
+            if os.fstat(file.handle().fd).st_size != file.size:
+                return True
+        except OSError:  # removed, or another file by now
             return True
         time.sleep(0.002)
     return False
@@ -237,7 +284,28 @@ def _deleted(file: TextFile) -> int:
 
 
 def _data_files(root: str) -> tp.Iterator[str]:
-    for folder, _, names in os.walk(os.path.join(root, DATA_DIR)):
+    """Paths within the folder of all in its data folder; no link is followed that another user has put there."""
+    top = f"{root}/{DATA_DIR}"
+    if not is_folder(top):
+        return
+    for folder, _, names in os.walk(top):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in names:
             yield f"{inside}/{name}"
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of this name that may be entered: not a stranger's link to one.
+
+    Parameters
+    ----------
+    path: any path
+    """
+    try:
+        fd = _files.open_folder(path)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISDIR(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)

@@ -17,7 +17,7 @@ import xxhash
 
 from .. import _files
 from .._files import on_network, pread, sync_above, sync_folder, write_all, writer_name
-from ..errors import CacheWriteError
+from ..errors import CacheWriteError, OddFileError
 from .datafiles import DataFiles
 from .folderindex import Entry, FolderIndex
 from .parts import entry_of
@@ -211,7 +211,7 @@ class FolderWriter:
                 whole = not self._size or pread(self._fd, 1, self._size - 1) == b"\n"
                 if whole and os.fstat(self._fd).st_size == self._size:
                     return
-            except FileNotFoundError:
+            except (FileNotFoundError, OddFileError, PermissionError):  # or something else is in its place
                 pass
             if self._fd >= 0:
                 os.close(self._fd)

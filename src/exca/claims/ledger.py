@@ -243,13 +243,11 @@ class Ledger:
             return None
         except PermissionError:
             return Entry(name, None, 0.0, 5.0, owned=True, private=True)
-        except (OddFileError, IsADirectoryError):
-            return None  # no claim of anything
+        except OddFileError as e:  # no claimant makes such
+            _trust.skip(path, e)
+            return None
         except OSError as e:
             if e.errno in _files.GONE:
-                return None
-            if e.errno in (errno.EINVAL, errno.EISDIR):  # a FIFO, a folder: no claimant makes such
-                _trust.skip(path, e)
                 return None
             raise
         entry = _parse(name, data)

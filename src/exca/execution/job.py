@@ -7,7 +7,7 @@ import time
 import typing as tp
 from pathlib import Path
 
-from .. import _trust
+from .. import _files, _trust
 from .._log import logger
 from ..errors import JobError
 from . import backends, entry, paths, record
@@ -579,6 +579,7 @@ class EarlierJob(TaskJob[R]):
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text("utf8", errors="replace")
+        with _files.open_regular(str(path)) as f:
+            return f.read().decode("utf8", errors="replace")
     except FileNotFoundError:
         return None

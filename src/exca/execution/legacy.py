@@ -20,6 +20,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
+from ..errors import DamagedEntryError, OddFileError, StoredValueError
 from .record import LEGACY_NAME, NAME, Record
 from .submission import Submission
 
@@ -29,6 +30,8 @@ _CALLED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in result\b')
 _LOADED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in load\b')
 # an empty object of the class of 0.6, as only this release writes it
 _WRITTEN_HERE = b"\x80\x05cexca.task\nLocalJob\n)\x81"
+# what pickle raises where bytes are missing, or others: also what the next opcode makes of them
+_DAMAGED = (pickle.UnpicklingError, EOFError, ValueError, IndexError, MemoryError, OverflowError)
 _said: set[str] = set()
 
 
@@ -89,6 +92,12 @@ def newer(folder: Path, found: Record | None) -> Record | None:
         kind, value = job._result if outcome is path else _load(outcome)
     except FileNotFoundError:  # removed this moment, or replaced: by a newer release
         return found
+    except (OddFileError, DamagedEntryError) as e:  # the other release may be writing it just now
+        _trust.skip(path, e)
+        return found
+    except (AttributeError, TypeError, ValueError) as e:  # a pickle of something else
+        _trust.skip(path, f"it holds no job of an earlier release: {e!r}")
+        return found
     if kind == "success":
         return LegacyRecord(folder, {"state": "completed", "value": value})
     failure = value if isinstance(value, tuple) else (None, value)
@@ -112,11 +121,14 @@ def queued(folder: Path) -> Submission | None:
         job = _load(folder / LEGACY_NAME)
         if not isinstance(job, _SlurmStandIn) or _result_file(folder, job) is not None:
             return None
+        submission = Submission("slurm", str(vars(job)["_job_id"]), str(vars(job)["_paths"]._folder))
     except FileNotFoundError:
+        return None
+    except (OddFileError, DamagedEntryError, AttributeError, TypeError, ValueError, KeyError) as e:
+        _trust.skip(folder / LEGACY_NAME, e)
         return None
     from . import backends
 
-    submission = Submission("slurm", str(vars(job)["_job_id"]), str(vars(job)["_paths"]._folder))
     if shutil.which("squeue") is None or backends.alive(submission) is False:
         return None
     return submission
@@ -152,7 +164,7 @@ def _result_file(folder: Path, job: tp.Any) -> Path | None:
 
 
 def _written_here(path: Path) -> bool:
-    with open(_files.open_to_read(str(path)), "rb") as f:
+    with _files.open_regular(str(path)) as f:
         return f.read(len(_WRITTEN_HERE)) == _WRITTEN_HERE
 
 
@@ -161,7 +173,17 @@ def _time(path: Path) -> int:
 
 
 def _load(path: Path) -> tp.Any:
-    return _trust.load_pickle(path, _Unpickler)
+    try:
+        return _trust.load_pickle(path, _Unpickler)
+    except _DAMAGED as e:
+        raise DamagedEntryError(f"{path} is no whole pickle: {type(e).__name__}: {e}") from e
+    except (OSError, ImportError):
+        raise
+    except Exception as e:  # of what it calls: a class that has changed, for one
+        raise StoredValueError(
+            f"{path}, which an earlier release of exca left, cannot be unpickled: {type(e).__name__}: {e}; run the "
+            "code that it was made with, or clear_job() to compute again"
+        ) from e
 
 
 def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:

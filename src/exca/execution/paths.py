@@ -212,7 +212,7 @@ def tail(path: Path, lines: int = 20) -> str:
         how many lines at most
     """
     try:
-        with open(path, "rb") as f:
+        with _files.open_regular(str(path)) as f:
             size = f.seek(0, os.SEEK_END)
             f.seek(max(0, size - 200 * lines))
             return "\n".join(f.read().decode("utf8", "replace").splitlines()[-lines:])

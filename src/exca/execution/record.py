@@ -10,7 +10,6 @@ flipped bit would change it.
 
 import dataclasses
 import datetime
-import errno
 import functools
 import logging
 import os
@@ -100,21 +99,13 @@ def read(folder: Path) -> Record | None:
     file = f"{folder!s}/{NAME}"
     try:
         data, status = _files.read_judged(file)
-    except (OddFileError, IsADirectoryError) as e:
-        set_aside(folder, str(e.strerror))
-        return None
     except (FileNotFoundError, NotADirectoryError):
         looked = _read_after_looking(folder)
         if looked is None:
             return None
         data, status = looked
-    except UntrustedFileError as e:
+    except (UntrustedFileError, OddFileError) as e:  # a FIFO, a folder: no release ever made such
         _trust.skip(file, e)
-        return None
-    except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.EISDIR):
-            raise
-        _trust.skip(file, e)  # a FIFO, a folder: no release ever made such
         return None
     trusted = _trust.is_trusted(status)
     if not trusted and _files.everybody_may_write(status):
@@ -510,9 +501,8 @@ def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> B
     """
     error = carried_errors.load(content.get("pickle")) if trusted else None
     if error is None:
-        error = JobError(
-            f"{content['type']}: {content['message']}" if content.get("type") else content["message"]
-        )
+        message = content.get("message")
+        error = JobError(f"{content['type']}: {message}" if content.get("type") else message)
     if content.get("traceback"):
-        error.add_note(f"\nTraceback where it ran ({where}):\n{content['traceback'].rstrip()}")
+        error.add_note(f"\nTraceback where it ran ({where}):\n{str(content['traceback']).rstrip()}")
     return error

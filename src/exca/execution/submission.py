@@ -1,5 +1,6 @@
 """What is known of a job since it was submitted."""
 
+import collections.abc
 import dataclasses
 import typing as tp
 
@@ -46,7 +47,27 @@ class Submission:
             JSON types
         trusted: bool
             whether none but this user, or one who was named, can have written it
+
+        Raises
+        ------
+        ValueError
+            a value is of another type
         """
-        names = [f.name for f in dataclasses.fields(cls) if f.name != "trusted"]
-        known = {"cluster": None, "job_id": "", "logs": ""} | {k: content[k] for k in names if k in content}
+        if not isinstance(content, collections.abc.Mapping):
+            raise ValueError(f"{content!r} describes no job")  # noqa: TRY004  # as for what is in a mapping
+        known: dict[str, tp.Any] = {"cluster": None, "job_id": "", "logs": ""}
+        for name, kinds in _KINDS.items():
+            if name in content:
+                if type(content[name]) not in kinds:
+                    raise ValueError(f"{name}={content[name]!r} is none of a job's")
+                known[name] = content[name]
         return cls(**known, trusted=trusted)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "cluster": (str, type(None)),
+    "job_id": (str,),
+    "logs": (str,),
+    "processes": (int,),
+    "pid": (int, type(None)),
+}

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from .. import _files, _trust
+from ..errors import OddFileError, UntrustedFileError
 from ..identity import check_secrets
 from . import backends, once, record
 from .job import KEY, DoneJob, Job, TaskJob
@@ -37,7 +38,10 @@ def read_submission(folder: Path) -> Submission | None:
     try:
         data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
         return Submission.from_json(orjson.loads(data), trusted=_trust.is_trusted(status))
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
+        return None
+    except (OddFileError, UntrustedFileError, ValueError, TypeError) as e:
+        _trust.skip(f"{folder}/{SUBMISSION}", e)
         return None
 
 

@@ -135,12 +135,11 @@ class StageHandle:
         for path in sorted((self.stage.shelf.folder / "logs").glob(f"*/{ITEMS}"), key=_age):
             try:
                 data, status = _files.read_judged(str(path))
-            except OSError as e:
+                content = json.loads(data)
+                if self.uid in content["keys"]:
+                    return CallJob(Submission.from_json(content, trusted=_trust.is_trusted(status)))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
                 _trust.skip(path, e)
-                continue
-            content = json.loads(data)
-            if self.uid in content["keys"]:
-                return CallJob(Submission.from_json(content, trusted=_trust.is_trusted(status)))
         return None
 
     def clear(self) -> None:
@@ -158,7 +157,7 @@ class StageHandle:
 
 
 def _age(path: Path) -> float:
-    return -path.stat().st_mtime
+    return -path.lstat().st_mtime
 
 
 def _submission_of(holder: "Holder", logs: str) -> tp.Any:

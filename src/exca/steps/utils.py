@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydantic
 
+from .. import _files
 from . import drawing
 
 if tp.TYPE_CHECKING:
@@ -43,7 +44,7 @@ def capture_logs(log_folder: Path | None) -> tp.Iterator[None]:
 
     folder = Path(log_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.stdout", "a") as out, open(folder / "log.stderr", "a") as err:
+    with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
         streams: tuple[tp.Any, tp.Any] = (_Tee(sys.stdout, out), _Tee(sys.stderr, err))
         with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
             yield

@@ -10,7 +10,7 @@ import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .. import identity
+from .. import _files, identity
 from ..errors import (
     BatchProtocolError,
     ChangedConfigError,
@@ -361,7 +361,6 @@ def _note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
     """In a job, note beside its logs what it computes, so that the job of an item can be found."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return
-    from .._files import write_atomically
     from ..execution.current import current_job
     from ..execution.paths import JobPaths
 
@@ -375,7 +374,9 @@ def _note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
         return  # another job's process, which happens to compute this
     place = JobPaths(logs_of(folder), where["job_id"]).folder
     place.mkdir(parents=True, exist_ok=True)
-    write_atomically(place / ITEMS, json.dumps({**where, "pid": os.getpid(), "keys": list(keys)}).encode())
+    _files.write_atomically(
+        place / ITEMS, json.dumps({**where, "pid": os.getpid(), "keys": list(keys)}).encode()
+    )
 
 
 class _Tee:
@@ -426,7 +427,7 @@ def _captured(stage: Stage) -> Iterator[None]:
         return
     folder = stage.shelf.folder / "logs" / "main-process"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.stdout", "a") as out, open(folder / "log.stderr", "a") as err:
+    with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
         records = _LogFile(err)
         streams: tuple[tp.Any, tp.Any] = (_Tee(sys.stdout, out), _Tee(sys.stderr, err))
         logging.getLogger().addHandler(records)

@@ -3,17 +3,17 @@
 import contextlib
 import dataclasses
 import os
-import shutil
 import typing as tp
 from pathlib import Path
 
+from .. import _files, _trust
 from ..cachedict import CacheDict, DumpContext
 from ..cachedict.folderindex import FolderIndex, index_of
 from ..cachedict.setaside import keep_line, set_aside
 from ..cachedict.sideindex import FILE_NAME
 from ..claims import Claims
 from ..claims.ledger import SUFFIX as CLAIM_SUFFIX
-from ..errors import DamagedEntryError
+from ..errors import DamagedEntryError, OddFileError
 from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
 from . import leftovers
@@ -110,20 +110,36 @@ class _Mender:
     def mend(self, found: FolderReport) -> None:
         folder = Path(self.root, found.folder)
         for damaged in found.damaged:
-            try:
+            with self._leaving(f"{folder}/{damaged}"):
                 self._set_aside(folder, damaged)
-            except OSError as e:
-                self.left.append(f"{folder}/{damaged}: could not be set aside: {e}")
         self.left += [f"{folder}/{item}: it cannot be checked by this user" for item in found.unreadable]
         if found.stale_claims:
             count = Claims(folder).sweep()
             self.done.append(f"{folder}: removed {count} claim(s) of dead owners")
         for name in found.leftovers:
-            self._remove(folder / name)
+            with self._leaving(f"{folder}/{name}"):
+                self._remove(folder / name)
         for name in found.derived:
-            self._renew(folder, name)
+            with self._leaving(f"{folder}/{name}"):
+                self._renew(folder, name)
         for relative in found.orphans:
-            self._move_orphan(folder, relative, found)
+            with self._leaving(f"{folder}/{relative}"):
+                self._move_orphan(folder, relative, found)
+
+    @contextlib.contextmanager
+    def _leaving(self, what: str) -> tp.Iterator[None]:
+        """Context in which an error of the system leaves one thing as it is."""
+        try:
+            yield
+        except OSError as e:
+            self.left.append(f"{what}: could not be repaired: {e}")
+
+    def _is_theirs(self, path: Path) -> bool:
+        """Whether another user may have put something there: it is left as it is."""
+        if _trust.may_move(path):
+            return False
+        self.left.append(f"{path}: another user may have written it, who can repair it")
+        return True
 
     # ------------------------------------------------------------ damaged
 
@@ -142,16 +158,20 @@ class _Mender:
                     self.left.append(f"{folder}/{damaged}: it changed meanwhile, or was written a moment ago")
 
     def _set_file_aside(self, folder: Path, damaged: Damaged) -> None:
+        path = folder / damaged.file
+        if self._is_theirs(path):
+            return
         if damaged.file == record.NAME:
             found = record.read(folder)  # sets it aside when it is no whole record
             if found is not None:
                 info = found.content.get("result")
                 if info is None or problem(folder, info) is None:
-                    self.left.append(f"{folder / damaged.file}: it was published anew meanwhile")
+                    self.left.append(f"{path}: it was published anew meanwhile")
                     return
+            if os.path.lexists(path):
                 record.set_aside(folder, damaged.error)
         else:
-            os.rename(folder / damaged.file, folder / f"{damaged.file}.damaged-{os.urandom(4).hex()}")
+            _files.move(str(path), f"{damaged.file}.damaged-{os.urandom(4).hex()}")
         self.done.append(f"{folder / damaged.file}: set aside, since {damaged.error}")
 
     def _set_entry_aside(self, index: FolderIndex, damaged: Damaged) -> bool:
@@ -177,7 +197,10 @@ class _Mender:
             self.left.append(f"{path}: it ends within a line, and its writer may live")
             return
         assert damaged.offset is not None
-        with open(path, "rb+") as f:
+        if self._is_theirs(path):
+            return
+        with open(_files.open_file(str(path), _files.UPDATE), "rb+") as f:
+            _files.require_regular(f.fileno())
             f.seek(damaged.offset)
             rest = f.read()
             if b"\n" in rest:
@@ -189,6 +212,8 @@ class _Mender:
     # ------------------------------------------------------------ the rest
 
     def _remove(self, path: Path) -> None:
+        if self._is_theirs(path):
+            return
         if path.is_dir() and not path.is_symlink():
             names = {p.name for p in path.rglob("*") if p.is_file() and p.suffix != CLAIM_SUFFIX}
             if not names <= _OF_NEW_FOLDERS:
@@ -196,14 +221,21 @@ class _Mender:
                     f"{path}: a folder that looks temporary; remove it by hand if it is of no use"
                 )
                 return
-            shutil.rmtree(path, ignore_errors=True)
+            _files.remove_tree(str(path))
         else:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                _files.remove(str(path))
         self.done.append(f"{path}: removed, its writer is dead")
 
     def _renew(self, folder: Path, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / name).unlink()
+        if os.path.lexists(folder / name) and self._is_theirs(folder / name):
+            return
+        try:
+            _files.remove(f"{folder}/{name}")
+        except FileNotFoundError:
+            pass
+        except OddFileError:  # a folder
+            _files.move(f"{folder}/{name}", f"{name}.damaged-{os.urandom(4).hex()}")
         if name == FILE_NAME:
             index = index_of(str(folder))
             index.reset()
@@ -223,8 +255,10 @@ class _Mender:
         elif not leftovers.writer_is_dead(str(path), self.older_than):
             reason = "its writer may live"
         else:
+            if self._is_theirs(path):
+                return
             with contextlib.suppress(FileNotFoundError):
-                os.rename(path, f"{path}{ORPHANED}")
+                _files.move(str(path), f"{path.name}{ORPHANED}")
             self.done.append(f"{path}: moved aside, since no entry names it")
             return
         self.left.append(f"{path}: {reason}")

@@ -4,6 +4,7 @@ import os
 import typing as tp
 from pathlib import Path
 
+from .. import _files
 from ..cachedict.datafiles import DATA_DIR
 from ..cachedict.sideindex import FILE_NAME
 from ..cachedict.textindex import INFO_SUFFIX
@@ -39,7 +40,7 @@ def verify(folder: str | os.PathLike[str]) -> Report:
     NotADirectoryError
         if there is no such folder
     """
-    root = os.path.abspath(folder)
+    root = _files.name_root(os.path.abspath(folder))
     if not os.path.isdir(root):
         raise NotADirectoryError(f"There is no folder {root} to verify: check the path")
     reports = (report_on(root, path, holds_results=whole) for path, whole in places(root))
@@ -49,7 +50,10 @@ def verify(folder: str | os.PathLike[str]) -> Report:
 def places(root: str) -> tp.Iterator[tuple[str, bool]]:
     """Yield each folder under a root in order, and whether it holds results or claims."""
     for folder, subfolders, files in os.walk(root):
-        names = set(files)
+        names = {
+            *files,
+            *(name for name in subfolders if name in _MARKS),
+        }  # a folder in the place of a file is damage
         whole = any(mark in names for mark in _MARKS) or any(
             name.endswith((INFO_SUFFIX, CLAIM_SUFFIX)) and name[0] != "." for name in names
         )

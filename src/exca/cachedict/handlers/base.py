@@ -4,7 +4,7 @@ import os
 import typing as tp
 
 from ...errors import DamagedEntryError, MissingPackageError
-from ..dumpcontext import DumpContext, Info, file_sum
+from ..dumpcontext import DumpContext, Info
 
 
 class BuiltinHandler:
@@ -49,8 +49,10 @@ def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest
         raise DamagedEntryError(f"An entry of {ctx.root} names {length} bytes at {offset} of {path}")
     fd = ctx.open(filename)
     try:
-        if os.fstat(fd).st_size < offset + length:  # before so many bytes are asked for
+        size = os.fstat(fd).st_size
+        if size < offset + length:  # before so many bytes are asked for
             raise DamagedEntryError(f"The data file {path} ends before byte {offset + length}")
+        ctx.before_reading(path, size, length)
         os.lseek(fd, offset, os.SEEK_SET)
         data = os.read(fd, length)
         while len(data) < length and (more := os.read(fd, length - len(data))):
@@ -67,11 +69,23 @@ def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest
 
 
 def verify_range(ctx: DumpContext, filename: str, offset: int, length: int, digest: str | None) -> None:
-    """Raise DamagedEntryError when a range of a data file is not what was written."""
-    if digest is not None and file_sum(ctx.path(filename), offset, length) != digest:
-        raise DamagedEntryError(
-            f"The data file {ctx.path(filename)} is damaged between bytes {offset} and {offset + length}"
-        )
+    """Raise DamagedEntryError when a range of a data file is not there, or not what was written."""
+    path = ctx.path(filename)
+    if type(offset) is not int or type(length) is not int or min(offset, length) < 0:
+        raise DamagedEntryError(f"An entry of {ctx.root} names {length!r} bytes at {offset!r} of {path}")
+    fd = ctx.open(filename)
+    try:
+        size = os.fstat(fd).st_size
+        if length and size < offset + length:
+            raise DamagedEntryError(
+                f"The data file {path} has {size} bytes, not the {offset + length} written"
+            )
+        if digest is not None and ctx.sum_of(fd, path, offset, length) != digest:
+            raise DamagedEntryError(
+                f"The data file {path} is damaged between bytes {offset} and {offset + length}"
+            )
+    finally:
+        os.close(fd)
 
 
 def missing(package: str, what: str) -> MissingPackageError:
