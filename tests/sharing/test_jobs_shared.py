@@ -1,9 +1,11 @@
 """Jobs in a folder that others may write to: what was submitted is what runs, and logs go nowhere else."""
 
+import json
 import os
 import pickle
 import stat
 import subprocess
+import time
 import typing as tp
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import slurm_cluster
 from exca import _files
 from exca.errors import JobError, SubmissionError, UntrustedFileError
 from exca.execution import local
+from people import ALICE, BOB, Commons
+from waiting import wait_for
 
 STRANGER = 64_321  # no user of this machine
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -211,3 +215,102 @@ def test_what_a_job_prints_goes_to_no_file_of_the_user(
     with pytest.raises((SubmissionError, PermissionError)):
         task.run()
     assert (tmp_path / "bashrc").read_text() == "content"
+
+
+def test_code_of_jobs_is_written_by_no_group(commons: Commons) -> None:
+    """Whatever the umask: bob, of the same group, can't change what alice's jobs import."""
+    (commons.home(ALICE) / "module.py").write_text("VALUE = 3")
+    (commons.home(ALICE) / "package").mkdir()
+    (commons.home(ALICE) / "package" / "part.py").write_text("VALUE = 4")
+    code = """
+import os, pathlib
+from shared_models import Plain
+import exca, pydantic
+from exca.execution.workdir import WorkDir
+folder = pathlib.Path(os.environ["SHARED"], "code", "copy")
+WorkDir(copied=["module.py", "package"]).prepare(folder)
+print(folder)
+"""
+    folder = Path(commons.run(ALICE, code).strip())
+    found = [folder, *folder.rglob("*")]
+    assert {"module.py", "package", "part.py"} <= {path.name for path in found}
+    assert not [path for path in found if path.stat().st_mode & 0o022]
+    told = commons.run(
+        BOB,
+        f"""
+import pathlib
+for name in ("module.py", "package/part.py", "sitecustomize.py"):
+    try:
+        pathlib.Path({str(folder)!r}, name).write_text("VALUE = 5")
+    except PermissionError:
+        print("refused")
+""",
+    )
+    assert told == "refused\n" * 3
+    refused = f"""
+import os
+from exca.execution.workdir import WorkDir
+WorkDir(copied=["module.py"], folder={str(folder)!r}).prepare("x")
+"""
+    (commons.home(BOB) / "module.py").write_text("VALUE = 3")
+    process = commons.start(BOB, refused)
+    assert "so no job runs with it" in process.communicate(timeout=60)[1]
+
+
+@needs_root
+@pytest.mark.slurm
+def test_a_slurm_job_does_not_run_exchanged_code(slurm_folder: Path) -> None:
+    """While it waits in the queue, a folder of another user is put in the place of its code."""
+    (slurm_folder / "module.py").write_text("")
+    infra = {
+        "folder": slurm_folder / "cache",
+        "cluster": "slurm",
+        "slurm_additional_parameters": {"hold": True},
+        "workdir": {"copied": [str(slurm_folder / "module.py")]},
+    }
+    job = Task.model_validate({"infra": infra}).infra.job()
+    [code] = (slurm_folder / "cache").rglob("code/*-*")
+    code.rename(code.with_name("moved"))
+    code.mkdir()
+    mark = slurm_folder / "mark"
+    (code / "sitecustomize.py").write_text(f"open({str(mark)!r}, 'w')")
+    os.chown(code, STRANGER, STRANGER)
+    subprocess.run(["scontrol", "release", job.job_id], check=True, env=slurm_cluster_env())
+    with pytest.raises(JobError, match="it was exchanged, so nothing is run"):
+        job.result()
+    assert not mark.exists()
+
+
+class Gated(pydantic.BaseModel):
+    """A task that waits for a file."""
+
+    gate: Path
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        self.gate.with_name("started").touch()
+        while not self.gate.exists():
+            time.sleep(0.05)
+        return 1
+
+
+@pytest.mark.slurm
+def test_a_requeued_job_runs_nothing_but_what_was_submitted(slurm_folder: Path) -> None:
+    """The pickle is exchanged between two attempts of one job."""
+    infra = {"folder": slurm_folder / "cache", "cluster": "slurm"}
+    task = Gated.model_validate({"gate": slurm_folder / "gate", "infra": infra})
+    job = task.infra.job()
+    wait_for((slurm_folder / "started").exists, "the job to start")
+    environment = slurm_cluster_env()
+    subprocess.run(["scontrol", "requeuehold", job.job_id], check=True, env=environment)
+    [path] = submitted(slurm_folder / "cache")
+    path.write_bytes(pickle.dumps(Evil(slurm_folder / "mark")))
+    subprocess.run(["scontrol", "release", job.job_id], check=True, env=environment)
+    with pytest.raises(JobError, match="is not what was submitted"):
+        job.result()
+    assert not (slurm_folder / "mark").exists()
+    assert task.infra.status() == "failed"
+    assert "is not what was submitted: it was exchanged" in (job.stderr() or "")
+    recorded = json.loads((tp.cast(Path, task.infra.uid_folder()) / "job.json").read_bytes())
+    assert "is not what was submitted" in recorded["error"]["message"]

@@ -273,3 +273,15 @@ def test_who_comes_after_a_killed_interpreter_finds_its_jobs_again(tmp_path: Pat
     )
     assert done.stdout == "[3.0, 4.0, 5.0]\n"
     assert noted(notes) == ["a1", "a2", "a3", "b2", "b3", "b4"]
+
+
+@pytest.mark.parametrize("backend", ["Slurm", "Auto", "LocalProcess"])
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\x00b", "a\x1b[31mb"])
+def test_control_characters_are_refused_when_a_backend_is_made(backend: str, text: str) -> None:
+    cases: list[tuple[str, object]] = [("job_name", text)]
+    if backend != "LocalProcess":
+        cases += [(field, text) for field in ("partition", "constraint", "account", "qos")]
+        cases += [("additional_parameters", {"comment": text}), ("additional_parameters", {text: 1})]
+    for field, value in cases:
+        with pytest.raises(ValueError, match=f"{field} holds a control character"):
+            Plus.model_validate({"infra": {"backend": backend, field: value}})

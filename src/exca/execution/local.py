@@ -19,6 +19,7 @@ from .backends import Backend, Ending, Request, pickled
 from .import_path import import_path
 from .paths import JobPaths, make_log_folder, open_log, write_digests
 from .submission import Submission
+from .workdir_copy import CODE, require_ours
 
 if tp.TYPE_CHECKING:
     import psutil
@@ -241,6 +242,10 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
         names = visible if visible != [""] else [str(k) for k in range(request.resources.gpus_per_node)]
         env["CUDA_VISIBLE_DEVICES"] = ",".join(names[: request.resources.gpus_per_node])
     env["PYTHONPATH"] = import_path(request.workdir)
+    env.pop(CODE, None)  # of the job in which this one is submitted
+    if request.workdir is not None:
+        require_ours(request.workdir)
+        env[CODE] = str(request.workdir)
     out = job_paths.stdout if direct else job_paths.folder / "array.out"
     err = job_paths.stderr if direct else job_paths.folder / "array.err"
     with open_log(out) as stdout, open_log(err) as stderr:

@@ -20,6 +20,30 @@ def warn_of_no_folder() -> None:
     )
 
 
+def require_one_line(value: tp.Any, field: str) -> None:
+    """Refuse what would end the line of the batch script on which it is written.
+
+    Parameters
+    ----------
+    value: Any
+        a value, or a dict of them
+    field: str
+        its name, for the error
+
+    Raises
+    ------
+    ValueError
+        it holds a control character
+    """
+    parts = [*value, *value.values()] if isinstance(value, dict) else [value]
+    for part in parts:
+        if isinstance(part, str) and not part.isprintable():
+            raise ValueError(
+                f"{field} holds a control character, in {part!r}: Slurm's fields are single lines of printable text, "
+                "so leave out line breaks, tabs and the like"
+            )
+
+
 class Resources(pydantic.BaseModel):
     """What a computation asks of the machine it runs on.
 
@@ -102,14 +126,7 @@ class Resources(pydantic.BaseModel):
     )
     @classmethod
     def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
-        """Refuse what would end the line of the batch script on which it is written."""
-        parts = [*value, *value.values()] if isinstance(value, dict) else [value]
-        for part in parts:
-            if isinstance(part, str) and not part.isprintable():
-                raise ValueError(
-                    f"{info.field_name} holds a control character, in {part!r}: Slurm's fields are single lines of "
-                    "printable text, so leave out line breaks, tabs and the like"
-                )
+        require_one_line(value, tp.cast(str, info.field_name))
         return value
 
     def check_resources(self) -> None:

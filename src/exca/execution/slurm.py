@@ -34,6 +34,7 @@ _REFUSED = re.compile(r"submission failed|unrecognized option|invalid|unable to 
 
 
 _IMPORT_PATH = "export PYTHONPATH="
+_CHECK_CODE = '[ "'
 
 
 def make_executor(
@@ -119,10 +120,20 @@ def _slurm_parameters(
     setup = [f"{_IMPORT_PATH}{shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]
     if workdir is not None:
         additional.setdefault("chdir", str(workdir))
+        setup.insert(0, _check_code(workdir))
     if additional:
         params["slurm_additional_parameters"] = additional
     params["slurm_setup"] = setup
     return params
+
+
+def _check_code(workdir: Path) -> str:
+    """A line of the batch script that ends a job whose code was exchanged while it waited, before Python starts."""
+    code, owner = shlex.quote(str(workdir)), os.stat(workdir).st_uid
+    return (
+        f'{_CHECK_CODE}$(stat -L -c %u {code})" = {owner} ] || {{ echo "exca: the copy of the code, "{code}", belongs to '
+        'another user by now: it was exchanged, so nothing is run" >&2; exit 1; }'
+    )
 
 
 def _set_parameters(executor: tp.Any, parameters: dict[str, tp.Any]) -> None:
@@ -131,8 +142,9 @@ def _set_parameters(executor: tp.Any, parameters: dict[str, tp.Any]) -> None:
     known = {name: value for name, value in parameters.items() if name in executor._valid_parameters()}
     ours = executor.parameters
     if "setup" in known:
-        own = [line for line in known["setup"] or () if not line.startswith(_IMPORT_PATH)]
-        known["setup"] = [line for line in ours["setup"] if line.startswith(_IMPORT_PATH)] + own
+        kept = (_IMPORT_PATH, _CHECK_CODE)
+        own = [line for line in known["setup"] or () if not line.startswith(kept)]
+        known["setup"] = [line for line in ours["setup"] if line.startswith(kept)] + own
     if "additional_parameters" in known:
         known["additional_parameters"] = {
             **ours.get("additional_parameters", {}),

@@ -106,12 +106,15 @@ class WorkDir(pydantic.BaseModel):
         WorkDirError
             no file matches, a file cannot be read or written, the folder holds another version of the code,
             or (``log_commit``) changes are not committed.
+        UntrustedFileError
+            the folder belongs to another user.
         """
         default = Path(default_folder).absolute()
         folder = default if self.folder is None else Path(self.folder).absolute()
         rules = self._rules().without(folder, *([default.parent] if folder == default else []))
         commits = workdir_git.commits_of(self._sources, rules) if self.log_commit else {}
         workdir_copy.copy(self._sources, rules, folder)
+        workdir_copy.require_ours(folder)
         if commits:
             workdir_git.record(commits, folder)
         record.note_commits({source.place: str(source.path) for source in self._sources}, folder)

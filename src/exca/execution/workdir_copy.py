@@ -9,11 +9,12 @@ import shutil
 import typing as tp
 from pathlib import Path
 
-from .._files import temporary_name
-from ..errors import WorkDirError
+from .._files import OWN_FOLDER, make_folders, temporary_name
+from ..errors import UntrustedFileError, WorkDirError
 
 logger = logging.getLogger("exca")
 
+CODE = "EXCA_CODE"  # variable that tells a local job where the copy is that it runs on
 # folders that hold the results, logs and copies of a method: no code of the user lies there
 _RESULTS_FOLDER = re.compile(r"[^,]+\.[^,]+\.[^,]+,[^,]+")
 # what marks the folder of an environment: copying it would copy thousands of installed modules
@@ -203,6 +204,27 @@ def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
         )
 
 
+def require_ours(folder: str | os.PathLike[str]) -> None:
+    """Refuse to run code of a folder that another user owns, who may have exchanged it.
+
+    Parameters
+    ----------
+    folder: path
+        a copy of code
+
+    Raises
+    ------
+    UntrustedFileError
+        it belongs to another user
+    """
+    owner = os.stat(folder).st_uid
+    if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):
+        raise UntrustedFileError(
+            f"The copy of the code, {folder}, belongs to user {owner}, so no job runs with it: set 'workdir.folder' to "
+            "a folder of your own, or leave it out"
+        )
+
+
 def _copy_aside(plan: tp.Mapping[str, str], folder: Path) -> bool:
     """Copy next to the folder and move into place; False if something of the copy is there already."""
     if _is_filled(folder):
@@ -231,7 +253,7 @@ def _is_filled(folder: Path) -> bool:
 
 def _copy_all(plan: tp.Mapping[str, str], folder: Path) -> None:
     for parent in sorted({os.path.dirname(place) for place in plan}):
-        os.makedirs(folder / parent, exist_ok=True)
+        make_folders(str((folder / parent).absolute()), OWN_FOLDER)
     pairs = [(path, str(folder / place)) for place, path in plan.items()]
     if len(pairs) < _POOL_FROM:
         _copy_files(pairs)
@@ -250,9 +272,10 @@ def _copy_files(pairs: tp.Iterable[tuple[str, str]]) -> None:
 
 def _copy_file(source: str, target: str) -> None:
     shutil.copyfile(source, target)
-    if os.access(source, os.X_OK):  # whoever may read the copy may run it; all else follows the umask
-        mode = os.stat(target).st_mode
-        os.chmod(target, mode | (mode & 0o444) >> 2)
+    mode = os.stat(target).st_mode & ~0o022  # jobs run it, so that no group may change it, whatever the umask
+    if os.access(source, os.X_OK):  # whoever may read the copy may run it
+        mode |= (mode & 0o444) >> 2
+    os.chmod(target, mode)
 
 
 def _holds(folder: Path, plan: tp.Mapping[str, str], sources: tp.Sequence[Source], rules: Rules) -> bool:

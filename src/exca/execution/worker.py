@@ -17,6 +17,7 @@ import typing as tp
 from .. import _files
 from . import entry, paths
 from .local import TIMED_OUT, submitit_variables
+from .workdir_copy import CODE, require_ours
 
 
 def main(arguments: tp.Sequence[str]) -> int:
@@ -86,6 +87,14 @@ def keep(logs: str, job_id: str, processes: int, seconds: float, digest: str) ->
     job_paths = paths.JobPaths(logs, job_id)
     if (job_paths.folder / entry.CANCELLED).exists():
         return 1
+    if CODE in os.environ:
+        try:
+            require_ours(os.environ[CODE])
+        except OSError as e:  # it was exchanged while this job waited for its turn
+            with paths.open_log(job_paths.stderr) as err:
+                err.write(f"exca: {e}\n".encode())
+            _note_exit(job_paths, 1)
+            return 1
     for rank in range(processes):
         own = paths.JobPaths(logs, job_id, rank)
         command = [sys.executable, "-m", "exca.execution.worker", logs, job_id, "0", "1", "1", str(seconds)]

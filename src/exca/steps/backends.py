@@ -220,6 +220,16 @@ class _Jobs(_Shared):
     mem_gb: pydantic.PositiveFloat | None = None
     max_jobs: pydantic.PositiveInt = 128
 
+    @pydantic.field_validator(
+        "job_name", "constraint", "partition", "account", "qos", "additional_parameters", check_fields=False
+    )
+    @classmethod
+    def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
+        from ..execution.resources import require_one_line
+
+        require_one_line(value, tp.cast(str, info.field_name))
+        return value
+
     def resources(self, folder: Path) -> "Resources":
         """Return what each job asks for.
 
