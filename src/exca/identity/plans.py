@@ -12,6 +12,7 @@ import pydantic_core
 
 from ..errors import ExportError, IdentityError
 from . import exclusions
+from .nesting import OrderedItem
 from .scalars import (
     DROPPED,
     OVERRIDE,
@@ -209,7 +210,8 @@ class Plan:
         if type(value) in (list, tuple, set):
             return type(value)([self._as_written(item) for item in value])
         if isinstance(value, dict):
-            return self.values.mapping(value, self._as_written)
+            written = self.values.mapping(value, self._as_written)
+            return OrderedItem(written) if type(value) is OrderedItem else written  # from an exporter of ours
         return value if isinstance(value, pathlib.PurePath) else self.values.value(value)
 
     def without_new(self, obj: tp.Any) -> tp.Any:

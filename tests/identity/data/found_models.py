@@ -17,6 +17,7 @@ import exca
 from exca import steps
 from exca.helpers import DiscriminatedModel
 from exca.steps.helpers import Func
+from exca.utils import ConfigExporter
 
 Json = dict[str, tp.Any]
 Ordered = collections.OrderedDict
@@ -209,7 +210,13 @@ class Choices(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
     one: Choosing | Chosen = pydantic.Field(..., discriminator="kind")
     table: Ordered[str, Choosing] = Ordered()
+    any: tp.Any = None
     infra: exca.TaskInfra = exca.TaskInfra()
+
+    def _exca_uid_dict_override(self) -> tp.Any:
+        if self.any is None:
+            return None
+        return ConfigExporter(uid=True, exclude_defaults=True, ignore_first_override=True).apply(self)
 
     @infra.apply
     def run(self) -> int:
@@ -241,6 +248,7 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     yield "choices-left", Choices(one=Choosing(b=4))
     yield "choices-default", Choices(one=Choosing())
     yield "choices-written", Choices(one=Choosing(b=20))
+    yield "choices-exported", Choices(one=Choosing(), any={"a": [Ordered(long_name="x", a=None)]})
     yield "choices-ordered", Choices(one=Choosing(b=30), table={"k": Choosing(b=20), "j": Choosing(b=30)})
     yield "nested", Nested()
     yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
