@@ -130,7 +130,7 @@ def _slurm_parameters(
 def _check_code(workdir: Path) -> str:
     """A line of the batch script that ends a job whose code was exchanged while it waited, before Python starts."""
     code, owner = shlex.quote(str(workdir)), os.stat(workdir).st_uid
-    said = f'"exca: the copy of the code, "{code}", belongs to another user by now: it was exchanged, so nothing is run"'
+    said = f'"exca: the copy of the code "{code}" now belongs to another user: it was exchanged, so nothing is run"'
     return f'{_CHECK_CODE}$(stat -L -c %u {code})" = {owner} ] || {{ echo {said} >&2; exit 1; }}'
 
 

@@ -212,7 +212,7 @@ def _almost(draw: Draw, default: str, models: list[Model], *, copies: bool) -> s
     if model is None or not model.fields:
         return default
     field = draw(st.sampled_from(model.fields))
-    if copies and draw(st.booleans()):
+    if copies and model.key in (None, "kind") and draw(st.booleans()):
         return f"{default}.model_copy(update={{{field.name!r}: {draw(field.values)}}})"
     begin = default.removesuffix(")")
     if f"{field.name}=" in begin or not default.endswith(")"):
