@@ -24,7 +24,13 @@ def recorded(tmp_path: Path, script: str) -> list[disk.Call]:
     assert STRACE is not None
     log = tmp_path / "calls"
     command = [STRACE, "-y", "-xx", "-s", "10000000", "-o", str(log), "-e", "trace=" + ",".join(disk.CALLS)]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parent)])
+        ),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     ran = subprocess.run(
         [*command, sys.executable, "-c", script],
         cwd=tmp_path,

@@ -140,7 +140,11 @@ class MapInfra(BaseInfra):
             cache = self._make_cache() if self.folder is None and not self.keep_in_ram else self.cache_dict
         if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache._ram:
             try:  # all in memory: nothing to look up, and loops over single items are common
-                return iter([cache._ram[uid] for uid in self.item_uid.of_all(items)])
+                uids = self.item_uid.of_all(items)
+                values = list(map(cache._ram.__getitem__, uids))
+                if len(items) > 1 and len(set(uids)) < len(uids):
+                    same_items.check(uids, items, {}, self._factory())
+                return iter(values)
             except KeyError:
                 pass
         uids, missing = self._look_up(items, cache, self.item_uid)
@@ -155,13 +159,13 @@ class MapInfra(BaseInfra):
         """Uids of all items, and the items that have no result (or are forced)."""
         uids: list[str] = []
         missing = Items()
+        seen = same_items.Seen(items, self._factory())
         ram = cache._ram
         total = len(items) if isinstance(items, tp.Sized) else 0
         for chunk in _chunks(items):
             keys = item_uid.of_all(chunk)
             uids += keys
-            if len(set(keys)) < len(keys) or (missing and not missing.keys().isdisjoint(keys)):
-                same_items.check(keys, chunk, missing, self._factory())
+            seen.add(uids, len(keys), chunk, missing)
             # what is in memory needs no look at the folder
             absent = [key for key in keys if key not in ram] if ram else keys
             if len(absent) <= _FEW:  # known ones cost no look at the folder

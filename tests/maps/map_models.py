@@ -116,6 +116,8 @@ class Needing(pydantic.BaseModel):
 
     @infra.apply(item_uid=str)
     def process(self, items: Iterable[str]) -> Iterator[int]:
+        if self.how == "counted":
+            assert len(tp.cast(tp.Sized, items)) > 0
         for item in list(items) if self.how == "all at once" else items:
             me = f"{self.name} {item}"
             with (self.place / "trace").open("a") as file:

@@ -61,6 +61,16 @@ def test_two_processes_whose_batches_need_each_other(tmp_path: Path) -> None:
     assert case.trace() == ["one w", "one x", "two y", "two z"]
 
 
+@pytest.mark.parametrize("cluster", [None, "threadpool"])
+def test_batches_that_ask_how_many_items_there_are(tmp_path: Path, cluster: str | None) -> None:
+    """They get as many, though what they have not begun is given back: its second result is dropped."""
+    infra = {"max_jobs": 1}
+    case = Case(tmp_path, cluster, needs=CROSSED, together=["one x", "two z"], how="counted", infra=infra)
+    one, two = in_threads(lambda: case.run("one", "x w"), lambda: case.run("two", "z y"))
+    assert (one.result(), two.result()) == ([2, 1], [2, 1])
+    assert set(case.trace()) == {"one w", "one x", "two y", "two z"}
+
+
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_a_batch_that_needs_an_item_of_its_own_which_is_not_started(
     slurm_folder: Path, cluster: str | None

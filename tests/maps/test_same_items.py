@@ -73,6 +73,19 @@ def test_two_different_items_with_one_uid_are_an_error(process: Process, one: tp
         process([one, *many, other])
 
 
+@pytest.mark.parametrize("keep_in_ram", [False, True])
+def test_items_that_have_results_are_compared_over_all_shares(tmp_path: Path, keep_in_ram: bool) -> None:
+    lengths = Lengths(infra=exca.MapInfra(folder=tmp_path, keep_in_ram=keep_in_ram))
+    many: list[tp.Any] = [Word(str(k), 0) for k in range(10_000)]
+    assert len(list(lengths.process(["a", *many]))) == 10_001
+    for items in (["a", "b"], ["a", *many, "b"], iter(["a", *many, "b"]), ("a", *many, *many[:3], "b")):
+        with pytest.raises(AmbiguousItemError, match="gives 'one' for two different items"):
+            lengths.process(items)
+    assert len(list(lengths.process(["a", *many, "a"]))) == len(
+        list(lengths.process(iter(["a", *many, "a"])))
+    )
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -81,8 +81,8 @@ class Batch:
         return [key for key in self.keys[self._next :] if key not in self.given or self.promised]
 
     def unstarted(self) -> list[str]:
-        """What others may compute in the place of this batch."""
-        return [] if self.promised else self.left()
+        """What others may compute in the place of this batch; what was promised is computed here, too, and dropped."""
+        return [key for key in self.keys[self._next :] if key not in self.given]
 
     def give_back(self, keys: Collection[str]) -> None:
         """Let others compute some of the keys."""

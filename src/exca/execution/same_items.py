@@ -1,5 +1,6 @@
 """Whether items that have one uid are one item."""
 
+import array
 import datetime
 import decimal
 import enum
@@ -14,6 +15,92 @@ logger = logging.getLogger("exca")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), pathlib.PurePath, enum.Enum, decimal.Decimal)
 _DATES = (datetime.date, datetime.time, datetime.timedelta)
 _warned: set[str] = set()  # methods for which it was said that items cannot be compared
+
+
+class Seen:
+    """The items of one call so far, by uid.
+
+    Of a list or tuple nothing is held but where the first item of each uid is, once a uid comes again. Of items that
+    can't be gone through again a hash is held of each that is a plain value, and nothing of others, which are only
+    compared within a share.
+
+    Parameters
+    ----------
+    items: iterable
+        all items of the call
+    name: str
+        the method, for messages
+    """
+
+    def __init__(self, items: tp.Iterable[tp.Any], name: str) -> None:
+        self._items = items if isinstance(items, list | tuple) else None
+        self._name = name
+        self._uids: set[str] = set()
+        self._first: dict[str, int] = {}  # number of the first item by uid, filled when a uid comes again
+        self._noted = 0  # items that are in it
+        self._hashes = array.array("q")
+
+    def add(
+        self, uids: list[str], count: int, share: tp.Sequence[tp.Any], known: tp.Mapping[str, tp.Any]
+    ) -> None:
+        """Take note of the next share of items, and check that those with one uid are the same.
+
+        Parameters
+        ----------
+        uids: list of str
+            uids of all items so far
+        count: int
+            how many of them are of this share
+        share: sequence
+            its items
+        known: mapping
+            earlier items by uid
+
+        Raises
+        ------
+        AmbiguousItemError
+            if two different plain values have one uid
+        """
+        start = len(uids) - count
+        keys = uids[start:] if start else uids
+        again = len(self._uids) + count
+        self._uids.update(keys)
+        if len(self._uids) < again:
+            check(
+                keys,
+                share,
+                {**self._earlier(uids, start, keys, share), **known} if start else known,
+                self._name,
+            )
+        if self._items is None:
+            self._hashes.extend(map(_hash, share))
+
+    def _earlier(
+        self, uids: list[str], start: int, keys: list[str], share: tp.Sequence[tp.Any]
+    ) -> tp.Mapping[str, tp.Any]:
+        """The first items of the uids of a share that came in earlier ones."""
+        for number in range(self._noted, start):
+            self._first.setdefault(uids[number], number)
+        self._noted = start
+        firsts = {key: self._first[key] for key in keys if key in self._first}
+        if self._items is not None:
+            return {key: self._items[number] for key, number in firsts.items()}
+        for key, item in zip(keys, share, strict=True):
+            if key in firsts:
+                mine, other = _hash(item), self._hashes[firsts[key]]
+                if _UNKNOWN not in (mine, other) and mine != other:
+                    raise AmbiguousItemError(
+                        f"item_uid of {self._name} gives {key!r} for two different items, {item!r} and an earlier one, "
+                        "of which one would get the result of the other: let it tell them apart"
+                    )
+        return {}
+
+
+_UNKNOWN = 0
+
+
+def _hash(item: tp.Any) -> int:
+    return hash(item) if isinstance(item, _PLAIN + _DATES) and item == item else _UNKNOWN
 
 
 def check(
