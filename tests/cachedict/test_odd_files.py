@@ -16,12 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import exca
 from exca.cachedict import CacheDict, DumpContext
 from exca.cachedict.parts import entry_of
 from exca.cachedict.sideindex import FILE_NAME, Table
 from exca.cachedict.verification import iter_checked, verify_entries
+from exca.claims import Claims, ledger
+from exca.claims.owner import Owner, Process
 from exca.errors import DamagedEntryError, MissingPackageError, StoredValueError, UnknownHandlerError
-from exca.execution import record
+from exca.execution import legacy, record, task_start, unsent
+from exca.infra import configfiles
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 LINES = [orjson.loads(line) for line in (CORPUS / "lines.jsonl").read_bytes().splitlines()]
@@ -269,6 +273,123 @@ def test_fuzzed_records(content: bytes, state: str, value: tp.Any) -> None:
         return
     found = record.parse(record.SEALED % (body, xxhash.xxh3_64_intdigest(body)))
     assert found is None or isinstance(found["result"], dict)
+
+
+TEXTS = [line for line in (CORPUS / "texts.txt").read_text().splitlines() if line]
+# of content that is JSON or YAML: any value, in any place, or bytes that are neither
+TEXT = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from(TEXTS).map(str.encode),
+    st.recursive(
+        ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner)
+    ).map(lambda value: json.dumps(value).encode()),
+)
+JOB_FIELDS = ["cluster", "job_id", "logs", "processes", "pid", "attempt", "replaces"]
+
+
+def json_with(fields: list[str]) -> st.SearchStrategy[bytes]:
+    """Objects that have such fields, of odd values."""
+    return st.dictionaries(st.sampled_from(fields), ODD, max_size=len(fields)).map(
+        lambda value: json.dumps(value).encode()
+    )
+
+
+@fuzzed
+@given(content=TEXT | json_with(JOB_FIELDS))
+def test_fuzzed_submissions(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "submission.json").write_bytes(content)
+    found = task_start.read_submission(folder)
+    assert found is None or (type(found.job_id) is str and type(found.logs) is str)
+    assert isinstance(task_start.read_attempt(folder), str)
+
+
+@fuzzed
+@given(content=TEXT | TEXT.map(lambda batch: b'{"version":1,"batches":[%b]}' % batch))
+def test_fuzzed_lists_of_unsent_tasks(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / task_start.UNSENT).write_bytes(content)
+    (folder / task_start.UNSENT).chmod(0o600)
+    for batch in unsent._read(folder):
+        assert all(isinstance(task, str) for task in batch["tasks"])
+        assert isinstance(unsent._send_batch(batch)["tasks"], list)
+
+
+@fuzzed
+@given(content=TEXT, data=st.data())
+def test_fuzzed_claims(content: bytes, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A damaged one counts by its name: of a process of this host that is dead, it holds nothing."""
+    import xxhash
+
+    folder = tmp_path_factory.mktemp("claims")
+    head: dict[str, tp.Any] = {"since": 1.0, "every": 5.0, "owner": Owner.current().to_json(), "waits": []}
+    for place in data.draw(st.lists(st.sampled_from(list(places(head))), max_size=2)):
+        try:
+            head = changed(head, place, data.draw(ODD), data.draw(st.booleans()))
+        except (KeyError, TypeError, IndexError):
+            continue
+    rest = ledger.dump_json(head)[1:] + b"\n" + content + b"\n"
+    prefix = b'{"state":"owned","beat":"0000000000",'
+    sealed = prefix + b'"sum":"%016x",' % xxhash.xxh3_64_intdigest(rest) + rest
+    name = f"{Process.current().host}-1-2-abcdef.1.aa.claim"
+    for text in (content, sealed):
+        (folder / name).write_bytes(text)
+        ledger._decided.clear()
+        for holder in Claims(folder).holders(["task"]).values():
+            holder.alive()
+        verify_claims(folder)
+
+
+def verify_claims(folder: pathlib.Path) -> None:
+    assert exca.verify(folder).folders[0].live_claims in (0, 1)
+
+
+@fuzzed
+@given(content=TEXT, new=TEXT)
+def test_fuzzed_configurations(content: bytes, new: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    for first in (content, b"x: 1\ny: {z: [1, {a: 2}]}\n"):
+        (folder / configfiles.CONFIG).write_bytes(first)
+        (folder / configfiles.NEW_FIELDS).write_bytes(new)
+        try:
+            configfiles.read_config(folder)
+        except ValueError as e:
+            said = str(e)
+        else:
+            said = "is damaged"
+        assert "is damaged" in said
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fuzzed_pickles(tmp_path: pathlib.Path) -> None:
+    """A stored value, and the job of an earlier release; what unpickles runs, so bytes are only lost or set to zero."""
+    with DumpContext(tmp_path) as ctx:
+        info = ctx.dump({"a": [1, 2.5, "text"], "b": np.arange(3)}, cache_type="Pickle")
+    [stored] = (tmp_path / "data").iterdir()
+    legacy.write_job_pickle(tmp_path, "success", {"a": [1, 2.5, "text"]})
+    job = tmp_path / "job.pkl"
+    whole = {stored: stored.read_bytes(), job: job.read_bytes()}
+    plain = {key: value for key, value in info.items() if key[0] != "#" or key == "#type"}
+
+    @fuzzed
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from([stored, job]))
+        content = whole[path]
+        start = data.draw(st.integers(0, len(content)))
+        end = data.draw(st.integers(start, len(content)))
+        path.write_bytes(content[:start] + bytes(data.draw(st.integers(0, 2))) + content[end:])
+        try:
+            if path is job:
+                found = record.latest(tmp_path)
+                assert found is None or found.state == "completed"
+            else:
+                DumpContext(tmp_path).load(plain)
+        except (*EXPECTED, ImportError):
+            pass
+        path.write_bytes(whole[path])
+
+    check()
 
 
 SLOW = """

@@ -40,6 +40,8 @@ _SUM_AT = len(_PREFIX % (ASKED, b"0" * BEAT_DIGITS))
 _SUM_END = _SUM_AT + len(_SUM % 0)
 assert len((_PREFIX % (ASKED, b""))[:-2]) == BEAT_OFFSET
 MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 2000, 5000
+# what odd values in the place of others lead to
+_DAMAGED = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Entry:
         if self.body is None:
             return None
         keys = load_json(self.body)
-        return tuple(keys) if isinstance(keys, list) else None
+        return tuple(keys) if _are_keys(keys) else None
 
     def maker(self) -> Process | None:
         """The process that made the file, by its name."""
@@ -182,7 +184,7 @@ def load_json(data: bytes) -> tp.Any:
     except ValueError:
         try:
             return json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -364,6 +366,23 @@ def _render(entry: Entry) -> bytes:
     return prefix + _SUM % xxhash.xxh3_64_intdigest(rest) + rest
 
 
+def _checked_announcement(announced: Announcement) -> Announcement:
+    task = announced.task
+    if not (type(announced.cluster) is type(announced.tag) is str and (task is None or type(task) is int)):
+        raise ValueError(f"{announced} announces nothing")
+    return announced
+
+
+def _checked_wait(wait: Wait) -> Wait:
+    if type(wait.folder) is not str or not (_are_keys(wait.keys) and _are_keys(wait.wanted)):
+        raise ValueError(f"{wait} waits for nothing")
+    return wait
+
+
+def _are_keys(value: tp.Any) -> bool:
+    return isinstance(value, list) and all(type(key) is str for key in value)
+
+
 def _parse(name: str, data: bytes) -> Entry:
     line, _, rest = data.partition(b"\n")
     head = load_json(line)
@@ -379,9 +398,9 @@ def _parse(name: str, data: bytes) -> Entry:
             float(head["since"]),
             float(head["every"]),
             head["state"] == OWNED.decode(),
-            None if announced is None else Announcement(**announced),
+            None if announced is None else _checked_announcement(Announcement(**announced)),
             rest[:-1] if rest.endswith(b"]\n") else None,
-            waits=tuple(Wait(*wait) for wait in head.get("waits", ())),
+            waits=tuple(_checked_wait(Wait(*wait)) for wait in head.get("waits", ())),
         )
-    except (AttributeError, KeyError, TypeError, ValueError):  # damaged: the name still says who made it
+    except _DAMAGED:  # the name still says who made it
         return Entry(name, None, 0.0, 5.0, True)

@@ -132,8 +132,18 @@ class Owner:
         """The owner that :meth:`to_json` wrote; raises TypeError, KeyError or ValueError on anything else."""
         fields = {k: v for k, v in data.items() if k in _FIELDS}
         if fields.get("process") is not None:
-            fields["process"] = Process(**fields["process"])
-        return cls(**fields)
+            fields["process"] = _checked_process(Process(**fields["process"]))
+        owner = cls(**fields)
+        texts = (owner.cluster, owner.job_id, owner.folder)
+        if (
+            type(owner.user) is not str
+            or (owner.thread is not None and type(owner.thread) is not int)
+            or not all(text is None or type(text) is str for text in texts)
+            or not (owner.kind == "job" or (owner.kind == "process" and owner.process is not None))
+            or (owner.scheduled and (owner.cluster is None or owner.job_id is None))
+        ):
+            raise ValueError(f"{owner} owns nothing")
+        return owner
 
     def describe(self) -> str:
         """For people: who it is."""
@@ -143,6 +153,17 @@ class Owner:
             return f"{self.cluster} job {self.job_id}"
         what = "local job" if self.kind == "job" else "process"
         return f"{what} {self.process.pid} on {self.process.hostname}"
+
+
+def _checked_process(process: Process) -> Process:
+    texts = (process.host, process.hostname, process.start)
+    if (
+        type(process.pid) is not int
+        or not 0 < process.pid < 1 << 31
+        or any(type(t) is not str for t in texts)
+    ):
+        raise ValueError(f"{process} is no process")
+    return process
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Owner))

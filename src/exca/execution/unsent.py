@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from .. import _files, _trust
-from ..errors import UntrustedFileError
+from ..errors import OddFileError, UntrustedFileError
 from . import record
 from .job import SAY_WHY, Job, TaskJob
 from .submission import Submission
@@ -30,6 +30,7 @@ if tp.TYPE_CHECKING:
 EVERY = 5.0  # seconds between two attempts
 _KEY = "unsent"
 _tried: dict[str, float] = {}
+_unread: set[str] = set()  # pickles that could not be read here, of which this process has spoken
 R = tp.TypeVar("R")
 Batch = dict[str, tp.Any]
 logger = logging.getLogger("exca")
@@ -111,10 +112,18 @@ def _send_batch(batch: Batch) -> Batch:
     """Send what there is room for, return what is left of it."""
     from . import task_start
 
-    (obj, name), members = pickle.loads(base64.b64decode(batch["pickle"]))
-    through = getattr(obj, name)
     wanted = set(batch["tasks"])
-    infras = [i for i in (getattr(o, n) for o, n in members) if str(i.uid_folder()) in wanted]
+    try:
+        (obj, name), members = pickle.loads(base64.b64decode(batch["pickle"]))
+        through = getattr(obj, name)
+        infras = [i for i in (getattr(o, n) for o, n in members) if str(i.uid_folder()) in wanted]
+    except Exception as e:  # of what it calls: it may need code that is not at hand here, and is elsewhere
+        if batch["pickle"] not in _unread:
+            _unread.add(batch["pickle"])
+            logger.warning(
+                "%d task(s) that wait for room can't be read here, and wait on: %r", len(wanted), e
+            )
+        return batch
     try:
         jobs = task_start.start(infras, through, batch["max_workers"], listed=True)
     except Exception as e:  # it is refused for good: who asks for one of them submits it, and is told why
@@ -156,12 +165,10 @@ def _read(logs: Path) -> list[Batch]:
             content = orjson.loads(_files.read_all(fd))
         finally:
             os.close(fd)
-        return [
-            b for b in content["batches"] if isinstance(b["tasks"], list) and isinstance(b["pickle"], str)
-        ]
+        return [b for b in content["batches"] if _is_batch(b)]
     except FileNotFoundError:
         return []
-    except UntrustedFileError as e:
+    except (UntrustedFileError, OddFileError) as e:
         _trust.skip(path, e)
         return []
     except (ValueError, KeyError, TypeError) as e:
@@ -172,6 +179,16 @@ def _read(logs: Path) -> list[Batch]:
 def _listed(batches: list[Batch]) -> set[str]:
     """The uid folders of the tasks that wait."""
     return {folder for batch in batches for folder in batch["tasks"]}
+
+
+def _is_batch(batch: tp.Any) -> bool:
+    tasks = batch["tasks"]
+    return (
+        isinstance(tasks, list)
+        and all(isinstance(task, str) for task in tasks)
+        and isinstance(batch["pickle"], str)
+        and type(batch["max_workers"]) is int
+    )
 
 
 def _write(logs: Path, batches: list[Batch]) -> None:

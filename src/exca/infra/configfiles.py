@@ -39,6 +39,16 @@ UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".ident
 NEW_FIELDS = "config-new.yaml"
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
+# what parsing raises besides errors of YAML, some of it from values that no configuration has
+NO_CONFIGURATION = (
+    TypeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def settle(
@@ -241,7 +251,10 @@ def read_config(folder: Path) -> tuple[tp.Any, bool]:
         new_fields, also_trusted = load(folder / NEW_FIELDS)
     except FileNotFoundError:
         return config, trusted
-    _merge(config, new_fields)
+    try:
+        _merge(config, new_fields)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{folder / NEW_FIELDS} is damaged: it fits no configuration: {error!r}") from error
     return config, trusted and also_trusted
 
 
@@ -271,10 +284,10 @@ def load(path: Path) -> tuple[tp.Any, bool]:
     text, status = _files.read_judged(str(path))
     try:
         config = from_text(text)
-    except (yaml.YAMLError, TypeError, ValueError, IndexError) as error:
+        if isinstance(config, dict | list):
+            return absorb(config, dict), _trust.is_trusted(status)
+    except (yaml.YAMLError, *NO_CONFIGURATION) as error:
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if isinstance(config, dict | list):
-        return absorb(config, dict), _trust.is_trusted(status)
     raise ValueError(f"{path} is damaged: it holds {type(config).__name__}")
 
 
@@ -308,7 +321,7 @@ def _parsed(path: str, text: bytes) -> tp.Any:
         if isinstance(config, (dict, list)):
             return absorb(config, dict)
         problem = f"it holds {type(config).__name__}"
-    except (yaml.YAMLError, TypeError, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *NO_CONFIGURATION) as error:
         problem = " ".join(str(error).split())
     logger.warning("%s is damaged and stands for no configuration: %s", path, problem)
     return None

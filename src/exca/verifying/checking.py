@@ -22,7 +22,7 @@ from ..claims.ledger import Entry, Ledger
 from ..claims.liveness import alive
 from ..errors import OddFileError
 from ..execution import record
-from ..infra.configfiles import CONFIG, FULL, NEW_FIELDS, SIDECAR, UID
+from ..infra.configfiles import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID
 from .report import Damaged, FolderReport
 
 _MAX_CONFIG = 1 << 24  # bytes; to parse more of them takes minutes
@@ -197,7 +197,7 @@ def _check_configs(folder: Path, report: FolderReport) -> None:
                 raise ValueError(f"it is larger than {_MAX_CONFIG >> 20} MiB")
             if not isinstance(from_text(text), (dict, list)):
                 raise TypeError("it holds no configuration")
-        except (yaml.YAMLError, TypeError, ValueError, IndexError) as e:
+        except (yaml.YAMLError, *NO_CONFIGURATION) as e:
             report.damaged.append(Damaged(name, " ".join(str(e).split())))
 
 
