@@ -6,8 +6,10 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -276,8 +278,19 @@ def test_a_given_folder_may_hold_other_things(project: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "fork"), reason="permissions of another kind")
-def test_what_cannot_be_read_or_written_is_named(project: Path, tmp_path: Path) -> None:
-    """As another user where the tests run as root, whom no permission stops."""
+def test_what_cannot_be_read_or_written_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user where the tests run as root, whom no permission stops.
+
+    In a folder of its own: each pytest that starts closes the folders of all others to other users.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        monkeypatch.chdir(shutil.copytree(project, Path(place, "project")))
+        _refused(Path(place, "project"), Path(place))
+        monkeypatch.chdir(project)
+
+
+def _refused(project: Path, tmp_path: Path) -> None:
     code = textwrap.dedent(
         """
         import os, sys
@@ -293,9 +306,6 @@ def test_what_cannot_be_read_or_written_is_named(project: Path, tmp_path: Path) 
                 print(type(error).__name__, error)
         """
     )
-    for folder in (tmp_path, *tmp_path.parents):  # pytest keeps its folders to their owner
-        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o005:
-            folder.chmod(0o755)
     (project / "pkg" / "mod.py").chmod(0)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

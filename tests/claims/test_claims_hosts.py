@@ -67,6 +67,7 @@ def test_the_keeper_goes_with_its_owner(folder: Path, start: Start) -> None:
     other = start("elsewhere", BEAT)
     assert keepers(other.pid) == []  # who claims nothing has none
     other.ask("acquire", keys=["a"])
+    until(lambda: keepers(other.pid))  # it is a process before it is its program
     (keeper,) = keepers(other.pid)
     other.ask("acquire", keys=["b"])
     assert keepers(other.pid) == [keeper]
@@ -77,6 +78,7 @@ def test_the_keeper_goes_with_its_owner(folder: Path, start: Start) -> None:
 def test_a_killed_keeper_is_replaced(folder: Path, start: Start) -> None:
     other = start("elsewhere", BEAT)
     other.ask("acquire", keys=["a"])
+    until(lambda: keepers(other.pid))  # it is a process before it is its program
     (keeper,) = keepers(other.pid)
     os.kill(keeper, signal.SIGTERM)  # ignored: it is meant for the owner
     os.kill(keeper, signal.SIGKILL)
