@@ -349,6 +349,7 @@ def test_none_stands_for_an_argument_that_is_given_at_the_call() -> None:
 # Types
 
 
+@pytest.mark.timeout(600)  # a whole run of mypy takes as long as the processor is shared
 def test_type_checkers_see_through_the_helpers(tmp_path: Path) -> None:
     """The types of a decorated function are its own, and a wrong argument is refused."""
     (tmp_path / "user.py").write_text(
@@ -377,7 +378,7 @@ def test_type_checkers_see_through_the_helpers(tmp_path: Path) -> None:
         )
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "user.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     lines = (tmp_path / "user.py").read_text().splitlines()
     wrong = [str(number) for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
     assert re.findall(r"user\.py:(\d+): error", done.stdout) == wrong, done.stdout
