@@ -70,10 +70,9 @@ class FieldDefault:
             exported = self._export(value)
             if self._values.uid and exported is not DROPPED:
                 return DROPPED if self._is_default(value, exported, default) else exported
-            is_default = exported == self._exported_default(default) and type(value) is type(default)
-            return (
-                DROPPED if is_default and not _holds_infra(value) else exported
-            )  # an infra is never a default
+            is_default = type(value) is type(default) and exported == self._exported_default(default)
+            # an infra is never a default
+            return DROPPED if is_default and same(value, default) and not _holds_infra(value) else exported
         # uids were computed from the start as if infras in a container made it another one
         if same(value, default) and not _holds_infra(value):
             return DROPPED
