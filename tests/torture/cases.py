@@ -84,7 +84,7 @@ class Blows:
     case: name of the case
     kills: processes to kill, in all runs together
     workers, threads: processes at once, and threads in each
-    tasks, items, steps: how many of them
+    tasks, items, steps, needing: how many of them
     seconds: that one computation takes, at most
     hosts: on which the workers are in turn, with the seconds between two beats
     folders: by host, the cache folder as it is seen there; made by the run otherwise
@@ -99,6 +99,7 @@ class Blows:
     tasks: int = 8
     items: int = 16
     steps: int = 6
+    needing: int = 0
     seconds: float = 0.02
     hosts: tuple[tuple[str, float], ...] = (("", 5.0),)
     folders: dict[str, Path] = dataclasses.field(default_factory=dict)
@@ -125,6 +126,7 @@ def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
                 tasks=list(range(blows.tasks)),
                 items=list(range(blows.items)),
                 steps=list(range(blows.steps)),
+                needing=list(range(blows.needing)),
                 threads=blows.threads,
                 seconds=blows.seconds,
                 host=host,
@@ -143,7 +145,8 @@ def played(stage: Stage, blows: Blows, second: Zygote | None = None) -> Score:
                 crowd.kill(stage.rng.choice(busy or list(crowd.alive)))
                 start()
         seen = next(iter(blows.folders.values()), crowd.place)
-        stage.finish(score, crowd, blows.tasks + blows.items + blows.steps, seen / cache)
+        wanted = blows.tasks + blows.items + blows.steps + 2 * blows.needing
+        stage.finish(score, crowd, wanted, seen / cache)
     return score
 
 

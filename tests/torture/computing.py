@@ -88,6 +88,27 @@ class Numbers(pydantic.BaseModel):
             yield value
 
 
+class Needing(pydantic.BaseModel):
+    """Maps whose items need lower items of each other, so that batches need each other's without any circle."""
+
+    name: tp.Literal["x", "y"] = "x"
+    journal: str = ""
+    seconds: float = 0.0
+    infra: exca.MapInfra = exca.MapInfra(keep_in_ram=False)
+
+    @infra.apply(item_uid=str, exclude_from_cache_uid=("journal", "seconds"))
+    def compute(self, items: tp.Iterable[int]) -> tp.Iterator[tp.Any]:
+        """The values of the items."""
+        other = self.infra.clone_obj(name="y" if self.name == "x" else "x")
+        for n in items:
+            lower = sorted({n // 2, n * 5 % max(n, 1), n - 1} - {n, -1})
+            if not all(map(same, other.compute(lower), lower)):
+                raise AssertionError(f"wrong values for {lower}")
+            with noted(self.journal, f"n{self.name}{n}", self.seconds):
+                value = value_of(n)
+            yield value
+
+
 class Stage(exca.steps.Step):
     """A stage of a pipeline."""
 

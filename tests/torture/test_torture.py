@@ -42,6 +42,7 @@ def check(score: Score) -> None:
         Blows("processes killed", 8),
         Blows("threads, processes killed", 3, workers=2, threads=4),
         Blows("two hosts, processes killed", 5, hosts=TWO_HOSTS),
+        Blows("batches that need each other", 4, threads=2, tasks=0, items=0, steps=0, needing=12),
     ],
     ids=lambda blows: blows.case,
 )
@@ -131,6 +132,9 @@ def test_long(stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         cases.played(stage, Blows("processes killed", 100)),
         cases.played(stage, Blows("threads, processes killed", 40, workers=2, threads=4)),
         cases.played(stage, Blows("two hosts, processes killed", 50, hosts=TWO_HOSTS)),
+        cases.played(
+            stage, Blows("batches that need each other", 40, threads=2, tasks=0, items=0, steps=0, needing=12)
+        ),
         cases.wrong_clocks(stage, 20),
         cases.stopped(stage, "stopped, same host", runs=5, hold=1.0, hosts=(("", 5.0),)),
         cases.stopped(stage, "stopped, two hosts", runs=5, hold=20 * BEAT, hosts=TWO_HOSTS),

@@ -11,7 +11,7 @@ import time
 import typing as tp
 from pathlib import Path
 
-from computing import Number, Numbers, Stage, note, same
+from computing import Needing, Number, Numbers, Stage, note, same
 
 import exca
 from exca.cachedict import CacheDict, datafiles, folderindex
@@ -35,6 +35,7 @@ class Plan:
     seed: of all choices
     kind: "ask" (tasks and items until all are there), "submit" (the same in jobs, without waiting), "damage"
     tasks, items, steps: numbers asked for, as tasks, as items of a map, as inputs of a pipeline
+    needing: numbers asked for as items of two maps that need each other's
     threads: threads that ask at once
     seconds: that a computation takes, at most
     cluster: where it is computed
@@ -53,6 +54,7 @@ class Plan:
     tasks: list[int] = dataclasses.field(default_factory=list)
     items: list[int] = dataclasses.field(default_factory=list)
     steps: list[int] = dataclasses.field(default_factory=list)
+    needing: list[int] = dataclasses.field(default_factory=list)
     threads: int = 1
     seconds: float = 0.0
     cluster: str | None = None
@@ -133,6 +135,8 @@ def ask(plan: Plan, rng: random.Random, outcome: Outcome) -> None:
     actions: list[tuple[str, tp.Any]] = [("task", n) for n in plan.tasks]
     actions += [("items", portion) for portion in portions if portion]
     actions += [("steps", rng.sample(plan.steps, len(plan.steps)))] if plan.steps else []
+    for name in ("x", "y") if plan.needing else ():
+        actions.append(("needing", (name, rng.sample(plan.needing, len(plan.needing)))))
     rng.shuffle(actions)
     for kind, what in actions:
         try:
@@ -166,6 +170,18 @@ def ask_items(plan: Plan, items: list[int], rng: random.Random, outcome: Outcome
         note(plan.journal, f"A m{n}")
 
 
+def ask_needing(plan: Plan, what: tuple[str, list[int]], rng: random.Random, outcome: Outcome) -> None:
+    """Ask one of two maps that need each other's items."""
+    name, items = what
+    cluster = rng.choice((None, "threadpool"))
+    infra = {"folder": plan.folder, "cluster": cluster, "max_jobs": 2}
+    seconds = rng.uniform(0.2, 1) * plan.seconds
+    obj = Needing.model_validate({"name": name, "journal": plan.journal, "seconds": seconds, "infra": infra})
+    for n, value in zip(items, obj.compute(items), strict=True):
+        outcome.check(value, n)
+        note(plan.journal, f"A n{name}{n}")
+
+
 def ask_steps(plan: Plan, inputs: list[int], rng: random.Random, outcome: Outcome) -> None:
     """Ask for some inputs through a stage."""
     infra = {"backend": "Cached", "folder": plan.folder}
@@ -175,7 +191,7 @@ def ask_steps(plan: Plan, inputs: list[int], rng: random.Random, outcome: Outcom
         note(plan.journal, f"A p{n}")
 
 
-ASK: dict[str, tp.Any] = {"task": ask_task, "items": ask_items, "steps": ask_steps}
+ASK: dict[str, tp.Any] = {"task": ask_task, "items": ask_items, "steps": ask_steps, "needing": ask_needing}
 
 
 # ---------------------------------------------------------------- damage
