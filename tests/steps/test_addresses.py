@@ -16,8 +16,8 @@ import pipeline_steps as pieces
 from exca import ConfDict, steps
 from exca.confdict import UidMaker
 from exca.steps import addresses
-from exca.steps.compiled import pipeline_of
 from exca.steps.conftest import extract_cache_folders
+from exca.steps.pipeline import pipeline_of
 
 DATA = Path(__file__).parent / "data"
 VECTORS: dict[str, dict[str, tp.Any]] = json.loads((DATA / "steps_vectors.json").read_text())
@@ -156,7 +156,7 @@ def written_twice(draw: st.DrawFn) -> tuple[steps.Step, steps.Step]:
 
 
 def address_of(step: steps.Step) -> str:
-    path = pipeline_of(step).path
+    path = pipeline_of(step).lineage
     return path.address(len(path.steps))
 
 
@@ -167,7 +167,7 @@ def test_equal_pipelines_have_equal_addresses_however_nested_and_named(
 ) -> None:
     plain, other = pair
     assert address_of(plain) == address_of(other)
-    assert pipeline_of(plain).path.configs() == pipeline_of(other).path.configs()
+    assert pipeline_of(plain).lineage.configs() == pipeline_of(other).lineage.configs()
 
 
 @settings(max_examples=40, deadline=None)

@@ -128,7 +128,9 @@ def test_an_unknown_type_lists_the_known_ones() -> None:
 
 
 def test_a_dict_without_type_says_so() -> None:
-    with pytest.raises(pydantic.ValidationError, match=r"no 'type' says which step \{'value': 3\} is"):
+    with pytest.raises(
+        pydantic.ValidationError, match=r"\{'value': 3\} has no 'type', which names the class of a step"
+    ):
         held({"value": 3})
 
 

@@ -16,10 +16,10 @@ import pipeline_steps as pieces
 from exca import steps
 from exca.errors import JobError, SubmissionError
 from exca.steps import addresses
-from exca.steps.compiled import pipeline_of
 from exca.steps.patterns import Scatter
+from exca.steps.pipeline import pipeline_of
 from exca.steps.running import prepare
-from exca.steps.work import StageComputer
+from exca.steps.work import StageWorker
 from pipeline_steps import Fails, Noted, Plus, Times, noted
 
 OFF = ["ThreadPool", "ProcessPool", "LocalProcess", "SubmititDebug"]
@@ -105,7 +105,7 @@ def test_a_job_that_starts_again_goes_on_where_it_stopped(mode: str, tmp_path: P
     if mode == "force":
         step.clone({"infra.mode": "cached"}).run_many([1, 2, 3])
         prepare(step._exca_state, pipeline, addresses.keys_of(step, [1, 2, 3]))
-    sent = pickle.dumps(StageComputer(pipeline.stages[0], None))
+    sent = pickle.dumps(StageWorker(pipeline.stages[0], None))
     keys = addresses.keys_of(step, [1, 2, 3])
     before = len(noted(tmp_path / "notes"))
     pickle.loads(sent).compute(keys[:2], [1, 2])  # until it was preempted

@@ -25,9 +25,9 @@ from exca.errors import (
     ReadOnlyError,
     ResolutionError,
 )
-from exca.steps.compiled import pipeline_of
 from exca.steps.helpers import Func
 from exca.steps.items import StepItems
+from exca.steps.pipeline import pipeline_of
 from pipeline_steps import Batch, Decomposed, Fails, Noted, Numbers, Plus, Times, noted
 
 Cached = dict[str, tp.Any]
@@ -160,8 +160,8 @@ def test_a_hit_at_the_end_runs_and_looks_at_nothing_before_it(tmp_path: Path, no
     assert chain.run(1) == 12
     assert noted(notes) == ["a1", "b2"]
     first, last = pipeline_of(chain).stages
-    assert first._shelf is None
-    assert last._shelf is not None
+    assert first._store is None
+    assert last._store is not None
 
 
 def test_what_follows_the_last_stage_is_computed_each_time(tmp_path: Path, notes: Path) -> None:
@@ -423,7 +423,7 @@ def test_an_error_inside_a_chain_is_that_of_the_chain(tmp_path: Path) -> None:
 def test_a_batch_that_yields_too_few_or_too_many_is_an_error_and_keeps_nothing(tmp_path: Path) -> None:
     for surplus in (-1, 1):
         step = Batch(surplus=surplus, infra=infra(tmp_path))
-        with pytest.raises(BatchProtocolError, match="exactly one a value"):
+        with pytest.raises(BatchProtocolError, match="exactly one result per value"):
             step.run_many([1, 2, 3])
         assert [step.lookup(k).status for k in (1, 2, 3)] == [None, None, None]
         with pytest.raises(BatchProtocolError, match=f"surplus={surplus}"):

@@ -10,10 +10,10 @@ import pytest
 import pipeline_steps as pieces
 from exca import steps
 from exca.steps import backends
-from exca.steps.compiled import pipeline_of
 from exca.steps.conftest import extract_cache_folders
 from exca.steps.helpers import Func, Parallel
 from exca.steps.patterns import BranchResult, Scatter
+from exca.steps.pipeline import pipeline_of
 from pipeline_steps import Fails, Noted, Numbers, Plus, Times, note, noted
 
 # ------------------------------------------------------------------ Func
@@ -348,11 +348,11 @@ def test_clearing_takes_branches_of_branches_and_errors_too(alone: bool, tmp_pat
     nested().run([[4]])
     nested().lookup([[1, 2], [3]]).clear_cache()
     assert nested().lookup([[4]]).status == "success"
-    (outer,) = pipeline_of(nested()).stages[0].inner.tail
+    (outer,) = pipeline_of(nested()).stages[0].inner.uncached
     body = outer.step.branch_pipeline(outer)  # type: ignore[attr-defined] # of a Scatter
-    (inner,) = body.stages[0].inner.tail
+    (inner,) = body.stages[0].inner.uncached
     stages = [*body.all_stages(), *inner.step.branch_pipeline(inner).all_stages()]
-    left = [key for stage in stages for key in stage.shelf.known()]
+    left = [key for stage in stages for key in stage.store.known()]
     begin = nested().lookup([[4]]).uid
     assert left == ([] if alone else [f"{begin}/0-7ab85130", *[f"{begin}/0-7ab85130/0-7ab85130"] * 2])
 
@@ -424,7 +424,7 @@ def test_a_scatter_has_exactly_one_body() -> None:
     class Unsaid(Scatter):
         body: steps.Step
 
-    with pytest.raises(NotImplementedError, match="which branches an item has"):
+    with pytest.raises(NotImplementedError, match="does not define the branches of an item"):
         Unsaid(body=pieces.Plus()).run(1)
 
 

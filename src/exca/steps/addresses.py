@@ -1,4 +1,4 @@
-"""Where the results of a pipeline lie: the segments of its steps, and the keys of its items."""
+"""Where the results of a pipeline are kept: the segments of its steps, and the keys of its items."""
 
 import functools
 import hashlib
@@ -47,7 +47,7 @@ NO_INPUT: tp.Final = NoInput()
 
 
 def segment(config: dict[str, tp.Any]) -> str:
-    """Return the part of an address that stands for one step.
+    """Return the part of an address of one step.
 
     Parameters: `config` what the uid of the step is made of.
     """
@@ -57,7 +57,7 @@ def segment(config: dict[str, tp.Any]) -> str:
 def address(segments: Sequence[str]) -> str:
     """Return the folder of a pipeline below the folder of its infra.
 
-    Parameters: `segments` one a step, in order.
+    Parameters: `segments` one per step, in order.
     Returns: the segments joined by slashes, the last ones folded into one where that is longer than 350 characters.
     """
     whole = "/".join(segments)
@@ -124,7 +124,7 @@ def named_key(namer: Namer | None, value: tp.Any, step: "Step") -> str:
 
 def _takes_value(step: "Step") -> bool:
     pipeline = step._exca_state.pipeline
-    return (step if pipeline is None else pipeline.path.steps[0]).takes_input()
+    return (step if pipeline is None else pipeline.lineage.steps[0]).takes_input()
 
 
 def keys_of(step: "Step", values: Sequence[tp.Any]) -> list[str]:

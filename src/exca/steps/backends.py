@@ -1,4 +1,4 @@
-"""Where a step runs and where its results lie: the values of the field `infra`."""
+"""Where a step runs and where its results are kept: the values of the field `infra`."""
 
 import abc
 import typing as tp
@@ -17,7 +17,7 @@ Mode = tp.Literal["cached", "force", "read-only", "retry"]
 
 
 class Backend(DiscriminatedModel, discriminator_key="backend"):
-    """Where a step runs and where its results lie; nothing of it counts for addresses.
+    """Where a step runs and where its results are kept; nothing of it counts for addresses.
 
     By itself, as for a dict that names no backend, it runs in the thread that asks and keeps the results.
 
@@ -27,7 +27,7 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         where results are kept, by default that of the chain around the step
     mode: str
         "cached" (results and errors in the cache are returned), "retry" (cached errors are computed again), "force"
-        (all is computed again, once an object), both for this step and all later ones; "read-only" (this step is
+        (all is computed again, once per object), both for this step and all later ones; "read-only" (this step is
         never computed)
     keep_in_ram: bool
         also keep results in memory once loaded or computed

@@ -15,21 +15,21 @@ from .addresses import NO_INPUT
 from .backends import ADAPTER, Backend
 
 if tp.TYPE_CHECKING:
-    from .compiled import Leaf, Pipeline
-    from .forecast import Plan
     from .items import StepItems
     from .lookup import LookupHandle
+    from .pipeline import Pipeline, PlacedStep
+    from .plan import Plan
 
 
 class StepState:
     """Run-time state of a step; never pickled, and a copy starts anew but for the caches in memory."""
 
-    __slots__ = ("caches", "forced", "hot", "namer", "pipeline")
+    __slots__ = ("caches", "forced", "hit", "namer", "pipeline")
 
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
         # where a hit is all there is to do: gives the result of a key, and what may name items
-        self.hot: Callable[[str], tp.Any] | None = None
+        self.hit: Callable[[str], tp.Any] | None = None
         self.namer: addresses.Namer | None = None
         self.forced: set[str] = set()  # what this object has computed again, or retried, already
         self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
@@ -55,8 +55,8 @@ class Step(DiscriminatedModel):
     Parameters
     ----------
     infra: Backend, optional
-        where the step runs and where its results lie; without it the step runs in place and nothing is kept. Its folder
-        is also that of all steps in fields of this one that have an infra and no folder
+        where the step runs and where its results are kept; without it the step runs in place and nothing is kept. Its
+        folder is also that of all steps in fields of this one that have an infra and no folder
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Step(DiscriminatedModel):
 
     CACHE_TYPE: tp.ClassVar[str | None] = None
     _exca_placed: tp.ClassVar[bool] = (
-        False  # whether it keeps results of its own, and needs to know where it stands
+        False  # whether it keeps results of its own, and needs to know its place in the pipeline
     )
     _exca_alone: tp.ClassVar[bool] = False  # whether it gives no output for a next step
     _exca_traits: tp.ClassVar[traits.Traits] = traits.Traits()
@@ -91,7 +91,7 @@ class Step(DiscriminatedModel):
         raise NotImplementedError
 
     def _run_batch(self, values: Iterator[tp.Any]) -> Iterator[tp.Any]:
-        """Compute the results of several items, one each and in order; may be written by subclasses."""
+        """Compute the results of several items, one per item and in order; may be written by subclasses."""
         run = self._run
         for value in values:
             yield run() if value is NO_INPUT else run(value)
@@ -101,7 +101,7 @@ class Step(DiscriminatedModel):
         return self._run_batch(values)
 
     def _resolve_step(self) -> "Step":
-        """Return the step that this one stands for; may be written by subclasses."""
+        """Return the step that runs in place of this one; may be written by subclasses."""
         return self
 
     def item_uid(self, value: tp.Any) -> str | None:
@@ -123,7 +123,7 @@ class Step(DiscriminatedModel):
     # ------------------------------------------------------------------ running
 
     def run(self, value: tp.Any = NO_INPUT) -> tp.Any:
-        """Return the result for a value, from the cache or computed where the infra says.
+        """Return the result for a value, from the cache or computed on the backend of the infra.
 
         Parameters
         ----------
@@ -140,10 +140,10 @@ class Step(DiscriminatedModel):
         private = self.__pydantic_private__
         assert private is not None, "every step has state"
         state: StepState = private["_exca_state"]
-        hot = state.hot
-        if hot is not None:
+        hit = state.hit
+        if hit is not None:
             try:
-                return hot(addresses.named_key(state.namer, value, self))
+                return hit(addresses.named_key(state.namer, value, self))
             except KeyError:
                 pass
         return running.run(self, value)
@@ -178,11 +178,11 @@ class Step(DiscriminatedModel):
         Returns
         -------
         Plan
-            one line a stage: its backend, and how many items are cached, failed, running, and to be computed
+            one line per stage: its backend, and how many items are cached, failed, running, and to be computed
         """
-        from . import forecast
+        from . import plan
 
-        return forecast.plan(self, values)
+        return plan.plan(self, values)
 
     def lookup(self, value: tp.Any = NO_INPUT) -> "LookupHandle":
         """Return a handle on the result for a value, which computes nothing.
@@ -242,13 +242,13 @@ class Step(DiscriminatedModel):
         return self._exca_traits.takes_input
 
     def _exca_run_placed(
-        self, leaf: "Leaf", keys: Sequence[str], values: Iterator[tp.Any]
+        self, placed: "PlacedStep", keys: Sequence[str], values: Iterator[tp.Any]
     ) -> Iterator[tp.Any]:
         """Compute a batch, knowing the place in the pipeline and the keys; for steps that keep results of their own."""
         return self._run_items(values)
 
     def _exca_namer(self) -> addresses.Namer | None:
-        """What may name items; None where nobody wrote an ``item_uid``."""
+        """What may name items; None where no class defines an ``item_uid``."""
         return None if type(self).item_uid is Step.item_uid else self.item_uid
 
     def _exca_check_known(self) -> None:
@@ -293,9 +293,9 @@ class Step(DiscriminatedModel):
 
     def _exca_uid_dict_override(self) -> dict[str, tp.Any]:
         """The part of a step in the uid of what holds it: a pipeline is the list of its steps."""
-        from .compiled import pipeline_of
+        from .pipeline import pipeline_of
 
-        configs = pipeline_of(self).path.configs()
+        configs = pipeline_of(self).lineage.configs()
         return {"steps": configs} if len(configs) > 1 or isinstance(self, Chain) else configs[0]
 
     # ------------------------------------------------------------------ copies
@@ -332,7 +332,7 @@ def seeded(value: tp.Any, default: Backend) -> tp.Any:
 class Chain(Step):
     """Steps of which each gets what the one before it gives.
 
-    A chain with an infra is one unit of work, whose results lie where those of its last step do.
+    A chain with an infra is one unit of work, whose results are kept where those of its last step are.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ class Chain(Step):
         the steps, or what is converted to them: names, dicts with ``type``, lists (chains in the chain); a dict
         names them
     infra: Backend, optional
-        where the chain runs and where its results lie
+        where the chain runs and where its results are kept
     """
 
     _exca_step_base: tp.ClassVar[type[Step]] = Step
@@ -376,7 +376,7 @@ class Chain(Step):
         return self.step_list[0]._exca_namer() if type(self).item_uid is Chain.item_uid else self.item_uid
 
     def item_uid(self, value: tp.Any) -> str | None:
-        """Return what the first step says."""
+        """Return the text of the first step."""
         return self.step_list[0].item_uid(value)
 
     def needs_input(self) -> bool:

@@ -1,10 +1,10 @@
-"""Running the steps of a pipeline over a batch of values, one result a value."""
+"""Running the steps of a pipeline over a batch of values, one result per value."""
 
 import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import BatchProtocolError
-from .compiled import Leaf
+from .pipeline import PlacedStep
 
 if tp.TYPE_CHECKING:
     from ..claims.chain import Batch
@@ -27,7 +27,7 @@ class _Taken(Iterator[tp.Any]):
 
 
 class Keyed(Iterator[tp.Any]):
-    """Values on their way into a pipeline, by whose keys errors are told.
+    """Values on their way into a pipeline, with the keys that error messages name.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Keyed(Iterator[tp.Any]):
         self._batch = batch
         self._numbers = batch.hand_out()
         self._fetch = fetch
-        self.keys: list[str] = []  # those handed out, one a value
+        self.keys: list[str] = []  # those handed out, one per value
         self.broken = False  # whether a value could not be had: no fault of the steps that wanted it
 
     def __next__(self) -> tp.Any:
@@ -55,12 +55,14 @@ class Keyed(Iterator[tp.Any]):
         return value
 
 
-def composed(leaves: Sequence[Leaf], keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+def composed(
+    placed_steps: Sequence[PlacedStep], keys: Sequence[str], values: Iterator[tp.Any]
+) -> Iterator[tp.Any]:
     """Run steps one after the other, each item going through all of them where they do not collect batches.
 
     Parameters
     ----------
-    leaves: sequence of Leaf
+    placed_steps: sequence of PlacedStep
         the steps
     keys: sequence of str
         keys of the items; each is there once its value is
@@ -70,35 +72,35 @@ def composed(leaves: Sequence[Leaf], keys: Sequence[str], values: Iterator[tp.An
     Returns
     -------
     iterator
-        one result a value, computed when it is asked for
+        one result per value, computed when it is asked for
 
     Raises
     ------
     BatchProtocolError
         if a step yields too few or too many results
     """
-    for leaf in leaves:
-        values = _batch(leaf, keys, values)
+    for placed in placed_steps:
+        values = _batch(placed, keys, values)
     return values
 
 
-def _batch(leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
-    step = leaf.step
+def _batch(placed: PlacedStep, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+    step = placed.step
     taken = _Taken(values)
     done = 0
     try:
-        for result in step._exca_run_placed(leaf, keys, taken):
+        for result in step._exca_run_placed(placed, keys, taken):
             if done >= taken.count:
                 raise BatchProtocolError(
                     f"the batch of {describe(step)} yielded more results than it took values ({taken.count}): it must "
-                    "yield exactly one a value, in order"
+                    "yield exactly one result per value, in order"
                 )
             yield result
             done += 1
         if done < taken.count or next(taken, _END) is not _END:
             raise BatchProtocolError(
                 f"the batch of {describe(step)} yielded {done} result(s) and took at least {taken.count} value(s): "
-                "it must yield exactly one a value, in order"
+                "it must yield exactly one result per value, in order"
             )
     except Exception as error:
         if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):

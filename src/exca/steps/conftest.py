@@ -15,7 +15,7 @@ def extract_cache_folders(folder: Path | str) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        sorted, relative to the folder: those in which a ``cache`` lies
+        sorted, relative to the folder: those with a folder ``cache`` in it
     """
     folder = Path(folder)
     return tuple(

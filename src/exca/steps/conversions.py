@@ -32,8 +32,8 @@ def coerce(cls: "type[Step]", value: tp.Any) -> tp.Any:
         if not cls._exca_traits.runnable:
             known = ", ".join(name for name in choices(cls) if name != cls.__name__)
             raise ValueError(
-                f"no {cls._exca_discriminator_key!r} says which step {dict(value)!r} is; known ones: "
-                f"{known or 'none yet'}"
+                f"{dict(value)!r} has no {cls._exca_discriminator_key!r}, which names the class of a step; "
+                f"known classes: {known or 'none yet'}"
             )
     return value
 
@@ -116,7 +116,7 @@ def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
 
 
 def _member(base: "type[Step]") -> tp.Any:
-    """The annotation of one step in a chain: of the chain's hierarchy, or any other that says so."""
+    """The annotation of one step in a chain: of the chain's hierarchy, or of the one that a dict names."""
     from .base import Step
 
     if base is Step:

@@ -4,8 +4,8 @@ import typing as tp
 
 from . import addresses
 from .addresses import NO_INPUT
-from .compiled import Stage, pipeline_of
 from .lookup import StageHandle
+from .pipeline import Stage, pipeline_of
 
 if tp.TYPE_CHECKING:
     from .base import Step

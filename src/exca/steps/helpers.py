@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pydantic
 
-from . import conversions, side_by_side
+from . import conversions, parallel
 from .addresses import NO_INPUT
 from .backends import Backend
 from .base import Step
@@ -86,8 +86,8 @@ class Func(Step):
         asked = [key for key in required if key != self.input_param and key not in fixed]
         if len(asked) > (self.input_param is None):
             raise ValueError(
-                f"{name} requires {', '.join(asked)}, but a step has one input: give the others values, and say with "
-                "input_param=... which one gets the input"
+                f"{name} requires {', '.join(asked)}, but a step has one input: give the others values, and name "
+                "the one that gets the input with input_param=..."
             )
         for key, value in fixed.items():
             if key in parameters and parameters[key].annotation is not inspect.Parameter.empty:
@@ -104,8 +104,8 @@ class Func(Step):
         ]
         required = [p for p in free if p.default is p.empty]
         expected = next(iter(required or free), None)
-        said = self.input_param is not None and (expected is None or expected.name != self.input_param)
-        return [*super()._exclude_from_cls_uid(), *([] if said else ["input_param"])]
+        needed = self.input_param is not None and (expected is None or expected.name != self.input_param)
+        return [*super()._exclude_from_cls_uid(), *([] if needed else ["input_param"])]
 
     def _exca_input(self) -> inspect.Parameter | None:
         """The parameter that gets the input; None where nothing is required."""
@@ -169,12 +169,12 @@ def _checked(name: str, parameter: inspect.Parameter, value: tp.Any) -> tp.Any:
             parameter.annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True)
         )
     except (pydantic.PydanticUserError, NameError, TypeError):
-        return value  # an annotation that says nothing to pydantic
+        return value  # an annotation that pydantic cannot read
     try:
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
-        said = "; ".join(detail["msg"] for detail in error.errors())
-        raise ValueError(f"{parameter.name}={value!r} does not fit {name}: {said}") from None
+        problems = "; ".join(detail["msg"] for detail in error.errors())
+        raise ValueError(f"{parameter.name}={value!r} does not fit {name}: {problems}") from None
 
 
 def _common_infra(steps: Iterable[Step]) -> Backend | None:
@@ -262,7 +262,7 @@ class Parallel(Step):
         value: Any
             the item
         """
-        side_by_side.compute(self.steps, [value])
+        parallel.compute(self.steps, [value])
 
     def run_many(self, values: Iterable[tp.Any]) -> list[None]:  # type: ignore[override] # there are no results
         """Compute all variants for many values.
@@ -278,7 +278,7 @@ class Parallel(Step):
             None for each value
         """
         values = list(values)
-        side_by_side.compute(self.steps, values)
+        parallel.compute(self.steps, values)
         return [None] * len(values)
 
     def lookup(self, value: tp.Any = NO_INPUT) -> tp.NoReturn:

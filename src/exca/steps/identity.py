@@ -47,8 +47,8 @@ def step_uid(steps: "tp.Sequence[Step]") -> str:
     """
     if not steps:
         return ""
-    route = _route(steps)
-    return tp.cast(str, route.address(len(route.steps)))
+    lineage = _lineage(steps)
+    return tp.cast(str, lineage.address(len(lineage.steps)))
 
 
 def write_configs(step_folder: Path, aligned_steps: "tp.Sequence[Step]", *, write: bool = True) -> None:
@@ -70,18 +70,18 @@ def write_configs(step_folder: Path, aligned_steps: "tp.Sequence[Step]", *, writ
     """
     from ..infra import configfiles
 
-    route = _route(aligned_steps)
+    lineage = _lineage(aligned_steps)
     configfiles.settle(
         Path(step_folder),
-        uid_config=route.configs(),
-        full_uid_config=route.full_configs,
-        config=route.everything,
+        uid_config=lineage.configs(),
+        full_uid_config=lineage.full_configs,
+        config=lineage.everything,
         create=write,
     )
 
 
-def _route(steps: "tp.Sequence[Step]") -> tp.Any:
+def _lineage(steps: "tp.Sequence[Step]") -> tp.Any:
     from .base import Chain
-    from .compiled import compiled
+    from .pipeline import compiled
 
-    return compiled(Chain(steps=list(steps))).path
+    return compiled(Chain(steps=list(steps))).lineage

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import BatchProtocolError  # kept for dependants: where the published release has it
 from . import addresses, running
-from .compiled import pipeline_of
+from .pipeline import pipeline_of
 
 if tp.TYPE_CHECKING:
     from .base import Step
-    from .conveyor import Background
+    from .scheduler import Background
 
 __all__ = ["BatchProtocolError", "StepItems"]
 

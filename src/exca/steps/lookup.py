@@ -10,8 +10,8 @@ from ..errors import NoResultError
 from . import addresses
 from .addresses import NO_INPUT, NO_INPUT_KEY
 from .batches import composed
-from .compiled import Pipeline, Stage, pipeline_of
-from .work import ITEMS, StageWork, logs_of
+from .pipeline import Pipeline, Stage, pipeline_of
+from .work import ITEMS, StageRun, logs_of
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
@@ -48,7 +48,7 @@ class StepPaths:
 
     @property
     def logs_folder(self) -> Path:
-        """Folder of the logs, one folder a job."""
+        """Folder of the logs, one folder per job."""
         return self.step_folder / "logs"
 
 
@@ -75,30 +75,30 @@ class StageHandle:
     @property
     def cache_dict(self) -> "CacheDict[tp.Any]":
         """The results of the stage, by uid of the item."""
-        return self.stage.shelf.results
+        return self.stage.store.results
 
     @property
     def paths(self) -> StepPaths:
         """Where the stage keeps what it has: ``step_folder``, ``cache_folder``, ``step_uid``..."""
-        shelf = self.stage.shelf
-        return StepPaths(shelf.base, self.stage.address, shelf.folder)
+        store = self.stage.store
+        return StepPaths(store.base, self.stage.address, store.folder)
 
     @property
     def status(self) -> Status | None:
         """``success``, ``error`` or ``running``; None where nothing is known of the item."""
         if self.stage.folder is None:
             return None
-        shelf = self.stage.shelf
-        if not shelf.absent([self.uid]):
+        store = self.stage.store
+        if not store.absent([self.uid]):
             return "success"
         holder = self._holder()
         if holder is not None and holder.alive():
             return "running"
-        return "error" if shelf.failed([self.uid]) else None
+        return "error" if store.failed([self.uid]) else None
 
     def cached(self) -> bool:
         """Whether there is a result or an error."""
-        return self.stage.folder is not None and not self.stage.shelf.missing([self.uid])
+        return self.stage.folder is not None and not self.stage.store.missing([self.uid])
 
     def result(self) -> tp.Any:
         """Return the result of the stage.
@@ -112,14 +112,14 @@ class StageHandle:
         """
         if self.stage.folder is None:
             raise _no_result(self.stage, self.uid)
-        shelf = self.stage.shelf
-        if self.uid not in self.stage.stale or shelf.has(self.uid):
+        store = self.stage.store
+        if self.uid not in self.stage.stale or store.has(self.uid):
             try:
-                return shelf.results[self.uid]
+                return store.results[self.uid]
             except KeyError:
                 pass
-        if shelf.failed([self.uid]):
-            raise shelf.error(self.uid)
+        if store.failed([self.uid]):
+            raise store.error(self.uid)
         raise _no_result(self.stage, self.uid)
 
     def job(self) -> "Job[tp.Any] | None":
@@ -131,8 +131,8 @@ class StageHandle:
 
         holder = self._holder()
         if holder is not None and holder.owner.kind == "job" and holder.alive():
-            return CallJob(_submission_of(holder, logs_of(self.stage.shelf.folder)))
-        for path in sorted((self.stage.shelf.folder / "logs").glob(f"*/{ITEMS}"), key=_age):
+            return CallJob(_submission_of(holder, logs_of(self.stage.store.folder)))
+        for path in sorted((self.stage.store.folder / "logs").glob(f"*/{ITEMS}"), key=_age):
             try:
                 data, status = _files.read_judged(str(path))
                 content = json.loads(data)
@@ -145,13 +145,13 @@ class StageHandle:
     def clear(self) -> None:
         """Remove the result or error of the item."""
         if self.stage.folder is not None:
-            self.stage.shelf.drop([self.uid])
+            self.stage.store.drop([self.uid])
 
     def _holder(self) -> "Holder | None":
         from ..claims import Claims
 
-        work = StageWork(self.stage, dict[str, tp.Any]().__getitem__, None)
-        folders = {work.folder, self.stage.shelf.folder}
+        work = StageRun(self.stage, dict[str, tp.Any]().__getitem__, None)
+        folders = {work.folder, self.stage.store.folder}
         found = (Claims(folder).holders([self.uid]).get(self.uid) for folder in folders if folder.is_dir())
         return next((holder for holder in found if holder is not None), None)
 
@@ -216,7 +216,7 @@ class LookupHandle(StageHandle):
 
     def __getattr__(self, name: str) -> tp.Any:
         if name == "stage":
-            names = " and ".join(type(leaf.step).__name__ for leaf in self.pipeline.tail)
+            names = " and ".join(type(placed.step).__name__ for placed in self.pipeline.uncached)
             raise NoResultError(
                 f"{names} has no infra, so nothing of it is kept: give it (or a chain around it) an infra"
             )
@@ -251,7 +251,11 @@ class LookupHandle(StageHandle):
             if there is neither a result nor an error
         """
         value = super().result()
-        return next(composed(self.pipeline.tail, [self.uid], iter([value]))) if self.pipeline.tail else value
+        return (
+            next(composed(self.pipeline.uncached, [self.uid], iter([value])))
+            if self.pipeline.uncached
+            else value
+        )
 
     def clear_cache(self, recursive: bool = True) -> None:
         """Remove the result or error of the item.
@@ -273,10 +277,10 @@ class LookupHandle(StageHandle):
 def _clear_branches(pipeline: Pipeline, prefix: str) -> None:
     """Remove the results and errors of all branches of the items whose keys begin with a prefix."""
     parts = [pipeline, *(stage.inner for stage in pipeline.all_stages())]
-    for leaf in (leaf for part in parts for leaf in part.tail if leaf.step._exca_placed):
-        scatter = tp.cast("Scatter", leaf.step)
-        body, begin = scatter.branch_pipeline(leaf), scatter.branch_prefix(prefix)
+    for placed in (placed for part in parts for placed in part.uncached if placed.step._exca_placed):
+        scatter = tp.cast("Scatter", placed.step)
+        body, begin = scatter.branch_pipeline(placed), scatter.branch_prefix(prefix)
         for stage in body.all_stages():
             if stage.folder is not None:
-                stage.shelf.drop([key for key in stage.shelf.known() if key.startswith(begin)])
+                stage.store.drop([key for key in stage.store.known() if key.startswith(begin)])
         _clear_branches(body, begin)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import pydantic
 
 from .. import identity
-from . import addresses, conveyor, running
+from . import addresses, running, scheduler
 from .addresses import NO_INPUT
 from .base import Step
 from .batches import composed
-from .compiled import Leaf, Pipeline, Route, compiled
+from .pipeline import Lineage, Pipeline, PlacedStep, compiled
 from .work import Deferred
 
 
@@ -66,7 +66,7 @@ class Scatter(Step):
             names, such as str or int; each counts once, and there must be one at least
         """
         raise NotImplementedError(
-            f"{type(self).__name__} does not say which branches an item has: write `def branches(self, item)`"
+            f"{type(self).__name__} does not define the branches of an item: write `def branches(self, item)`"
         )
 
     def take(self, item: tp.Any, branch: tp.Any) -> tp.Any:
@@ -80,7 +80,7 @@ class Scatter(Step):
             one of its branches
         """
         raise NotImplementedError(
-            f"{type(self).__name__} does not say what a branch is: write `def take(self, item, branch)`"
+            f"{type(self).__name__} does not define the input of a branch: write `def take(self, item, branch)`"
         )
 
     def gather(self, results: list[BranchResult]) -> tp.Any:
@@ -135,45 +135,51 @@ class Scatter(Step):
 
     # ---------------------------------------------------------------- running in place
 
-    def _exca_run_placed(self, leaf: Leaf, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
-        pipeline = self.branch_pipeline(leaf)
+    def _exca_run_placed(
+        self, placed: PlacedStep, keys: Sequence[str], values: Iterator[tp.Any]
+    ) -> Iterator[tp.Any]:
+        pipeline = self.branch_pipeline(placed)
         items: Iterator[_Item] = (_Item(self, key, value) for value, key in zip(values, keys, strict=False))
         if pipeline.stages and any(not stage.infra.inline for stage in pipeline.stages):
-            items = iter(self._computed_together(leaf, pipeline, list(items)))
+            items = iter(self._computed_together(placed, pipeline, list(items)))
         for item in items:
-            yield self.gather(list(item.results(leaf, pipeline)))
+            yield self.gather(list(item.results(placed, pipeline)))
 
-    def _computed_together(self, leaf: Leaf, pipeline: Pipeline, items: "list[_Item]") -> "list[_Item]":
+    def _computed_together(
+        self, placed: PlacedStep, pipeline: Pipeline, items: "list[_Item]"
+    ) -> "list[_Item]":
         """Send the branches of all items off at once."""
         of_key = {key: item for item in items for key in item.branches}
-        running.prepare(leaf, pipeline, list(of_key))
+        running.prepare(placed, pipeline, list(of_key))
         if of_key:
-            conveyor.run_stages(pipeline, list(of_key), _Inputs(of_key))
+            scheduler.run_stages(pipeline, list(of_key), _Inputs(of_key))
         return items
 
-    def branch_pipeline(self, leaf: Leaf) -> Pipeline:
+    def branch_pipeline(self, placed: PlacedStep) -> Pipeline:
         """Return the resolved form of the body, below the place of the scatter in its pipeline.
 
         Parameters
         ----------
-        leaf: Leaf
+        placed: PlacedStep
             the place
         """
-        if leaf.body is None:
+        if placed.body is None:
             excluded = set(self._branch_excludes())
             fields = excluded & set(type(self).__pydantic_fields__)
-            route, depth = leaf.route, leaf.depth - 1
+            lineage, depth = placed.lineage, placed.depth - 1
             config = identity.export(
                 self, uid=True, exclude_defaults=True, exclude=fields, ignore_first_override=True
             )
             full = identity.export(self, uid=True, exclude=fields, ignore_first_override=True)
             upstream = self._UPSTREAM not in excluded
-            below = Route(
-                [*(route.configs(depth) if upstream else ()), config],
-                [*(route.full_configs(depth) if upstream else ()), full],
+            below = Lineage(
+                [*(lineage.configs(depth) if upstream else ()), config],
+                [*(lineage.full_configs(depth) if upstream else ()), full],
             )
-            leaf.body = compiled(self._checked_body(), route=below, folder=leaf.folder, level=leaf.level)
-        return leaf.body
+            placed.body = compiled(
+                self._checked_body(), lineage=below, folder=placed.folder, level=placed.level
+            )
+        return placed.body
 
     def branch_prefix(self, prefix: str) -> str:
         """Return what the keys of all branches of some items begin with.
@@ -208,16 +214,16 @@ class _Item:
         """The input of the body for the branch of a key."""
         return self.scatter.take(self.value, self.branches[key])
 
-    def results(self, leaf: Leaf, pipeline: Pipeline) -> Iterator[BranchResult]:
+    def results(self, placed: PlacedStep, pipeline: Pipeline) -> Iterator[BranchResult]:
         """Yield the results of the branches, those that are missing computed first."""
         keys = list(self.branches)
         if pipeline.stages:
-            running.prepare(leaf, pipeline, keys)
-            conveyor.run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
-            values = pipeline.stages[-1].shelf.results.iter_values(keys)
+            running.prepare(placed, pipeline, keys)
+            scheduler.run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
+            values = pipeline.stages[-1].store.results.iter_values(keys)
         else:
             values = map(self.take, keys)
-        outputs = composed(pipeline.tail, keys, values)
+        outputs = composed(pipeline.uncached, keys, values)
         for branch, result in zip(self.branches.values(), outputs, strict=True):
             yield BranchResult(branch, result)
 

@@ -4,10 +4,10 @@ import itertools
 import typing as tp
 from collections.abc import Iterable, Iterator, Sequence
 
-from . import addresses, conveyor
+from . import addresses, scheduler
 from .addresses import NO_INPUT
 from .batches import composed
-from .compiled import CACHED, FORCE, Pipeline, pipeline_of
+from .pipeline import CACHED, FORCE, Pipeline, pipeline_of
 
 if tp.TYPE_CHECKING:
     from .base import Step
@@ -27,15 +27,17 @@ def run(step: "Step", value: tp.Any) -> tp.Any:
     key = addresses.key_of(step, value)
     last = pipeline.stages[-1]
     if last.level == CACHED:
-        get = last.shelf.results.__getitem__
-        if not pipeline.tail:
-            step._exca_state.hot, step._exca_state.namer = get, step._exca_namer()
+        get = last.store.results.__getitem__
+        if not pipeline.uncached:
+            step._exca_state.hit, step._exca_state.namer = get, step._exca_namer()
         try:
             result = get(key)
         except KeyError:
             pass
         else:
-            return result if not pipeline.tail else next(composed(pipeline.tail, [key], iter([result])))
+            return (
+                result if not pipeline.uncached else next(composed(pipeline.uncached, [key], iter([result])))
+            )
     background = compute(step, pipeline, [key], [value])
     return next(results(pipeline, [key], [value], background))
 
@@ -53,7 +55,7 @@ def run_many(step: "Step", values: Iterable[tp.Any]) -> "StepItems":
 
 def first_of(pipeline: Pipeline) -> "Step":
     """Return the first step that computes."""
-    return pipeline.path.steps[0]
+    return pipeline.lineage.steps[0]
 
 
 def check_input(step: "Step", pipeline: Pipeline, value: tp.Any) -> None:
@@ -76,10 +78,10 @@ def without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) ->
 
     Parameters: `step` with its `pipeline`, which has no stage; `values` the items.
     """
-    if not any(leaf.step._exca_placed for leaf in pipeline.tail):
-        return composed(pipeline.tail, (), iter(values))
+    if not any(placed.step._exca_placed for placed in pipeline.uncached):
+        return composed(pipeline.uncached, (), iter(values))
     given, named = itertools.tee(values)  # goes on at the same pace for both
-    return composed(pipeline.tail, _Keys(step, named), iter(given))
+    return composed(pipeline.uncached, _Keys(step, named), iter(given))
 
 
 class _Keys(Sequence[str]):
@@ -101,7 +103,7 @@ class _Keys(Sequence[str]):
 
 def compute(
     step: "Step", pipeline: Pipeline, keys: Sequence[str], values: Sequence[tp.Any]
-) -> "conveyor.Background | None":
+) -> "scheduler.Background | None":
     """Compute what is missing of the results of the last stage.
 
     Parameters
@@ -121,7 +123,7 @@ def compute(
         the computation that goes on, if any
     """
     prepare(step._exca_state, pipeline, keys)
-    last = pipeline.stages[-1].shelf
+    last = pipeline.stages[-1].store
     wanted: dict[str, tp.Any] = {}
     for start in range(0, len(keys), _LOOKUP):
         part = keys[start : start + _LOOKUP]
@@ -133,21 +135,21 @@ def compute(
         absent = set(last.absent(part))
         if absent:
             wanted.update((key, value) for key, value in zip(part, given, strict=True) if key in absent)
-    return conveyor.start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
+    return scheduler.start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
 
 
 def results(
     pipeline: Pipeline,
     keys: Sequence[str],
     values: Sequence[tp.Any],
-    background: "conveyor.Background | None",
+    background: "scheduler.Background | None",
 ) -> Iterator[tp.Any]:
     """Return an iterator over results, what follows the last stage computed in place.
 
     Parameters: as of ``compute``; `background` what it returned.
     """
     stored = _read(pipeline, keys, values, background)
-    return composed(pipeline.tail, keys, stored) if pipeline.tail else stored
+    return composed(pipeline.uncached, keys, stored) if pipeline.uncached else stored
 
 
 class Remembers(tp.Protocol):
@@ -161,7 +163,7 @@ def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
 
     Parameters
     ----------
-    memory: StepState or Leaf
+    memory: StepState or PlacedStep
         remembers what was forced or retried already: an object does so once for each item
     pipeline: Pipeline
         the resolved form
@@ -176,9 +178,9 @@ def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
         if fresh is None:
             fresh = [key for key in dict.fromkeys(keys) if key not in forced]
         if stage.level == FORCE:
-            stage.shelf.mark_stale(fresh)
+            stage.store.mark_stale(fresh)
         else:
-            stage.shelf.forgive(fresh)
+            stage.store.clear_errors(fresh)
     if fresh:
         forced.update(fresh)
 
@@ -187,10 +189,10 @@ def _read(
     pipeline: Pipeline,
     keys: Sequence[str],
     values: Sequence[tp.Any],
-    background: "conveyor.Background | None",
+    background: "scheduler.Background | None",
 ) -> Iterator[tp.Any]:
     """Yield results one at a time; those found damaged only now are computed again."""
-    stored = pipeline.stages[-1].shelf.results
+    stored = pipeline.stages[-1].store.results
     start = 0
     while background is not None and background.running and start < len(keys):
         background.wait_for(keys[start])
@@ -208,4 +210,4 @@ def _read(
         except KeyError:
             if background is not None:
                 background.wait_for(keys[start])  # raises its error where that left no result
-            conveyor.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here
+            scheduler.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here

@@ -1,4 +1,4 @@
-"""What the methods of a step class say about it, read once from their signatures."""
+"""What the methods of a step class tell about it, read once from their signatures."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ class Traits:
     batched: bool
         whether it computes batches in a way of its own
     resolves: bool
-        whether it may stand for another step
+        whether another step may run in its place
     """
 
     runnable: bool = False

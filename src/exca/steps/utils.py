@@ -106,7 +106,7 @@ def propagate_folder(step: "Step", parent_folder: Path) -> None:
 
 
 def resolved_step(step: "Step") -> "Step":
-    """Return what a step stands for: itself, or what its ``_resolve_step`` returns at last.
+    """Return what runs in place of a step: itself, or what its ``_resolve_step`` returns at last.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ def resolved_step(step: "Step") -> "Step":
     Raises
     ------
     ResolutionError
-        if it stands for itself
+        if it resolves to itself
     """
-    from .compiled import compiled
+    from .pipeline import compiled
 
     compiled(step)  # refuses circles
     while (resolved := step._resolve_step()) is not step:

@@ -27,7 +27,7 @@ from ..errors import (
     UntrustedFileError,
 )
 from .batches import Keyed, composed, describe
-from .compiled import Stage
+from .pipeline import Stage
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
@@ -52,7 +52,7 @@ _NO_OUTCOMES: tp.Final = (
 )
 
 Fetch = Callable[[str], tp.Any]
-Tick = Callable[[int], None]
+Progress = Callable[[int], None]
 ITEMS = "items.json"  # beside the logs of a job: the keys it was given
 
 
@@ -64,7 +64,7 @@ class Deferred(abc.ABC):
         """Make the input."""
 
 
-class StageComputer:
+class StageWorker:
     """Computes items of a stage and stores their results; travels to jobs.
 
     Parameters
@@ -93,7 +93,7 @@ class StageComputer:
     def __repr__(self) -> str:
         return f"the computation of {self.stage.address}"
 
-    def compute(self, keys: Sequence[str], items: Sequence[tp.Any], tick: Tick | None = None) -> None:
+    def compute(self, keys: Sequence[str], items: Sequence[tp.Any], progress: Progress | None = None) -> None:
         """Compute items, and store each result as soon as it is there; errors are stored as well.
 
         Parameters
@@ -102,17 +102,17 @@ class StageComputer:
             keys of the items
         items: sequence
             their inputs, where they are not read from the stage before
-        tick: callable, optional
-            told about each item done
+        progress: callable, optional
+            called for each item done
         """
         from ..claims import chain
 
-        shelf = self.stage.shelf
-        shelf.open()
-        _note_items(shelf.folder, keys, self.logs)
+        store = self.stage.store
+        store.open()
+        _note_items(store.folder, keys, self.logs)
         fetch = self._fetch_from(keys, items)
         if self.fetch is None:  # a job that was preempted and requeued goes on where it stopped
-            keys = shelf.missing(keys)
+            keys = store.missing(keys)
             if not keys:
                 return
         logger.debug("Computing %d item(s) of %s", len(keys), self.stage.address)
@@ -120,15 +120,15 @@ class StageComputer:
             if self.stage.inner.stages:
                 self._compute_inner(keys, fetch)
                 if self.stage.shares_address:
-                    if tick is not None:
-                        tick(len(keys))
+                    if progress is not None:
+                        progress(len(keys))
                     return
                 fetch = results_of(self.stage.inner.stages[-1])
-            self._compute_tail(batch, fetch, tick)
+            self._compute_uncached(batch, fetch, progress)
 
     def _require_unchanged(self) -> None:
-        for leaf in self.stage.inner.tail:
-            leaf.route.require_unchanged(leaf)
+        for placed in self.stage.inner.uncached:
+            placed.lineage.require_unchanged(placed)
 
     def _fetch_from(self, keys: Sequence[str], items: Sequence[tp.Any]) -> Fetch:
         if self.fetch is not None:
@@ -145,7 +145,7 @@ class StageComputer:
 
     def _compute_inner(self, keys: Sequence[str], fetch: Fetch) -> None:
         """Run the stages inside a chain; their errors become those of the chain."""
-        from .conveyor import run_stages
+        from .scheduler import run_stages
 
         try:
             run_stages(self.stage.inner, keys, fetch)
@@ -153,38 +153,38 @@ class StageComputer:
             raise
         except Exception as error:
             if not self.stage.shares_address:
-                failed = [key for inner in self.stage.inner.stages for key in inner.shelf.failed(keys)]
-                self.stage.shelf.put_errors(failed, error)
+                failed = [key for inner in self.stage.inner.stages for key in inner.store.failed(keys)]
+                self.stage.store.put_errors(failed, error)
             raise
 
-    def _compute_tail(self, batch: "chain.Batch", fetch: Fetch, tick: Tick | None) -> None:
-        shelf = self.stage.shelf
+    def _compute_uncached(self, batch: "chain.Batch", fetch: Fetch, progress: Progress | None) -> None:
+        store = self.stage.store
         given = Keyed(batch, fetch)
         stored: list[str] = []
         self._require_unchanged()
         try:
-            with shelf.results.write():
-                for value in composed(self.stage.inner.tail, given.keys, given):
+            with store.results.write():
+                for value in composed(self.stage.inner.uncached, given.keys, given):
                     key = batch.taken.popleft() if batch.taken else ""
                     if key not in batch.given:  # else a call inside of this computation had it computed
-                        shelf.put(key, value)
+                        store.put(key, value)
                         stored.append(key)
-                    if tick is not None:
-                        tick(1)
+                    if progress is not None:
+                        progress(1)
             self._require_unchanged()
         except ChangedConfigError:
-            shelf.drop(stored)  # what they are results of is not what they lie under
+            store.drop(stored)  # they are not the results of what their address was made from
             raise
         except BatchProtocolError as error:
-            shelf.drop(stored)  # nobody can tell whose results these are
-            error.add_note(f"The {len(stored)} result(s) of this batch were dropped from {shelf.folder}.")
+            store.drop(stored)  # the results cannot be matched to items
+            error.add_note(f"The {len(stored)} result(s) of this batch were dropped from {store.folder}.")
             raise
         except _NO_OUTCOMES:
             raise
         except Exception as error:
             flying = [] if given.broken else [key for key in batch.taken if key not in batch.given]
             if flying:
-                shelf.put_errors(flying, error)
+                store.put_errors(flying, error)
                 error.add_note(
                     f"Items of {describe(self.stage.step)} that were taken and not yet yielded: {_some(flying)}. "
                     f"The {len(stored)} result(s) before them are kept."
@@ -202,7 +202,7 @@ def results_of(stage: Stage) -> Fetch:
 
     Parameters: `stage` the stage.
     """
-    get = stage.shelf.results.__getitem__
+    get = stage.store.results.__getitem__
 
     def fetch(key: str) -> tp.Any:
         try:
@@ -216,7 +216,7 @@ def results_of(stage: Stage) -> Fetch:
     return fetch
 
 
-class StageWork:
+class StageRun:
     """Missing items of a stage and how to compute them (a ``once.Work``).
 
     Parameters
@@ -228,9 +228,9 @@ class StageWork:
     source: Stage, optional
         the stage before, where the inputs are its results
     size: int, optional
-        items of a share, by default as many as the backend says
-    tick: callable, optional
-        told about items done, in this process
+        items of a share, by default as many as the backend asks for
+    progress: callable, optional
+        called for items done, in this process
     """
 
     def __init__(
@@ -240,35 +240,35 @@ class StageWork:
         source: Stage | None,
         *,
         size: int | None = None,
-        tick: Tick | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.stage = stage
         self.fetch = fetch
         self.source = source
         self.size = size
-        self.tick = tick or (lambda count: None)
+        self.progress = progress or (lambda count: None)
 
     @property
     def folder(self) -> Path:
         """Folder of the claims: a chain around a stage with the same results has one of its own."""
-        folder, depth = self.stage.shelf.folder, self.stage.group_depth
+        folder, depth = self.stage.store.folder, self.stage.group_depth
         return folder / "chains" / str(depth) if depth else folder
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those of the keys that have neither a result nor an error."""
-        return self.stage.shelf.missing(keys)
+        return self.stage.store.missing(keys)
 
     def execute(self, claim: "Claim", keys: Sequence[str]) -> None:
-        """Compute claimed keys where the infra says."""
+        """Compute claimed keys on the backend of the infra."""
         from ..execution import once, pools
 
         infra = self.stage.infra
-        for leaf in self.stage.inner.tail:
-            identity.check_secrets(leaf.step)
+        for placed in self.stage.inner.uncached:
+            identity.check_secrets(placed.step)
         if infra.inline:
-            StageComputer(self.stage, self.source, self.fetch).compute(keys, (), self.tick)
+            StageWorker(self.stage, self.source, self.fetch).compute(keys, (), self.progress)
             return
-        cluster = infra.resources(self.stage.shelf.folder).resolved_cluster() or infra.cluster
+        cluster = infra.resources(self.stage.store.folder).resolved_cluster() or infra.cluster
         assert cluster is not None, "only backends that are not inline run elsewhere"
         local = cluster == "threadpool"
         send = not local and self.source is None
@@ -278,14 +278,14 @@ class StageWork:
         shares = [
             (list(part), [given(k) if send else None for k in part]) for part in self.split(keys, cluster)
         ]
-        computer = StageComputer(self.stage, self.source, self.fetch if local else None)
+        computer = StageWorker(self.stage, self.source, self.fetch if local else None)
         if local:
-            pools.run_in_threads(computer, shares, self.tick)
+            pools.run_in_threads(computer, shares, self.progress)
         elif cluster == "processpool":
-            pools.run_in_processes(computer, shares, None, self.tick, claim=claim)
+            pools.run_in_processes(computer, shares, None, self.progress, claim=claim)
         else:
             once.run_in_jobs(
-                claim, shares, computer, cluster=cluster, request=self._request, progress=self.tick
+                claim, shares, computer, cluster=cluster, request=self._request, progress=self.progress
             )
 
     def split(self, keys: Sequence[str], cluster: str, *, of: int | None = None) -> list[Sequence[str]]:
@@ -334,15 +334,15 @@ def job_request(stage: Stage, calls: list[Callable[[], tp.Any]], tag: str) -> "R
     Parameters
     ----------
     stage: Stage
-        whose infra says what they ask for
+        with the infra that they are configured by
     calls: list of callable
-        one a job
+        one per job
     tag: str
         text by which the jobs are found again in the scheduler
     """
     from ..execution.backends import Request
 
-    folder = stage.shelf.folder
+    folder = stage.store.folder
     most, _ = stage.infra.shares()
     name = getattr(stage.infra, "job_name", None) or stage.name
     resources = stage.infra.resources(folder)
@@ -425,7 +425,7 @@ def _captured(stage: Stage) -> Iterator[None]:
     if not getattr(stage.infra, "capture_logs", False):
         yield
         return
-    folder = stage.shelf.folder / "logs" / "main-process"
+    folder = stage.store.folder / "logs" / "main-process"
     folder.mkdir(parents=True, exist_ok=True)
     with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
         records = _LogFile(err)

@@ -10,14 +10,14 @@ from .. import _files
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
-    from .compiled import Stage
+    from .pipeline import Stage
 
 logger = logging.getLogger("exca")
 
 ERRORS = "errors"  # folder of cached errors, beside that of the results
 
 
-class Shelf:
+class StageStore:
     """Results and errors of one stage: two mappings by key in the folder of its address.
 
     A key has a result, an error, or none of them; where it has both, the result counts. A result that is to be
@@ -51,12 +51,12 @@ class Shelf:
         from ..infra import configfiles
 
         stage = self.stage
-        route, depth = stage.route, stage.depth
+        lineage, depth = stage.lineage, stage.depth
         return configfiles.settle(
             self.base / stage.address,
-            uid_config=route.configs(depth),
-            full_uid_config=lambda: route.full_configs(depth),
-            config=lambda: (route.everything(depth), route.new_fields(depth)),
+            uid_config=lineage.configs(depth),
+            full_uid_config=lambda: lineage.full_configs(depth),
+            config=lambda: (lineage.everything(depth), lineage.new_fields(depth)),
             create=create,
         )
 
@@ -116,12 +116,12 @@ class Shelf:
                 count += 1
             except KeyError:
                 pass
-        self.forgive(keys)
+        self.clear_errors(keys)
         return count
 
     def mark_stale(self, keys: tp.Sequence[str]) -> None:
         """Remember which results are to be replaced, and remove errors."""
-        self.forgive(keys)
+        self.clear_errors(keys)
         places = self.results.places_of(keys)
         if places:
             self.stage.stale.update(places)
@@ -164,12 +164,12 @@ class Shelf:
         stale = self.stage.stale
         replaced = self.results.places_of([key for key in keys if key in stale]) if stale else {}
         for key, place in replaced.items():
-            if place == stale.get(key):  # not a newer one, of whoever took this computation over
+            if place == stale.get(key):  # not a newer one, of the process that took this computation over
                 with contextlib.suppress(KeyError):
                     del self.results[key]
                 self._forget_stale(key)
 
-    def forgive(self, keys: tp.Iterable[str]) -> int:
+    def clear_errors(self, keys: tp.Iterable[str]) -> int:
         """Remove cached errors; return how many there were."""
         if not self._has_errors():
             return 0
@@ -179,12 +179,12 @@ class Shelf:
         for key in known:
             try:
                 del self.errors[key]
-            except KeyError:  # by somebody else, just now
+            except KeyError:  # removed by another process, just now
                 pass
         return len(known)
 
     def error(self, key: str) -> BaseException:
-        """Rebuild a cached error, with a note that says how to compute again.
+        """Rebuild a cached error, with a note on how to compute it again.
 
         Raises: KeyError where there is none.
         """

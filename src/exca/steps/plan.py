@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from . import addresses
 from .addresses import NO_INPUT
-from .compiled import CACHED, FORCE, RETRY, Pipeline, Stage, pipeline_of
+from .pipeline import CACHED, FORCE, RETRY, Pipeline, Stage, pipeline_of
 from .running import check_input
-from .work import StageWork
+from .work import StageRun
 
 if tp.TYPE_CHECKING:
     from .base import Step
@@ -33,7 +33,7 @@ class StagePlan:
     failed: int
         items whose errors are there, and would be raised
     running: int
-        items that somebody computes just now
+        items that are being computed just now
     compute: int
         items that would be computed
     jobs: int
@@ -56,7 +56,7 @@ class StagePlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a call would compute, one line a stage.
+    """What a call would compute, one line per stage.
 
     Parameters
     ----------
@@ -111,10 +111,10 @@ def _planned(pipeline: Pipeline, keys: Sequence[str], fresh: set[str]) -> tuple[
     """Return the lines of a pipeline, and the items for which its input is needed."""
     lines: list[StagePlan] = []
     wanted = list(keys)
-    for leaf in reversed(pipeline.tail):
+    for placed in reversed(pipeline.uncached):
         count = len(wanted)
         lines.append(
-            StagePlan(type(leaf.step).__name__, "in place", "", count, 0, 0, 0, count, 1 if count else 0)
+            StagePlan(type(placed.step).__name__, "in place", "", count, 0, 0, 0, count, 1 if count else 0)
         )
     for stage in reversed(pipeline.stages):
         line, absent = _stage_plan(stage, wanted, fresh)
@@ -126,13 +126,13 @@ def _planned(pipeline: Pipeline, keys: Sequence[str], fresh: set[str]) -> tuple[
 
 def _stage_plan(stage: Stage, wanted: list[str], fresh: set[str]) -> tuple[StagePlan, list[str]]:
     again = fresh if stage.level == FORCE else set()
-    shelf = stage.shelf
-    missing = set(shelf.absent(wanted))
+    store = stage.store
+    missing = set(store.absent(wanted))
     absent = [key for key in wanted if key in missing or key in again]
-    failed = [key for key in shelf.failed(absent) if key not in again] if stage.level < RETRY else []
+    failed = [key for key in store.failed(absent) if key not in again] if stage.level < RETRY else []
     compute = [key for key in absent if key not in set(failed)]
     running = _running(stage, compute) if stage.level == CACHED else 0
-    work = StageWork(stage, dict[str, tp.Any]().__getitem__, None)
+    work = StageRun(stage, dict[str, tp.Any]().__getitem__, None)
     jobs = len(work.split(compute, stage.infra.cluster or "")) if compute else 0
     line = StagePlan(
         stage.name,
@@ -150,9 +150,9 @@ def _stage_plan(stage: Stage, wanted: list[str], fresh: set[str]) -> tuple[Stage
 
 
 def _running(stage: Stage, keys: Sequence[str]) -> int:
-    if not keys or not stage.shelf.folder.is_dir():
+    if not keys or not stage.store.folder.is_dir():
         return 0
     from ..claims import Claims
 
-    folder = StageWork(stage, dict[str, tp.Any]().__getitem__, None).folder
+    folder = StageRun(stage, dict[str, tp.Any]().__getitem__, None).folder
     return sum(holder.alive() for holder in Claims(folder).holders(keys).values()) if folder.is_dir() else 0

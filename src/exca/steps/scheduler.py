@@ -1,7 +1,7 @@
 """From asked to stored, over all stages of a pipeline: each starts as its inputs arrive.
 
-Stages in this thread run one after the other. Where one of them runs elsewhere and another one needs its results, all
-are looked after at the same time: results are seen as soon as they are stored, by whoever computes them, and
+Stages in this thread run one after the other. Where one of them runs elsewhere and another one waits for its results,
+all are looked after at the same time: results are seen as soon as they are stored, by whichever process, and
 handed on in shares of the size that the next stage works with.
 """
 
@@ -14,8 +14,8 @@ import typing as tp
 from collections.abc import Callable, Sequence
 
 from ..errors import LostInputError, ReadOnlyError
-from .compiled import Pipeline, Stage
-from .work import Fetch, StageWork, results_of
+from .pipeline import Pipeline, Stage
+from .work import Fetch, StageRun, results_of
 
 logger = logging.getLogger("exca")
 
@@ -25,7 +25,7 @@ _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stag
 
 
 @dataclasses.dataclass
-class Need:
+class MissingKeys:
     """A stage and the items it has to compute.
 
     Parameters
@@ -43,8 +43,8 @@ class Need:
     keys: list[str]
 
 
-def needs_of(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
-    """Tell what has to be computed for some items, found from the end: what comes before a result is not looked at.
+def missing_keys(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
+    """Return what has to be computed for some items, found from the end: what comes before a result is not looked at.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def needs_of(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
 
     Returns
     -------
-    list of Need
+    list of MissingKeys
         in the order of the stages, those that have nothing to compute left out
 
     Raises
@@ -63,28 +63,28 @@ def needs_of(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
     Exception
         the cached error of an item
     """
-    needs: list[Need] = []
+    missing: list[MissingKeys] = []
     wanted = list(keys)
     stages = pipeline.stages
     for number in range(len(stages) - 1, -1, -1):
-        shelf = stages[number].shelf
-        wanted = shelf.absent(wanted)
+        store = stages[number].store
+        wanted = store.absent(wanted)
         if not wanted:
             break
-        failed = shelf.failed(wanted)
+        failed = store.failed(wanted)
         if failed:
-            raise shelf.error(failed[0])
-        needs.append(Need(stages[number], stages[number - 1] if number else None, wanted))
-    return needs[::-1]
+            raise store.error(failed[0])
+        missing.append(MissingKeys(stages[number], stages[number - 1] if number else None, wanted))
+    return missing[::-1]
 
 
-def check_allowed(needs: Sequence[Need]) -> None:
+def check_allowed(missing: Sequence[MissingKeys]) -> None:
     """Raise a ReadOnlyError where a stage has to compute and must not."""
-    for need in needs:
-        if need.stage.read_only:
+    for part in missing:
+        if part.stage.read_only:
             raise ReadOnlyError(
-                f"{need.stage.address} has no result in {need.stage.folder} for {len(need.keys)} item(s), such as "
-                f"{need.keys[0]!r}, and mode='read-only' of {need.stage.name} forbids computing: check the folder and "
+                f"{part.stage.address} has no result in {part.stage.folder} for {len(part.keys)} item(s), such as "
+                f"{part.keys[0]!r}, and mode='read-only' of {part.stage.name} forbids computing: check the folder and "
                 "the configuration, or use mode='cached'"
             )
 
@@ -107,9 +107,9 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
         the error of an item, cached or of just now; what could be computed all the same is kept
     """
     losses = 0
-    while needs := _checked_needs(pipeline, keys):
+    while missing := _checked_missing(pipeline, keys):
         try:
-            compute(needs, fetch)
+            compute(missing, fetch)
         except LostInputError as error:
             losses += 1
             if losses > _MOST_LOSSES:
@@ -117,10 +117,10 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
             logger.warning("%s", error)
 
 
-def _checked_needs(pipeline: Pipeline, keys: Sequence[str]) -> list[Need]:
-    needs = needs_of(pipeline, keys)
-    check_allowed(needs)
-    return needs
+def _checked_missing(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
+    missing = missing_keys(pipeline, keys)
+    check_allowed(missing)
+    return missing
 
 
 def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> "Background | None":
@@ -129,64 +129,64 @@ def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> "Back
     Parameters: as of ``run_stages``.
     Returns: the computation that goes on, if any.
     """
-    needs = _checked_needs(pipeline, keys)
-    if not needs:
+    missing = _checked_missing(pipeline, keys)
+    if not missing:
         return None
-    (last,) = needs[-1:]
-    if len(needs) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
+    (last,) = missing[-1:]
+    if len(missing) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
         return Background(last, fetch)
     run_stages(pipeline, keys, fetch)
     return None
 
 
-def compute(needs: Sequence[Need], fetch: Fetch) -> None:
-    """Compute what stages need, the results of each being the inputs of the next.
+def compute(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
+    """Compute what is missing of stages, the results of each being the inputs of the next.
 
     Parameters
     ----------
-    needs: sequence of Need
+    missing: sequence of MissingKeys
         neighbouring stages, in order
     fetch: callable
         gives the inputs of the first stage of the pipeline
     """
     from ..execution import once
 
-    if all(need.stage.infra.inline or number == len(needs) - 1 for number, need in enumerate(needs)):
-        for need in needs:
-            once.compute_once(StageWork(need.stage, input_of(need, fetch), need.source), need.keys)
+    if all(part.stage.infra.inline or number == len(missing) - 1 for number, part in enumerate(missing)):
+        for part in missing:
+            once.compute_once(StageRun(part.stage, input_of(part, fetch), part.source), part.keys)
     else:
-        Conveyor(needs, fetch).run()
+        Scheduler(missing, fetch).run()
 
 
-def input_of(need: Need, fetch: Fetch) -> Fetch:
+def input_of(part: MissingKeys, fetch: Fetch) -> Fetch:
     """Return what gives the inputs of a stage.
 
-    Parameters: `need` of the stage; `fetch` gives those of the first stage.
+    Parameters: `part` of the stage; `fetch` gives those of the first stage.
     """
-    return fetch if need.source is None else results_of(need.source)
+    return fetch if part.source is None else results_of(part.source)
 
 
-class _Belt:
-    """One stage on the conveyor: what waits for it, and what it has in hand."""
+class StageQueue:
+    """The items of one stage: those that wait, and those that are being computed."""
 
-    def __init__(self, need: Need, ready: Sequence[str]) -> None:
-        self.need = need
-        self.inline = need.stage.infra.inline
+    def __init__(self, part: MissingKeys, ready: Sequence[str]) -> None:
+        self.part = part
+        self.inline = part.stage.infra.inline
         self.waiting = list(ready)  # inputs are there
         self.flying: dict[str, None] = {}  # being computed
-        self.left = len(need.keys)  # neither stored nor given up
+        self.left = len(part.keys)  # neither stored nor given up
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
-        most, fewest = StageWork(need.stage, dict[str, tp.Any]().__getitem__, None).share_bounds(
-            need.stage.infra.cluster or ""
+        most, fewest = StageRun(part.stage, dict[str, tp.Any]().__getitem__, None).share_bounds(
+            part.stage.infra.cluster or ""
         )
-        self.size = max(fewest, -(-len(need.keys) // (most or len(need.keys))))
+        self.size = max(fewest, -(-len(part.keys) // (most or len(part.keys))))
 
     def landed(self) -> list[str]:
         """Take out what has been stored since the last look."""
         if not self.flying:
             return []
-        absent = self.need.stage.shelf.absent(list(self.flying))
+        absent = self.part.stage.store.absent(list(self.flying))
         still = set(absent)
         done = [key for key in self.flying if key not in still]
         for key in done:
@@ -196,29 +196,29 @@ class _Belt:
 
     @property
     def busy(self) -> bool:
-        """Whether anybody computes for it."""
+        """Whether a thread computes for it."""
         self.threads = [thread for thread in self.threads if thread.is_alive()]
         return bool(self.threads)
 
 
-class Conveyor:
+class Scheduler:
     """Runs stages at the same time.
 
     Parameters
     ----------
-    needs: sequence of Need
+    missing: sequence of MissingKeys
         neighbouring stages, in order
     fetch: callable
         gives the inputs of the first stage of the pipeline
     """
 
-    def __init__(self, needs: Sequence[Need], fetch: Fetch) -> None:
+    def __init__(self, missing: Sequence[MissingKeys], fetch: Fetch) -> None:
         self.fetch = fetch
-        self.belts: list[_Belt] = []
+        self.queues: list[StageQueue] = []
         before: set[str] = set()
-        for need in needs:
-            self.belts.append(_Belt(need, [key for key in need.keys if key not in before]))
-            before = set(need.keys)
+        for part in missing:
+            self.queues.append(StageQueue(part, [key for key in part.keys if key not in before]))
+            before = set(part.keys)
         self._wake = threading.Event()
         self._slice = 1  # items that a stage in this thread computes before the others are looked at
 
@@ -229,10 +229,10 @@ class Conveyor:
         try:
             self._move()
         except KeyboardInterrupt:
-            once.say_jobs_go_on(thread for belt in self.belts for thread in belt.threads)
+            once.say_jobs_go_on(thread for queue in self.queues for thread in queue.threads)
             raise
-        for belt in self.belts:
-            for error in belt.errors:
+        for queue in self.queues:
+            for error in queue.errors:
                 raise error
 
     def _move(self) -> None:
@@ -241,7 +241,7 @@ class Conveyor:
         while True:
             moved = self._hand_on()
             started = self._start()
-            if not any(belt.waiting or belt.flying or belt.busy for belt in self.belts):
+            if not any(queue.waiting or queue.flying or queue.busy for queue in self.queues):
                 break
             pause = _FIRST_POLL if moved or started else min(2 * pause, _LAST_POLL)
             if not started:
@@ -251,17 +251,17 @@ class Conveyor:
     def _hand_on(self) -> bool:
         """Move what has been stored to the next stage, and give up what has failed."""
         moved = False
-        for number, belt in enumerate(self.belts):
-            busy = belt.busy  # asked before: what is stored by its end is seen by the look that follows
-            done = belt.landed()
-            if done and number + 1 < len(self.belts):
-                following = self.belts[number + 1]
-                wanted = set(following.need.keys)
+        for number, queue in enumerate(self.queues):
+            busy = queue.busy  # asked before: what is stored by its end is seen by the look that follows
+            done = queue.landed()
+            if done and number + 1 < len(self.queues):
+                following = self.queues[number + 1]
+                wanted = set(following.part.keys)
                 following.waiting.extend(key for key in done if key in wanted)
-            if belt.flying and not busy:  # nobody computes these any more: they failed
-                lost = list(belt.flying)
-                belt.flying.clear()
-                belt.left -= len(lost)
+            if queue.flying and not busy:  # not computed any more: they failed
+                lost = list(queue.flying)
+                queue.flying.clear()
+                queue.left -= len(lost)
                 self._give_up(number + 1, set(lost))
                 moved = True
             moved = moved or bool(done)
@@ -269,74 +269,78 @@ class Conveyor:
 
     def _give_up(self, number: int, lost: set[str]) -> None:
         """Let no later stage wait for items that failed."""
-        for belt in self.belts[number:]:
-            belt.left -= sum(key in lost for key in belt.need.keys)
+        for queue in self.queues[number:]:
+            queue.left -= sum(key in lost for key in queue.part.keys)
 
     def _start(self) -> bool:
         started = False
-        for number, belt in enumerate(self.belts):
-            if not belt.waiting or (belt.inline and belt.errors):
-                if belt.inline and belt.errors and belt.waiting:
-                    self._drop_waiting(number, belt)
+        for number, queue in enumerate(self.queues):
+            if not queue.waiting or (queue.inline and queue.errors):
+                if queue.inline and queue.errors and queue.waiting:
+                    self._drop_waiting(number, queue)
                 continue
-            if belt.inline:
-                self._compute_here(belt)
+            if queue.inline:
+                self._compute_here(queue)
                 started = True
-            elif len(belt.waiting) >= belt.size or len(belt.waiting) >= belt.left - len(belt.flying):
-                self._send(belt)
+            elif len(queue.waiting) >= queue.size or len(queue.waiting) >= queue.left - len(queue.flying):
+                self._send(queue)
                 started = True
         return started
 
-    def _drop_waiting(self, number: int, belt: _Belt) -> None:
+    def _drop_waiting(self, number: int, queue: StageQueue) -> None:
         """After an error in this thread, no more items are computed by that stage."""
-        lost = set(belt.waiting)
-        belt.left -= len(lost)
-        belt.waiting.clear()
+        lost = set(queue.waiting)
+        queue.left -= len(lost)
+        queue.waiting.clear()
         self._give_up(number + 1, lost)
 
-    def _work(self, belt: _Belt, size: int | None = None) -> StageWork:
-        return StageWork(
-            belt.need.stage, input_of(belt.need, self.fetch), belt.need.source, size=size, tick=self._tick
+    def _work(self, queue: StageQueue, size: int | None = None) -> StageRun:
+        return StageRun(
+            queue.part.stage,
+            input_of(queue.part, self.fetch),
+            queue.part.source,
+            size=size,
+            progress=self._progress,
         )
 
-    def _tick(self, count: int) -> None:
+    def _progress(self, count: int) -> None:
         self._wake.set()
 
-    def _compute_here(self, belt: _Belt) -> None:
+    def _compute_here(self, queue: StageQueue) -> None:
         from ..execution import once
 
-        keys, belt.waiting = belt.waiting[: self._slice], belt.waiting[self._slice :]
-        belt.flying.update(dict.fromkeys(keys))
+        keys, queue.waiting = queue.waiting[: self._slice], queue.waiting[self._slice :]
+        queue.flying.update(dict.fromkeys(keys))
         start = time.monotonic()
         try:
-            once.compute_once(self._work(belt), keys)
+            once.compute_once(self._work(queue), keys)
         except Exception as error:
-            belt.errors.append(error)
+            queue.errors.append(error)
         self._slice = (
             self._slice * 2 if time.monotonic() - start < _INLINE_SLICE else max(1, self._slice // 2)
         )
 
-    def _send(self, belt: _Belt) -> None:
+    def _send(self, queue: StageQueue) -> None:
         """Compute elsewhere what waits, in a thread that looks after it."""
         from ..execution import once
 
-        keys, belt.waiting = belt.waiting, []
-        belt.flying.update(dict.fromkeys(keys))
-        work = self._work(belt, belt.size)
+        keys, queue.waiting = queue.waiting, []
+        queue.flying.update(dict.fromkeys(keys))
+        work = self._work(queue, queue.size)
 
         def compute_elsewhere() -> None:
             try:
                 once.compute_once(work, keys)
             except Exception as error:
-                belt.errors.append(error)
+                queue.errors.append(error)
             finally:
                 self._wake.set()
 
-        belt.threads.append(_start_thread(compute_elsewhere, belt.need.stage))
+        queue.threads.append(_start_thread(compute_elsewhere, queue.part.stage))
 
 
 def _start_thread(target: Callable[[], None], stage: Stage) -> threading.Thread:
-    # daemon: an interpreter that is told to end leaves its jobs to themselves, as one that is killed
+    # daemon: an interpreter that ends lets its jobs go on, as one that is killed does
     context = contextvars.copy_context()  # it belongs to the computation that asks
     thread = threading.Thread(target=context.run, args=(target,), name=f"exca-{stage.name}", daemon=True)
     thread.start()
@@ -348,29 +352,29 @@ class Background:
 
     Parameters
     ----------
-    need: Need
+    part: MissingKeys
         what is computed
     fetch: callable
         gives the inputs of the first stage of the pipeline
     """
 
-    def __init__(self, need: Need, fetch: Fetch) -> None:
-        self._need = need
+    def __init__(self, part: MissingKeys, fetch: Fetch) -> None:
+        self._part = part
         self._error: BaseException | None = None
         self._wake = threading.Event()
-        self._fetch = input_of(need, fetch)
-        self._thread = _start_thread(self._compute, need.stage)
+        self._fetch = input_of(part, fetch)
+        self._thread = _start_thread(self._compute, part.stage)
 
     def _compute(self) -> None:
         from ..execution import once
 
-        need = self._need
+        part = self._part
         try:
             once.compute_once(
-                StageWork(need.stage, self._fetch, need.source, tick=lambda count: self._wake.set()),
-                need.keys,
+                StageRun(part.stage, self._fetch, part.source, progress=lambda count: self._wake.set()),
+                part.keys,
             )
-        except BaseException as error:  # carried to whoever reads the results
+        except BaseException as error:  # raised where the results are read
             self._error = error
         finally:
             self._wake.set()
@@ -395,12 +399,12 @@ class Background:
         """
         from ..execution import once
 
-        shelf = self._need.stage.shelf
+        store = self._part.stage.store
         pause = _FIRST_POLL
         try:
-            while not shelf.has(key):
+            while not store.has(key):
                 if not self._thread.is_alive():
-                    if not shelf.has(key) and self._error is not None:
+                    if not store.has(key) and self._error is not None:
                         raise self._error
                     return
                 self._wake.wait(pause)

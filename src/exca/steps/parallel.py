@@ -3,9 +3,9 @@
 import typing as tp
 from collections.abc import Callable, Sequence
 
-from . import addresses, conveyor, running
-from .compiled import Pipeline, Stage, pipeline_of
-from .work import StageComputer, StageWork, job_request, logs_of
+from . import addresses, running, scheduler
+from .pipeline import Pipeline, Stage, pipeline_of
+from .work import StageRun, StageWorker, job_request, logs_of
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
@@ -37,33 +37,33 @@ class Variant:
         """The stage that is asked for."""
         return self.pipeline.stages[-1]
 
-    def shared_need(self) -> conveyor.Need | None:
+    def shared_part(self) -> scheduler.MissingKeys | None:
         """What it can compute together with others: its last stage alone, out of this thread."""
-        needs = conveyor.needs_of(self.pipeline, self.keys)
-        conveyor.check_allowed(needs)
-        if len(needs) != 1 or needs[0].stage is not self.last or self.last.infra.inline:
+        missing = scheduler.missing_keys(self.pipeline, self.keys)
+        scheduler.check_allowed(missing)
+        if len(missing) != 1 or missing[0].stage is not self.last or self.last.infra.inline:
             return None
-        return needs[0]
+        return missing[0]
 
     def finish(self) -> None:
         """Compute what is still missing, and wait for what others compute."""
-        conveyor.run_stages(self.pipeline, self.keys, self.values.__getitem__)
+        scheduler.run_stages(self.pipeline, self.keys, self.values.__getitem__)
 
 
-class VariantsComputer:
+class VariantsWorker:
     """Computes items of several stages; travels to jobs once for all of them.
 
     Parameters
     ----------
-    computers: sequence of StageComputer
-        one a stage
+    computers: sequence of StageWorker
+        one per stage
     """
 
-    def __init__(self, computers: Sequence[StageComputer]) -> None:
+    def __init__(self, computers: Sequence[StageWorker]) -> None:
         self.computers = list(computers)
 
     def compute(
-        self, keys: Sequence[str], items: Sequence[tp.Any], tick: Callable[[int], None] | None = None
+        self, keys: Sequence[str], items: Sequence[tp.Any], progress: Callable[[int], None] | None = None
     ) -> None:
         """Compute items of one stage.
 
@@ -73,10 +73,10 @@ class VariantsComputer:
             keys of the items
         items: sequence of (int, Any)
             number of the stage, and the input
-        tick: callable, optional
-            told about each item done
+        progress: callable, optional
+            called for each item done
         """
-        self.computers[items[0][0]].compute(keys, [value for _, value in items], tick)
+        self.computers[items[0][0]].compute(keys, [value for _, value in items], progress)
 
 
 def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
@@ -95,11 +95,11 @@ def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
         the first error, once everything else is computed
     """
     variants = [Variant(step, values) for step in steps]
-    together: dict[str, list[tuple[Variant, conveyor.Need]]] = {}
+    together: dict[str, list[tuple[Variant, scheduler.MissingKeys]]] = {}
     for variant in variants:
-        need = variant.shared_need()
-        if need is not None:
-            together.setdefault(repr(variant.last.infra), []).append((variant, need))
+        part = variant.shared_part()
+        if part is not None:
+            together.setdefault(repr(variant.last.infra), []).append((variant, part))
     errors: list[Exception] = []
     for group in together.values():
         try:
@@ -115,19 +115,19 @@ def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
         raise errors[0]
 
 
-def _submit(group: Sequence[tuple[Variant, conveyor.Need]]) -> None:
-    """Compute the needs of variants with the same backend in one submission, leaving out what others compute."""
+def _submit(group: Sequence[tuple[Variant, scheduler.MissingKeys]]) -> None:
+    """Compute what is missing of variants with the same backend in one submission, leaving out what others compute."""
     from ..claims import Claims
 
     works = [
-        StageWork(need.stage, conveyor.input_of(need, variant.values.__getitem__), need.source)
-        for variant, need in group
+        StageRun(part.stage, scheduler.input_of(part, variant.values.__getitem__), part.source)
+        for variant, part in group
     ]
     claims: list[tuple[int, Claim]] = []
     try:
-        for number, (work, (_, need)) in enumerate(zip(works, group, strict=True)):
-            work.stage.shelf.open()
-            claim, _held = Claims(work.folder).acquire(need.keys)
+        for number, (work, (_, part)) in enumerate(zip(works, group, strict=True)):
+            work.stage.store.open()
+            claim, _held = Claims(work.folder).acquire(part.keys)
             if claim is not None:
                 claims.append((number, claim))
         if claims:
@@ -137,15 +137,15 @@ def _submit(group: Sequence[tuple[Variant, conveyor.Need]]) -> None:
             claim.release()
 
 
-def _execute(works: Sequence[StageWork], claims: Sequence[tuple[int, "Claim"]]) -> None:
+def _execute(works: Sequence[StageRun], claims: Sequence[tuple[int, "Claim"]]) -> None:
     from ..execution import once, pools
 
     infra = works[0].stage.infra
-    cluster = infra.resources(works[0].stage.shelf.folder).resolved_cluster() or infra.cluster
+    cluster = infra.resources(works[0].stage.store.folder).resolved_cluster() or infra.cluster
     assert cluster is not None, "only backends that are not inline run elsewhere"
     local = cluster == "threadpool"
     computers = [
-        StageComputer(w.stage, w.source, w.fetch if local else None, logs_of(works[0].stage.shelf.folder))
+        StageWorker(w.stage, w.source, w.fetch if local else None, logs_of(works[0].stage.store.folder))
         for w in works
     ]
     shares: list[tuple[list[str], list[tp.Any]]] = []
@@ -161,7 +161,7 @@ def _execute(works: Sequence[StageWork], claims: Sequence[tuple[int, "Claim"]]) 
             parts += claim.split(split)
     if not shares:
         return
-    computer = VariantsComputer(computers)
+    computer = VariantsWorker(computers)
     if local:
         pools.run_in_threads(computer, shares, _ignore)
     elif cluster == "processpool":
@@ -179,4 +179,4 @@ def _execute(works: Sequence[StageWork], claims: Sequence[tuple[int, "Claim"]]) 
 
 
 def _ignore(count: int) -> None:
-    """Nobody watches the progress."""
+    """Report no progress."""

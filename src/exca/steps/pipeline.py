@@ -1,9 +1,9 @@
 """The resolved form of a step: what is computed, in which order, and where each stage keeps its results.
 
-A pipeline is a row of stages and a tail. A stage ends with a step (or a chain) that has an infra: its results are kept.
-It holds a pipeline of its own: for a step, the steps without infra in front of it and the step; for a chain, also the
-stages inside the chain. The tail is what follows the last stage and is computed again each time.
-It is made once an object, which is frozen from then on: a hit at the end costs one look-up, whatever the length.
+A pipeline is a row of stages, and the uncached steps behind the last of them, which are computed again each time.
+A stage ends with a step (or a chain) that has an infra: its results are kept. It holds a pipeline of its own: for a
+step, the steps without infra in front of it and the step; for a chain, also the stages inside the chain.
+A pipeline is made once per object, which is frozen from then on: a hit at the end costs one look-up at any length.
 """
 
 import typing as tp
@@ -13,7 +13,7 @@ from .. import identity
 from ..errors import ChangedConfigError, InfraError, ModeError, ResolutionError
 from . import addresses
 from .conversions import steps_within
-from .shelf import Shelf
+from .store import StageStore
 
 if tp.TYPE_CHECKING:
     from .backends import Backend
@@ -24,13 +24,13 @@ CACHED, RETRY, FORCE = 0, 1, 2  # each computes again what the one before does, 
 _LEVELS = {"cached": CACHED, "read-only": CACHED, "retry": RETRY, "force": FORCE}
 
 
-class Route:
+class Lineage:
     """All steps of a pipeline in order, chains taken apart: what its addresses are made of.
 
     Parameters
     ----------
     upstream: sequence of dict
-        uid configurations of what lies in front, where the pipeline is part of a step
+        uid configurations of the steps before, where the pipeline is part of a step
     full: sequence of dict
         the same, with the defaults
     """
@@ -99,12 +99,12 @@ class Route:
             self._segments.append(addresses.segment(configs[len(self._segments)]))
         return addresses.address(self._segments[:depth])
 
-    def require_unchanged(self, leaf: "Leaf") -> None:
+    def require_unchanged(self, placed: "PlacedStep") -> None:
         """Check that a step still is what its address was made from: a list in it can be changed.
 
         Parameters
         ----------
-        leaf: Leaf
+        placed: PlacedStep
             the step in its place
 
         Raises
@@ -112,11 +112,11 @@ class Route:
         ChangedConfigError
             if it is not
         """
-        step = leaf.step
+        step = placed.step
         if not identity.holds_containers(step):
             return
         now = identity.export(step, ignore_first_override=True, uid=True, exclude_defaults=True)
-        then = self.configs(leaf.depth)[-1]
+        then = self.configs(placed.depth)[-1]
         if identity.uid_text(now) != identity.uid_text(then):
             raise ChangedConfigError(
                 f"{type(step).__name__} was changed after its uid was in use: a list or dict in it holds "
@@ -139,14 +139,14 @@ def _with_folder(config: Config, folder: Path | None) -> Config:
     return {**config, "infra": {**infra, "folder": str(folder)}}
 
 
-class Leaf:
+class PlacedStep:
     """A step that computes, in its place.
 
     Parameters
     ----------
     step: Step
         the step
-    route: Route
+    lineage: Lineage
         the pipeline it is part of
     depth: int
         number of steps up to it
@@ -156,11 +156,11 @@ class Leaf:
         how much is computed again
     """
 
-    __slots__ = ("body", "depth", "folder", "forced", "level", "route", "step")
+    __slots__ = ("body", "depth", "folder", "forced", "level", "lineage", "step")
 
-    def __init__(self, step: "Step", route: Route, depth: int, folder: Path | None, level: int) -> None:
+    def __init__(self, step: "Step", lineage: Lineage, depth: int, folder: Path | None, level: int) -> None:
         self.step = step
-        self.route = route
+        self.lineage = lineage
         self.depth = depth
         self.folder = folder
         self.level = level
@@ -197,13 +197,13 @@ class Stage:
         self.caches: dict[tp.Any, tp.Any] = {}  # those in memory, shared with copies of the object
         # results that this object wants to replace, by key, and where they are: others go on reading them
         self.stale: dict[str, tuple[str, int]] = {}
-        self._shelf: Shelf | None = None
+        self._store: StageStore | None = None
         self._address: str | None = None
 
     @property
-    def route(self) -> Route:
+    def lineage(self) -> Lineage:
         """The steps of the pipeline it is part of."""
-        return self.inner.path
+        return self.inner.lineage
 
     @property
     def name(self) -> str:
@@ -214,13 +214,13 @@ class Stage:
     def address(self) -> str:
         """The folder of its results, below the folder of the infra."""
         if self._address is None:
-            self._address = self.route.address(self.depth)
+            self._address = self.lineage.address(self.depth)
         return self._address
 
     @property
     def shares_address(self) -> bool:
         """Whether its last inner stage keeps the very same results."""
-        return bool(self.inner.stages) and not self.inner.tail
+        return bool(self.inner.stages) and not self.inner.uncached
 
     @property
     def group_depth(self) -> int:
@@ -228,7 +228,7 @@ class Stage:
         return 1 + self.inner.stages[-1].group_depth if self.shares_address else 0
 
     @property
-    def shelf(self) -> Shelf:
+    def store(self) -> StageStore:
         """Its results and errors.
 
         Raises
@@ -236,32 +236,32 @@ class Stage:
         InfraError
             if no folder was given anywhere
         """
-        if self._shelf is None:
+        if self._store is None:
             if self.folder is None:
                 raise InfraError(
                     f"{self.name} has infra={self.infra.name!r} and no folder to keep results in: set folder=... on "
                     "its infra, or on that of a chain around it"
                 )
-            self._shelf = Shelf(self)
-        return self._shelf
+            self._store = StageStore(self)
+        return self._store
 
     def __getstate__(self) -> dict[str, tp.Any]:
-        return {**self.__dict__, "_shelf": None, "caches": {}, "stale": dict(self.stale)}
+        return {**self.__dict__, "_store": None, "caches": {}, "stale": dict(self.stale)}
 
 
 class Pipeline:
-    """Stages and a tail.
+    """Stages, and the uncached steps behind the last of them.
 
     Parameters
     ----------
-    path: Route
+    lineage: Lineage
         all steps of the outermost pipeline
     """
 
-    def __init__(self, path: Route) -> None:
-        self.path = path
+    def __init__(self, lineage: Lineage) -> None:
+        self.lineage = lineage
         self.stages: list[Stage] = []
-        self.tail: list[Leaf] = []
+        self.uncached: list[PlacedStep] = []
 
     def all_stages(self) -> "tp.Iterator[Stage]":
         """Yield all stages, those inside a chain before the chain."""
@@ -271,8 +271,8 @@ class Pipeline:
 
 
 class _Compiler:
-    def __init__(self, route: Route) -> None:
-        self.route = route
+    def __init__(self, lineage: Lineage) -> None:
+        self.lineage = lineage
         self._resolving: list[Step] = []
 
     def add(self, step: "Step", pipeline: Pipeline, folder: Path | None, level: int) -> int:
@@ -286,18 +286,18 @@ class _Compiler:
         if infra is not None:
             level = max(level, _LEVELS[infra.mode])
             folder = infra.folder or folder
-        target = pipeline if infra is None else Pipeline(self.route)
+        target = pipeline if infra is None else Pipeline(self.lineage)
         if target is not pipeline:  # what is not kept in front of a stage is computed by the stage
-            target.tail, pipeline.tail = pipeline.tail, []
+            target.uncached, pipeline.uncached = pipeline.uncached, []
         if isinstance(step, Chain):
             for sub in step.step_list:
                 level = self.add(sub, target, folder, level)
         else:
-            self.route.append(step, folder)
-            target.tail.append(Leaf(step, self.route, len(self.route.steps), folder, level))
+            self.lineage.append(step, folder)
+            target.uncached.append(PlacedStep(step, self.lineage, len(self.lineage.steps), folder, level))
             level = _level_within(step, level)
         if infra is not None:
-            self._close(Stage(step, infra, folder, target, len(self.route.steps)), pipeline, level)
+            self._close(Stage(step, infra, folder, target, len(self.lineage.steps)), pipeline, level)
         return level
 
     def _close(self, stage: Stage, pipeline: Pipeline, level: int) -> None:
@@ -341,7 +341,7 @@ def _forced_and_read_only(name: str) -> ModeError:
 
 
 def compiled(
-    step: "Step", *, route: Route | None = None, folder: Path | None = None, level: int = CACHED
+    step: "Step", *, lineage: Lineage | None = None, folder: Path | None = None, level: int = CACHED
 ) -> Pipeline:
     """Make the resolved form of a step.
 
@@ -349,8 +349,8 @@ def compiled(
     ----------
     step: Step
         the step or chain
-    route: Route, optional
-        what lies in front, where the pipeline is part of a step
+    lineage: Lineage, optional
+        the steps before, where the pipeline is part of a step
     folder: Path, optional
         handed down to it
     level: int
@@ -359,12 +359,12 @@ def compiled(
     Raises
     ------
     ResolutionError
-        if a step stands for itself
+        if a step resolves to itself
     ModeError
-        if a forced step stands before one that is only read
+        if a forced step comes before one with mode "read-only"
     """
-    pipeline = Pipeline(Route() if route is None else route)
-    _Compiler(pipeline.path).add(step, pipeline, folder, level)
+    pipeline = Pipeline(Lineage() if lineage is None else lineage)
+    _Compiler(pipeline.lineage).add(step, pipeline, folder, level)
     return pipeline
 
 
