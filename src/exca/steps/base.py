@@ -75,7 +75,9 @@ class Step(DiscriminatedModel):
     )
     _exca_alone: tp.ClassVar[bool] = False  # whether it gives no output for a next step
     _exca_traits: tp.ClassVar[traits.Traits] = traits.Traits()
+    _exca_is_chain: tp.ClassVar[bool] = False  # whether it consists of steps in `steps`
     _exca_chain_class: tp.ClassVar["type[Chain]"]
+    _exca_root: tp.ClassVar["type[Step]"]  # this class itself, for modules that it imports
 
     if tp.TYPE_CHECKING:
         infra: tp.Any = None  # takes what is converted to a Backend: a dict, a name
@@ -165,7 +167,9 @@ class Step(DiscriminatedModel):
         StepItems
             one result for each value; it has a length, and the keys of the values as ``uids``
         """
-        return running.run_many(self, values)
+        from . import items
+
+        return items.run_many(self, values)
 
     def plan(self, values: Iterable[tp.Any] | None = None) -> "Plan":
         """Tell what a call of ``run_many`` (without values: of ``run``) would compute, and where; computes nothing.
@@ -311,6 +315,9 @@ class Step(DiscriminatedModel):
         return new
 
 
+Step._exca_root = Step
+
+
 def seeded(value: tp.Any, default: Backend) -> tp.Any:
     """Fill an infra with the fields that the default on the class has and it was not given.
 
@@ -343,6 +350,7 @@ class Chain(Step):
         where the chain runs and where its results are kept
     """
 
+    _exca_is_chain = True
     _exca_step_base: tp.ClassVar[type[Step]] = Step
 
     if tp.TYPE_CHECKING:

@@ -4,10 +4,10 @@ import typing as tp
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import BatchProtocolError
-from .pipeline import PlacedStep
 
 if tp.TYPE_CHECKING:
     from ..claims.chain import Batch
+    from .pipeline import PlacedStep
 
 _END: tp.Final = object()
 _NOTE: tp.Final = "Raised by "
@@ -56,7 +56,7 @@ class Keyed(Iterator[tp.Any]):
 
 
 def composed(
-    placed_steps: Sequence[PlacedStep], keys: Sequence[str], values: Iterator[tp.Any]
+    placed_steps: "Sequence[PlacedStep]", keys: Sequence[str], values: Iterator[tp.Any]
 ) -> Iterator[tp.Any]:
     """Run steps one after the other, each item going through all of them where they do not collect batches.
 
@@ -84,7 +84,7 @@ def composed(
     return values
 
 
-def _batch(placed: PlacedStep, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+def _batch(placed: "PlacedStep", keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
     step = placed.step
     taken = _Taken(values)
     done = 0

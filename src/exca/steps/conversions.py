@@ -40,17 +40,16 @@ def coerce(cls: "type[Step]", value: tp.Any) -> tp.Any:
 
 def _names_steps(cls: "type[Step]", value: Mapping[tp.Any, tp.Any]) -> bool:
     """Whether a dict is one of steps by name, not one of the fields of a step."""
-    from .base import Step
-
+    root = cls._exca_root
     if (
         not value
         or cls._exca_discriminator_key in value
         or not value.keys().isdisjoint(cls.__pydantic_fields__)
     ):
         return False
-    keys = {cls._exca_discriminator_key, Step._exca_discriminator_key}
+    keys = {cls._exca_discriminator_key, root._exca_discriminator_key}
     return all(
-        isinstance(sub, Step | str | list | tuple)
+        isinstance(sub, (root, str, list, tuple))
         or (isinstance(sub, Mapping) and (not keys.isdisjoint(sub) or _names_steps(cls, sub)))
         for sub in value.values()
     )
@@ -61,10 +60,8 @@ def as_fields(step: "Step", wanted: int = identity.PATCHABLE) -> dict[str, tp.An
 
     Parameters: `step` any; `wanted` as for `identity.as_patched`.
     """
-    from .base import Chain
-
     fields = identity.as_input(step, wanted)
-    if isinstance(step, Chain):
+    if step._exca_is_chain:
         steps = step.__dict__["steps"]
         if isinstance(steps, dict):
             fields["steps"] = OrderedDict((name, _as_member(sub, wanted)) for name, sub in steps.items())
@@ -74,11 +71,9 @@ def as_fields(step: "Step", wanted: int = identity.PATCHABLE) -> dict[str, tp.An
 
 
 def _as_member(step: "Step", wanted: int) -> tp.Any:
-    from .base import Step
-
     kind = type(step)
     try:
-        by_name = find(Step, kind.__name__) is kind
+        by_name = find(step._exca_root, kind.__name__) is kind
     except AmbiguousNameError:
         by_name = False
     if not by_name:
@@ -117,15 +112,14 @@ def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
 
 def _member(base: "type[Step]") -> tp.Any:
     """The annotation of one step in a chain: of the chain's hierarchy, or of the one that a dict names."""
-    from .base import Step
-
-    if base is Step:
-        return Step
-    own, other = base._exca_discriminator_key, Step._exca_discriminator_key
-    foreign = pydantic.TypeAdapter(Step)
+    root = base._exca_root
+    if base is root:
+        return root
+    own, other = base._exca_discriminator_key, root._exca_discriminator_key
+    foreign = pydantic.TypeAdapter(root)
 
     def read(value: tp.Any, handler: tp.Any) -> tp.Any:
-        if isinstance(value, Step) and not isinstance(value, base):
+        if isinstance(value, root) and not isinstance(value, base):
             return value
         if isinstance(value, Mapping) and own not in value and other in value:
             return foreign.validate_python(value)
@@ -142,43 +136,43 @@ def hand_folder(step: "Step") -> None:
     Parameters: `step` just made.
     """
     if step.infra is not None and step.infra.folder is not None:
-        fields, extra = _changes(step, step.infra.folder)
+        fields, extra = _changes(step, step.infra.folder, step._exca_root)
         vars(step).update(fields)
         (step.__pydantic_extra__ or {}).update(extra)
 
 
-def _changes(model: pydantic.BaseModel, folder: Path) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+def _changes(
+    model: pydantic.BaseModel, folder: Path, root: "type[Step]"
+) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
     """Return the fields of a model that hold steps without folder, and such extra ones, with the folder."""
-    return _changed(vars(model), folder), _changed(model.__pydantic_extra__ or {}, folder)
+    return _changed(vars(model), folder, root), _changed(model.__pydantic_extra__ or {}, folder, root)
 
 
-def _changed(values: Mapping[str, tp.Any], folder: Path) -> dict[str, tp.Any]:
-    new = {k: _with_folder(value, folder) for k, value in values.items() if type(value) not in _PLAIN}
+def _changed(values: Mapping[str, tp.Any], folder: Path, root: "type[Step]") -> dict[str, tp.Any]:
+    new = {k: _with_folder(value, folder, root) for k, value in values.items() if type(value) not in _PLAIN}
     return {k: value for k, value in new.items() if value is not values[k]}
 
 
-def _with_folder(value: tp.Any, folder: Path) -> tp.Any:
+def _with_folder(value: tp.Any, folder: Path, root: "type[Step]") -> tp.Any:
     """Return a value whose steps have the folder: itself where there is nothing to change, else a copy."""
     if isinstance(value, pydantic.BaseModel):
-        return _model_with_folder(value, folder)
+        return _model_with_folder(value, folder, root)
     kind = type(value)
     if kind in (list, tuple):
-        new = [_with_folder(part, folder) for part in value]
+        new = [_with_folder(part, folder, root) for part in value]
         return value if all(map(operator.is_, new, value)) else kind(new)
     if kind in (dict, OrderedDict):
-        pairs = [(key, _with_folder(part, folder)) for key, part in value.items()]
+        pairs = [(key, _with_folder(part, folder, root)) for key, part in value.items()]
         same = all(new is old for (_, new), old in zip(pairs, value.values(), strict=True))
         return value if same else kind(pairs)
     return value
 
 
-def _model_with_folder(model: pydantic.BaseModel, folder: Path) -> pydantic.BaseModel:
-    from .base import Step
-
-    infra = model.infra if isinstance(model, Step) else None
+def _model_with_folder(model: pydantic.BaseModel, folder: Path, root: "type[Step]") -> pydantic.BaseModel:
+    infra = model.infra if isinstance(model, root) else None
     if infra is not None and infra.folder is not None:
         return model  # and has handed that on
-    fields, extra = _changes(model, folder)
+    fields, extra = _changes(model, folder, root)
     if infra is not None:
         fields["infra"] = infra.model_copy(update={"folder": folder})
     if not fields and not extra:
@@ -194,21 +188,19 @@ def steps_within(step: "Step") -> "tp.Iterator[Step]":
 
     Parameters: `step` any.
     """
-    yield from _steps_in([*vars(step).values(), *(step.__pydantic_extra__ or {}).values()])
+    yield from _steps_in([*vars(step).values(), *(step.__pydantic_extra__ or {}).values()], step._exca_root)
 
 
-def _steps_in(values: tp.Iterable[tp.Any]) -> "tp.Iterator[Step]":
-    from .base import Step
-
+def _steps_in(values: tp.Iterable[tp.Any], root: "type[Step]") -> "tp.Iterator[Step]":
     for value in values:
         if isinstance(value, pydantic.BaseModel):
-            if isinstance(value, Step):
+            if isinstance(value, root):
                 yield value
-            yield from _steps_in([*vars(value).values(), *(value.__pydantic_extra__ or {}).values()])
+            yield from _steps_in([*vars(value).values(), *(value.__pydantic_extra__ or {}).values()], root)
         elif type(value) in (list, tuple):
-            yield from _steps_in(value)
+            yield from _steps_in(value, root)
         elif type(value) in (dict, OrderedDict):
-            yield from _steps_in(value.values())
+            yield from _steps_in(value.values(), root)
 
 
 def check_chain(chain: "Chain") -> None:

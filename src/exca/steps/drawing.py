@@ -53,14 +53,13 @@ def _members(members: "list[tuple[str, Step]]", rail: str, words: dict[int, str]
 
 def _parts(step: "Step") -> "tp.Iterator[tuple[str, tp.Any]]":
     """Yield the fields that hold steps: each a step, or a list of (name, step)."""
-    from .base import Step
-
+    root = step._exca_root
     for field, value in step.__dict__.items():
-        if isinstance(value, Step):
+        if isinstance(value, root):
             yield field, value
-        elif isinstance(value, list | tuple) and value and all(isinstance(sub, Step) for sub in value):
+        elif isinstance(value, list | tuple) and value and all(isinstance(sub, root) for sub in value):
             yield field, [("", sub) for sub in value]
-        elif isinstance(value, dict) and value and all(isinstance(sub, Step) for sub in value.values()):
+        elif isinstance(value, dict) and value and all(isinstance(sub, root) for sub in value.values()):
             yield field, [(str(name), sub) for name, sub in value.items()]
 
 

@@ -144,3 +144,12 @@ class StepItems(Iterable[tp.Any]):
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         return StepItems, (self._step, list(self._values()))
+
+
+def run_many(step: "Step", values: Iterable[tp.Any]) -> StepItems:
+    """Return the results for many values; see ``Step.run_many``."""
+    if not running.first_of(pipeline_of(step)).takes_input():
+        raise TypeError(
+            f"{type(step).__name__} takes no input, so there are no values to run it on: call run()"
+        )
+    return StepItems(step, values)

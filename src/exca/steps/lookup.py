@@ -10,8 +10,9 @@ from ..errors import NoResultError
 from . import addresses
 from .addresses import NO_INPUT, NO_INPUT_KEY
 from .batches import composed
+from .logs import ITEMS, logs_of
 from .pipeline import Pipeline, Stage, pipeline_of
-from .work import ITEMS, StageRun, logs_of
+from .running import check_input
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
@@ -150,8 +151,7 @@ class StageHandle:
     def _holder(self) -> "Holder | None":
         from ..claims import Claims
 
-        work = StageRun(self.stage, dict[str, tp.Any]().__getitem__, None)
-        folders = {work.folder, self.stage.store.folder}
+        folders = {self.stage.claims_folder, self.stage.store.folder}
         found = (Claims(folder).holders([self.uid]).get(self.uid) for folder in folders if folder.is_dir())
         return next((holder for holder in found if holder is not None), None)
 
@@ -206,8 +206,6 @@ class LookupHandle(StageHandle):
 
         Parameters: `step` the step or chain; `value` the item.
         """
-        from .running import check_input
-
         pipeline = pipeline_of(step)
         if value is NO_INPUT and step.needs_input():
             return cls(pipeline, NO_INPUT_KEY)  # there is nothing under it

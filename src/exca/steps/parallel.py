@@ -3,9 +3,11 @@
 import typing as tp
 from collections.abc import Callable, Sequence
 
-from . import addresses, running, scheduler
+from . import addresses, running
+from .logs import logs_of
 from .pipeline import Pipeline, Stage, pipeline_of
-from .work import StageRun, StageWorker, job_request, logs_of
+from .scheduler import MissingKeys
+from .work import StageRun, StageWorker, check_allowed, job_request, missing_keys, run_of, run_stages
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
@@ -37,17 +39,17 @@ class Variant:
         """The stage that is asked for."""
         return self.pipeline.stages[-1]
 
-    def shared_part(self) -> scheduler.MissingKeys | None:
+    def shared_part(self) -> MissingKeys | None:
         """What it can compute together with others: its last stage alone, out of this thread."""
-        missing = scheduler.missing_keys(self.pipeline, self.keys)
-        scheduler.check_allowed(missing)
+        missing = missing_keys(self.pipeline, self.keys)
+        check_allowed(missing)
         if len(missing) != 1 or missing[0].stage is not self.last or self.last.infra.inline:
             return None
         return missing[0]
 
     def finish(self) -> None:
         """Compute what is still missing, and wait for what others compute."""
-        scheduler.run_stages(self.pipeline, self.keys, self.values.__getitem__)
+        run_stages(self.pipeline, self.keys, self.values.__getitem__)
 
 
 class VariantsWorker:
@@ -95,7 +97,7 @@ def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
         the first error, once everything else is computed
     """
     variants = [Variant(step, values) for step in steps]
-    together: dict[str, list[tuple[Variant, scheduler.MissingKeys]]] = {}
+    together: dict[str, list[tuple[Variant, MissingKeys]]] = {}
     for variant in variants:
         part = variant.shared_part()
         if part is not None:
@@ -115,14 +117,11 @@ def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
         raise errors[0]
 
 
-def _submit(group: Sequence[tuple[Variant, scheduler.MissingKeys]]) -> None:
+def _submit(group: Sequence[tuple[Variant, MissingKeys]]) -> None:
     """Compute what is missing of variants with the same backend in one submission, leaving out what others compute."""
     from ..claims import Claims
 
-    works = [
-        StageRun(part.stage, scheduler.input_of(part, variant.values.__getitem__), part.source)
-        for variant, part in group
-    ]
+    works = [run_of(part, variant.values.__getitem__) for variant, part in group]
     claims: list[tuple[int, Claim]] = []
     try:
         for number, (work, (_, part)) in enumerate(zip(works, group, strict=True)):
@@ -155,7 +154,7 @@ def _execute(works: Sequence[StageRun], claims: Sequence[tuple[int, "Claim"]]) -
         work = works[number]
         keys = work.missing(claim.keys)
         send = not local and work.source is None
-        split = [list(part) for part in work.split(keys, cluster, of=total)]
+        split = [list(part) for part in work.stage.split(keys, cluster, of=total)]
         shares += [(part, [(number, work.fetch(key) if send else None) for key in part]) for part in split]
         if cluster not in ("threadpool", "processpool"):
             parts += claim.split(split)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import pydantic
 
 from .. import identity
-from . import addresses, running, scheduler
+from . import addresses, running
 from .addresses import NO_INPUT
 from .base import Step
 from .batches import composed
 from .pipeline import Lineage, Pipeline, PlacedStep, compiled
-from .work import Deferred
+from .work import Deferred, run_stages
 
 
 class BranchResult(tp.NamedTuple):
@@ -152,7 +152,7 @@ class Scatter(Step):
         of_key = {key: item for item in items for key in item.branches}
         running.prepare(placed, pipeline, list(of_key))
         if of_key:
-            scheduler.run_stages(pipeline, list(of_key), _Inputs(of_key))
+            run_stages(pipeline, list(of_key), _Inputs(of_key))
         return items
 
     def branch_pipeline(self, placed: PlacedStep) -> Pipeline:
@@ -219,7 +219,7 @@ class _Item:
         keys = list(self.branches)
         if pipeline.stages:
             running.prepare(placed, pipeline, keys)
-            scheduler.run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
+            run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
             values = pipeline.stages[-1].store.results.iter_values(keys)
         else:
             values = map(self.take, keys)

@@ -17,7 +17,7 @@ from .store import StageStore
 
 if tp.TYPE_CHECKING:
     from .backends import Backend
-    from .base import Step
+    from .base import Chain, Step
 
 Config = dict[str, tp.Any]
 CACHED, RETRY, FORCE = 0, 1, 2  # each computes again what the one before does, and more
@@ -245,6 +245,52 @@ class Stage:
             self._store = StageStore(self)
         return self._store
 
+    @property
+    def claims_folder(self) -> Path:
+        """Folder of the claims: a chain around a stage with the same results has one of its own."""
+        folder, depth = self.store.folder, self.group_depth
+        return folder / "chains" / str(depth) if depth else folder
+
+    def share_bounds(self, cluster: str) -> tuple[int | None, int]:
+        """Return the most shares of a computation, and the fewest items of a share.
+
+        Parameters
+        ----------
+        cluster: str
+            where it runs
+        """
+        from ..execution import pools
+
+        most, fewest = self.infra.shares()
+        if cluster in ("threadpool", "processpool"):
+            most = pools.worker_count(cluster, most)
+        return most, fewest
+
+    def split(
+        self, keys: tp.Sequence[str], cluster: str, *, size: int | None = None, of: int | None = None
+    ) -> list[tp.Sequence[str]]:
+        """Cut items into shares.
+
+        Parameters
+        ----------
+        keys: sequence of str
+            the items
+        cluster: str
+            where they are computed
+        size: int, optional
+            items of a share, by default as many as the backend asks for
+        of: int, optional
+            number of all items that the most shares of the backend are for, where these are only a part
+        """
+        from ..utils import even_chunks
+
+        most, fewest = self.share_bounds(cluster)
+        if size is not None:
+            most = -(-len(keys) // size)
+        elif of is not None and most is not None:
+            most = max(1, most * len(keys) // max(1, of))
+        return even_chunks(keys, max_chunks=most, min_items=fewest)
+
     def __getstate__(self) -> dict[str, tp.Any]:
         return {**self.__dict__, "_store": None, "caches": {}, "stale": dict(self.stale)}
 
@@ -277,8 +323,6 @@ class _Compiler:
 
     def add(self, step: "Step", pipeline: Pipeline, folder: Path | None, level: int) -> int:
         """Add a step to a pipeline; return how much is computed again behind it."""
-        from .base import Chain
-
         resolved = step._resolve_step() if step._exca_traits.resolves else step
         if resolved is not step:
             return self._add_resolved(step, resolved, pipeline, folder, level)
@@ -289,8 +333,8 @@ class _Compiler:
         target = pipeline if infra is None else Pipeline(self.lineage)
         if target is not pipeline:  # what is not kept in front of a stage is computed by the stage
             target.uncached, pipeline.uncached = pipeline.uncached, []
-        if isinstance(step, Chain):
-            for sub in step.step_list:
+        if step._exca_is_chain:
+            for sub in tp.cast("Chain", step).step_list:
                 level = self.add(sub, target, folder, level)
         else:
             self.lineage.append(step, folder)

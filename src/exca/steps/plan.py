@@ -8,7 +8,6 @@ from . import addresses
 from .addresses import NO_INPUT
 from .pipeline import CACHED, FORCE, RETRY, Pipeline, Stage, pipeline_of
 from .running import check_input
-from .work import StageRun
 
 if tp.TYPE_CHECKING:
     from .base import Step
@@ -132,8 +131,7 @@ def _stage_plan(stage: Stage, wanted: list[str], fresh: set[str]) -> tuple[Stage
     failed = [key for key in store.failed(absent) if key not in again] if stage.level < RETRY else []
     compute = [key for key in absent if key not in set(failed)]
     running = _running(stage, compute) if stage.level == CACHED else 0
-    work = StageRun(stage, dict[str, tp.Any]().__getitem__, None)
-    jobs = len(work.split(compute, stage.infra.cluster or "")) if compute else 0
+    jobs = len(stage.split(compute, stage.infra.cluster or "")) if compute else 0
     line = StagePlan(
         stage.name,
         stage.infra.name,
@@ -154,5 +152,5 @@ def _running(stage: Stage, keys: Sequence[str]) -> int:
         return 0
     from ..claims import Claims
 
-    folder = StageRun(stage, dict[str, tp.Any]().__getitem__, None).folder
+    folder = stage.claims_folder
     return sum(holder.alive() for holder in Claims(folder).holders(keys).values()) if folder.is_dir() else 0

@@ -4,14 +4,14 @@ import itertools
 import typing as tp
 from collections.abc import Iterable, Iterator, Sequence
 
-from . import addresses, scheduler
+from . import addresses, work
 from .addresses import NO_INPUT
 from .batches import composed
 from .pipeline import CACHED, FORCE, Pipeline, pipeline_of
 
 if tp.TYPE_CHECKING:
     from .base import Step
-    from .items import StepItems
+    from .scheduler import Background
 
 _LOOKUP = 8192  # items looked up together
 
@@ -40,17 +40,6 @@ def run(step: "Step", value: tp.Any) -> tp.Any:
             )
     background = compute(step, pipeline, [key], [value])
     return next(results(pipeline, [key], [value], background))
-
-
-def run_many(step: "Step", values: Iterable[tp.Any]) -> "StepItems":
-    """Return the results for many values; see ``Step.run_many``."""
-    from .items import StepItems
-
-    if not first_of(pipeline_of(step)).takes_input():
-        raise TypeError(
-            f"{type(step).__name__} takes no input, so there are no values to run it on: call run()"
-        )
-    return StepItems(step, values)
 
 
 def first_of(pipeline: Pipeline) -> "Step":
@@ -103,7 +92,7 @@ class _Keys(Sequence[str]):
 
 def compute(
     step: "Step", pipeline: Pipeline, keys: Sequence[str], values: Sequence[tp.Any]
-) -> "scheduler.Background | None":
+) -> "Background | None":
     """Compute what is missing of the results of the last stage.
 
     Parameters
@@ -135,14 +124,14 @@ def compute(
         absent = set(last.absent(part))
         if absent:
             wanted.update((key, value) for key, value in zip(part, given, strict=True) if key in absent)
-    return scheduler.start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
+    return work.start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
 
 
 def results(
     pipeline: Pipeline,
     keys: Sequence[str],
     values: Sequence[tp.Any],
-    background: "scheduler.Background | None",
+    background: "Background | None",
 ) -> Iterator[tp.Any]:
     """Return an iterator over results, what follows the last stage computed in place.
 
@@ -189,7 +178,7 @@ def _read(
     pipeline: Pipeline,
     keys: Sequence[str],
     values: Sequence[tp.Any],
-    background: "scheduler.Background | None",
+    background: "Background | None",
 ) -> Iterator[tp.Any]:
     """Yield results one at a time; those found damaged only now are computed again."""
     stored = pipeline.stages[-1].store.results
@@ -210,4 +199,4 @@ def _read(
         except KeyError:
             if background is not None:
                 background.wait_for(keys[start])  # raises its error where that left no result
-            scheduler.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here
+            work.run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here

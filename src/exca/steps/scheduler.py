@@ -1,8 +1,8 @@
-"""From asked to stored, over all stages of a pipeline: each starts as its inputs arrive.
+"""Stages of a pipeline computed at the same time: each starts as its inputs arrive.
 
-Stages in this thread run one after the other. Where one of them runs elsewhere and another one waits for its results,
-all are looked after at the same time: results are seen as soon as they are stored, by whichever process, and
-handed on in shares of the size that the next stage works with.
+Where one stage runs elsewhere and another one waits for its results, both are looked after at the same time: results
+are seen as soon as they are stored, by whichever process, and handed on in shares of the size that the next stage
+works with.
 """
 
 import contextvars
@@ -13,15 +13,16 @@ import time
 import typing as tp
 from collections.abc import Callable, Sequence
 
-from ..errors import LostInputError, ReadOnlyError
-from .pipeline import Pipeline, Stage
-from .work import Fetch, StageRun, results_of
+from .pipeline import Stage
+
+if tp.TYPE_CHECKING:
+    from ..execution.once import Work
 
 logger = logging.getLogger("exca")
 
 _FIRST_POLL, _LAST_POLL = 0.005, 0.25  # seconds between two looks at what has been stored
-_MOST_LOSSES = 3  # results of earlier stages found damaged, until it is no accident any more
 _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stages are looked at again
+Progress = Callable[[int], None]
 
 
 @dataclasses.dataclass
@@ -43,127 +44,8 @@ class MissingKeys:
     keys: list[str]
 
 
-def missing_keys(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
-    """Return what has to be computed for some items, found from the end: what comes before a result is not looked at.
-
-    Parameters
-    ----------
-    pipeline: Pipeline
-        the pipeline
-    keys: sequence of str
-        distinct keys
-
-    Returns
-    -------
-    list of MissingKeys
-        in the order of the stages, those that have nothing to compute left out
-
-    Raises
-    ------
-    Exception
-        the cached error of an item
-    """
-    missing: list[MissingKeys] = []
-    wanted = list(keys)
-    stages = pipeline.stages
-    for number in range(len(stages) - 1, -1, -1):
-        store = stages[number].store
-        wanted = store.absent(wanted)
-        if not wanted:
-            break
-        failed = store.failed(wanted)
-        if failed:
-            raise store.error(failed[0])
-        missing.append(MissingKeys(stages[number], stages[number - 1] if number else None, wanted))
-    return missing[::-1]
-
-
-def check_allowed(missing: Sequence[MissingKeys]) -> None:
-    """Raise a ReadOnlyError where a stage has to compute and must not."""
-    for part in missing:
-        if part.stage.read_only:
-            raise ReadOnlyError(
-                f"{part.stage.address} has no result in {part.stage.folder} for {len(part.keys)} item(s), such as "
-                f"{part.keys[0]!r}, and mode='read-only' of {part.stage.name} forbids computing: check the folder and "
-                "the configuration, or use mode='cached'"
-            )
-
-
-def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
-    """Return when the last stage has a result for every key.
-
-    Parameters
-    ----------
-    pipeline: Pipeline
-        the pipeline, with one stage at least
-    keys: sequence of str
-        distinct keys
-    fetch: callable
-        gives the value of a key
-
-    Raises
-    ------
-    Exception
-        the error of an item, cached or of just now; what could be computed all the same is kept
-    """
-    losses = 0
-    while missing := _checked_missing(pipeline, keys):
-        try:
-            compute(missing, fetch)
-        except LostInputError as error:
-            losses += 1
-            if losses > _MOST_LOSSES:
-                raise
-            logger.warning("%s", error)
-
-
-def _checked_missing(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
-    missing = missing_keys(pipeline, keys)
-    check_allowed(missing)
-    return missing
-
-
-def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> "Background | None":
-    """Compute what is missing; where only the last stage is, and runs in a pool, start that.
-
-    Parameters: as of ``run_stages``.
-    Returns: the computation that goes on, if any.
-    """
-    missing = _checked_missing(pipeline, keys)
-    if not missing:
-        return None
-    (last,) = missing[-1:]
-    if len(missing) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
-        return Background(last, fetch)
-    run_stages(pipeline, keys, fetch)
-    return None
-
-
-def compute(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
-    """Compute what is missing of stages, the results of each being the inputs of the next.
-
-    Parameters
-    ----------
-    missing: sequence of MissingKeys
-        neighbouring stages, in order
-    fetch: callable
-        gives the inputs of the first stage of the pipeline
-    """
-    from ..execution import once
-
-    if all(part.stage.infra.inline or number == len(missing) - 1 for number, part in enumerate(missing)):
-        for part in missing:
-            once.compute_once(StageRun(part.stage, input_of(part, fetch), part.source), part.keys)
-    else:
-        Scheduler(missing, fetch).run()
-
-
-def input_of(part: MissingKeys, fetch: Fetch) -> Fetch:
-    """Return what gives the inputs of a stage.
-
-    Parameters: `part` of the stage; `fetch` gives those of the first stage.
-    """
-    return fetch if part.source is None else results_of(part.source)
+WorkOf = Callable[[MissingKeys, Progress, int | None], "Work"]
+"""Makes the work on missing keys, from what to call for items done and the size of a share."""
 
 
 class StageQueue:
@@ -177,9 +59,7 @@ class StageQueue:
         self.left = len(part.keys)  # neither stored nor given up
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
-        most, fewest = StageRun(part.stage, dict[str, tp.Any]().__getitem__, None).share_bounds(
-            part.stage.infra.cluster or ""
-        )
+        most, fewest = part.stage.share_bounds(part.stage.infra.cluster or "")
         self.size = max(fewest, -(-len(part.keys) // (most or len(part.keys))))
 
     def landed(self) -> list[str]:
@@ -208,12 +88,12 @@ class Scheduler:
     ----------
     missing: sequence of MissingKeys
         neighbouring stages, in order
-    fetch: callable
-        gives the inputs of the first stage of the pipeline
+    work_of: callable
+        makes the work on missing keys
     """
 
-    def __init__(self, missing: Sequence[MissingKeys], fetch: Fetch) -> None:
-        self.fetch = fetch
+    def __init__(self, missing: Sequence[MissingKeys], work_of: WorkOf) -> None:
+        self.work_of = work_of
         self.queues: list[StageQueue] = []
         before: set[str] = set()
         for part in missing:
@@ -294,15 +174,6 @@ class Scheduler:
         queue.waiting.clear()
         self._give_up(number + 1, lost)
 
-    def _work(self, queue: StageQueue, size: int | None = None) -> StageRun:
-        return StageRun(
-            queue.part.stage,
-            input_of(queue.part, self.fetch),
-            queue.part.source,
-            size=size,
-            progress=self._progress,
-        )
-
     def _progress(self, count: int) -> None:
         self._wake.set()
 
@@ -313,7 +184,7 @@ class Scheduler:
         queue.flying.update(dict.fromkeys(keys))
         start = time.monotonic()
         try:
-            once.compute_once(self._work(queue), keys)
+            once.compute_once(self.work_of(queue.part, self._progress, None), keys)
         except Exception as error:
             queue.errors.append(error)
         self._slice = (
@@ -326,7 +197,7 @@ class Scheduler:
 
         keys, queue.waiting = queue.waiting, []
         queue.flying.update(dict.fromkeys(keys))
-        work = self._work(queue, queue.size)
+        work = self.work_of(queue.part, self._progress, queue.size)
 
         def compute_elsewhere() -> None:
             try:
@@ -354,26 +225,22 @@ class Background:
     ----------
     part: MissingKeys
         what is computed
-    fetch: callable
-        gives the inputs of the first stage of the pipeline
+    work_of: callable
+        makes the work on missing keys
     """
 
-    def __init__(self, part: MissingKeys, fetch: Fetch) -> None:
+    def __init__(self, part: MissingKeys, work_of: WorkOf) -> None:
         self._part = part
         self._error: BaseException | None = None
         self._wake = threading.Event()
-        self._fetch = input_of(part, fetch)
+        self._work = work_of(part, lambda count: self._wake.set(), None)
         self._thread = _start_thread(self._compute, part.stage)
 
     def _compute(self) -> None:
         from ..execution import once
 
-        part = self._part
         try:
-            once.compute_once(
-                StageRun(part.stage, self._fetch, part.source, progress=lambda count: self._wake.set()),
-                part.keys,
-            )
+            once.compute_once(self._work, self._part.keys)
         except BaseException as error:  # raised where the results are read
             self._error = error
         finally:

@@ -40,12 +40,12 @@ def capture_logs(log_folder: Path | None) -> tp.Iterator[None]:
     if log_folder is None:
         yield
         return
-    from .work import _Tee
+    from .logs import Tee
 
     folder = Path(log_folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
-        streams: tuple[tp.Any, tp.Any] = (_Tee(sys.stdout, out), _Tee(sys.stderr, err))
+        streams: tuple[tp.Any, tp.Any] = (Tee(sys.stdout, out), Tee(sys.stderr, err))
         with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
             yield
 

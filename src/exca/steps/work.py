@@ -1,16 +1,12 @@
-"""Computing a stage: what it computes, and where."""
+"""Computing stages: what is missing, what a worker computes, and where."""
 
 import abc
-import contextlib
-import json
 import logging
-import os
-import sys
 import typing as tp
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import _files, identity
+from .. import identity
 from ..errors import (
     BatchProtocolError,
     ChangedConfigError,
@@ -27,7 +23,9 @@ from ..errors import (
     UntrustedFileError,
 )
 from .batches import Keyed, composed, describe
-from .pipeline import Stage
+from .logs import captured, logs_of, note_items
+from .pipeline import Pipeline, Stage
+from .scheduler import Background, MissingKeys, Progress, Scheduler
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
@@ -52,8 +50,7 @@ _NO_OUTCOMES: tp.Final = (
 )
 
 Fetch = Callable[[str], tp.Any]
-Progress = Callable[[int], None]
-ITEMS = "items.json"  # beside the logs of a job: the keys it was given
+_MOST_LOSSES = 3  # results of earlier stages found damaged, until it is no accident any more
 
 
 class Deferred(abc.ABC):
@@ -109,14 +106,14 @@ class StageWorker:
 
         store = self.stage.store
         store.open()
-        _note_items(store.folder, keys, self.logs)
+        note_items(store.folder, keys, self.logs)
         fetch = self._fetch_from(keys, items)
         if self.fetch is None:  # a job that was preempted and requeued goes on where it stopped
             keys = store.missing(keys)
             if not keys:
                 return
         logger.debug("Computing %d item(s) of %s", len(keys), self.stage.address)
-        with _captured(self.stage), chain.computing(keys) as batch:
+        with captured(self.stage), chain.computing(keys) as batch:
             if self.stage.inner.stages:
                 self._compute_inner(keys, fetch)
                 if self.stage.shares_address:
@@ -145,8 +142,6 @@ class StageWorker:
 
     def _compute_inner(self, keys: Sequence[str], fetch: Fetch) -> None:
         """Run the stages inside a chain; their errors become those of the chain."""
-        from .scheduler import run_stages
-
         try:
             run_stages(self.stage.inner, keys, fetch)
         except _NO_OUTCOMES:
@@ -250,9 +245,8 @@ class StageRun:
 
     @property
     def folder(self) -> Path:
-        """Folder of the claims: a chain around a stage with the same results has one of its own."""
-        folder, depth = self.stage.store.folder, self.stage.group_depth
-        return folder / "chains" / str(depth) if depth else folder
+        """Folder of the claims."""
+        return self.stage.claims_folder
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those of the keys that have neither a result nor an error."""
@@ -276,7 +270,8 @@ class StageRun:
             self.fetch, "deferred", self.fetch
         )  # made where it is needed, rather than here and sent
         shares = [
-            (list(part), [given(k) if send else None for k in part]) for part in self.split(keys, cluster)
+            (list(part), [given(k) if send else None for k in part])
+            for part in self.stage.split(keys, cluster, size=self.size)
         ]
         computer = StageWorker(self.stage, self.source, self.fetch if local else None)
         if local:
@@ -287,42 +282,6 @@ class StageRun:
             once.run_in_jobs(
                 claim, shares, computer, cluster=cluster, request=self._request, progress=self.progress
             )
-
-    def split(self, keys: Sequence[str], cluster: str, *, of: int | None = None) -> list[Sequence[str]]:
-        """Cut items into shares.
-
-        Parameters
-        ----------
-        keys: sequence of str
-            the items
-        cluster: str
-            where they are computed
-        of: int, optional
-            number of all items that the most shares of the backend are for, where these are only a part
-        """
-        from ..utils import even_chunks
-
-        most, fewest = self.share_bounds(cluster)
-        if self.size is not None:
-            most = -(-len(keys) // self.size)
-        elif of is not None and most is not None:
-            most = max(1, most * len(keys) // max(1, of))
-        return even_chunks(keys, max_chunks=most, min_items=fewest)
-
-    def share_bounds(self, cluster: str) -> tuple[int | None, int]:
-        """Return the most shares of a computation, and the fewest items of a share.
-
-        Parameters
-        ----------
-        cluster: str
-            where it runs
-        """
-        from ..execution import pools
-
-        most, fewest = self.stage.infra.shares()
-        if cluster in ("threadpool", "processpool"):
-            most = pools.worker_count(cluster, most)
-        return most, fewest
 
     def _request(self, calls: list[Callable[[], tp.Any]], tag: str) -> "Request":
         return job_request(self.stage, calls, tag)
@@ -349,90 +308,134 @@ def job_request(stage: Stage, calls: list[Callable[[], tp.Any]], tag: str) -> "R
     return Request(calls, resources, logs_of(folder), name, most or len(calls), None, tag)
 
 
-def logs_of(folder: Path) -> str:
-    """Return the pattern of the folders of a stage's jobs.
+def run_of(
+    part: MissingKeys, fetch: Fetch, progress: Progress | None = None, size: int | None = None
+) -> StageRun:
+    """Return the work on missing keys of a stage.
 
-    Parameters: `folder` of the stage.
+    Parameters
+    ----------
+    part: MissingKeys
+        the stage and its keys
+    fetch: callable
+        gives the inputs of the first stage of the pipeline
+    progress, size: optional
+        as of ``StageRun``
     """
-    return str((folder / "logs" / "%j").absolute())
+    inputs = fetch if part.source is None else results_of(part.source)
+    return StageRun(part.stage, inputs, part.source, size=size, progress=progress)
 
 
-def _note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
-    """In a job, note beside its logs what it computes, so that the job of an item can be found."""
-    if "SUBMITIT_EXECUTOR" not in os.environ:
-        return
-    from ..execution.current import current_job
-    from ..execution.paths import JobPaths
+def missing_keys(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
+    """Return what has to be computed for some items, found from the end: what comes before a result is not looked at.
 
-    logs = logs or logs_of(folder)
-    where, rank = current_job(logs)
-    if (
-        rank > 0
-        or where["cluster"] not in ("local", "slurm")
-        or not JobPaths(logs, where["job_id"]).folder.is_dir()
-    ):
-        return  # another job's process, which happens to compute this
-    place = JobPaths(logs_of(folder), where["job_id"]).folder
-    place.mkdir(parents=True, exist_ok=True)
-    _files.write_atomically(
-        place / ITEMS, json.dumps({**where, "pid": os.getpid(), "keys": list(keys)}).encode()
-    )
+    Parameters
+    ----------
+    pipeline: Pipeline
+        the pipeline
+    keys: sequence of str
+        distinct keys
 
+    Returns
+    -------
+    list of MissingKeys
+        in the order of the stages, those that have nothing to compute left out
 
-class _Tee:
-    """Prints to a stream, and to a file until that is closed."""
-
-    def __init__(self, stream: tp.Any, file: tp.Any) -> None:
-        self._stream = stream
-        self._file = file
-
-    def write(self, text: str) -> int:
-        if not self._file.closed:  # a logging handler made meanwhile keeps the stream it found
-            self._file.write(text)
-        return int(self._stream.write(text))
-
-    def flush(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
-        self._stream.flush()
-
-    def __getattr__(self, name: str) -> tp.Any:
-        return getattr(self._stream, name)
-
-
-class _LogFile(logging.StreamHandler[tp.Any]):
-    """Writes the records of all loggers to a file.
-
-    Where the root logger has no handler, the one of last resort would be silent now: it is asked, too.
+    Raises
+    ------
+    Exception
+        the cached error of an item
     """
+    missing: list[MissingKeys] = []
+    wanted = list(keys)
+    stages = pipeline.stages
+    for number in range(len(stages) - 1, -1, -1):
+        store = stages[number].store
+        wanted = store.absent(wanted)
+        if not wanted:
+            break
+        failed = store.failed(wanted)
+        if failed:
+            raise store.error(failed[0])
+        missing.append(MissingKeys(stages[number], stages[number - 1] if number else None, wanted))
+    return missing[::-1]
 
-    def __init__(self, file: tp.Any) -> None:
-        super().__init__(file)
-        self.setFormatter(
-            logging.Formatter("%(asctime)s - %(levelname)s - %(name)s:%(lineno)s - %(message)s")
-        )
-        self._last_resort = None if logging.getLogger().handlers else sys.stderr
 
-    def emit(self, record: logging.LogRecord) -> None:
-        super().emit(record)
-        if self._last_resort is not None and record.levelno >= logging.WARNING:
-            print(record.getMessage(), file=self._last_resort)
+def check_allowed(missing: Sequence[MissingKeys]) -> None:
+    """Raise a ReadOnlyError where a stage has to compute and must not."""
+    for part in missing:
+        if part.stage.read_only:
+            raise ReadOnlyError(
+                f"{part.stage.address} has no result in {part.stage.folder} for {len(part.keys)} item(s), such as "
+                f"{part.keys[0]!r}, and mode='read-only' of {part.stage.name} forbids computing: check the folder and "
+                "the configuration, or use mode='cached'"
+            )
 
 
-@contextlib.contextmanager
-def _captured(stage: Stage) -> Iterator[None]:
-    """Context in which what is printed and logged also goes to the logs of a stage, where its infra asks for it."""
-    if not getattr(stage.infra, "capture_logs", False):
-        yield
-        return
-    folder = stage.store.folder / "logs" / "main-process"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
-        records = _LogFile(err)
-        streams: tuple[tp.Any, tp.Any] = (_Tee(sys.stdout, out), _Tee(sys.stderr, err))
-        logging.getLogger().addHandler(records)
+def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
+    """Return when the last stage has a result for every key.
+
+    Parameters
+    ----------
+    pipeline: Pipeline
+        the pipeline, with one stage at least
+    keys: sequence of str
+        distinct keys
+    fetch: callable
+        gives the value of a key
+
+    Raises
+    ------
+    Exception
+        the error of an item, cached or of just now; what could be computed all the same is kept
+    """
+    losses = 0
+    while missing := _checked_missing(pipeline, keys):
         try:
-            with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-                yield
-        finally:
-            logging.getLogger().removeHandler(records)
+            compute(missing, fetch)
+        except LostInputError as error:
+            losses += 1
+            if losses > _MOST_LOSSES:
+                raise
+            logger.warning("%s", error)
+
+
+def _checked_missing(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
+    missing = missing_keys(pipeline, keys)
+    check_allowed(missing)
+    return missing
+
+
+def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> Background | None:
+    """Compute what is missing; where only the last stage is, and runs in a pool, start that.
+
+    Parameters: as of ``run_stages``.
+    Returns: the computation that goes on, if any.
+    """
+    missing = _checked_missing(pipeline, keys)
+    if not missing:
+        return None
+    (last,) = missing[-1:]
+    if len(missing) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
+        return Background(last, lambda part, progress, size: run_of(part, fetch, progress, size))
+    run_stages(pipeline, keys, fetch)
+    return None
+
+
+def compute(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
+    """Compute what is missing of stages, the results of each being the inputs of the next.
+
+    Parameters
+    ----------
+    missing: sequence of MissingKeys
+        neighbouring stages, in order
+    fetch: callable
+        gives the inputs of the first stage of the pipeline
+    """
+    from ..execution import once
+
+    if all(part.stage.infra.inline or number == len(missing) - 1 for number, part in enumerate(missing)):
+        for part in missing:
+            once.compute_once(run_of(part, fetch), part.keys)
+    else:
+        Scheduler(missing, lambda part, progress, size: run_of(part, fetch, progress, size)).run()
