@@ -18,8 +18,7 @@ from exca.errors import JobError, SubmissionError
 from exca.steps import addresses
 from exca.steps.patterns import Scatter
 from exca.steps.pipeline import pipeline_of
-from exca.steps.running import prepare
-from exca.steps.work import StageWorker
+from exca.steps.run import StageWorker, prepare
 from pipeline_steps import Fails, Noted, Plus, Times, noted
 
 OFF = ["ThreadPool", "ProcessPool", "LocalProcess", "SubmititDebug"]

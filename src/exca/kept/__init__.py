@@ -57,9 +57,9 @@ _NAMES: dict[str, dict[str, str]] = {
     "exca.steps.backends": {
         "CacheDispatch": "kept.steps",
         "CacheStatus": "kept.typing",
-        "LookupHandle": "steps.lookup",
+        "LookupHandle": "steps.inquiry",
         "LookupStatus": "kept.typing",
-        "StepPaths": "steps.lookup",
+        "StepPaths": "steps.inquiry",
         "Submission": "kept.steps",
         "SubmissionSource": "kept.steps",
         "WriteTask": "kept.steps",

@@ -1,5 +1,6 @@
 """Step and Chain: pipelines as configurations."""
 
+import dataclasses
 import inspect
 import typing as tp
 import warnings
@@ -10,15 +11,91 @@ import pydantic
 
 from .. import identity
 from ..identity import DiscriminatedModel
-from . import addresses, conversions, running, traits
+from . import addresses, conversions
 from .addresses import NO_INPUT
 from .backends import ADAPTER, Backend
+from .run import run_one
 
 if tp.TYPE_CHECKING:
+    from .inquiry import LookupHandle, Plan
     from .items import StepItems
-    from .lookup import LookupHandle
     from .pipeline import Pipeline, PlacedStep
-    from .plan import Plan
+
+
+_WAYS = ("_run", "_run_batch", "_run_items", "_resolve_step")
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What is known of a step class before there is an object.
+
+    Parameters
+    ----------
+    runnable: bool
+        whether there is anything to run
+    needs_input: bool
+        whether it cannot run without a value
+    takes_input: bool
+        whether it can take a value at all
+    batched: bool
+        whether it computes batches in a way of its own
+    resolves: bool
+        whether another step may run in its place
+    """
+
+    runnable: bool = False
+    needs_input: bool = True
+    takes_input: bool = True
+    batched: bool = False
+    resolves: bool = False
+
+
+def _traits_of(cls: type, root: type) -> Traits:
+    """Read the traits of a class.
+
+    Parameters
+    ----------
+    cls: type
+        the class
+    root: type
+        the class whose methods count as not written
+    """
+    own = {name: getattr(cls, name) is not getattr(root, name) for name in _WAYS}
+    needs, takes = _signature_traits(cls._run) if own["_run"] else (True, True)  # type: ignore[attr-defined] # of a Step
+    return Traits(
+        runnable=any(own.values()),
+        needs_input=needs,
+        takes_input=takes,
+        batched=own["_run_batch"] or own["_run_items"],
+        resolves=own["_resolve_step"],
+    )
+
+
+def _signature_traits(function: tp.Any) -> tuple[bool, bool]:
+    """Tell whether a method needs a value, and whether it takes one.
+
+    Parameters
+    ----------
+    function: callable
+        method whose first parameter is the object
+
+    Raises
+    ------
+    TypeError
+        if it needs more than one value
+    """
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
+        raise TypeError(
+            f"{function.__qualname__} takes {', '.join(p.name for p in required)}, but a step computes from one value: "
+            "make the others fields of the step, or give them defaults"
+        )
+    takes = bool(positional) or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return bool(required), takes
 
 
 class StepState:
@@ -74,7 +151,7 @@ class Step(DiscriminatedModel):
         False  # whether it keeps results of its own, and needs to know its place in the pipeline
     )
     _exca_alone: tp.ClassVar[bool] = False  # whether it gives no output for a next step
-    _exca_traits: tp.ClassVar[traits.Traits] = traits.Traits()
+    _exca_traits: tp.ClassVar[Traits] = Traits()
     _exca_is_chain: tp.ClassVar[bool] = False  # whether it consists of steps in `steps`
     _exca_chain_class: tp.ClassVar["type[Chain]"]
     _exca_root: tp.ClassVar["type[Step]"]  # this class itself, for modules that it imports
@@ -148,7 +225,7 @@ class Step(DiscriminatedModel):
                 return hit(addresses.named_key(state.namer, value, self))
             except KeyError:
                 pass
-        return running.run(self, value)
+        return run_one(self, value)
 
     def run_many(self, values: Iterable[tp.Any]) -> "StepItems":
         """Return the results for many values, in their order.
@@ -184,9 +261,9 @@ class Step(DiscriminatedModel):
         Plan
             one line per stage: its backend, and how many items are cached, failed, running, and to be computed
         """
-        from . import plan
+        from . import inquiry
 
-        return plan.plan(self, values)
+        return inquiry.plan(self, values)
 
     def lookup(self, value: tp.Any = NO_INPUT) -> "LookupHandle":
         """Return a handle on the result for a value, which computes nothing.
@@ -196,9 +273,9 @@ class Step(DiscriminatedModel):
         value: Any
             the item; left out for what needs none
         """
-        from . import lookup
+        from . import inquiry
 
-        return lookup.LookupHandle.of(self, value)
+        return inquiry.LookupHandle.of(self, value)
 
     def show(self, value: tp.Any = NO_INPUT) -> str:
         """Draw the tree of steps with what differs from the defaults, their backends and folders.
@@ -209,9 +286,9 @@ class Step(DiscriminatedModel):
             an item: the tree then tells which stages are cached, running, failed or missing for it (so it does
             without, for what needs none)
         """
-        from . import drawing
+        from . import inquiry
 
-        return drawing.draw(self, value)
+        return inquiry.draw(self, value)
 
     def clone(self, *args: dict[str, tp.Any], **kwargs: tp.Any) -> "tp.Self":
         """Make a new, unfrozen step with some fields changed, validated as any other.
@@ -266,7 +343,7 @@ class Step(DiscriminatedModel):
 
     def __init_subclass__(cls, **kwargs: tp.Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._exca_traits = traits.read(cls, Step)
+        cls._exca_traits = _traits_of(cls, Step)
 
     @classmethod
     def _exca_coerce(cls, value: tp.Any) -> tp.Any:

@@ -4,7 +4,7 @@ import typing as tp
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import BatchProtocolError  # kept for dependants: where the published release has it
-from . import addresses, running
+from . import addresses, run
 from .pipeline import pipeline_of
 
 if tp.TYPE_CHECKING:
@@ -89,7 +89,7 @@ class StepItems(Iterable[tp.Any]):
         if self._pipeline.stages:
             self._kept = list(values)
             self._keys = addresses.keys_of(step, self._kept)
-            self._background = running.compute(step, self._pipeline, self._keys, self._kept)
+            self._background = run.compute(step, self._pipeline, self._keys, self._kept)
         else:
             given = iter(list(values) if isinstance(values, list) else values)
             self._source = _Source(given)
@@ -97,8 +97,8 @@ class StepItems(Iterable[tp.Any]):
 
     def __iter__(self) -> Iterator[tp.Any]:
         if self._keys is not None and self._kept is not None:
-            return running.results(self._pipeline, self._keys, self._kept, self._background)
-        return running.without_cache(self._step, self._pipeline, self._from_start())
+            return run.results(self._pipeline, self._keys, self._kept, self._background)
+        return run.without_cache(self._step, self._pipeline, self._from_start())
 
     def __len__(self) -> int:
         return len(self._values())
@@ -148,7 +148,7 @@ class StepItems(Iterable[tp.Any]):
 
 def run_many(step: "Step", values: Iterable[tp.Any]) -> StepItems:
     """Return the results for many values; see ``Step.run_many``."""
-    if not running.first_of(pipeline_of(step)).takes_input():
+    if not run.first_of(pipeline_of(step)).takes_input():
         raise TypeError(
             f"{type(step).__name__} takes no input, so there are no values to run it on: call run()"
         )

@@ -3,11 +3,20 @@
 import typing as tp
 from collections.abc import Callable, Sequence
 
-from . import addresses, running
+from . import addresses, run
 from .logs import logs_of
 from .pipeline import Pipeline, Stage, pipeline_of
+from .run import (
+    StageRun,
+    StageWorker,
+    check_allowed,
+    cluster_of,
+    missing_keys,
+    run_of,
+    run_shares,
+    run_stages,
+)
 from .scheduler import MissingKeys
-from .work import StageRun, StageWorker, check_allowed, job_request, missing_keys, run_of, run_stages
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
@@ -28,11 +37,11 @@ class Variant:
     def __init__(self, step: "Step", values: Sequence[tp.Any]) -> None:
         self.pipeline: Pipeline = pipeline_of(step)
         for value in values:
-            running.check_input(step, self.pipeline, value)
+            run.check_input(step, self.pipeline, value)
         keys = [addresses.key_of(step, value) for value in values]
         self.values = dict(zip(keys, values, strict=True))
         self.keys = list(self.values)
-        running.prepare(step._exca_state, self.pipeline, self.keys)
+        run.prepare(step._exca_state, self.pipeline, self.keys)
 
     @property
     def last(self) -> Stage:
@@ -57,12 +66,12 @@ class VariantsWorker:
 
     Parameters
     ----------
-    computers: sequence of StageWorker
+    workers: sequence of StageWorker
         one per stage
     """
 
-    def __init__(self, computers: Sequence[StageWorker]) -> None:
-        self.computers = list(computers)
+    def __init__(self, workers: Sequence[StageWorker]) -> None:
+        self.workers = list(workers)
 
     def compute(
         self, keys: Sequence[str], items: Sequence[tp.Any], progress: Callable[[int], None] | None = None
@@ -78,7 +87,7 @@ class VariantsWorker:
         progress: callable, optional
             called for each item done
         """
-        self.computers[items[0][0]].compute(keys, [value for _, value in items], progress)
+        self.workers[items[0][0]].compute(keys, [value for _, value in items], progress)
 
 
 def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
@@ -137,16 +146,11 @@ def _submit(group: Sequence[tuple[Variant, MissingKeys]]) -> None:
 
 
 def _execute(works: Sequence[StageRun], claims: Sequence[tuple[int, "Claim"]]) -> None:
-    from ..execution import once, pools
-
-    infra = works[0].stage.infra
-    cluster = infra.resources(works[0].stage.store.folder).resolved_cluster() or infra.cluster
-    assert cluster is not None, "only backends that are not inline run elsewhere"
+    stage = works[0].stage
+    cluster = cluster_of(stage)
     local = cluster == "threadpool"
-    computers = [
-        StageWorker(w.stage, w.source, w.fetch if local else None, logs_of(works[0].stage.store.folder))
-        for w in works
-    ]
+    logs = logs_of(stage.store.folder)
+    workers = [StageWorker(w.stage, w.source, w.fetch if local else None, logs) for w in works]
     shares: list[tuple[list[str], list[tp.Any]]] = []
     parts: list[Claim] = []
     total = sum(len(works[number].missing(claim.keys)) for number, claim in claims)
@@ -158,23 +162,8 @@ def _execute(works: Sequence[StageRun], claims: Sequence[tuple[int, "Claim"]]) -
         shares += [(part, [(number, work.fetch(key) if send else None) for key in part]) for part in split]
         if cluster not in ("threadpool", "processpool"):
             parts += claim.split(split)
-    if not shares:
-        return
-    computer = VariantsWorker(computers)
-    if local:
-        pools.run_in_threads(computer, shares, _ignore)
-    elif cluster == "processpool":
-        pools.run_in_processes(computer, shares, None, _ignore)
-    else:
-        stage = works[0].stage
-        once.run_in_jobs(
-            parts,
-            shares,
-            computer,
-            cluster=cluster,
-            request=lambda c, t: job_request(stage, c, t),
-            progress=_ignore,
-        )
+    if shares:
+        run_shares(stage, cluster, VariantsWorker(workers), shares, parts or None, progress=_ignore)
 
 
 def _ignore(count: int) -> None:

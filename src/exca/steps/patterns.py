@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import pydantic
 
 from .. import identity
-from . import addresses, running
+from . import addresses, run
 from .addresses import NO_INPUT
 from .base import Step
-from .batches import composed
-from .pipeline import Lineage, Pipeline, PlacedStep, compiled
-from .work import Deferred, run_stages
+from .pipeline import Lineage, Pipeline, PlacedStep, compiled, composed
+from .run import Deferred, run_stages
 
 
 class BranchResult(tp.NamedTuple):
@@ -150,7 +149,7 @@ class Scatter(Step):
     ) -> "list[_Item]":
         """Send the branches of all items off at once."""
         of_key = {key: item for item in items for key in item.branches}
-        running.prepare(placed, pipeline, list(of_key))
+        run.prepare(placed, pipeline, list(of_key))
         if of_key:
             run_stages(pipeline, list(of_key), _Inputs(of_key))
         return items
@@ -218,7 +217,7 @@ class _Item:
         """Yield the results of the branches, those that are missing computed first."""
         keys = list(self.branches)
         if pipeline.stages:
-            running.prepare(placed, pipeline, keys)
+            run.prepare(placed, pipeline, keys)
             run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
             values = pipeline.stages[-1].store.results.iter_values(keys)
         else:
@@ -243,13 +242,13 @@ class _Inputs:
     def __call__(self, key: str) -> tp.Any:
         return self._items[key].take(key)
 
-    def deferred(self, key: str) -> "_Taken":
+    def deferred(self, key: str) -> "_BranchInput":
         """What a worker makes the input of a branch from: to take it apart may be most of the work."""
         item = self._items[key]
-        return _Taken(item.scatter, item.value, item.branches[key])
+        return _BranchInput(item.scatter, item.value, item.branches[key])
 
 
-class _Taken(Deferred):
+class _BranchInput(Deferred):
     def __init__(self, scatter: Scatter, item: tp.Any, branch: tp.Any) -> None:
         self._scatter = scatter
         self._item = item

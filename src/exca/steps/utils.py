@@ -9,7 +9,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _files
-from . import drawing
+from . import inquiry
 
 if tp.TYPE_CHECKING:
     from .base import Step
@@ -82,7 +82,7 @@ def nested_steps(step: "Step") -> "dict[str, Step]":
         the step
     """
     found: dict[str, Step] = {}
-    for field, content in drawing._parts(step):
+    for field, content in inquiry._parts(step):
         if not isinstance(content, list):
             found[field] = content
             continue
@@ -134,7 +134,7 @@ def step_label(step: "Step") -> str:
     step: Step
         the step
     """
-    return drawing._title(step, {field for field, _ in drawing._parts(step)}, {})
+    return inquiry._title(step, {field for field, _ in inquiry._parts(step)}, {})
 
 
 def step_lines(step: "Step") -> list[str]:
@@ -145,7 +145,7 @@ def step_lines(step: "Step") -> list[str]:
     step: Step
         the step
     """
-    return list(drawing._lines(step, "", {}))
+    return list(inquiry._lines(step, "", {}))
 
 
 def _unchanged(value: tp.Any) -> tp.Any:

@@ -1,9 +1,15 @@
-"""Computing stages: what is missing, what a worker computes, and where."""
+"""The way of a call: from a value, or many, to results that are kept.
+
+From the bottom: a worker computes items of a stage and stores them, here or in a job. The run of a stage tells which
+items are missing, and hands them to workers on the backend of the infra. Stages run one after the other, or at the same
+time (`scheduler`), until the last one has all its results; these are read, and uncached steps follow in place.
+"""
 
 import abc
+import itertools
 import logging
 import typing as tp
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import identity
@@ -22,14 +28,15 @@ from ..errors import (
     SubmissionError,
     UntrustedFileError,
 )
-from .batches import Keyed, composed, describe
+from . import addresses
+from .addresses import NO_INPUT
 from .logs import captured, logs_of, note_items
-from .pipeline import Pipeline, Stage
+from .pipeline import CACHED, FORCE, Keyed, Pipeline, Stage, composed, describe, pipeline_of
 from .scheduler import Background, MissingKeys, Progress, Scheduler
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
-    from ..execution.backends import Request
+    from .base import Step
 
 logger = logging.getLogger("exca")
 
@@ -50,6 +57,7 @@ _NO_OUTCOMES: tp.Final = (
 )
 
 Fetch = Callable[[str], tp.Any]
+_LOOKUP = 8192  # items looked up together
 _MOST_LOSSES = 3  # results of earlier stages found damaged, until it is no accident any more
 
 
@@ -254,16 +262,13 @@ class StageRun:
 
     def execute(self, claim: "Claim", keys: Sequence[str]) -> None:
         """Compute claimed keys on the backend of the infra."""
-        from ..execution import once, pools
-
         infra = self.stage.infra
         for placed in self.stage.inner.uncached:
             identity.check_secrets(placed.step)
         if infra.inline:
             StageWorker(self.stage, self.source, self.fetch).compute(keys, (), self.progress)
             return
-        cluster = infra.resources(self.stage.store.folder).resolved_cluster() or infra.cluster
-        assert cluster is not None, "only backends that are not inline run elsewhere"
+        cluster = cluster_of(self.stage)
         local = cluster == "threadpool"
         send = not local and self.source is None
         given = getattr(
@@ -273,39 +278,65 @@ class StageRun:
             (list(part), [given(k) if send else None for k in part])
             for part in self.stage.split(keys, cluster, size=self.size)
         ]
-        computer = StageWorker(self.stage, self.source, self.fetch if local else None)
-        if local:
-            pools.run_in_threads(computer, shares, self.progress)
-        elif cluster == "processpool":
-            pools.run_in_processes(computer, shares, None, self.progress, claim=claim)
-        else:
-            once.run_in_jobs(
-                claim, shares, computer, cluster=cluster, request=self._request, progress=self.progress
-            )
-
-    def _request(self, calls: list[Callable[[], tp.Any]], tag: str) -> "Request":
-        return job_request(self.stage, calls, tag)
+        worker = StageWorker(self.stage, self.source, self.fetch if local else None)
+        run_shares(self.stage, cluster, worker, shares, claim, progress=self.progress)
 
 
-def job_request(stage: Stage, calls: list[Callable[[], tp.Any]], tag: str) -> "Request":
-    """Make the request for jobs of a stage.
+def cluster_of(stage: Stage) -> str:
+    """Return where a stage that does not run in this thread is computed just now.
+
+    Parameters: `stage` the stage.
+    """
+    cluster = stage.infra.resources(stage.store.folder).resolved_cluster() or stage.infra.cluster
+    assert cluster is not None, "only backends that are not inline run elsewhere"
+    return cluster
+
+
+def run_shares(
+    stage: Stage,
+    cluster: str,
+    worker: tp.Any,
+    shares: Sequence[tuple[list[str], list[tp.Any]]],
+    claim: "Claim | Sequence[Claim] | None",
+    *,
+    progress: Progress,
+) -> None:
+    """Have shares of items computed in threads, processes or jobs, and return when that is done.
 
     Parameters
     ----------
     stage: Stage
-        with the infra that they are configured by
-    calls: list of callable
-        one per job
-    tag: str
-        text by which the jobs are found again in the scheduler
+        whose infra configures the jobs
+    cluster: str
+        where they are computed
+    worker: StageWorker or VariantsWorker
+        computes and stores
+    shares: sequence of (keys, items)
+        the shares
+    claim: Claim, or sequence of Claim, or None
+        on all items; for jobs also one per share; None where the caller holds it and there are no jobs
+    progress: callable
+        called for items done
     """
+    from ..execution import once, pools
     from ..execution.backends import Request
 
-    folder = stage.store.folder
-    most, _ = stage.infra.shares()
-    name = getattr(stage.infra, "job_name", None) or stage.name
-    resources = stage.infra.resources(folder)
-    return Request(calls, resources, logs_of(folder), name, most or len(calls), None, tag)
+    if cluster == "threadpool":
+        pools.run_in_threads(worker, shares, progress)
+        return
+    if cluster == "processpool":
+        pools.run_in_processes(worker, shares, None, progress, claim=tp.cast("Claim | None", claim))
+        return
+
+    def request(calls: list[Callable[[], tp.Any]], tag: str) -> Request:
+        folder = stage.store.folder
+        most, _ = stage.infra.shares()
+        name = getattr(stage.infra, "job_name", None) or stage.name
+        resources = stage.infra.resources(folder)
+        return Request(calls, resources, logs_of(folder), name, most or len(calls), None, tag)
+
+    assert claim is not None, "each job owns what it was given"
+    once.run_in_jobs(claim, shares, worker, cluster=cluster, request=request, progress=progress)
 
 
 def run_of(
@@ -392,7 +423,7 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
     losses = 0
     while missing := _checked_missing(pipeline, keys):
         try:
-            compute(missing, fetch)
+            compute_missing(missing, fetch)
         except LostInputError as error:
             losses += 1
             if losses > _MOST_LOSSES:
@@ -422,7 +453,7 @@ def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> Backg
     return None
 
 
-def compute(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
+def compute_missing(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
     """Compute what is missing of stages, the results of each being the inputs of the next.
 
     Parameters
@@ -439,3 +470,189 @@ def compute(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
             once.compute_once(run_of(part, fetch), part.keys)
     else:
         Scheduler(missing, lambda part, progress, size: run_of(part, fetch, progress, size)).run()
+
+
+def run_one(step: "Step", value: tp.Any) -> tp.Any:
+    """Return the result for one value; see ``Step.run``."""
+    pipeline = step._exca_state.pipeline
+    if pipeline is None:
+        pipeline = pipeline_of(step)
+    check_input(step, pipeline, value)
+    if not pipeline.stages:
+        return next(without_cache(step, pipeline, [value]))
+    key = addresses.key_of(step, value)
+    last = pipeline.stages[-1]
+    if last.level == CACHED:
+        get = last.store.results.__getitem__
+        if not pipeline.uncached:
+            step._exca_state.hit, step._exca_state.namer = get, step._exca_namer()
+        try:
+            result = get(key)
+        except KeyError:
+            pass
+        else:
+            return (
+                result if not pipeline.uncached else next(composed(pipeline.uncached, [key], iter([result])))
+            )
+    background = compute(step, pipeline, [key], [value])
+    return next(results(pipeline, [key], [value], background))
+
+
+def first_of(pipeline: Pipeline) -> "Step":
+    """Return the first step that computes."""
+    return pipeline.lineage.steps[0]
+
+
+def check_input(step: "Step", pipeline: Pipeline, value: tp.Any) -> None:
+    """Raise a TypeError where a value is missing or too much."""
+    first = first_of(pipeline)
+    if value is NO_INPUT:
+        if first.needs_input():
+            raise TypeError(
+                f"{type(step).__name__} needs a value: call run(value); its first step is {type(first).__name__}"
+            )
+    elif not first.takes_input():
+        raise TypeError(
+            f"{type(step).__name__} takes no input, but was given {value!r}: call run(); its first step is "
+            f"{type(first).__name__}"
+        )
+
+
+def without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
+    """Compute each result when it is asked for.
+
+    Parameters: `step` with its `pipeline`, which has no stage; `values` the items.
+    """
+    if not any(placed.step._exca_placed for placed in pipeline.uncached):
+        return composed(pipeline.uncached, (), iter(values))
+    given, named = itertools.tee(values)  # goes on at the same pace for both
+    return composed(pipeline.uncached, _Keys(step, named), iter(given))
+
+
+class _Keys(Sequence[str]):
+    """The keys of values, made when a step asks for them: most never do."""
+
+    def __init__(self, step: "Step", values: Iterator[tp.Any]) -> None:
+        self._step = step
+        self._values = values
+
+    def __iter__(self) -> Iterator[str]:
+        return (addresses.key_of(self._step, value) for value in self._values)
+
+    def __len__(self) -> int:
+        raise TypeError("the number of values is not known before they are run")
+
+    def __getitem__(self, index: tp.Any) -> tp.Any:
+        raise TypeError("keys of values that are not kept are only gone through")
+
+
+def compute(
+    step: "Step", pipeline: Pipeline, keys: Sequence[str], values: Sequence[tp.Any]
+) -> Background | None:
+    """Compute what is missing of the results of the last stage.
+
+    Parameters
+    ----------
+    step: Step
+        the step or chain
+    pipeline: Pipeline
+        its resolved form, with one stage at least
+    keys: sequence of str
+        keys of the items
+    values: sequence
+        the items
+
+    Returns
+    -------
+    Background, optional
+        the computation that goes on, if any
+    """
+    prepare(step._exca_state, pipeline, keys)
+    last = pipeline.stages[-1].store
+    wanted: dict[str, tp.Any] = {}
+    for start in range(0, len(keys), _LOOKUP):
+        part = keys[start : start + _LOOKUP]
+        given = values[start : start + _LOOKUP]
+        if len(set(part)) < len(part) or not wanted.keys().isdisjoint(part):
+            from ..execution import same_items
+
+            same_items.check(part, given, wanted, type(step).__name__)
+        absent = set(last.absent(part))
+        if absent:
+            wanted.update((key, value) for key, value in zip(part, given, strict=True) if key in absent)
+    return start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
+
+
+def results(
+    pipeline: Pipeline,
+    keys: Sequence[str],
+    values: Sequence[tp.Any],
+    background: Background | None,
+) -> Iterator[tp.Any]:
+    """Return an iterator over results, what follows the last stage computed in place.
+
+    Parameters: as of ``compute``; `background` what it returned.
+    """
+    stored = _read(pipeline, keys, values, background)
+    return composed(pipeline.uncached, keys, stored) if pipeline.uncached else stored
+
+
+class Remembers(tp.Protocol):
+    """What knows which items were forced or retried already."""
+
+    forced: set[str]
+
+
+def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
+    """Remove errors that are to be computed again, and remember which results are.
+
+    Parameters
+    ----------
+    memory: StepState or PlacedStep
+        remembers what was forced or retried already: an object does so once for each item
+    pipeline: Pipeline
+        the resolved form
+    keys: sequence of str
+        the items
+    """
+    forced = memory.forced
+    fresh: list[str] | None = None
+    for stage in pipeline.all_stages():
+        if stage.level == CACHED:
+            continue
+        if fresh is None:
+            fresh = [key for key in dict.fromkeys(keys) if key not in forced]
+        if stage.level == FORCE:
+            stage.store.mark_stale(fresh)
+        else:
+            stage.store.clear_errors(fresh)
+    if fresh:
+        forced.update(fresh)
+
+
+def _read(
+    pipeline: Pipeline,
+    keys: Sequence[str],
+    values: Sequence[tp.Any],
+    background: Background | None,
+) -> Iterator[tp.Any]:
+    """Yield results one at a time; those found damaged only now are computed again."""
+    stored = pipeline.stages[-1].store.results
+    start = 0
+    while background is not None and background.running and start < len(keys):
+        background.wait_for(keys[start])
+        try:
+            result = stored[keys[start]]
+        except KeyError:
+            break  # damaged or removed since
+        start += 1
+        yield result
+    while start < len(keys):
+        try:
+            for result in stored.iter_values(itertools.islice(keys, start, None)):
+                start += 1
+                yield result
+        except KeyError:
+            if background is not None:
+                background.wait_for(keys[start])  # raises its error where that left no result
+            run_stages(pipeline, [keys[start]], lambda _: values[start])  # noqa: B023  # called right here

@@ -1,18 +1,18 @@
-"""Handles on results: what is known of an item, without computing anything."""
+"""What is known of results, and what would be computed, without computing anything: `lookup`, `plan` and `show`."""
 
 import dataclasses
 import json
 import typing as tp
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import _files, _trust
 from ..errors import NoResultError
 from . import addresses
 from .addresses import NO_INPUT, NO_INPUT_KEY
-from .batches import composed
 from .logs import ITEMS, logs_of
-from .pipeline import Pipeline, Stage, pipeline_of
-from .running import check_input
+from .pipeline import CACHED, FORCE, RETRY, Pipeline, Stage, composed, pipeline_of
+from .run import check_input
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
@@ -21,6 +21,7 @@ if tp.TYPE_CHECKING:
     from .base import Step
     from .patterns import Scatter
 
+_WORDS = {"success": "cached", "error": "failed", "running": "running", None: "missing"}
 Status = tp.Literal["success", "error", "running"]
 
 
@@ -282,3 +283,213 @@ def _clear_branches(pipeline: Pipeline, prefix: str) -> None:
             if stage.folder is not None:
                 stage.store.drop([key for key in stage.store.known() if key.startswith(begin)])
         _clear_branches(body, begin)
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """What a call would find and do at one stage.
+
+    Parameters
+    ----------
+    name: str
+        class of the step or chain
+    backend: str
+        where it runs; "in place" for steps without infra, which are computed each time
+    address: str
+        folder of its results below that of the infra, "" where none are kept
+    items: int
+        items that the stage is asked for: those that no later stage has
+    cached: int
+        of these, items whose results are there
+    failed: int
+        items whose errors are there, and would be raised
+    running: int
+        items that are being computed just now
+    compute: int
+        items that would be computed
+    jobs: int
+        jobs, processes or threads over which these would be split, at most
+    allowed: bool
+        whether the mode lets it compute
+    """
+
+    name: str
+    backend: str
+    address: str
+    items: int
+    cached: int
+    failed: int
+    running: int
+    compute: int
+    jobs: int
+    allowed: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a call would compute, one line per stage.
+
+    Parameters
+    ----------
+    items: int
+        distinct items of the call
+    stages: tuple of StagePlan
+        in the order in which they run
+    """
+
+    items: int
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def compute(self) -> int:
+        """Number of results that would be computed and kept."""
+        return sum(stage.compute for stage in self.stages if stage.address)
+
+    def __iter__(self) -> Iterator[StagePlan]:
+        return iter(self.stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [
+            ("stage", "backend", "items", "cached", "failed", "running", "compute", "jobs")
+        ]
+        for stage in self.stages:
+            counts = (stage.items, stage.cached, stage.failed, stage.running, stage.compute, stage.jobs)
+            note = "" if stage.allowed or not stage.compute else " (read-only: an error)"
+            rows.append((stage.name, stage.backend + note, *map(str, counts)))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+
+def plan(step: "Step", values: Iterable[tp.Any] | None) -> Plan:
+    """Tell what a call would compute; see ``Step.plan``."""
+    pipeline = pipeline_of(step)
+    given: list[tp.Any] = [NO_INPUT] if values is None else list(values)
+    for value in given[:1]:
+        check_input(step, pipeline, value)
+    keys = list(dict.fromkeys(addresses.key_of(step, value) for value in given))
+    fresh = [key for key in keys if key not in step._exca_state.forced]
+    lines, _ = _planned(pipeline, keys, set(fresh))
+    return Plan(len(keys), tuple(lines))
+
+
+def _planned(pipeline: Pipeline, keys: Sequence[str], fresh: set[str]) -> tuple[list[StagePlan], list[str]]:
+    """Return the lines of a pipeline, and the items for which its input is needed."""
+    lines: list[StagePlan] = []
+    wanted = list(keys)
+    for placed in reversed(pipeline.uncached):
+        count = len(wanted)
+        lines.append(
+            StagePlan(type(placed.step).__name__, "in place", "", count, 0, 0, 0, count, 1 if count else 0)
+        )
+    for stage in reversed(pipeline.stages):
+        line, absent = _stage_plan(stage, wanted, fresh)
+        lines.append(line)
+        inner, wanted = _planned(stage.inner, absent, fresh)
+        lines += [part for part in reversed(inner) if not (part.address == "" and part.name == stage.name)]
+    return lines[::-1], wanted
+
+
+def _stage_plan(stage: Stage, wanted: list[str], fresh: set[str]) -> tuple[StagePlan, list[str]]:
+    again = fresh if stage.level == FORCE else set()
+    store = stage.store
+    missing = set(store.absent(wanted))
+    absent = [key for key in wanted if key in missing or key in again]
+    failed = [key for key in store.failed(absent) if key not in again] if stage.level < RETRY else []
+    compute = [key for key in absent if key not in set(failed)]
+    running = _running(stage, compute) if stage.level == CACHED else 0
+    jobs = len(stage.split(compute, stage.infra.cluster or "")) if compute else 0
+    line = StagePlan(
+        stage.name,
+        stage.infra.name,
+        stage.address,
+        len(wanted),
+        len(wanted) - len(absent),
+        len(failed),
+        running,
+        len(compute),
+        jobs,
+        not stage.read_only,
+    )
+    return line, compute
+
+
+def _running(stage: Stage, keys: Sequence[str]) -> int:
+    if not keys or not stage.store.folder.is_dir():
+        return 0
+    from ..claims import Claims
+
+    folder = stage.claims_folder
+    return sum(holder.alive() for holder in Claims(folder).holders(keys).values()) if folder.is_dir() else 0
+
+
+def draw(step: "Step", value: tp.Any) -> str:
+    """Draw a step and the steps in it; see ``Step.show``."""
+    words: dict[int, str] = {}
+    if value is not NO_INPUT or not step.needs_input():
+        uid = addresses.key_of(step, value)
+        words = {id(stage.step): _word(stage, uid) for stage in pipeline_of(step).all_stages()}
+    return "\n".join(_lines(step, "", words))
+
+
+def _word(stage: Stage, uid: str) -> str:
+    return _WORDS[StageHandle(stage, uid).status]
+
+
+def _lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[str]:
+    """Yield the line of a step, then those of the steps in it."""
+    parts = list(_parts(step))
+    inside = {field for field, _ in parts}
+    yield f"{name}: {_title(step, inside, words)}" if name else _title(step, inside, words)
+    for number, (field, content) in enumerate(parts):
+        last = number == len(parts) - 1
+        branch, rail = ("└── ", "    ") if last else ("├── ", "│   ")
+        if isinstance(content, list):
+            yield branch + field
+            yield from _members(content, rail, words)
+        else:
+            head, *rest = _lines(content, field, words)
+            yield branch + head
+            yield from (rail + line for line in rest)
+
+
+def _members(members: "list[tuple[str, Step]]", rail: str, words: dict[int, str]) -> tp.Iterator[str]:
+    for number, (name, step) in enumerate(members):
+        branch, deeper = ("└── ", "    ") if number == len(members) - 1 else ("├── ", "│   ")
+        head, *rest = _lines(step, name, words)
+        yield rail + branch + head
+        yield from (rail + deeper + line for line in rest)
+
+
+def _parts(step: "Step") -> "tp.Iterator[tuple[str, tp.Any]]":
+    """Yield the fields that hold steps: each a step, or a list of (name, step)."""
+    root = step._exca_root
+    for field, value in step.__dict__.items():
+        if isinstance(value, root):
+            yield field, value
+        elif isinstance(value, list | tuple) and value and all(isinstance(sub, root) for sub in value):
+            yield field, [("", sub) for sub in value]
+        elif isinstance(value, dict) and value and all(isinstance(sub, root) for sub in value.values()):
+            yield field, [(str(name), sub) for name, sub in value.items()]
+
+
+def _title(step: "Step", inside: set[str], words: dict[int, str]) -> str:
+    fields = type(step).__pydantic_fields__
+    values = {**step.__dict__, **(step.__pydantic_extra__ or {})}
+    texts = [type(step).__name__]
+    for name, value in values.items():
+        if name != "infra" and name not in inside and (name not in fields or value != fields[name].default):
+            text = getattr(value, "__qualname__", None) or repr(value)
+            texts.append(f"{name}={text if len(text) <= 60 else text[:57] + '...'}")
+    line = texts[0] + ("  " + ", ".join(texts[1:]) if len(texts) > 1 else "")
+    infra = step.infra
+    if infra is not None:
+        facts = [infra.name, *([str(infra.folder)] if infra.folder is not None else ())]
+        facts += [infra.mode] if infra.mode != "cached" else []
+        line += f"  [{', '.join(facts)}]"
+    return f"{line}  {words[id(step)]}" if id(step) in words else line
