@@ -4,6 +4,7 @@ Reading annotations, exclusions and defaults takes far longer than walking over 
 every object of a class: they are read once.
 """
 
+import enum
 import pathlib
 import typing as tp
 
@@ -205,13 +206,13 @@ class Plan:
         return self.overrides and getattr(obj, OVERRIDE)() is not None
 
     def _as_written(self, value: tp.Any) -> tp.Any:
-        """Returns the form of a value that a class wrote itself: tuples, sets, paths, OrderedDicts in lists stay so."""
+        """Returns a value that a class wrote itself: tuples, sets, paths, enums, OrderedDicts in lists stay so."""
         if type(value) in (list, tuple, set):
             return type(value)([self._as_written(item) for item in value])
         if isinstance(value, dict):
             written = self.values.mapping(value, self._as_written)
             return OrderedItem(written) if type(value) is OrderedItem else written  # from an exporter of ours
-        return value if isinstance(value, pathlib.PurePath) else self.values.value(value)
+        return value if isinstance(value, enum.Enum | pathlib.PurePath) else self.values.value(value)
 
     def without_new(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes with new fields, where these are to be left out."""
