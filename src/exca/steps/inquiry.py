@@ -434,18 +434,18 @@ def draw(step: "Step", value: tp.Any) -> str:
     if value is not NO_INPUT or not step.needs_input():
         uid = addresses.key_of(step, value)
         words = {id(stage.step): _word(stage, uid) for stage in pipeline_of(step).all_stages()}
-    return "\n".join(_lines(step, "", words))
+    return "\n".join(tree_lines(step, "", words))
 
 
 def _word(stage: Stage, uid: str) -> str:
     return _WORDS[StageHandle(stage, uid).status]
 
 
-def _lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[str]:
+def tree_lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[str]:
     """Yield the line of a step, then those of the steps in it."""
-    parts = list(_parts(step))
+    parts = list(parts_of(step))
     inside = {field for field, _ in parts}
-    yield f"{name}: {_title(step, inside, words)}" if name else _title(step, inside, words)
+    yield f"{name}: {title(step, inside, words)}" if name else title(step, inside, words)
     for number, (field, content) in enumerate(parts):
         last = number == len(parts) - 1
         branch, rail = ("└── ", "    ") if last else ("├── ", "│   ")
@@ -453,7 +453,7 @@ def _lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[str]:
             yield branch + field
             yield from _members(content, rail, words)
         else:
-            head, *rest = _lines(content, field, words)
+            head, *rest = tree_lines(content, field, words)
             yield branch + head
             yield from (rail + line for line in rest)
 
@@ -461,12 +461,12 @@ def _lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[str]:
 def _members(members: "list[tuple[str, Step]]", rail: str, words: dict[int, str]) -> tp.Iterator[str]:
     for number, (name, step) in enumerate(members):
         branch, deeper = ("└── ", "    ") if number == len(members) - 1 else ("├── ", "│   ")
-        head, *rest = _lines(step, name, words)
+        head, *rest = tree_lines(step, name, words)
         yield rail + branch + head
         yield from (rail + deeper + line for line in rest)
 
 
-def _parts(step: "Step") -> "tp.Iterator[tuple[str, tp.Any]]":
+def parts_of(step: "Step") -> "tp.Iterator[tuple[str, tp.Any]]":
     """Yield the fields that hold steps: each a step, or a list of (name, step)."""
     root = step._exca_root
     for field, value in step.__dict__.items():
@@ -478,7 +478,8 @@ def _parts(step: "Step") -> "tp.Iterator[tuple[str, tp.Any]]":
             yield field, [(str(name), sub) for name, sub in value.items()]
 
 
-def _title(step: "Step", inside: set[str], words: dict[int, str]) -> str:
+def title(step: "Step", inside: set[str], words: dict[int, str]) -> str:
+    """Return the line of a step: its class, what differs from the defaults, its infra."""
     fields = type(step).__pydantic_fields__
     values = {**step.__dict__, **(step.__pydantic_extra__ or {})}
     texts = [type(step).__name__]

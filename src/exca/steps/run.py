@@ -185,11 +185,11 @@ class StageWorker:
         except _NO_OUTCOMES:
             raise
         except Exception as error:
-            flying = [] if given.broken else [key for key in batch.taken if key not in batch.given]
-            if flying:
-                store.put_errors(flying, error)
+            unfinished = [] if given.broken else [key for key in batch.taken if key not in batch.given]
+            if unfinished:
+                store.put_errors(unfinished, error)
                 error.add_note(
-                    f"Items of {describe(self.stage.step)} that were taken and not yet yielded: {_some(flying)}. "
+                    f"Items of {describe(self.stage.step)} that were taken and not yet yielded: {_some(unfinished)}. "
                     f"The {len(stored)} result(s) before them are kept."
                 )
             raise
@@ -357,7 +357,7 @@ def run_of(
     return StageRun(part.stage, inputs, part.source, size=size, progress=progress)
 
 
-def missing_keys(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
+def missing_keys(pipeline: Pipeline, keys: Sequence[str], *, absent: bool = False) -> list[MissingKeys]:
     """Return what has to be computed for some items, found from the end: what comes before a result is not looked at.
 
     Parameters
@@ -366,6 +366,8 @@ def missing_keys(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
         the pipeline
     keys: sequence of str
         distinct keys
+    absent: bool
+        whether the last stage was just found to have no results for them
 
     Returns
     -------
@@ -382,9 +384,11 @@ def missing_keys(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
     stages = pipeline.stages
     for number in range(len(stages) - 1, -1, -1):
         store = stages[number].store
-        wanted = store.absent(wanted)
+        if not absent:
+            wanted = store.absent(wanted)
         if not wanted:
             break
+        absent = False
         failed = store.failed(wanted)
         if failed:
             raise store.error(failed[0])
@@ -403,7 +407,9 @@ def check_allowed(missing: Sequence[MissingKeys]) -> None:
             )
 
 
-def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
+def run_stages(
+    pipeline: Pipeline, keys: Sequence[str], fetch: Fetch, missing: Sequence[MissingKeys] | None = None
+) -> None:
     """Return when the last stage has a result for every key.
 
     Parameters
@@ -414,6 +420,8 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
         distinct keys
     fetch: callable
         gives the value of a key
+    missing: sequence of MissingKeys, optional
+        what was just found missing
 
     Raises
     ------
@@ -421,7 +429,9 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
         the error of an item, cached or of just now; what could be computed all the same is kept
     """
     losses = 0
-    while missing := _checked_missing(pipeline, keys):
+    if missing is None:
+        missing = _checked_missing(pipeline, keys)
+    while missing:
         try:
             compute_missing(missing, fetch)
         except LostInputError as error:
@@ -429,10 +439,11 @@ def run_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> None:
             if losses > _MOST_LOSSES:
                 raise
             logger.warning("%s", error)
+        missing = _checked_missing(pipeline, keys)
 
 
-def _checked_missing(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKeys]:
-    missing = missing_keys(pipeline, keys)
+def _checked_missing(pipeline: Pipeline, keys: Sequence[str], *, absent: bool = False) -> list[MissingKeys]:
+    missing = missing_keys(pipeline, keys, absent=absent)
     check_allowed(missing)
     return missing
 
@@ -440,16 +451,14 @@ def _checked_missing(pipeline: Pipeline, keys: Sequence[str]) -> list[MissingKey
 def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> Background | None:
     """Compute what is missing; where only the last stage is, and runs in a pool, start that.
 
-    Parameters: as of ``run_stages``.
+    Parameters: as of ``run_stages``; the last stage was just found to have no results for the `keys`.
     Returns: the computation that goes on, if any.
     """
-    missing = _checked_missing(pipeline, keys)
-    if not missing:
-        return None
+    missing = _checked_missing(pipeline, keys, absent=True)
     (last,) = missing[-1:]
     if len(missing) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
         return Background(last, lambda part, progress, size: run_of(part, fetch, progress, size))
-    run_stages(pipeline, keys, fetch)
+    run_stages(pipeline, keys, fetch, missing)
     return None
 
 

@@ -49,28 +49,28 @@ WorkOf = Callable[[MissingKeys, Progress, int | None], "Work"]
 
 
 class StageQueue:
-    """The items of one stage: those that wait, and those that are being computed."""
+    """The items of one stage: those that wait for a computation, and those that are being computed."""
 
     def __init__(self, part: MissingKeys, ready: Sequence[str]) -> None:
         self.part = part
         self.inline = part.stage.infra.inline
         self.waiting = list(ready)  # inputs are there
-        self.flying: dict[str, None] = {}  # being computed
+        self.running: dict[str, None] = {}  # being computed
         self.left = len(part.keys)  # neither stored nor given up
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
         most, fewest = part.stage.share_bounds(part.stage.infra.cluster or "")
         self.size = max(fewest, -(-len(part.keys) // (most or len(part.keys))))
 
-    def landed(self) -> list[str]:
+    def take_stored(self) -> list[str]:
         """Take out what has been stored since the last look."""
-        if not self.flying:
+        if not self.running:
             return []
-        absent = self.part.stage.store.absent(list(self.flying))
+        absent = self.part.stage.store.absent(list(self.running))
         still = set(absent)
-        done = [key for key in self.flying if key not in still]
+        done = [key for key in self.running if key not in still]
         for key in done:
-            del self.flying[key]
+            del self.running[key]
         self.left -= len(done)
         return done
 
@@ -107,7 +107,7 @@ class Scheduler:
         from ..execution import once
 
         try:
-            self._move()
+            self._loop()
         except KeyboardInterrupt:
             once.say_jobs_go_on(thread for queue in self.queues for thread in queue.threads)
             raise
@@ -115,13 +115,13 @@ class Scheduler:
             for error in queue.errors:
                 raise error
 
-    def _move(self) -> None:
+    def _loop(self) -> None:
         """Hand items from stage to stage until none is computed any more."""
         pause = _FIRST_POLL
         while True:
             moved = self._hand_on()
             started = self._start()
-            if not any(queue.waiting or queue.flying or queue.busy for queue in self.queues):
+            if not any(queue.waiting or queue.running or queue.busy for queue in self.queues):
                 break
             pause = _FIRST_POLL if moved or started else min(2 * pause, _LAST_POLL)
             if not started:
@@ -133,14 +133,14 @@ class Scheduler:
         moved = False
         for number, queue in enumerate(self.queues):
             busy = queue.busy  # asked before: what is stored by its end is seen by the look that follows
-            done = queue.landed()
+            done = queue.take_stored()
             if done and number + 1 < len(self.queues):
                 following = self.queues[number + 1]
                 wanted = set(following.part.keys)
                 following.waiting.extend(key for key in done if key in wanted)
-            if queue.flying and not busy:  # not computed any more: they failed
-                lost = list(queue.flying)
-                queue.flying.clear()
+            if queue.running and not busy:  # not computed any more: they failed
+                lost = list(queue.running)
+                queue.running.clear()
                 queue.left -= len(lost)
                 self._give_up(number + 1, set(lost))
                 moved = True
@@ -162,7 +162,7 @@ class Scheduler:
             if queue.inline:
                 self._compute_here(queue)
                 started = True
-            elif len(queue.waiting) >= queue.size or len(queue.waiting) >= queue.left - len(queue.flying):
+            elif len(queue.waiting) >= queue.size or len(queue.waiting) >= queue.left - len(queue.running):
                 self._send(queue)
                 started = True
         return started
@@ -181,7 +181,7 @@ class Scheduler:
         from ..execution import once
 
         keys, queue.waiting = queue.waiting[: self._slice], queue.waiting[self._slice :]
-        queue.flying.update(dict.fromkeys(keys))
+        queue.running.update(dict.fromkeys(keys))
         start = time.monotonic()
         try:
             once.compute_once(self.work_of(queue.part, self._progress, None), keys)
@@ -196,7 +196,7 @@ class Scheduler:
         from ..execution import once
 
         keys, queue.waiting = queue.waiting, []
-        queue.flying.update(dict.fromkeys(keys))
+        queue.running.update(dict.fromkeys(keys))
         work = self.work_of(queue.part, self._progress, queue.size)
 
         def compute_elsewhere() -> None:

@@ -82,7 +82,7 @@ def nested_steps(step: "Step") -> "dict[str, Step]":
         the step
     """
     found: dict[str, Step] = {}
-    for field, content in inquiry._parts(step):
+    for field, content in inquiry.parts_of(step):
         if not isinstance(content, list):
             found[field] = content
             continue
@@ -134,7 +134,7 @@ def step_label(step: "Step") -> str:
     step: Step
         the step
     """
-    return inquiry._title(step, {field for field, _ in inquiry._parts(step)}, {})
+    return inquiry.title(step, {field for field, _ in inquiry.parts_of(step)}, {})
 
 
 def step_lines(step: "Step") -> list[str]:
@@ -145,7 +145,7 @@ def step_lines(step: "Step") -> list[str]:
     step: Step
         the step
     """
-    return list(inquiry._lines(step, "", {}))
+    return list(inquiry.tree_lines(step, "", {}))
 
 
 def _unchanged(value: tp.Any) -> tp.Any:
