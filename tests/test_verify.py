@@ -14,7 +14,8 @@ import pytest
 
 import exca
 from claimant import Claimant
-from exca.cachedict import CacheDict, folderindex, verification
+from exca.cachedict import CacheDict, verification
+from exca.cachedict import index as cache_index
 from exca.cachedict.sideindex import FILE_NAME
 from exca.claims import Claims
 
@@ -45,7 +46,7 @@ def fill(root: Path) -> None:
 
 
 def answers(root: Path) -> list[tp.Any]:
-    folderindex._registry.clear()
+    cache_index._registry.clear()
     tasks = [Task(x=x, infra=exca.TaskInfra(folder=root)).compute() for x in (1, 50)]
     items = Map(infra=exca.MapInfra(folder=root, keep_in_ram=False)).compute(range(10))
     return [np.asarray(value).tolist() for value in [*tasks, *items]]
@@ -242,7 +243,7 @@ def test_damaged_derived_files_are_made_anew(tmp_path: Path) -> None:
     after = exca.repair(tmp_path).after
     assert after.sound
     assert after.totals()["entries"] == 10_000
-    folderindex._registry.clear()
+    cache_index._registry.clear()
     assert CacheDict[int](tmp_path)["1234"] == 1234
 
 

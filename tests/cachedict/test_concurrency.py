@@ -14,14 +14,15 @@ import typing as tp
 import numpy as np
 import pytest
 
-from exca.cachedict import CacheDict, DumpOptions, folderindex, folderreader, sideindex
+from exca.cachedict import CacheDict, DumpOptions, sideindex
+from exca.cachedict import index as cache_index
 from exca.cachedict.verification import verify_entries
 from exca.errors import CacheWriteError
 
 
 def fresh(folder: pathlib.Path) -> CacheDict[tp.Any]:
     """An object that knows nothing of the folder, as in another process."""
-    folderindex._registry.clear()
+    cache_index._registry.clear()
     return CacheDict[tp.Any](folder)
 
 
@@ -363,7 +364,7 @@ def test_a_key_is_there_while_another_process_replaces_it(tmp_path: pathlib.Path
     process = start(REPLACER, tmp_path)
     missing: list[str] = []
     while process.poll() is None:
-        folderindex._registry.clear()
+        cache_index._registry.clear()
         cd = CacheDict[int](tmp_path)
         for _ in range(20):
             missing += [key for key in keys if key not in cd or cd.get(key) is None]
@@ -417,7 +418,7 @@ def test_older_values_are_found_where_newer_ones_could_not_be_written(tmp_path: 
     with cd.write():
         cd["a"] = 1
     cd._index.asked(1000)  # all is in memory
-    assert cd._index.hot is not None
+    assert cd._index.in_memory is not None
     with pytest.raises(CacheWriteError):
         replace_on_a_full_disk(cd)
     assert cd["a"] == 1
@@ -441,16 +442,16 @@ def test_a_child_forked_while_a_thread_reads_finds_what_is_there(tmp_path: pathl
     assert (tmp_path / sideindex.FILE_NAME).exists()
     cd = fresh(tmp_path)
     halfway, go_on = threading.Event(), threading.Event()
-    still_true = folderreader.FolderReader.still_true
+    still_true = cache_index.FolderIndex._is_still_true
 
-    def slow(self: folderreader.FolderReader, file: tp.Any, mark: tp.Any, seen: tp.Any) -> bool:
+    def slow(self: cache_index.FolderIndex, file: tp.Any, mark: tp.Any, seen: tp.Any) -> bool:
         if file.name.startswith("host-2"):
             halfway.set()
             go_on.wait()
         return still_true(self, file, mark, seen)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folderreader.FolderReader, "still_true", slow)
+        patch.setattr(cache_index.FolderIndex, "_is_still_true", slow)
         thread = threading.Thread(target=lambda: cd.get("1"))
         thread.start()
         halfway.wait()

@@ -11,7 +11,8 @@ import typing as tp
 import numpy as np
 import pytest
 
-from exca.cachedict import CacheDict, DumpContext, folderindex
+from exca.cachedict import CacheDict, DumpContext
+from exca.cachedict import index as cache_index
 from exca.cachedict.verification import verify_entries
 from exca.errors import CacheWriteError
 
@@ -26,7 +27,7 @@ def fill(folder: pathlib.Path, **values: tp.Any) -> CacheDict[tp.Any]:
 
 def fresh(folder: pathlib.Path) -> CacheDict[tp.Any]:
     """An object that knows nothing of the folder, as in another process."""
-    folderindex._registry.clear()
+    cache_index._registry.clear()
     return CacheDict[tp.Any](folder)
 
 
@@ -354,9 +355,9 @@ def test_damage_in_any_file(tmp_path: pathlib.Path) -> None:
             for key, value in values.items():
                 cd[key] = np.array(value) if key[0] == "a" and int(key[1:]) % 2 else value
         index = cd._index
-        index.roll()
-        assert index.table is not None
-        index.table.save(str(folder))
+        index._roll()
+        assert index._table is not None
+        index._table.save(str(folder))
         for _ in range(25):
             path = rng.choice([path for path in folder.rglob("*") if path.is_file()])
             data = bytearray(path.read_bytes())

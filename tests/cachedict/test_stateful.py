@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from exca.cachedict import CacheDict, DumpOptions, folderindex
+from exca.cachedict import CacheDict, DumpOptions
+from exca.cachedict import index as cache_index
 
 KEYS = st.sampled_from(["a", "b", "c", "", "é\n", "long" * 50])
 VALUES = st.one_of(
@@ -69,7 +70,7 @@ class AgainstDict(hs.RuleBasedStateMachine):
     def reopen(self, which: int, own_state: bool) -> None:
         """With a state of its own the object sees the folder as another process would."""
         if own_state:
-            folderindex._registry.clear()
+            cache_index._registry.clear()
         self.caches[which] = CacheDict[tp.Any](self.folder, options=DumpOptions(flush_entries=2))
 
     @hs.rule()
@@ -81,9 +82,9 @@ class AgainstDict(hs.RuleBasedStateMachine):
         """Write the side index, as a large folder would."""
         index = self.caches[which]._index
         index.refresh()
-        index.roll()
-        assert index.table is not None
-        assert index.table.save(str(self.folder))
+        index._roll()
+        assert index._table is not None
+        assert index._table.save(str(self.folder))
 
     @hs.rule(which=st.integers(0, 1))
     def keep_all_in_memory(self, which: int) -> None:

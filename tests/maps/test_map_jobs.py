@@ -121,8 +121,8 @@ def test_force_serves_nothing_that_was_read_a_moment_before(
     forced = Reads.model_validate({"infra": {**infra, "mode": "force", "keep_in_ram": keep_in_ram}})
     index = forced.infra.cache_dict._index
     index.asked(1000)
-    assert index.hot is not None
-    index.hot.until += 1000
+    assert index.in_memory is not None
+    index.in_memory.until += 1000
     assert list(forced.process([1, 2])) == ["new 1", "new 2"]
 
 

@@ -251,7 +251,7 @@ with cd.write(): cd["a"] = 1
 folder.chmod(0o2775)
 index = CacheDict(folder)._index
 index.refresh()
-file = index.files[0]
+file = index._files[0]
 file.drop_handle()
 print(file.trusted, file.path, flush=True)
 input()

@@ -14,7 +14,8 @@ from pathlib import Path
 from computing import Needing, Number, Numbers, Stage, note, same
 
 import exca
-from exca.cachedict import CacheDict, datafiles, folderindex
+from exca.cachedict import CacheDict, datafiles
+from exca.cachedict import index as cache_index
 from exca.claims import Claims, ledger, scheduler
 from exca.errors import ChangedDefaultError, InconsistentConfigError, SubmissionError
 from exca.execution import slurm
@@ -265,7 +266,7 @@ def hurt(path: Path, rng: random.Random) -> str:
 
 def forget() -> None:
     """Forget what this process has read of any folder: as another process would see it."""
-    folderindex._registry.clear()
+    cache_index._registry.clear()
     ledger._decided.clear()
     datafiles._maps.clear()
 

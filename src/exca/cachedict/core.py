@@ -1,31 +1,21 @@
 """`CacheDict`: a mapping of text keys to values in a folder that many processes and hosts use at once."""
 
-import array
 import contextlib
 import os
 import pathlib
-import sys
-import time
 import typing as tp
 
 import orjson
 
 from .. import _files, _trust
 from ..errors import CacheWriteError, DamagedEntryError, UntrustedFileError
-from .bulk import entries_of
 from .dumpcontext import DumpContext, DumpOptions
-from .folderindex import Entry, FolderIndex, index_of
-from .hot import SCALARS, inline_json
-from .parts import entry_of, line_of
-from .setaside import set_aside
-from .textindex import INFO_SUFFIX, key_hash
+from .index import NOT_PRELOADED, WAITING, Entry, FolderIndex, index_of
+from .parts import SCALARS, entry_of, inline_json, line_of
+from .textindex import key_hash
 from .writer import FolderWriter, touch, write_error
 
 X = tp.TypeVar("X")
-_WAITING: tuple[Entry, int] = ({}, -1)
-_SMALL = 10_000  # keys up to which all entries are read when the keys are gone through
-_BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
-_BULK_IMPORT = 20_000  # keys for which it is worth importing
 
 
 class CacheDict(tp.Generic[X]):
@@ -33,7 +23,7 @@ class CacheDict(tp.Generic[X]):
 
     Entries are written inside ``with cd.write():`` and seen by all processes that use the folder, at the latest
     when the context is left. Setting a key again replaces its value: the newest wins. Files are described in
-    `exca.cachedict.textindex`, what becomes visible when in `exca.cachedict.folderindex`.
+    `exca.cachedict.textindex`, what becomes visible when in `exca.cachedict.index`.
 
     Parameters
     ----------
@@ -100,26 +90,22 @@ class CacheDict(tp.Generic[X]):
         index = self._index
         if index is None:
             raise KeyError(key)
-        hot = index.hot
-        if hot is None:
-            index.asked(1)
-        else:
-            # the checks of `hot_entries`, without the call that they cost where all is well
-            if time.monotonic() >= hot.until:
-                hot = index.hot_entries()
-            value = hot if hot is None else hot.get(key, hot)
-            if hot is not None and type(value) in SCALARS:
-                if self._keep_in_ram:
-                    self._ram[key] = tp.cast(X, value)
-                return tp.cast(X, value)
-            if type(value) is bytes and not self._keep_in_ram:
-                try:
-                    return self._load_line(value)
-                except (DamagedEntryError, FileNotFoundError, UntrustedFileError):
-                    pass  # the long way sets it aside, or knows who wrote the line
+        value: X = index.preloaded(key)  # or a line, or NOT_PRELOADED
+        kind = type(value)
+        if kind in SCALARS:
+            if self._keep_in_ram:
+                self._ram[key] = value
+            return value
+        if kind is bytes and not self._keep_in_ram:
+            try:
+                return self._load_line(tp.cast(bytes, value))
+            except (DamagedEntryError, FileNotFoundError, UntrustedFileError):
+                pass  # the long way sets it aside, or knows whose file the line is in
         if key in self._writer.pending:
             self.flush()
-        found = self._find(key)
+        found = index.search(key, self._frozen > 0)
+        if found is WAITING:
+            found = self._find(key)
         if found is None:
             raise KeyError(key)
         value = self._load(key, *found)
@@ -137,38 +123,10 @@ class CacheDict(tp.Generic[X]):
     def _find(self, key: str) -> tuple[Entry, int] | None:
         """The entry of a key and its place, or None when it is missing."""
         while True:
-            found = self._search(key)
-            if found is not _WAITING:
+            found = self._index.search(key, self._frozen > 0)
+            if found is not WAITING:
                 return found
             self.flush()
-
-    def _search(self, key: str) -> tuple[Entry, int] | None:
-        """As `_find`, and `_WAITING` for what was set and not yet written.
-
-        Other threads read, write and forget meanwhile. What this one has not found is missing only if none of them
-        has changed anything since before it looked, which is asked with the lock held.
-        """
-        if type(key) is not str:
-            return None
-        index = self._index
-        while True:
-            generation = index.generation
-            hot = index.hot
-            found = None if hot is not None and key not in hot else index.locate(key)
-            if found is not None:
-                return found
-            if index.forgot or (not self._frozen and index.changed()):
-                index.refresh()
-            with index.lock:
-                if key in self._writer.pending:
-                    return _WAITING
-                if index.generation == generation:
-                    return None
-
-    def _refresh(self) -> None:
-        """Read what is new in the folder, unless it is frozen."""
-        if not self._frozen or self._index.forgot:
-            self._index.refresh()
 
     def _load(self, key: str, info: Entry, place: int) -> X:
         if info["#type"] == "Json" and "content" in info:
@@ -177,13 +135,13 @@ class CacheDict(tp.Generic[X]):
             try:
                 if self._index.trusted:
                     return tp.cast(X, self._context.load(info))
-                with _trust.imports(self._index.files[place >> 80].trusted):
+                with _trust.imports(self._index.trusts(place)):
                     return tp.cast(X, self._context.load(info))
             except (DamagedEntryError, FileNotFoundError) as error:
                 if self._index.read_entry(place, key) is not None:  # not deleted while it was loaded
                     if not isinstance(error, DamagedEntryError):
                         raise
-                    set_aside(self._index, self._context, key, place, error)
+                    self._index.set_aside(self._context, key, place, error)
             found = self._find(key)  # perhaps it was written again, or an older value stands
             if found is None:
                 raise KeyError(key)
@@ -209,12 +167,9 @@ class CacheDict(tp.Generic[X]):
             return False
         if key in self._writer.pending:
             return True
-        hot = self._index.hot
-        if hot is None:
-            self._index.asked(1)
-        elif (hot := self._index.hot_entries()) is not None and key in hot:
+        if self._index.preloaded(key) is not NOT_PRELOADED:
             return True
-        return self._search(key) is not None
+        return self._index.search(key, self._frozen > 0) is not None
 
     def __len__(self) -> int:
         if self.folder is None:
@@ -231,17 +186,11 @@ class CacheDict(tp.Generic[X]):
             yield from list(self._ram)
             return
         self.flush()
-        index = self._index
-        index.refresh()
-        if index.live < _SMALL:  # their values are asked for next, as a rule
-            self._announce(index.live)
-            with index.lock:
-                hot = index.hot_entries()
-                names = None if hot is None else [*hot, *[k for k in self._writer.pending if k not in hot]]
-            if names is not None:
-                yield from names
-                return
-        for entry in index.entries():
+        names = self._index.preloaded_keys()
+        if names is not None:
+            yield from names
+            return
+        for entry in self._index.entries():
             yield entry[0]
 
     def items(self) -> tp.Iterator[tuple[str, X]]:
@@ -277,21 +226,7 @@ class CacheDict(tp.Generic[X]):
             keys = [key for key in keys if key not in ram]
             if not keys or self.folder is None:
                 return list(keys)
-        index = self._index
-        while True:
-            self._refresh()
-            generation = index.generation
-            keys = self._absent(keys, total)
-            if not keys:
-                return []
-            with index.lock:
-                if index.generation == generation and not index.forgot:
-                    if not index.met_blank or self._frozen:
-                        return list(keys)
-                    index.met_blank = False
-                    index.refresh()  # a line that is blank by now may have been replaced since the last look
-                    if index.generation == generation:
-                        return list(keys)
+        return self._index.missing(keys, total, frozen=self._frozen > 0)
 
     def places_of(self, keys: tp.Iterable[str]) -> dict[str, tuple[str, int]]:
         """Return the file and the offset of the entries of keys, which tell each from any later one of its key.
@@ -303,53 +238,9 @@ class CacheDict(tp.Generic[X]):
         if self.folder is None:
             return {}
         self.flush()
-        self._refresh()
+        self._index.refresh(frozen=self._frozen > 0)
         found = ((key, self._find(key)) for key in keys)
-        places = {key: entry[1] for key, entry in found if entry is not None}
-        files = self._index.files
-        return {key: (files[place >> 80].name, place >> 32 & 0xFFFFFFFFFFFF) for key, place in places.items()}
-
-    def _absent(self, keys: tp.Sequence[str], total: int) -> list[str]:
-        """The keys that have no entry, as far as this object has read the folder."""
-        index, pending = self._index, self._writer.pending
-        if not index.live:  # nothing worth keeping in memory, where each line written would be parsed for it
-            return [key for key in keys if key not in pending]
-        self._announce(max(total, len(keys)))
-        hot = index.hot_entries()
-        if hot is not None:
-            return [key for key in keys if key not in hot and key not in pending]
-        if len(keys) > _BULK_IMPORT or (len(keys) > _BULK and "numpy" in sys.modules):
-            return self._missing_many(keys)
-        return [key for key in keys if key not in pending and index.locate(key) is None]
-
-    def _announce(self, total: int) -> None:
-        """Read all entries at once where so many of them are about to be asked for that this costs less."""
-        if 10 * total > self._index.live:
-            self._index.asked(5 * total)
-
-    def _missing_many(self, keys: tp.Sequence[str]) -> list[str]:
-        from . import sidebuild
-
-        index = self._index
-        with index.lock:
-            index.find_deleted()
-            index.drop_dead()
-            pending, tail = self._writer.pending, index.tail
-            rest = [key for key in keys if key not in pending and key not in tail]
-            if index.table is None or not rest:
-                return rest
-            try:
-                rows = sidebuild.rows_of_table(index.table)
-            except OSError:
-                index.reset()
-                index.refresh()
-                return [key for key in rest if index.locate(key) is None]
-            found = sidebuild.locate_many(rows, array.array("Q", map(key_hash, rest)))
-            return [
-                key
-                for key, number in zip(rest, found.tolist(), strict=True)
-                if number < 0 or (index.bad and index.locate(key) is None)
-            ]
+        return {key: self._index.address(entry[1])[:2] for key, entry in found if entry is not None}
 
     def iter_values(self, keys: tp.Iterable[str]) -> tp.Iterator[X]:
         """Yield the values of keys in the order given, one at a time, without holding them.
@@ -363,27 +254,27 @@ class CacheDict(tp.Generic[X]):
                 yield self[key]
             return
         index = self._index
-        if not index.files and not self._frozen:
-            index.refresh()
+        if not self._frozen:
+            index.read_first()
         if isinstance(keys, tp.Sized):
-            self._announce(len(keys))
-        if index.hot is None and not self._keep_in_ram:
+            index.expect(len(keys))
+        if index.in_memory is None and not self._keep_in_ram:
             pending, load = self._writer.pending, self._load
-            for key, info, place in entries_of(index, keys):
+            for key, info, place in index.entries_of(keys):
                 yield self[key] if info is None or key in pending else load(key, info, place)
             return
         kept = self._ram if self._keep_in_ram else None
         for key in keys:
-            hot = index.hot
-            if hot is not None and time.monotonic() >= hot.until:
-                hot = index.hot_entries()
-            value = None if hot is None else hot.get(key)
-            if value is None or type(value) not in SCALARS or (kept is not None and key in kept):
+            if kept is not None and key in kept:
+                yield kept[key]
+                continue
+            value = index.preloaded(key)
+            if type(value) not in SCALARS:
                 yield self[key]
                 continue
             if kept is not None:
-                kept[key] = tp.cast(X, value)
-            yield tp.cast(X, value)
+                kept[key] = value
+            yield value
 
     @contextlib.contextmanager
     def frozen_cache_folder(self) -> tp.Iterator[None]:
@@ -409,14 +300,14 @@ class CacheDict(tp.Generic[X]):
         found = self._find(key)
         if found is None:
             raise KeyError(key)
-        return self._index.files[found[1] >> 80].trusted
+        return self._index.trusts(found[1])
 
     def doubt(self, keys: tp.Iterable[str]) -> None:
         """Look at the folder before values of these keys are given again: other processes have just replaced them."""
         for key in keys:
             self._ram.pop(key, None)
-        if self.folder is not None and (hot := self._index.hot) is not None:
-            hot.until = 0.0
+        if self.folder is not None:
+            self._index.doubt()
 
     # -- writing
 
@@ -525,7 +416,7 @@ class CacheDict(tp.Generic[X]):
             for key in list(self._writer.pending):
                 self._writer.remove(key)
             self._writer.files.close()
-            _clear_folder(self._index)
+            self._index.clear()
 
 
 def _inline(key: str, value: tp.Any) -> bytes | None:
@@ -538,20 +429,6 @@ def _inline(key: str, value: tp.Any) -> bytes | None:
     except TypeError:
         key_hash(key)  # says what is wrong with the key
         raise
-
-
-def _clear_folder(index: FolderIndex) -> None:
-    folder = index.folder
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        if name.endswith((INFO_SUFFIX, ".damaged")) or name.startswith(".exca-"):
-            with contextlib.suppress(FileNotFoundError):
-                _files.remove(f"{folder}/{name}")
-    data = f"{folder}/{DumpContext.DATA_DIR}"
-    _files.empty(data)
-    with contextlib.suppress(OSError):  # another process writes there again
-        os.rmdir(data)
-    index.reset()
-    index.refresh()
 
 
 def _rebuild(

@@ -308,7 +308,7 @@ class DumpContext:
         HandlerError: the handler does not take the value
         """
         from .core import CacheDict
-        from .folderindex import index_of
+        from .index import index_of
 
         cache: CacheDict[tp.Any] = CacheDict(self.folder, cache_type=cache_type, options=self.options)
         with cache.write():
@@ -317,10 +317,8 @@ class DumpContext:
         found = index.locate(key)
         if found is None:
             raise KeyError(key)
-        place = found[1]
-        start = place >> 32 & 0xFFFFFFFFFFFF
-        stop = start + (place & 0xFFFFFFFF)
-        return {"jsonl": index.files[place >> 80].name, "byte_range": (start, stop), "content": found[0]}
+        name, start, stop = index.address(found[1])
+        return {"jsonl": name, "byte_range": (start, stop), "content": found[0]}
 
     def dump_for(self, key: str, value: tp.Any, *, cache_type: str | None = None) -> Info:
         """Store the value of a key: like `dump`, with files named after the key."""

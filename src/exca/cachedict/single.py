@@ -7,7 +7,7 @@ import orjson
 
 from .. import _trust
 from .dumpcontext import DumpContext, DumpOptions, Info
-from .hot import SCALARS, inline_json
+from .parts import SCALARS, inline_json
 from .writer import write_error
 
 

@@ -9,17 +9,19 @@ them: `exca.cachedict.parts`. A deleted entry's line is overwritten by spaces.
 import errno
 import operator
 import os
+import stat
 import typing as tp
 
 import orjson
 import xxhash
 
 from .. import _files, _trust
-from .._files import Handle, pread
-from ..errors import OddFileError
+from .._files import Handle, on_network, opened_status, pread, write_all
+from ..errors import OddFileError, UntrustedFileError
 from .parts import entry_of
 
 INFO_SUFFIX = "-info.jsonl"
+DAMAGED_SUFFIX = ".damaged"  # of what was set aside
 _SEAL = b',"#xxh":"'
 SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')  # bytes, with the line end
 _DIGEST = slice(-19, -3)
@@ -220,3 +222,58 @@ class TextFile:
         finally:
             os.close(fd)
         return True
+
+
+def index_files(folder: str) -> dict[str, os.stat_result]:
+    """The index files in the folder. Raises FileNotFoundError."""
+    found = {}
+    entries = _scan_folder(folder)
+    network = on_network(folder)
+    with entries:
+        for entry in entries:
+            if entry.name.endswith(INFO_SUFFIX) and not entry.name.startswith("."):
+                try:
+                    status = _status_of(entry, network)
+                except (UntrustedFileError, OddFileError) as e:
+                    _trust.skip(entry.path, e)
+                    continue
+                except (FileNotFoundError, PermissionError):
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    _trust.skip(entry.path, "it is not a regular file")
+                elif _files.everybody_may_write(status):
+                    _trust.skip(entry.path, "everybody may write to it; if you know what is in it: chmod o-w")
+                else:
+                    found[entry.name] = status
+    return found
+
+
+def _scan_folder(folder: str) -> "os._ScandirIterator[str]":
+    try:
+        return os.scandir(folder)
+    except OSError as e:
+        if e.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise OddFileError(e.errno, "not a folder; exca.repair sets it aside", folder) from e
+        if e.errno != errno.ENOENT:
+            raise
+        parent = os.path.dirname(folder)
+        # a network file system may remember that the folder was not there: listing its parent asks the server
+        if not on_network(parent) or os.path.basename(folder) not in os.listdir(parent):
+            raise
+        return os.scandir(folder)
+
+
+def _status_of(entry: "os.DirEntry[str]", network: bool) -> os.stat_result:
+    """The status of an index file; a link is followed only if it may be."""
+    if network or entry.is_symlink():
+        return opened_status(entry.path)
+    return entry.stat(follow_symlinks=False)
+
+
+def keep_line(path: str, line: bytes) -> None:
+    """Append a damaged line to ``<path>.damaged``. Raises OSError."""
+    fd = _files.open_to_append(path + DAMAGED_SUFFIX)
+    try:
+        write_all(fd, line)
+    finally:
+        os.close(fd)

@@ -15,13 +15,11 @@ from .. import _files
 from ..errors import DamagedEntryError, OddFileError
 from .datafiles import DATA_DIR
 from .dumpcontext import DumpContext, Info
-from .folderreader import FolderReader
 from .handlers.base import verify_range
 from .handlers.structured import content_of, place_of, text_size
 from .parts import iter_parts, reserved_of
-from .setaside import SUFFIX
 from .sideindex import FILE_NAME
-from .textindex import INFO_SUFFIX, TextFile, parse_line
+from .textindex import DAMAGED_SUFFIX, INFO_SUFFIX, TextFile, index_files, parse_line
 
 OUT_OF_REACH = (OSError, ImportError)  # nothing can be said about what raises these
 _READINGS = (
@@ -161,13 +159,13 @@ def verify_entries(folder: str | os.PathLike[str], ctx: Checking | None = None) 
         report.entries += 1
         report.nbytes += checked.length + checked.nbytes
     for path in sorted(before - named):
-        (report.set_aside if path.endswith(SUFFIX) else report.orphans).append(path)
+        (report.set_aside if path.endswith(DAMAGED_SUFFIX) else report.orphans).append(path)
     for file in _index_files(root):
         report.deleted += _deleted(file)
         if file.size > file.scanned and not _is_growing(file):
             report.torn[file.name] = file.size - file.scanned
     for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
-        if name.endswith(INFO_SUFFIX + SUFFIX):
+        if name.endswith(INFO_SUFFIX + DAMAGED_SUFFIX):
             report.set_aside.append(name)
         elif name.startswith(FILE_NAME + "-"):
             report.leftovers.append(name)
@@ -251,9 +249,8 @@ def named_files(ctx: DumpContext, info: Info) -> set[str]:
 
 
 def _index_files(root: str) -> list[TextFile]:
-    reader = FolderReader(root)
     try:
-        found = reader.list_files()
+        found = index_files(root)
     except FileNotFoundError:
         return []
     files: list[TextFile] = []

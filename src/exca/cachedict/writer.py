@@ -11,6 +11,7 @@ import threading
 import time
 import typing as tp
 import weakref
+from time import monotonic
 
 import orjson
 import xxhash
@@ -19,7 +20,7 @@ from .. import _files
 from .._files import on_network, pread, sync_above, sync_folder, write_all, writer_name
 from ..errors import CacheWriteError, OddFileError
 from .datafiles import DataFiles
-from .folderindex import Entry, FolderIndex
+from .index import Entry, FolderIndex
 from .parts import entry_of
 from .textindex import INFO_SUFFIX, SEALED
 
@@ -57,7 +58,7 @@ class FolderWriter:
     def open(self) -> None:
         """Enter a write() context."""
         self.users += 1
-        self._last_put = time.monotonic()
+        self._last_put = monotonic()
 
     def close(self) -> None:
         """Leave a write() context; the last one leaves everything visible to others and closes the files."""
@@ -76,7 +77,7 @@ class FolderWriter:
 
     def _drop(self) -> None:
         if self.pending:
-            self.index.hot = None  # which lacks the older values of what waited
+            self.index.drop_preloaded()  # they lack the older values of what waited
         self.pending.clear()
         self._replaced.clear()
         self._bytes = 0
@@ -102,13 +103,13 @@ class FolderWriter:
     def put(self, key: str, body: bytes, options: "DumpOptions") -> None:
         """Add the line of a key (without its end), whose data is written or waits in ``files``."""
         pending, index = self.pending, self.index
-        if key in pending or key in index.tail or (index.table is not None and index.places(key)):
+        if key in pending or index.may_hold(key):
             body = self._replacing(key, body)
         pending[key] = body
-        if index.hot is not None:
-            index.hot.pop(key, None)
+        if index.in_memory is not None:
+            index.outdate(key)
         self._bytes += len(body)
-        now = time.monotonic()
+        now = monotonic()
         if (
             now - self._last_put > options.flush_seconds / 5
             or len(pending) >= options.flush_entries
@@ -127,11 +128,10 @@ class FolderWriter:
         if old is not None:
             self._delete_pending(old)
         elif key not in self._replaced:
-            entries = [(place, self.index.read_entry(place, key)) for place in self.index.places(key)]
-            found = [(place, info) for place, info in entries if info is not None]
+            found = self.index.lines_of(key)
             if found:
-                gen = max(info.get("#gen", 0) for _, info in found) + 1
-                self._replaced[key] = gen, [place for place, _ in found]
+                gen = max(info.get("#gen", 0) for info, _ in found) + 1
+                self._replaced[key] = gen, [place for _, place in found]
         gen = self._replaced.get(key, (0, []))[0]
         return b'%b,"#gen":%d' % (body, gen) if gen else body
 
@@ -285,7 +285,7 @@ class _Flusher:
         quiet = 0
         while True:
             self._idle.wait(_TICK)
-            now = time.monotonic()
+            now = monotonic()
             with self._lock:
                 due = [writer for writer, deadline in self._waiting.items() if deadline <= now]
                 for writer in due:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from .. import _files, _trust
 from ..cachedict import CacheDict, DumpContext
-from ..cachedict.folderindex import FolderIndex, index_of
-from ..cachedict.setaside import keep_line, set_aside
+from ..cachedict.index import index_of
 from ..cachedict.sideindex import FILE_NAME
+from ..cachedict.textindex import keep_line
 from ..claims import Claims
 from ..claims.ledger import SUFFIX as CLAIM_SUFFIX
 from ..errors import DamagedEntryError, OddFileError
@@ -150,12 +150,12 @@ class _Mender:
         elif not damaged.length:
             self._cut(path, damaged)
         else:
-            index = index_of(str(folder))
-            with index.lock:
-                if self._set_entry_aside(index, damaged):
-                    self.done.append(f"{path}: set aside the damaged entry at byte {damaged.offset}")
-                else:
-                    self.left.append(f"{folder}/{damaged}: it changed meanwhile, or was written a moment ago")
+            ctx, error = DumpContext(folder), DamagedEntryError(damaged.error)
+            span = (damaged.offset, damaged.length)
+            if index_of(str(folder)).set_line_aside(ctx, damaged.file, span, damaged.key, error):
+                self.done.append(f"{path}: set aside the damaged entry at byte {damaged.offset}")
+            else:
+                self.left.append(f"{folder}/{damaged}: it changed meanwhile, or was written a moment ago")
 
     def _set_file_aside(self, folder: Path, damaged: Damaged) -> None:
         path = folder / damaged.file
@@ -173,23 +173,6 @@ class _Mender:
         else:
             _files.move(str(path), f"{damaged.file}.damaged-{os.urandom(4).hex()}")
         self.done.append(f"{folder / damaged.file}: set aside, since {damaged.error}")
-
-    def _set_entry_aside(self, index: FolderIndex, damaged: Damaged) -> bool:
-        """Blank the line in the index once it is kept elsewhere; False when it is not the one any more."""
-        index.refresh()
-        if damaged.key is not None:
-            for place in index.places(damaged.key):
-                file = index.files[place >> 80]
-                if file.name == damaged.file and place >> 32 & 0xFFFFFFFFFFFF == damaged.offset:
-                    error = DamagedEntryError(damaged.error)
-                    set_aside(index, DumpContext(index.folder), damaged.key, place, error)
-                    return not index.read_line(place).strip()
-        file = index.file(damaged.file)
-        line = file.read(damaged.offset or 0, damaged.length)
-        if not line.strip() or not line.endswith(b"\n"):
-            return False
-        keep_line(file.path, line)
-        return file.blank(damaged.offset or 0, line)
 
     def _cut(self, path: Path, damaged: Damaged) -> None:
         """Cut an unfinished last line off an index file that nobody appends to any more."""

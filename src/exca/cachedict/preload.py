@@ -1,6 +1,6 @@
 """All entries of a folder in memory: what a process that asks for many of them reads once instead of line by line.
 
-Small values stand there as they are, other entries as their line. What others append is added when it is seen; a
+Small values are kept as they are, other entries as their line. What others append is added when it is seen; a
 deletion by another process is seen when the folder's mtime is looked at, every 10 ms of use.
 """
 
@@ -10,27 +10,15 @@ import typing as tp
 import orjson
 import xxhash
 
+from .parts import SCALARS
 from .textindex import SEAL_LENGTH, TextFile, parse_line
 
 MAX_BYTES = 32 << 20  # bytes of text index up to which all entries are kept
 INTERVAL = 0.01  # s between looks at the folder's mtime
 _BLOCK = 4096  # lines parsed at once
-_INLINE = 1024  # bytes up to which a plain value stands in its entry, whatever its handler
-SCALARS: tp.Final = frozenset((int, float, str, bool, type(None)))
 
 
-def inline_json(value: tp.Any) -> bytes | None:
-    """The JSON of a value of the types in SCALARS; None when it is long, or nothing that JSON holds."""
-    if type(value) is float and value - value != 0:  # inf and nan
-        return None
-    try:
-        content = orjson.dumps(value)
-    except TypeError:  # an int of more than 64 bits, or text with lone surrogates
-        return None
-    return content if len(content) <= _INLINE else None
-
-
-class HotEntries(dict[str, tp.Any]):
+class Preloaded(dict[str, tp.Any]):
     """Values and lines by key; complete as of the last look at the folder."""
 
     __slots__ = ("mtime", "until")
@@ -49,7 +37,7 @@ class HotEntries(dict[str, tp.Any]):
             self.pop(key, None)
 
     def read(self, file: TextFile) -> list[str]:
-        """Add all entries of a file; returns the keys that stood here before."""
+        """Add all entries of a file; returns the keys that were here before."""
         twice = []
         text = file.read(0, file.scanned)
         lines = [line for line in text.split(b"\n") if line[:1] == b"{"]
@@ -69,7 +57,7 @@ class HotEntries(dict[str, tp.Any]):
 def _kept(info: dict[str, tp.Any], line: bytes) -> tp.Any:
     if info["#type"] == "Json" and "content" in info:
         content = info["content"]
-        if type(content) in SCALARS:  # a container could be changed by whoever gets it
+        if type(content) in SCALARS:  # a container could be changed by the caller that gets it
             return content
     return line
 
