@@ -1,5 +1,6 @@
 """Func, Parallel and Scatter."""
 
+import functools
 import os
 import typing as tp
 from pathlib import Path
@@ -73,6 +74,7 @@ def two_optional(a: int = 1, b: int = 2) -> tuple[int, int]:
         ({"function": add, "y": "abc"}, "y='abc' does not fit"),
         ({"function": "textwrap.nothing"}, "textwrap.nothing"),
         ({"function": 3}, "callable"),
+        ({"function": functools.partial(add, y=1)}, "has no name by which it could be found again"),
         (
             {"function": own_words},
             r"own_words has the parameter\(s\) infra, input_param, which no value can be given",
@@ -177,6 +179,10 @@ def test_a_parallel_gives_no_output_and_stands_alone(tmp_path: Path) -> None:
         steps.Chain(steps=[Plus(), sweep])
     with pytest.raises(pydantic.ValidationError, match="has no infra, so its results would be lost"):
         Parallel(steps=[Plus()])
+    with pytest.raises(
+        pydantic.ValidationError, match="variant 1 is a Parallel, which gives no output of its own"
+    ):
+        Parallel(steps=[Plus(), sweep], infra={"backend": "Cached", "folder": tmp_path})
     with pytest.raises(TypeError, match="look a variant up"):
         sweep.lookup(1)
     assert "Parallel" in sweep.show(1)
@@ -400,7 +406,7 @@ def test_force_before_a_scatter_reaches_its_branches_once(tmp_path: Path) -> Non
     assert noted(notes) == ["1", "1", "2", "2"]
 
 
-def test_a_scatter_has_exactly_one_body() -> None:
+def test_a_scatter_has_exactly_one_body(tmp_path: Path) -> None:
     class Two(Split):
         other: steps.Step
 
@@ -426,6 +432,41 @@ def test_a_scatter_has_exactly_one_body() -> None:
 
     with pytest.raises(NotImplementedError, match="does not define the branches of an item"):
         Unsaid(body=pieces.Plus()).run(1)
+
+    class Untaken(Unsaid):
+        def branches(self, item: tp.Any) -> list[int]:
+            return [0]
+
+    with pytest.raises(NotImplementedError, match="does not define the input of a branch"):
+        Untaken(body=pieces.Plus()).run(1)
+    alone = Parallel(steps=[pieces.Plus(infra={"backend": "Cached", "folder": tmp_path})])
+    with pytest.raises(pydantic.ValidationError, match="gives no output and cannot be the body of Untaken"):
+        Untaken(body=alone)
+
+
+class Around(Scatter):
+    """Adds the results for a number and the next one."""
+
+    body: steps.Step = Plus(value=1)
+
+    def branches(self, item: int) -> list[int]:
+        return [0, 1]
+
+    def take(self, item: int, branch: int) -> int:
+        return item + branch
+
+    def gather(self, results: list[BranchResult]) -> int:
+        return sum(result.result for result in results)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_scatters_follow_one_another(cached: bool, tmp_path: Path) -> None:
+    infra = {"backend": "Cached", "folder": tmp_path} if cached else None
+    chain = steps.Chain(steps=[Around(), Plus(value=0), Around(), Around()], infra=infra)
+    one = Around()
+    expected = [one.run(one.run(one.run(value))) for value in range(3)]
+    assert [chain.run(value) for value in range(3)] == expected
+    assert list(chain.run_many(range(3))) == expected
 
 
 class Kept(steps.Step):

@@ -323,7 +323,7 @@ class Step(DiscriminatedModel):
         return self._exca_traits.takes_input
 
     def _exca_run_placed(
-        self, placed: "PlacedStep", keys: Sequence[str], values: Iterator[tp.Any]
+        self, placed: "PlacedStep", keys: Iterable[str], values: Iterator[tp.Any]
     ) -> Iterator[tp.Any]:
         """Compute a batch, knowing the place in the pipeline and the keys; for steps that keep results of their own."""
         return self._run_items(values)

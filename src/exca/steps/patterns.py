@@ -1,7 +1,7 @@
 """Patterns of pipelines: fan an input out into branches, and gather their results."""
 
 import typing as tp
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import pydantic
 
@@ -135,7 +135,7 @@ class Scatter(Step):
     # ---------------------------------------------------------------- running in place
 
     def _exca_run_placed(
-        self, placed: PlacedStep, keys: Sequence[str], values: Iterator[tp.Any]
+        self, placed: PlacedStep, keys: Iterable[str], values: Iterator[tp.Any]
     ) -> Iterator[tp.Any]:
         pipeline = self.branch_pipeline(placed)
         items: Iterator[_Item] = (_Item(self, key, value) for value, key in zip(values, keys, strict=False))

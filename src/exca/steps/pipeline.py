@@ -7,7 +7,7 @@ A pipeline is made once per object, which is frozen from then on: a hit at the e
 """
 
 import typing as tp
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import identity
@@ -474,7 +474,7 @@ class Keyed(Iterator[tp.Any]):
 
 
 def composed(
-    placed_steps: Sequence[PlacedStep], keys: Sequence[str], values: Iterator[tp.Any]
+    placed_steps: Sequence[PlacedStep], keys: Iterable[str], values: Iterator[tp.Any]
 ) -> Iterator[tp.Any]:
     """Run steps one after the other, each item going through all of them where they do not collect batches.
 
@@ -482,7 +482,7 @@ def composed(
     ----------
     placed_steps: sequence of PlacedStep
         the steps
-    keys: sequence of str
+    keys: iterable of str
         keys of the items; each is there once its value is
     values: iterator
         the items
@@ -502,7 +502,7 @@ def composed(
     return values
 
 
-def _batch(placed: PlacedStep, keys: Sequence[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
+def _batch(placed: PlacedStep, keys: Iterable[str], values: Iterator[tp.Any]) -> Iterator[tp.Any]:
     step = placed.step
     taken = _Taken(values)
     done = 0

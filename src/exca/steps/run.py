@@ -532,27 +532,30 @@ def without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) ->
 
     Parameters: `step` with its `pipeline`, which has no stage; `values` the items.
     """
-    if not any(placed.step._exca_placed for placed in pipeline.uncached):
+    asking = sum(placed.step._exca_placed for placed in pipeline.uncached)
+    if not asking:
         return composed(pipeline.uncached, (), iter(values))
-    given, named = itertools.tee(values)  # goes on at the same pace for both
-    return composed(pipeline.uncached, _Keys(step, named), iter(given))
+    given, *named = itertools.tee(values, 1 + asking)  # go on at the same pace
+    return composed(pipeline.uncached, _Keys(step, named), given)
 
 
-class _Keys(Sequence[str]):
-    """The keys of values, made when a step asks for them: most never do."""
+class _Keys(Iterable[str]):
+    """The keys of values, made when a step asks for them: most never do.
 
-    def __init__(self, step: "Step", values: Iterator[tp.Any]) -> None:
+    Parameters
+    ----------
+    step: Step
+        the step or chain
+    values: list of iterator
+        the values, once for each step that asks for keys
+    """
+
+    def __init__(self, step: "Step", values: list[Iterator[tp.Any]]) -> None:
         self._step = step
         self._values = values
 
     def __iter__(self) -> Iterator[str]:
-        return (addresses.key_of(self._step, value) for value in self._values)
-
-    def __len__(self) -> int:
-        raise TypeError("the number of values is not known before they are run")
-
-    def __getitem__(self, index: tp.Any) -> tp.Any:
-        raise TypeError("keys of values that are not kept are only gone through")
+        return (addresses.key_of(self._step, value) for value in self._values.pop())
 
 
 def compute(
