@@ -620,3 +620,20 @@ def test_what_is_forced_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO, logger="exca"):
         Plus(infra=infra(tmp_path, mode="force")).run(1)
     assert "again (mode='force')" in caplog.text
+
+
+def test_an_error_in_this_thread_between_pools_leaves_later_stages_what_came_before_it(
+    tmp_path: Path,
+) -> None:
+    pool = infra(tmp_path, backend="ThreadPool", max_jobs=2)
+    chain = steps.Chain(steps=[Plus(infra=pool), Fails(infra=infra(tmp_path)), Times(infra=pool)])
+    values = [*range(8), -5, *range(10, 18)]
+    with pytest.raises(ArithmeticError, match="-4 is below zero"):
+        chain.run_many(values)
+    assert chain.lookup(-5).stages[1].status == "error"
+    for value in values:
+        first, middle, last = (handle.status for handle in chain.lookup(value).stages)
+        assert first == "success"
+        assert last == (middle if middle == "success" else None)
+    good = [value for value in values if value >= 0]
+    assert list(chain.run_many(good)) == [2 * (value + 1) for value in good]
