@@ -10,7 +10,8 @@ import orjson
 from .. import _files, _trust
 from ..errors import CacheWriteError, DamagedEntryError, UntrustedFileError
 from .dumpcontext import DumpContext, DumpOptions
-from .index import NOT_PRELOADED, WAITING, Entry, FolderIndex, index_of
+from .index import NOT_PRELOADED, WAITING, Entry, FolderIndex, Found, index_of
+from .lineref import LineRef
 from .parts import SCALARS, entry_of, inline_json, line_of
 from .textindex import key_hash
 from .writer import FolderWriter, touch, write_error
@@ -120,32 +121,32 @@ class CacheDict(tp.Generic[X]):
         with _trust.imports(allowed=False):
             return tp.cast(X, self._context.load(info))
 
-    def _find(self, key: str) -> tuple[Entry, int] | None:
-        """The entry of a key and its place, or None when it is missing."""
+    def _find(self, key: str) -> Found | None:
+        """The entry of a key and its line, or None when it is missing."""
         while True:
             found = self._index.search(key, self._frozen > 0)
             if found is not WAITING:
                 return found
             self.flush()
 
-    def _load(self, key: str, info: Entry, place: int) -> X:
+    def _load(self, key: str, info: Entry, ref: LineRef) -> X:
         if info["#type"] == "Json" and "content" in info:
             return tp.cast(X, info["content"])
         while True:
             try:
                 if self._index.trusted:
                     return tp.cast(X, self._context.load(info))
-                with _trust.imports(self._index.trusts(place)):
+                with _trust.imports(self._index.trusts(ref)):
                     return tp.cast(X, self._context.load(info))
             except (DamagedEntryError, FileNotFoundError) as error:
-                if self._index.read_entry(place, key) is not None:  # not deleted while it was loaded
+                if self._index.read_entry(ref, key) is not None:  # not deleted while it was loaded
                     if not isinstance(error, DamagedEntryError):
                         raise
-                    self._index.set_aside(self._context, key, place, error)
+                    self._index.set_aside(self._context, key, ref, error)
             found = self._find(key)  # perhaps it was written again, or an older value stands
             if found is None:
                 raise KeyError(key)
-            info, place = found
+            info, ref = found
 
     @tp.overload
     def get(self, key: str) -> X | None: ...
@@ -260,8 +261,8 @@ class CacheDict(tp.Generic[X]):
             index.expect(len(keys))
         if index.in_memory is None and not self._keep_in_ram:
             pending, load = self._writer.pending, self._load
-            for key, info, place in index.entries_of(keys):
-                yield self[key] if info is None or key in pending else load(key, info, place)
+            for key, info, ref in index.entries_of(keys):
+                yield self[key] if info is None or key in pending else load(key, info, ref)
             return
         kept = self._ram if self._keep_in_ram else None
         for key in keys:

@@ -10,8 +10,6 @@ which by close-to-open consistency gives what the server has).
 
 A deletion is seen when the line is read, at every access; only where many entries were asked for and all are kept in
 memory (`exca.cachedict.preload`), a deletion by another process may be seen 10 ms later.
-
-A place of a line is packed: ``file << 80 | offset << 32 | length``.
 """
 
 import array
@@ -33,6 +31,7 @@ from .. import _files, _trust
 from .._files import Handle, on_network
 from . import sidebuild
 from .datafiles import DATA_DIR
+from .lineref import LineRef, file_of, length_of, line_ref, parts_of, start_of
 from .preload import INTERVAL, MAX_BYTES, Preloaded
 from .sideindex import FILE_NAME, FileMark, Table, turn
 from .textindex import (
@@ -53,7 +52,7 @@ if tp.TYPE_CHECKING:
 logger = logging.getLogger("exca")
 
 Entry = dict[str, tp.Any]
-Found = tuple[Entry, int]  # an entry and the place of its line
+Found = tuple[Entry, LineRef]  # an entry and its line
 WAITING: Found = ({}, -1)  # of a key that this process has set and not yet written
 NOT_PRELOADED = object()  # in the place of the value of a key that is not in memory
 
@@ -154,13 +153,13 @@ class FolderIndex:
         self.writer: FolderWriter | None = None  # of this process
         self.trusted = True  # whether all files are
         self.in_memory: Preloaded | None = None  # all entries, once so many were asked for that this pays
-        self._files: list[TextFile] = []  # only ever grows, so that a place keeps its meaning
+        self._files: list[TextFile] = []  # only ever grows, so that a reference keeps its meaning
         self._numbers: dict[str, int] = {}
         self._table: Table | None = None
-        self._recent: dict[str, int] = {}
-        self._others: dict[str, list[int]] = {}  # of keys in `_recent`
+        self._recent: dict[str, LineRef] = {}
+        self._others: dict[str, list[LineRef]] = {}  # of keys in `_recent`
         self._gens: dict[str, int] = {}
-        self._bad: set[int] = set()  # lines that are there but must not be used
+        self._bad: set[LineRef] = set()  # lines that are there but must not be used
         self._live = 0
         self._doubles = False  # whether some key has more than one line
         self._dead_rows = False  # whether the table holds lines that were deleted since
@@ -266,8 +265,8 @@ class FolderIndex:
                     info = orjson.loads(line)
                     if type(info["#key"]) is not str:
                         raise TypeError
-                    place = file.number << 80 | offset << 32 | len(line) + 1
-                    self._add(info["#key"], place, info.get("#gen", 0))
+                    ref = line_ref(file.number, offset, len(line) + 1)
+                    self._add(info["#key"], ref, info.get("#gen", 0))
                     if len(self._recent) > 2 * _ROLL_LINES:
                         resets, file.scanned = self._resets, end
                         self._roll_if_large()
@@ -413,8 +412,8 @@ class FolderIndex:
         self._live += len(clean)
         self.in_memory = None
         self._table = sidebuild.build([*own, clean], self._live, self._marks())
-        for place in doubtful:  # another line has the same hash: the text decides
-            self._add_line(place)
+        for ref in doubtful:  # another line has the same hash: the text decides
+            self._add_line(ref)
         self._generation += 1
 
     def _roll(self) -> None:
@@ -424,12 +423,12 @@ class FolderIndex:
             known = self._table
             if known is not None and not self._recent:
                 return
-            places = list(self._recent.items())
+            refs = list(self._recent.items())
             for key, losers in self._others.items():
-                rows = {n << 80 | o << 32 | s for o, s, n in known.find(key_hash(key))} if known else set()
-                places += [(key, place) for place in losers if place not in rows]
+                rows = set(map(_ref_of_row, known.find(key_hash(key)))) if known else set()
+                refs += [(key, ref) for ref in losers if ref not in rows]
             in_table = [] if known is None else [sidebuild.rows_of_table(known)]
-            parts = [*in_table, sidebuild.rows_of_places(places)]
+            parts = [*in_table, sidebuild.rows_of_lines(refs)]
             # the table first: a reader without the lock looks there last
             self._table = sidebuild.build(parts, self._live, self._marks())
             self._recent, self._others, self._gens = {}, {}, {}
@@ -562,8 +561,8 @@ class FolderIndex:
             self.refresh()
             entries = Preloaded(self._seen_mtime)
             doubtful = [key for file in self._files for key in entries.read(file)]
-            for place in self._bad:
-                info = parse_line(self.read_line(place))
+            for ref in self._bad:
+                info = parse_line(self.read_line(ref))
                 doubtful += [] if info is None else [info["#key"]]
             for key in doubtful:
                 found = self.locate(key)
@@ -584,63 +583,63 @@ class FolderIndex:
 
     # -- lines
 
-    def _add(self, key: str, place: int, gen: int) -> None:
+    def _add(self, key: str, ref: LineRef, gen: int) -> None:
         """Take note of a line."""
         self._unsaved += 1
         older = self._recent.get(key)
         if older is None:
             rows = self._find(key_hash(key)) if self._table is not None else []
-            losers = [p for p in map(_pack, rows) if p != place and self.read_entry(p, key) is not None]
+            losers = [p for p in map(_ref_of_row, rows) if p != ref and self.read_entry(p, key) is not None]
             if not losers:
                 self._live += 1
-                self._recent[key] = place
+                self._recent[key] = ref
                 if gen:
                     self._gens[key] = gen
                 return
         else:
-            if older == place:
+            if older == ref:
                 return
             losers = [older, *self._others.get(key, ())]
         self._doubles = True
-        ranked = sorted([(gen, *self._order(place)), *map(self._rank, losers)])
+        ranked = sorted([(gen, *self._order(ref)), *map(self._rank, losers)])
         self._gens[key] = ranked[-1][0]
         self._others[key] = [r[-1] for r in ranked[:-1]]
         self._recent[key] = ranked[-1][-1]
 
-    def _add_line(self, place: int) -> None:
-        """Take note of the line at a place, which is read for it."""
-        info = self.read_entry(place)
+    def _add_line(self, ref: LineRef) -> None:
+        """Take note of a line, which is read for it."""
+        info = self.read_entry(ref)
         if info is not None:
-            self._add(info["#key"], place, info.get("#gen", 0))
+            self._add(info["#key"], ref, info.get("#gen", 0))
 
-    def _order(self, place: int) -> tuple[str, int, int]:
-        return self._files[place >> 80].name, place >> 32 & 0xFFFFFFFFFFFF, place
+    def _order(self, ref: LineRef) -> tuple[str, int, int]:
+        return *self.address(ref)[:2], ref
 
-    def _rank(self, place: int) -> tuple[int, str, int, int]:
-        info = self.read_entry(place)
-        return (-1 if info is None else info.get("#gen", 0), *self._order(place))
+    def _rank(self, ref: LineRef) -> tuple[int, str, int, int]:
+        info = self.read_entry(ref)
+        return (-1 if info is None else info.get("#gen", 0), *self._order(ref))
 
-    def read_line(self, place: int) -> bytes:
-        """The bytes at a place."""
-        if place & 0xFFFFFFFF > MAX_LINE + 1:  # a row of the side index that is none
-            return b""
-        return self._files[place >> 80].read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
+    def read_line(self, ref: LineRef) -> bytes:
+        """The bytes of a line, with its end."""
+        file, offset, length = parts_of(ref)
+        return self._files[file].read(offset, length) if length <= MAX_LINE + 1 else b""
 
-    def read_entry(self, place: int, key: str | None = None) -> Entry | None:
-        """The entry at a place, or None when it was deleted, is damaged or belongs to another key."""
+    def read_entry(self, ref: LineRef, key: str | None = None) -> Entry | None:
+        """The entry on a line, or None when that was deleted, is damaged or belongs to another key."""
         try:
-            if place & 0xFFFFFFFF > MAX_LINE + 1:
+            file, offset, length = parts_of(ref)
+            if length > MAX_LINE + 1:
                 raise IndexError
-            line = self._files[place >> 80].read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
+            line = self._files[file].read(offset, length)
         except IndexError:  # a damaged row of the side index
             self.reset()
             return None
-        if line[:1] == b" " or (self._bad and place in self._bad):
+        if line[:1] == b" " or (self._bad and ref in self._bad):
             self._met_blank = True
             return None
         info = parse_line(line)
         if info is None:
-            info = self._suspect(place, line)
+            info = self._suspect(ref, line)
             if info is None:
                 return None
         if key is None or info["#key"] == key:
@@ -649,26 +648,26 @@ class FolderIndex:
             self.reset()
         return None
 
-    def _suspect(self, place: int, line: bytes) -> Entry | None:
+    def _suspect(self, ref: LineRef, line: bytes) -> Entry | None:
         """A known line does not read as one: damaged, or the file was changed under us, or read in that moment."""
-        file = self._files[place >> 80]
-        again = file.read(place >> 32 & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF)
+        number, offset, length = parts_of(ref)
+        file = self._files[number]
+        again = file.read(offset, length)
         if again != line:
             info = parse_line(again)
             if info is not None or again[:1] == b" ":  # seen in the middle of a deletion
                 return info
-        offset = place >> 32 & 0xFFFFFFFFFFFF
         if again[-1:] != b"\n" or (offset and file.read(offset - 1, 1) != b"\n"):
             self.reset()  # no line starts or ends here any more
             return None
-        self._bad.add(place)
+        self._bad.add(ref)
         self._report_line(file, offset)
         return None
 
     # -- keys
 
     def search(self, key: str, frozen: bool = False) -> Found | None:
-        """The entry of a key and its place; WAITING where this process has set it and not yet written; or None.
+        """The entry of a key and its line; WAITING where this process has set it and not yet written; or None.
 
         Other threads read, write and forget meanwhile. What this one has not found is missing only if none of them
         has changed anything since before it looked, which is asked with the lock held.
@@ -698,36 +697,36 @@ class FolderIndex:
         """What this process has set and not yet written."""
         return {} if self.writer is None else self.writer.pending
 
-    def places(self, key: str) -> list[int]:
-        """All places where a line of this key may stand, the winner first."""
-        place = self._recent.get(key)
-        if place is not None:
-            return [place, *reversed(self._others.get(key, ()))]
+    def refs_of(self, key: str) -> list[LineRef]:
+        """All lines that may be of this key, the winner first."""
+        ref = self._recent.get(key)
+        if ref is not None:
+            return [ref, *reversed(self._others.get(key, ()))]
         try:
             rows = self._find(key_hash(key))
         except _TableDamagedError:
             self.refresh()
-            return self.places(key)
+            return self.refs_of(key)
         if len(rows) < 2:
-            return [_pack(row) for row in rows]
-        return [r[-1] for r in sorted(map(self._rank, map(_pack, rows)), reverse=True)]
+            return [_ref_of_row(row) for row in rows]
+        return [r[-1] for r in sorted(map(self._rank, map(_ref_of_row, rows)), reverse=True)]
 
-    def locate(self, key: str) -> tuple[Entry, int] | None:
-        """The entry of a key and its place, as far as this object has read the folder."""
-        for place in self.places(key):
-            info = self.read_entry(place, key)
+    def locate(self, key: str) -> tuple[Entry, LineRef] | None:
+        """The entry of a key and its line, as far as this object has read the folder."""
+        for ref in self.refs_of(key):
+            info = self.read_entry(ref, key)
             if info is not None:
-                return info, place
+                return info, ref
         return None
 
-    def address(self, place: int) -> tuple[str, int, int]:
+    def address(self, ref: LineRef) -> tuple[str, int, int]:
         """Name of the file of a line, its start in it, and its end."""
-        start = place >> 32 & 0xFFFFFFFFFFFF
-        return self._files[place >> 80].name, start, start + (place & 0xFFFFFFFF)
+        file, offset, length = parts_of(ref)
+        return self._files[file].name, offset, offset + length
 
-    def trusts(self, place: int) -> bool:
+    def trusts(self, ref: LineRef) -> bool:
         """Whether what a line holds may have modules imported."""
-        return self._files[place >> 80].trusted
+        return self._files[file_of(ref)].trusted
 
     def count(self) -> int:
         """Number of keys."""
@@ -763,9 +762,7 @@ class FolderIndex:
                 return
             for file in self._files:
                 file.counted_mtime, file.blanks = file.mtime, file.count_blanks()
-            self._recent = {
-                key: place for key, place in self._recent.items() if self.read_line(place)[:1] == b"{"
-            }
+            self._recent = {key: ref for key, ref in self._recent.items() if self.read_line(ref)[:1] == b"{"}
             self._live = len(self._recent)
             if self._table is not None:
                 try:
@@ -826,12 +823,12 @@ class FolderIndex:
                 if info is None:
                     self._report_line(file, offset)
                     continue
-                place = file.number << 80 | offset << 32 | len(line) + 1
-                if place in self._bad:
+                ref = line_ref(file.number, offset, len(line) + 1)
+                if ref in self._bad:
                     continue
                 if self._doubles:
                     found = self.locate(info["#key"])
-                    if found is None or found[1] != place:
+                    if found is None or found[1] != ref:
                         yield None
                         continue
                 yield info["#key"], info
@@ -896,39 +893,38 @@ class FolderIndex:
                 if number < 0 or (self._bad and self.locate(key) is None)
             ]
 
-    def entries_of(self, keys: tp.Iterable[str]) -> tp.Iterator[tuple[str, Entry | None, int]]:
-        """Yield (key, entry, place) in the order given; the entry is None where the simple way does not lead to one.
+    def entries_of(self, keys: tp.Iterable[str]) -> tp.Iterator[tuple[str, Entry | None, LineRef]]:
+        """Yield (key, entry, line) in the order given; the entry is None where the simple way does not lead to one.
 
         Lines that are close together are read at once, whatever order was asked for.
         """
         iterator = iter(keys)
         while chunk := list(itertools.islice(iterator, _CHUNK)):
-            found: list[tuple[str, Entry | None, int]] = [(key, None, 0) for key in chunk]
-            for run in _runs(sorted(self._simple_places(chunk))):
-                first = run[0][0]
-                start = first >> 32 & 0xFFFFFFFFFFFF
-                stop = (run[-1][0] >> 32 & 0xFFFFFFFFFFFF) + (run[-1][0] & 0xFFFFFFFF)
-                text = self._files[first >> 80].read(start, stop - start)
-                for place, number in run:
-                    offset = (place >> 32 & 0xFFFFFFFFFFFF) - start
-                    info = parse_line(text[offset : offset + (place & 0xFFFFFFFF)])
+            found: list[tuple[str, Entry | None, LineRef]] = [(key, None, 0) for key in chunk]
+            for run in _runs(sorted(self._simple_refs(chunk))):
+                file, start, _ = parts_of(run[0][0])
+                first, last = start_of(run[0][0]), run[-1][0]
+                text = self._files[file].read(start, start_of(last) + length_of(last) - first)
+                for ref, number in run:
+                    offset = start_of(ref) - first
+                    info = parse_line(text[offset : offset + length_of(ref)])
                     key = chunk[number]
-                    if info is not None and info["#key"] == key and place not in self._bad:
-                        found[number] = (key, info, place)
+                    if info is not None and info["#key"] == key and ref not in self._bad:
+                        found[number] = (key, info, ref)
             yield from found
 
-    def _simple_places(self, keys: list[str]) -> tp.Iterator[tuple[int, int]]:
-        """(place, number of the key) of the keys that have one line, or one newest line that is known."""
+    def _simple_refs(self, keys: list[str]) -> tp.Iterator[tuple[LineRef, int]]:
+        """(line, number of the key) of the keys that have one line, or one newest line that is known."""
         recent, find, files = self._recent, self._find, len(self._files)
         try:
             for number, key in enumerate(keys):
-                place = recent.get(key)
-                if place is None:
+                ref = recent.get(key)
+                if ref is None:
                     rows = find(key_hash(key))
                     if len(rows) != 1 or rows[0][2] >= files:
                         continue
-                    place = _pack(rows[0])
-                yield place, number
+                    ref = _ref_of_row(rows[0])
+                yield ref, number
         except _TableDamagedError:  # the rest is found one by one
             return
 
@@ -936,7 +932,7 @@ class FolderIndex:
 
     def may_hold(self, key: str) -> bool:
         """Whether a line of a key may be known."""
-        return key in self._recent or (self._table is not None and bool(self.places(key)))
+        return key in self._recent or (self._table is not None and bool(self.refs_of(key)))
 
     def outdate(self, key: str) -> None:
         """Forget the value of a key in memory, which is being replaced."""
@@ -944,9 +940,9 @@ class FolderIndex:
             self.in_memory.pop(key, None)
 
     def lines_of(self, key: str) -> list[Found]:
-        """All entries of a key that are there, with their places."""
-        entries = [(self.read_entry(place, key), place) for place in self.places(key)]
-        return [(info, place) for info, place in entries if info is not None]
+        """All entries of a key that are there, with their lines."""
+        entries = [(self.read_entry(ref, key), ref) for ref in self.refs_of(key)]
+        return [(info, ref) for info, ref in entries if info is not None]
 
     def added(
         self, name: str, status: os.stat_result, lines: list[tuple[str, bytes]], gens: dict[str, int]
@@ -966,28 +962,28 @@ class FolderIndex:
                 file.counted_mtime = status.st_mtime_ns
             file.size = file.scanned = status.st_size
             file.inode, file.mtime = status.st_ino, status.st_mtime_ns
-            recent, base = self._recent, file.number << 80
+            recent, number = self._recent, file.number
             again = []
             for key, line in lines:
                 length = len(line)
-                place = base | offset << 32 | length
+                ref = line_ref(number, offset, length)
                 offset += length
                 if key in recent or key in gens:
-                    again.append((key, place))
+                    again.append((key, ref))
                 else:
-                    recent[key] = place
+                    recent[key] = ref
             self._live += len(lines) - len(again)
             self._unsaved += len(lines) - len(again)
-            for key, place in again:
-                self._add(key, place, gens.get(key, 0))
+            for key, ref in again:
+                self._add(key, ref, gens.get(key, 0))
             if self.in_memory is not None:
                 for key, line in lines:
                     self.in_memory.add(key, line)
             self._generation += 1
             self._roll_if_large()
 
-    def delete(self, key: str, places: tp.Iterable[int] | None = None) -> list[Entry | None]:
-        """Blank all lines of a key (or those at ``places``). Raises OSError when it may not.
+    def delete(self, key: str, refs: tp.Iterable[LineRef] | None = None) -> list[Entry | None]:
+        """Blank all lines of a key (or those of ``refs``). Raises OSError when it may not.
 
         Returns
         -------
@@ -996,11 +992,12 @@ class FolderIndex:
         with self.lock:
             gone: list[Entry | None] = []
             data = os.path.join(self.folder, DATA_DIR)
-            everything = places is None
-            for place in self.places(key) if places is None else places:
-                info = self.read_entry(place, key)
-                file = self._files[place >> 80]
-                if info is not None and file.blank(place >> 32 & 0xFFFFFFFFFFFF, self.read_line(place)):
+            everything = refs is None
+            for ref in self.refs_of(key) if refs is None else refs:
+                info = self.read_entry(ref, key)
+                number, offset, _ = parts_of(ref)
+                file = self._files[number]
+                if info is not None and file.blank(offset, self.read_line(ref)):
                     gone.append(info if file.may_remove(data) else None)
                     file.blanks += 1
             if not gone:
@@ -1010,7 +1007,7 @@ class FolderIndex:
 
     def _forget(self, key: str, everything: bool) -> None:
         was_in_tail = self._recent.get(key) is not None
-        left = [place for place in self.places(key) if self.read_entry(place, key) is not None]
+        left = [ref for ref in self.refs_of(key) if self.read_entry(ref, key) is not None]
         if everything or not left:
             self._live -= 1
             if self.in_memory is not None:
@@ -1042,7 +1039,7 @@ class FolderIndex:
 
     # -- damaged entries
 
-    def set_aside(self, ctx: "DumpContext", key: str, place: int, error: Exception) -> None:
+    def set_aside(self, ctx: "DumpContext", key: str, ref: LineRef, error: Exception) -> None:
         """Take an entry out of the index because its data is damaged.
 
         Its line goes to ``<index file>.damaged``, files that only it used get the ending ``.damaged``. In a folder
@@ -1051,10 +1048,10 @@ class FolderIndex:
         Parameters
         ----------
         ctx: what loads values of this folder
-        key, place: the entry
+        key, ref: the entry
         error: what is wrong with it
         """
-        file = self._files[place >> 80]
+        file = self._files[file_of(ref)]
         logger.warning(
             "The entry %r of %s is damaged and counts as missing from now on: %s",
             key[:100],
@@ -1063,13 +1060,13 @@ class FolderIndex:
         )
         with self.lock:
             trusted = file.may_remove(os.path.join(self.folder, DATA_DIR))
-            if place in self._bad:
+            if ref in self._bad:
                 return
-            info = self.read_entry(place, key)
+            info = self.read_entry(ref, key)
             if info is None:  # deleted or replaced meanwhile
                 return
-            line = self.read_line(place)
-            self._bad.add(place)
+            line = self.read_line(ref)
+            self._bad.add(ref)
             self.in_memory = None  # the key may have an older value
             with contextlib.suppress(OSError):
                 if (
@@ -1079,9 +1076,9 @@ class FolderIndex:
                 if on_network(self.folder) and time.time() - os.stat(file.path).st_mtime < _NETWORK_GRACE:
                     return
                 keep_line(file.path, line)
-                self._bad.discard(place)
-                self.delete(key, [place])
-                self._bad.add(place)
+                self._bad.discard(ref)
+                self.delete(key, [ref])
+                self._bad.add(ref)
                 for relative in ctx.own_files(info):
                     with contextlib.suppress(FileNotFoundError):
                         path = ctx.path(relative)
@@ -1103,10 +1100,10 @@ class FolderIndex:
         offset, length = span
         with self.lock:
             self.refresh()
-            for place in () if key is None else self.places(key):
-                if self.address(place)[:2] == (name, offset):
-                    self.set_aside(ctx, tp.cast(str, key), place, error)
-                    return not self.read_line(place).strip()
+            for ref in () if key is None else self.refs_of(key):
+                if self.address(ref)[:2] == (name, offset):
+                    self.set_aside(ctx, tp.cast(str, key), ref, error)
+                    return not self.read_line(ref).strip()
             file = self._file(name)
             line = file.read(offset, length)
             if not line.strip() or not line.endswith(b"\n"):
@@ -1115,23 +1112,23 @@ class FolderIndex:
             return file.blank(offset, line)
 
 
-def _pack(row: tuple[int, int, int]) -> int:
-    """The place that a row of the side index (offset, length, file) names."""
-    return row[2] << 80 | row[0] << 32 | row[1]
+def _ref_of_row(row: tuple[int, int, int]) -> LineRef:
+    """The line that a row of the side index (offset, length, file) names."""
+    return line_ref(row[2], row[0], row[1])
 
 
-def _runs(placed: list[tuple[int, int]]) -> tp.Iterator[list[tuple[int, int]]]:
-    run: list[tuple[int, int]] = []
+def _runs(placed: list[tuple[LineRef, int]]) -> tp.Iterator[list[tuple[LineRef, int]]]:
+    run: list[tuple[LineRef, int]] = []
     start = stop = 0
     for item in placed:
-        place = item[0]
-        position = place >> 32  # file and offset together: another file is far away
+        ref = item[0]
+        position = start_of(ref)
         if run and (position - stop > _GAP or position - start > _MOST):
             yield run
             run = []
         if not run:
             start = position
-        stop = position + (place & 0xFFFFFFFF)
+        stop = position + length_of(ref)
         run.append(item)
     if run:
         yield run

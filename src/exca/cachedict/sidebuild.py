@@ -5,6 +5,7 @@ import typing as tp
 
 import xxhash
 
+from .lineref import LineRef, columns, line_ref
 from .sideindex import ROW, FileMark, Table
 
 if tp.TYPE_CHECKING:
@@ -33,16 +34,14 @@ def rows_of_table(table: Table) -> "Rows":
     return rows
 
 
-def rows_of_places(places: tp.Sequence[tuple[str, int]]) -> "Rows":
-    """Rows for (key, place) pairs, a place being the packed ``file << 80 | offset << 32 | length``."""
+def rows_of_lines(lines: tp.Sequence[tuple[str, LineRef]]) -> "Rows":
+    """Rows for lines (key, reference)."""
     import numpy as np
 
     hash_of = xxhash.xxh3_64_intdigest
-    rows = np.empty(len(places), dtype=_dtype())
-    rows["hash"] = array.array("Q", [hash_of(key.encode()) for key, _ in places])
-    rows["offset"] = array.array("Q", [place >> 32 & 0xFFFFFFFFFFFF for _, place in places])
-    rows["length"] = array.array("I", [place & 0xFFFFFFFF for _, place in places])
-    rows["file"] = array.array("I", [place >> 80 for _, place in places])
+    rows = np.empty(len(lines), dtype=_dtype())
+    rows["hash"] = array.array("Q", [hash_of(key.encode()) for key, _ in lines])
+    rows["file"], rows["offset"], rows["length"] = columns([ref for _, ref in lines])
     return rows
 
 
@@ -59,8 +58,8 @@ def chosen_rows(rows: "Rows", files: tp.Mapping[int, tuple[int, int]]) -> "Rows"
     return chosen
 
 
-def without_doubles(known: "tp.Sequence[Rows]", rows: "Rows") -> "tuple[Rows, list[int]]":
-    """The rows whose hash stands nowhere else, and the places of the others."""
+def without_doubles(known: "tp.Sequence[Rows]", rows: "Rows") -> "tuple[Rows, list[LineRef]]":
+    """The rows whose hash no other row has, and the lines of the others."""
     import numpy as np
 
     hashes = rows["hash"]
@@ -73,11 +72,8 @@ def without_doubles(known: "tp.Sequence[Rows]", rows: "Rows") -> "tuple[Rows, li
         place = np.searchsorted(part["hash"], hashes)
         place[place == len(part)] = 0
         double |= part["hash"][place] == hashes if len(part) else False
-    places = [
-        file << 80 | offset << 32 | length
-        for offset, length, file in rows[double][["offset", "length", "file"]].tolist()
-    ]
-    return rows[~double], places
+    lines = [line_ref(*row) for row in rows[double][["file", "offset", "length"]].tolist()]
+    return rows[~double], lines
 
 
 def build(parts: "tp.Sequence[Rows]", keys: int, marks: list[FileMark]) -> Table:

@@ -21,6 +21,7 @@ from .._files import on_network, pread, sync_above, sync_folder, write_all, writ
 from ..errors import CacheWriteError, OddFileError
 from .datafiles import DataFiles
 from .index import Entry, FolderIndex
+from .lineref import LineRef
 from .parts import entry_of
 from .textindex import INFO_SUFFIX, SEALED
 
@@ -40,7 +41,7 @@ class FolderWriter:
         self.files = DataFiles(index.folder)
         self.pending: dict[str, bytes] = {}  # lines without their ends
         self.bare: set[str] = set()  # keys of those that are written without a seal
-        self._replaced: dict[str, tuple[int, list[int]]] = {}  # generation, and places of older lines
+        self._replaced: dict[str, tuple[int, list[LineRef]]] = {}  # generation, and the older lines
         self.users = 0  # write() contexts open
         self.delete_data: tp.Callable[[Entry], None] = _ignore
         self._bytes = 0
@@ -131,7 +132,7 @@ class FolderWriter:
             found = self.index.lines_of(key)
             if found:
                 gen = max(info.get("#gen", 0) for info, _ in found) + 1
-                self._replaced[key] = gen, [place for _, place in found]
+                self._replaced[key] = gen, [ref for _, ref in found]
         gen = self._replaced.get(key, (0, []))[0]
         return b'%b,"#gen":%d' % (body, gen) if gen else body
 
@@ -176,8 +177,8 @@ class FolderWriter:
             self.bare.clear()
         if replaced:
             touch(self.index.folder)  # whoever finds an older line blank is to look for the new one
-        for key, (_, places) in replaced.items():
-            for info in self.index.delete(key, places):
+        for key, (_, refs) in replaced.items():
+            for info in self.index.delete(key, refs):
                 if info is not None:
                     self.delete_data(info)
         touch(self.index.folder)
@@ -211,7 +212,7 @@ class FolderWriter:
                 whole = not self._size or pread(self._fd, 1, self._size - 1) == b"\n"
                 if whole and os.fstat(self._fd).st_size == self._size:
                     return
-            except (FileNotFoundError, OddFileError, PermissionError):  # or something else is in its place
+            except (FileNotFoundError, OddFileError, PermissionError):  # or something else is in its ref
                 pass
             if self._fd >= 0:
                 os.close(self._fd)
