@@ -23,7 +23,6 @@ TEXT = DESIGN.read_text(encoding="utf-8")
 HANDING_ON = {"__init__", "base", "kept", "logconf", "slurm", "workdir"}  # nothing here is built on them
 CIRCULAR = {  # rooms whose files still import each other in a circle; none joins them
     "identity": "the uid asks how earlier releases wrote a value, and that takes apart what the uid is made of",
-    "cachedict": "a context gives handlers a mapping of their own, of the class that stores with contexts",
     "execution": "a job finishes what the start of tasks began, and the start hands out jobs",
     "infra": "unpickling what an earlier release queued makes infras",
 }

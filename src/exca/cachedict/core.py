@@ -8,13 +8,13 @@ import typing as tp
 import orjson
 
 from .. import _files, _trust
-from ..errors import CacheWriteError, DamagedEntryError, UntrustedFileError
+from ..errors import DamagedEntryError, UntrustedFileError
 from .dumpcontext import DumpContext, DumpOptions
 from .index import NOT_PRELOADED, WAITING, Entry, FolderIndex, Found, index_of
 from .lineref import LineRef
-from .parts import SCALARS, entry_of, inline_json, line_of
+from .parts import SCALARS, entry_of, inline_json
 from .textindex import key_hash
-from .writer import FolderWriter, touch, write_error
+from .writer import touch, write_error, writer_of
 
 X = tp.TypeVar("X")
 
@@ -59,10 +59,7 @@ class CacheDict(tp.Generic[X]):
         if self.folder is None:
             return
         self._index = index_of(os.fspath(self.folder))
-        with self._index.lock:
-            if self._index.writer is None:
-                self._index.writer = FolderWriter(self._index)
-            self._writer = self._index.writer
+        self._writer = writer_of(self._index)
         self._context = DumpContext(self._index.folder, options=self._options)
         self._context.files = self._writer.files
 
@@ -143,7 +140,7 @@ class CacheDict(tp.Generic[X]):
                     if not isinstance(error, DamagedEntryError):
                         raise
                     self._index.set_aside(self._context, key, ref, error)
-            found = self._find(key)  # perhaps it was written again, or an older value stands
+            found = self._find(key)  # perhaps it was written again, or there is an older value
             if found is None:
                 raise KeyError(key)
             info, ref = found
@@ -289,7 +286,7 @@ class CacheDict(tp.Generic[X]):
             self._frozen -= 1
 
     def trusts(self, key: str) -> bool:
-        """Whether what the entry of a key says may run something: another user, not named, can't have written it.
+        """Whether the entry of a key may run something: no other user, but for named ones, can have written it.
 
         Raises
         ------
@@ -325,12 +322,7 @@ class CacheDict(tp.Generic[X]):
             return
         index, writer = self._index, self._writer
         with index.lock:
-            writer.set_sync(self._options.fsync)
-            writer.group_writable = self._options.group_writable
-            writer.delete_data = self._context.delete
-            if not writer.users and not self._frozen and index.changed():
-                index.refresh()  # a key that others have set is replaced, not set twice
-            writer.open()
+            writer.open(self._options, self._context.delete, frozen=self._frozen > 0)
             self._writing += 1
         try:
             yield self
@@ -366,36 +358,16 @@ class CacheDict(tp.Generic[X]):
                     if self._keep_in_ram:
                         self._ram[key] = value
                     return
-            self._put(key, value, options)
+            self._context.dump_to(self._writer, key, value, cache_type=self.cache_type)
         if self._keep_in_ram:
             self._ram[key] = value
-
-    def _put_bare(self, key: str, value: X) -> None:
-        """Set a key with nothing on its line but what its handler says, as the published releases write it."""
-        with self._index.lock:
-            self._writer.bare.add(key)
-            self._put(key, value, self._options)
-
-    def _put(self, key: str, value: X, options: DumpOptions) -> None:
-        key_hash(key)  # an error before anything is written
-        self._context.files = self._writer.files
-        try:
-            info = self._context.dump_for(key, value, cache_type=self.cache_type)
-        except CacheWriteError:
-            raise
-        except OSError as e:
-            if e.errno is None:
-                raise
-            raise write_error(e, str(self.folder), f"The value of {key[:100]!r} was not stored") from e
-        self._writer.put(key, line_of(key, info, bare=key in self._writer.bare), options)
 
     def __delitem__(self, key: str) -> None:
         if self.folder is None:
             del self._ram[key]
             return
         with self._index.lock:
-            self._writer.delete_data = self._context.delete
-            waited = self._writer.remove(key)
+            waited = self._writer.remove(key, self._context.delete)
             self._index.refresh()
             try:
                 gone = self._index.delete(key)
@@ -415,7 +387,7 @@ class CacheDict(tp.Generic[X]):
             return
         with self._index.lock:
             for key in list(self._writer.pending):
-                self._writer.remove(key)
+                self._writer.remove(key, self._context.delete)
             self._writer.files.close()
             self._index.clear()
 
@@ -428,7 +400,7 @@ def _inline(key: str, value: tp.Any) -> bytes | None:
     try:
         return b'{"content":%b,"#type":"Json","#key":%b' % (content, orjson.dumps(key))
     except TypeError:
-        key_hash(key)  # says what is wrong with the key
+        key_hash(key)  # an error that explains what is wrong with the key
         raise
 
 

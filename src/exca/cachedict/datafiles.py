@@ -86,7 +86,7 @@ class SharedFile(io.RawIOBase):
         return size
 
     def align(self, bytes_: int) -> int:
-        """Pad so that the next byte stands at a multiple of ``bytes_``; returns where that is."""
+        """Pad so that the next byte is at a multiple of ``bytes_``; returns where that is."""
         gap = -self.tell() % bytes_
         if gap:
             self.write(bytes(gap))
@@ -217,7 +217,7 @@ class DataFiles:
             file.close()
 
 
-_NOT_THERE = (  # what says that there is no such file, or something else in its place; all else may be over in a moment
+_NOT_THERE = (  # there is no such file, or something else in its place; all other errors may be over in a moment
     errno.ENOENT,
     errno.ENOTDIR,
     errno.EISDIR,
@@ -228,7 +228,7 @@ _NOT_THERE = (  # what says that there is no such file, or something else in its
 
 
 def is_missing(error: OSError) -> bool:
-    """Whether an error says that a data file is not there, rather than that it could not be read just now."""
+    """Whether an error means that a data file is not there, rather than that it could not be read just now."""
     return error.errno in _NOT_THERE and not isinstance(error, UntrustedFileError)
 
 

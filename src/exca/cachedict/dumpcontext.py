@@ -13,6 +13,7 @@ import xxhash
 from .. import _files
 from .._files import pread
 from ..errors import (
+    CacheWriteError,
     DamagedEntryError,
     HandlerError,
     StoredValueError,
@@ -21,8 +22,10 @@ from ..errors import (
 )
 from . import registry
 from .datafiles import DATA_DIR, DataFiles, SharedFile, data_size, is_missing, open_data, unmap
-from .parts import reserved_of, restored, take_from_parts
-from .textindex import INFO_SUFFIX
+from .index import index_of
+from .parts import line_of, reserved_of, restored, take_from_parts
+from .textindex import INFO_SUFFIX, key_hash
+from .writer import FolderWriter, write_error, writer_of
 
 Info = dict[str, tp.Any]
 _T = tp.TypeVar("_T")
@@ -35,7 +38,7 @@ class DumpOptions:
 
     Parameters
     ----------
-    replace: name of a handler -> name of the one that stands in for it, for values stored by default and for loading
+    replace: name of a handler -> name of the one to use in its place, for values stored by default and for loading
     fsync: flush data and index to the disk before an entry becomes visible; None: only on network file systems,
         where another host could otherwise see an entry before its data. Without it, a crash of the machine (not of a
         process) may lose or damage the last entries; damaged ones are detected and computed again.
@@ -241,7 +244,7 @@ class DumpContext:
 
         Raises
         ------
-        UnknownHandlerError: nobody has registered the handler
+        UnknownHandlerError: no handler of this name is registered
         DamagedEntryError: its data is missing or not what was written
         UntrustedFileError: it is pickled and belongs to a stranger
         MissingPackageError: the handler needs a package that is not installed
@@ -307,13 +310,20 @@ class DumpContext:
         CacheWriteError: the folder cannot be written to, or the disk is full
         HandlerError: the handler does not take the value
         """
-        from .core import CacheDict
-        from .index import index_of
-
-        cache: CacheDict[tp.Any] = CacheDict(self.folder, cache_type=cache_type, options=self.options)
-        with cache.write():
-            cache._put_bare(key, value)
-        index = index_of(self.root)
+        index = index_of(_files.expand(self.root))
+        writer = writer_of(index)
+        ctx = DumpContext(index.folder, options=self.options)
+        with index.lock:
+            writer.open(self.options, ctx.delete)
+        try:
+            with index.lock:
+                writer.bare.add(
+                    key
+                )  # nothing on its line but what its handler returns, as published releases write it
+                ctx.dump_to(writer, key, value, cache_type=cache_type)
+        finally:
+            with index.lock:
+                writer.close()
         found = index.locate(key)
         if found is None:
             raise KeyError(key)
@@ -327,6 +337,28 @@ class DumpContext:
             return self.dump(value, cache_type=cache_type)
         finally:
             self.key = before
+
+    def dump_to(
+        self, writer: FolderWriter, key: str, value: tp.Any, *, cache_type: str | None = None
+    ) -> None:
+        """Store the value of a key, and hand its line to the writer of the folder, whose lock is held.
+
+        Raises
+        ------
+        CacheWriteError: the folder cannot be written to, or the disk is full
+        HandlerError: the handler does not take the value
+        """
+        key_hash(key)  # an error before anything is written
+        self.files = writer.files
+        try:
+            info = self.dump_for(key, value, cache_type=cache_type)
+        except CacheWriteError:
+            raise
+        except OSError as e:
+            if e.errno is None:
+                raise
+            raise write_error(e, self.root, f"The value of {key[:100]!r} was not stored") from e
+        writer.put(key, line_of(key, info, bare=key in writer.bare), self.options)
 
     # -- data files
 
@@ -378,7 +410,7 @@ class DumpContext:
         except DamagedEntryError:
             raise
         except (ValueError, TypeError, AttributeError) as e:
-            raise DamagedEntryError(f"An entry of {self.root} does not say which files it has: {e}") from e
+            raise DamagedEntryError(f"An entry of {self.root} does not name its files: {e}") from e
 
     def _check_range(
         self, relative: str, start: int, length: int, digest: str, *, everything: bool, whole: bool = False
@@ -460,7 +492,7 @@ _AS_THEY_ARE = (
 
 
 def _explained(ctx: DumpContext, handler: tp.Any, info: Info, error: Exception) -> Exception:
-    """What an error of a handler says about the entry that it loaded: that is damaged, or not, or not known."""
+    """What an error of a handler means for the entry that it loaded: that is damaged, or not, or not known."""
     if isinstance(error, OSError) and error.errno is not None:
         name = error.filename if isinstance(error.filename, str) else ""
         below = name.startswith(ctx.root) or not name

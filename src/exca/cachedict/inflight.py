@@ -1,4 +1,4 @@
-"""Where the published release has who computes what now: kept for dependants, over our claims."""
+"""Which process computes what now, where the published release has it: kept for dependants, over our claims."""
 
 import contextlib
 import dataclasses
@@ -234,7 +234,7 @@ def inflight_session(
     try:
         while len(reg.claim(uids)) < len(uids):
             waited = True
-            reg.release(uids)  # who waits holds nothing, so that no two can wait for each other
+            reg.release(uids)  # a waiting process holds nothing, so that no two can wait for each other
             reg.wait_for_inflight(uids)
         yield InflightClaim(tuple(uids), waited, folder=reg.folder)
     finally:

@@ -1,10 +1,10 @@
-"""What a line says about an entry beside the fields that its handler reads, kept where earlier releases do not look.
+"""What a line holds of an entry beside the fields that its handler reads, kept where earlier releases do not look.
 
 Release 0.6 hands every field of an entry to its handler, so a checksum among them makes it fail. Only the handlers of
 containers and JSON ignore fields that they do not know. Hence:
 
-- the reserved fields (``#sum``, ``#files``...) of the parts of a container stand in its own field ``#parts``: a list
-  with one item (an object, or null) per part, in the order in which the parts stand in the content;
+- the reserved fields (``#sum``, ``#files``...) of the parts of a container are in its own field ``#parts``: a list
+  with one item (an object, or null) per part, in the order of the parts in the content;
 - the entry of another handler is written as the only part of a container:
   ``{"content":{"filename":...,"#type":"MemmapArray"},"#type":"Auto","#parts":[{"#sum":...}],"#key":...}``.
 
@@ -109,7 +109,7 @@ def entry_of(line: Info) -> Info:
     if type(content) is not dict or line["#type"] != "Auto":
         return line
     type_ = content.get("#type")
-    if type(type_) is not str or type_ == "Json":  # the content of a large container lies in a file
+    if type(type_) is not str or type_ == "Json":  # the content of a large container is in a file
         return line
     parts = line.get("#parts")
     if type(parts) is list and parts and type(parts[0]) is dict:

@@ -10,7 +10,7 @@ from ..errors import HandlerError, UnknownHandlerError
 
 logger = logging.getLogger("exca")
 
-HANDLERS: dict[str, type] = {}  # by the name that stands under "#type"
+HANDLERS: dict[str, type] = {}  # by the name under "#type"
 TYPE_DEFAULTS: dict[type, type] = {}  # registered by users
 _exact: dict[type, str] = {}  # built-in types, for which a subclass is something else
 _by_name: dict[str, str] = {}  # "module.Class" of packages that must not be imported for this
@@ -86,14 +86,6 @@ def for_name(name: str) -> tp.Any:
             f"@DumpContext.register (known: {', '.join(sorted(HANDLERS))})"
         )
     return handler
-
-
-def _of_own(name: str) -> type | None:
-    for own in _own:
-        for class_ in _descendants(own):
-            if class_.__name__ == name:
-                return class_
-    return None
 
 
 def _descendants(class_: type) -> tp.Iterator[type]:

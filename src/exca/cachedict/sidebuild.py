@@ -117,7 +117,7 @@ def locate_many(rows: "Rows", hashes: "array.array[int]") -> "Rows":
 
 
 def alive(rows: "Rows", texts: "tp.Mapping[int, bytes]") -> "Rows":
-    """Whether the line of each row still stands; ``texts`` are the index files whose lines may have been deleted."""
+    """Whether the line of each row is still there; ``texts`` are the index files whose lines may have been deleted."""
     import numpy as np
 
     result = np.ones(len(rows), dtype=bool)

@@ -1,9 +1,9 @@
-"""The binary side index: where the line of a key stands, found with one read. Derived: safe to delete at any time.
+"""The binary side index: where the line of a key is, found with one read. Derived: safe to delete at any time.
 
-Layout (little endian): a header of 64 bytes, a JSON text that says up to which byte each text file has been
+Layout (little endian): a header of 64 bytes, a JSON text that holds up to which byte each text file has been
 indexed, and a hash table of rows of 24 bytes ``(hash, offset, length, file)``. Rows are sorted by hash; the home of a
 row is ``hash * slots >> 64`` and rows that collide follow it, so a search stops at an empty row or a greater hash.
-A row only says where to look: the line found there must hold the key asked for.
+A row is only where to look: the line found there must hold the key asked for.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def turn(folder: str) -> tp.Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # also that of somebody who died in the middle
+        with contextlib.suppress(OSError):  # also that of a process that died in the middle
             _files.remove(path)
 
 

@@ -1,4 +1,4 @@
-"""One value whose entry stands in a record of the caller's own: stored by the same handlers, with no index."""
+"""One value whose entry is in a record of the caller's own: stored by the same handlers, with no index."""
 
 import os
 import typing as tp

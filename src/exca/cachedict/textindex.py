@@ -2,7 +2,7 @@
 
 A line holds what a handler needs to load a value, and reserved fields: ``#type`` (the handler), ``#key``,
 ``#gen`` (only on a line that replaced an older one: the highest wins) and ``#xxh`` (XXH3-64 of all bytes of the
-line before this field; absent in files of older releases). Which fields stand where, so that older releases read
+line before this field; absent in files of older releases). Which fields are where, so that older releases read
 them: `exca.cachedict.parts`. A deleted entry's line is overwritten by spaces.
 """
 
@@ -57,7 +57,7 @@ def _is_broken_mark(mark: bytes) -> bool:
 
 
 def key_hash(key: str) -> int:
-    """64-bit hash of a key, as it stands in the side index. Raises ValueError for lone surrogates."""
+    """64-bit hash of a key, as it is in the side index. Raises ValueError for lone surrogates."""
     try:
         return xxhash.xxh3_64_intdigest(key.encode())
     except UnicodeEncodeError:
@@ -95,7 +95,7 @@ class TextFile:
         self.number = number
         self.scanned = 0  # bytes, up to a line end
         self.size = 0
-        self.trusted = True  # whether what it says may have a module imported
+        self.trusted = True  # whether what it holds may have a module imported
         self.listed_trusted = False  # whether the one in the folder was found to be, when last looked at
         self.opened_trusted = True  # the same of the file that is open: it may be another one than was listed
         self.mtime = 0  # as last seen, ns
@@ -123,7 +123,7 @@ class TextFile:
         return handle
 
     def may_remove(self, folder: str) -> bool:
-        """Whether files in a folder may be removed, or set aside, because a line of this file says so."""
+        """Whether files in a folder may be removed, or set aside, because a line of this file names them."""
         try:
             status = os.fstat(self.handle().fd)
             return _trust.may_remove(status, os.lstat(folder))
@@ -131,7 +131,7 @@ class TextFile:
             return False
 
     def drop_handle(self) -> None:
-        """Close it when nobody reads any more."""
+        """Let it be closed as soon as no thread uses it."""
         self._handle = None
         self.opened_trusted = True
 
@@ -211,7 +211,7 @@ class TextFile:
         return count
 
     def blank(self, offset: int, expected: bytes) -> bool:
-        """Overwrite the line ``expected`` at ``offset`` by spaces, if it still stands there; returns whether it did."""
+        """Overwrite the line ``expected`` at ``offset`` by spaces, if it is still there; returns whether it did."""
         # never through the appending descriptor: with O_APPEND, Linux appends whatever the offset
         fd = _files.open_file(self.path, _files.UPDATE)
         try:

@@ -1,7 +1,7 @@
 """Looking at all that is in a cache folder: which entries are whole, and what belongs to none.
 
 Nothing is changed here; `exca.verify` and its repair are built on these functions. What is read of a data file is
-bounded, whatever the lines say: the same bytes are compared once, and crafted ranges that overlap only so often.
+bounded, whatever the lines name: the same bytes are compared once, and crafted ranges that overlap only so often.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from .parts import iter_parts, reserved_of
 from .sideindex import FILE_NAME
 from .textindex import DAMAGED_SUFFIX, INFO_SUFFIX, TextFile, index_files, parse_line
 
-OUT_OF_REACH = (OSError, ImportError)  # nothing can be said about what raises these
+OUT_OF_REACH = (OSError, ImportError)  # nothing is known of what raises these
 _READINGS = (
     6  # how often the bytes of a data file are read at most; an entry in a container is looked at twice
 )
@@ -95,7 +95,7 @@ class Report:
     damaged: lines whose entry is not whole
     torn: index files that end within a line, with the number of bytes of it
     orphans: data files that no line names
-    set_aside: files under a name that says they are damaged
+    set_aside: files that were renamed since they are damaged
     leftovers: temporary files of writers
     deleted: number of lines that were deleted
     """

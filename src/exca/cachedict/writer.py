@@ -43,21 +43,28 @@ class FolderWriter:
         self.bare: set[str] = set()  # keys of those that are written without a seal
         self._replaced: dict[str, tuple[int, list[LineRef]]] = {}  # generation, and the older lines
         self.users = 0  # write() contexts open
-        self.delete_data: tp.Callable[[Entry], None] = _ignore
+        self._delete_data: tp.Callable[[Entry], None] = _ignore
         self._bytes = 0
         self._name = ""
         self._fd = -1
         self._size = 0
         self._last_put = 0.0
         self._sync = False
-        self.group_writable = True
+        self._group_writable = True
         self._pid = os.getpid()
         _writers.add(self)
 
     # -- contexts
 
-    def open(self) -> None:
-        """Enter a write() context."""
+    def open(
+        self, options: "DumpOptions", delete_data: tp.Callable[[Entry], None], *, frozen: bool = False
+    ) -> None:
+        """Enter a write() context, in which data that is replaced is deleted by ``delete_data``."""
+        self._sync = on_network(self.index.folder) if options.fsync is None else options.fsync
+        self._group_writable = options.group_writable
+        self._delete_data = delete_data
+        if not self.users and not frozen and self.index.changed():
+            self.index.refresh()  # a key that others have set is replaced, not set twice
         self.users += 1
         self._last_put = monotonic()
 
@@ -124,7 +131,7 @@ class FolderWriter:
             _flusher.watch(self, now + options.flush_seconds - _TICK)
 
     def _replacing(self, key: str, body: bytes) -> bytes:
-        """Note which lines of a key are blanked once this one stands; returns it with its generation."""
+        """Note which lines of a key are blanked once this one is written; returns it with its generation."""
         old = self.pending.get(key)  # stays until the new one is there: other threads look for it
         if old is not None:
             self._delete_pending(old)
@@ -136,8 +143,9 @@ class FolderWriter:
         gen = self._replaced.get(key, (0, []))[0]
         return b'%b,"#gen":%d' % (body, gen) if gen else body
 
-    def remove(self, key: str) -> bool:
-        """Drop an entry that nobody else has seen yet; returns whether there was one that stood for nothing older."""
+    def remove(self, key: str, delete_data: tp.Callable[[Entry], None]) -> bool:
+        """Drop an entry that no other process has seen; returns whether there was one, and it replaced no older one."""
+        self._delete_data = delete_data
         old = self.pending.pop(key, None)
         replaced = self._replaced.pop(key, None)
         if old is None:
@@ -148,7 +156,7 @@ class FolderWriter:
     def _delete_pending(self, old: bytes) -> None:
         self._bytes -= len(old)
         self.files.flush(sync=False)  # the names of its parts may wait there
-        self.delete_data(entry_of(orjson.loads(old + b"}")))
+        self._delete_data(entry_of(orjson.loads(old + b"}")))
 
     def flush(self) -> None:
         """Make all entries visible to others. Raises CacheWriteError; what waited still waits then."""
@@ -176,15 +184,15 @@ class FolderWriter:
             self.pending, self._bytes = {}, 0
             self.bare.clear()
         if replaced:
-            touch(self.index.folder)  # whoever finds an older line blank is to look for the new one
+            touch(self.index.folder)  # a reader that finds an older line blank is to look for the new one
         for key, (_, refs) in replaced.items():
             for info in self.index.delete(key, refs):
                 if info is not None:
-                    self.delete_data(info)
+                    self._delete_data(info)
         touch(self.index.folder)
 
     def _append(self, data: bytes) -> None:
-        if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:  # somebody cleared the folder
+        if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:  # another process has cleared the folder
             os.close(self._fd)
             self._fd = -1
         if self._fd < 0:
@@ -220,15 +228,19 @@ class FolderWriter:
         _files.make_folders(folder)
         self._name = writer_name.fresh() + INFO_SUFFIX
         self._size = 0
-        mode = _files.SHARED if self.group_writable else _files.OWN
+        mode = _files.SHARED if self._group_writable else _files.OWN
         self._fd = _files.create_file(os.path.join(folder, self._name), mode, _files.NEW | os.O_APPEND)
         if self._sync:
             sync_folder(folder)
             sync_above(folder)
 
-    def set_sync(self, wanted: bool | None) -> None:
-        """Whether everything is flushed to the disk; None: on network file systems."""
-        self._sync = on_network(self.index.folder) if wanted is None else wanted
+
+def writer_of(index: FolderIndex) -> FolderWriter:
+    """The writer of this process for a folder."""
+    with index.lock:
+        if index.writer is None:
+            index.writer = FolderWriter(index)
+        return index.writer
 
 
 def touch(folder: str) -> None:
@@ -303,7 +315,7 @@ def _flush_quietly(writer: FolderWriter) -> None:
     with writer.index.lock:
         try:
             writer.flush()
-        except OSError:  # said by the next flush, to somebody who can catch it
+        except OSError:  # the next flush raises it, where the caller can catch it
             pass
 
 

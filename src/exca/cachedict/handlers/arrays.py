@@ -33,7 +33,7 @@ _ALIGNED = (
 
 
 def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
-    """Append an array's elements to the shared file; returns where they stand and how to read them."""
+    """Append an array's elements to the shared file; returns where they are and how to read them."""
     import numpy as np
 
     fortran = ctx.keeps_order and array.flags.f_contiguous and not array.flags.c_contiguous

@@ -1,4 +1,4 @@
-"""Anything, as a pickle: the last resort, and said so once a type."""
+"""Anything, as a pickle: the last resort, reported once per type."""
 
 import io
 import os
@@ -84,7 +84,7 @@ def _pickled(value: tp.Any) -> bytes:
 
 
 class PickleFallback(Pickle):
-    """`Pickle` for a value that nobody chose to pickle."""
+    """`Pickle` for a value that the caller has not chosen to pickle."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:

@@ -93,7 +93,7 @@ def _scalar(
     to_text: tp.Callable[[tp.Any], tp.Any],
     from_text: tp.Callable[[tp.Any], tp.Any],
 ) -> type:
-    """A handler for values that one text, or another JSON value, says all about."""
+    """A handler for values that one text, or another JSON value, holds all of."""
 
     class Scalar(BuiltinHandler):
         only_reads = True
@@ -177,7 +177,7 @@ class Clock(BuiltinHandler):
 
     @staticmethod
     def parse(text: str) -> tp.Any:
-        """The value that a text says."""
+        """The value that a text means."""
         return datetime.datetime.fromisoformat(text)
 
 
@@ -186,7 +186,7 @@ class TimeOfDay(Clock):
 
     @staticmethod
     def parse(text: str) -> tp.Any:
-        """The value that a text says."""
+        """The value that a text means."""
         return datetime.time.fromisoformat(text)
 
 

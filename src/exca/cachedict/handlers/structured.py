@@ -165,7 +165,7 @@ def stored(ctx: DumpContext, content: tp.Any, type_: str, reserved: Reserved = (
 
 
 def place_of(info: Info) -> Info | None:
-    """The fields that say where the JSON content of an entry is, or None where it is in the entry itself."""
+    """The fields that hold where the JSON content of an entry is, or None where it is in the entry itself."""
     if "filename" in info:
         return info
     content = info.get("content")
@@ -192,7 +192,7 @@ def content_of(ctx: DumpContext, info: Info) -> tuple[tp.Any, tp.Iterator[Info |
     except DamagedEntryError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise DamagedEntryError(f"An entry of {ctx.root} does not say where its content is: {e!r}") from e
+        raise DamagedEntryError(f"An entry of {ctx.root} does not tell where its content is: {e!r}") from e
     try:
         return orjson.loads(data[:length]), iter(orjson.loads(data[length:]) if len(data) > length else ())
     except orjson.JSONDecodeError as e:

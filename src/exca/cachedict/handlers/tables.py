@@ -66,7 +66,7 @@ def _column_survives(column: tp.Any) -> bool:
 
 
 def _odd_missing(column: tp.Any) -> bool:
-    """Whether something else than None stands for a missing value, which Parquet makes None."""
+    """Whether something else than None means a missing value, which Parquet makes None."""
     return any(value is not None and value != value for value in column)
 
 
