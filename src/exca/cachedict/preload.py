@@ -15,7 +15,7 @@ from .textindex import SEAL_LENGTH, TextFile, parse_line
 
 MAX_BYTES = 32 << 20  # bytes of text index up to which all entries are kept
 INTERVAL = 0.01  # s between looks at the folder's mtime
-_BLOCK = 4096  # lines parsed at once
+_BLOCK = 512  # lines parsed at once
 
 
 class Preloaded(dict[str, tp.Any]):

@@ -1,6 +1,7 @@
 """Whether items that have one uid are one item."""
 
 import array
+import collections.abc
 import datetime
 import decimal
 import enum
@@ -20,7 +21,7 @@ _warned: set[str] = set()  # methods for which it was said that items cannot be 
 class Seen:
     """The items of one call so far, by uid.
 
-    Of a list or tuple nothing is held but where the first item of each uid is, once a uid comes again. Of items that
+    Of a sequence nothing is held but where the first item of each uid is, once a uid comes again. Of items that
     can't be gone through again a hash is held of each that is a plain value, and nothing of others, which are only
     compared within a share.
 
@@ -33,7 +34,7 @@ class Seen:
     """
 
     def __init__(self, items: tp.Iterable[tp.Any], name: str) -> None:
-        self._items = items if isinstance(items, list | tuple) else None
+        self._items = items if isinstance(items, collections.abc.Sequence) else None
         self._name = name
         self._uids: set[str] = set()
         self._first: dict[str, int] = {}  # number of the first item by uid, filled when a uid comes again
@@ -100,6 +101,8 @@ _UNKNOWN = 0
 
 
 def _hash(item: tp.Any) -> int:
+    if type(item) in (int, str):
+        return hash(item)
     return hash(item) if isinstance(item, _PLAIN + _DATES) and item == item else _UNKNOWN
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import functools
 import math
 import mmap
 import os
@@ -46,12 +47,17 @@ def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
         "filename": name,
         "offset": offset,
         "shape": list(array.shape),
-        "dtype": describe(array.dtype),
+        "dtype": _name_of(array.dtype) if array.dtype.isbuiltin == 1 else describe(array.dtype),
     }
     if fortran:
         info["order"] = "F"
     info["#sum"] = xxhash.xxh3_64_hexdigest(raw)
     return info
+
+
+@functools.cache
+def _name_of(dtype: "np.dtype[tp.Any]") -> str:
+    return str(dtype)  # which NumPy makes anew each time, at the cost of a checksum
 
 
 def describe(dtype: "np.dtype[tp.Any]") -> tp.Any:
