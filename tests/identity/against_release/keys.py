@@ -115,9 +115,12 @@ def _patch(draw: Draw) -> str:
     parts: dict[str, str] = {}
     for _ in range(draw(st.integers(1, 3))):
         key = draw(_DOTTED)
-        way = draw(
-            st.sampled_from(("value", "value", "delete", "replace", "keep", "before", "after", "level"))
-        )
+        ways = ["value", "value", "level"]
+        if not any(
+            part.isdigit() for part in key.split(".")
+        ):  # the release does not look into items of lists
+            ways += ["delete", "replace", "keep", "before", "after"]
+        way = draw(st.sampled_from(ways))
         inner = draw(mapped(_LEVEL, _NAMES.map(repr), most=2))
         if way == "value":
             parts[key] = draw(_LEVEL)
