@@ -62,7 +62,7 @@ class FieldDefault:
         self._default = default
         self._factory = factory
         self._exported: tp.Any = MISSING
-        self._given: tuple[dict[str, tp.Any], dict[str, tp.Any]] | None = None
+        self._given: tuple[dict[str, tp.Any], dict[str, tp.Any], tp.Collection[str]] | None = None
 
     def written(self, value: tp.Any) -> tp.Any:
         """Returns the exported value, or DROPPED if it is the default."""
@@ -98,12 +98,15 @@ class FieldDefault:
 
     def _says_default(self, exported: dict[str, tp.Any], default: tp.Any) -> bool:
         if self._given is None:
-            self._given = _given(default, self._values.plan(default).names_left_out(default))
-        usual, unusual = self._given
-        if not usual and len(exported) != len(unusual):
+            left_out = self._values.plan(default).names_left_out(default)
+            self._given = *_given(default, left_out), left_out
+        usual, unusual, left_out = self._given
+        if not usual and not left_out and len(exported) != len(unusual):
             return False
         said = {
-            name: part for name, part in exported.items() if name not in usual or not _says(part, usual[name])
+            name: part
+            for name, part in exported.items()
+            if name not in left_out and (name not in usual or not _says(part, usual[name]))
         }
         return said.keys() == unusual.keys() and all(_says(part, unusual[n]) for n, part in said.items())
 
