@@ -201,6 +201,17 @@ class Choosing(pydantic.BaseModel):
         return Ordered(pair=(self.b, [(1,)]), list=[order]) if self.b < 30 else Ordered(b=order, a={1, 2})
 
 
+class Contrary(Strict):
+    """Writes a field that it leaves out."""
+
+    x: int
+    y: int = 2
+    _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("x", "y")
+
+    def _exca_uid_dict_override(self) -> Json | None:
+        return {"x": self.x}
+
+
 class Chosen(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
     kind: tp.Literal["chosen"] = "chosen"
@@ -211,6 +222,7 @@ class Choices(pydantic.BaseModel):
     one: Choosing | Chosen = pydantic.Field(..., discriminator="kind")
     table: Ordered[str, Choosing] = Ordered()
     any: tp.Any = None
+    contrary: Contrary = Contrary(x=4, y=9)
     infra: exca.TaskInfra = exca.TaskInfra()
 
     def _exca_uid_dict_override(self) -> tp.Any:
@@ -248,6 +260,7 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     yield "choices-left", Choices(one=Choosing(b=4))
     yield "choices-default", Choices(one=Choosing())
     yield "choices-written", Choices(one=Choosing(b=20))
+    yield "choices-contrary", Choices(one=Choosing(), contrary=Contrary(x=-9))
     yield "choices-exported", Choices(one=Choosing(), any={"a": [Ordered(long_name="x", a=None)]})
     yield "choices-ordered", Choices(one=Choosing(b=30), table={"k": Choosing(b=20), "j": Choosing(b=30)})
     yield "nested", Nested()
