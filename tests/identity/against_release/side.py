@@ -48,7 +48,8 @@ def config(case: Json, folder: Path) -> Json:
     out["uid_config"] = infra.config(uid=True, exclude_defaults=True).to_yaml()
     out["full_uid_config"] = infra.config(uid=True, exclude_defaults=False).to_yaml()
     out["config"] = infra.config(uid=False, exclude_defaults=False).to_yaml().replace(str(folder), FOLDER)
-    out["flat"] = repr(infra.config(uid=True, exclude_defaults=True).flat())
+    flat = infra.config(uid=True, exclude_defaults=True).flat()
+    out["flat"] = json.dumps(flat, default=str)  # a copy of the release has lists in place of tuples
     if case["run"]:
         list(obj.run(["item"])) if case["run"] == "map" else obj.run()
         out["files"] = written(folder)
