@@ -105,7 +105,8 @@ def settle(
             _remember(place, compared, texts)
         return Path(place)
     raise InconsistentConfigError(
-        f"{folder} and {MAX_PLACES - 1} folders with longer suffixes hold other configurations: remove them"
+        f"{folder} and {MAX_PLACES - 1} folders with longer suffixes hold other configurations with its uid: "
+        "use another folder or version for this one"
     )
 
 

@@ -200,9 +200,7 @@ class _Mender:
         if path.is_dir() and not path.is_symlink():
             names = {p.name for p in path.rglob("*") if p.is_file() and p.suffix != CLAIM_SUFFIX}
             if not names <= _OF_NEW_FOLDERS:
-                self.left.append(
-                    f"{path}: a folder that looks temporary; remove it by hand if it is of no use"
-                )
+                self.left.append(f"{path}: a folder that looks temporary, which is left as it is")
                 return
             _files.remove_tree(str(path))
         else:
