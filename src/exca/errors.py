@@ -82,7 +82,7 @@ class ReentrantClaimError(RuntimeError):
 
 
 class UntrustedFileError(PermissionError):
-    """A pickled file belongs to somebody whose code this user has not agreed to run."""
+    """A pickled file belongs to a user whose code this one has not agreed to run."""
 
 
 class OddFileError(OSError):
@@ -102,7 +102,7 @@ class HandlerError(TypeError):
 
 
 class UnknownHandlerError(LookupError):
-    """A cache entry names a storage handler that nobody has registered."""
+    """A cache entry names a storage handler that is not registered."""
 
 
 class MissingPackageError(ImportError):

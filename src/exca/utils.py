@@ -68,7 +68,7 @@ def temporary_save_path(filepath: Path | str, replace: bool = True) -> Iterator[
 def _put_in_place(temporary: Path, filepath: Path, replace: bool) -> None:
     if not replace:
         if temporary.is_dir():
-            with contextlib.suppress(OSError):  # somebody else's folder is there
+            with contextlib.suppress(OSError):  # another process's folder is there
                 temporary.rename(filepath)
         elif not os.path.lexists(filepath):
             with contextlib.suppress(FileExistsError):

@@ -93,7 +93,7 @@ class Claims:
     def acquire(
         self, keys: Sequence[str], *, thread_bound: bool = True
     ) -> tuple[Claim | None, dict[str, Holder]]:
-        """Claim all keys that nobody alive holds.
+        """Claim all keys that no live owner holds.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Claims:
         Returns
         -------
         Claim or None
-            None when the claim was lost to somebody else, or released: compute nothing
+            None when the claim was lost to another process, or released: compute nothing
         """
         while (old := protocol.latest(self._ledger, token)) is not None:
             if old.owner is None or old.keys is None:

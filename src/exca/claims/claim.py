@@ -77,7 +77,7 @@ class Claim:
             drop(self._ledger, name)
 
     def still_ours(self) -> bool:
-        """Whether nobody took the claim over: to be asked before a result is published."""
+        """Whether no other owner took the claim over: to be asked before a result is published."""
         heartbeat.heart.ensure()
         return self._entry is not None and self._pid == os.getpid() and self._ledger.exists(self._entry.name)
 
@@ -232,7 +232,7 @@ class FirstClaim:
     """A claim that comes into the world together with its folder.
 
     Nobody can have claimed anything in a folder that is not there yet. So the claim file may say "owned" from the
-    start if it lies in a draft of the folder that is then renamed to its name: the rename fails when somebody else
+    start if it lies in a draft of the folder that is then renamed to its name: the rename fails when another process
     made the folder first, and otherwise folder and claim appear in one step.
 
     Parameters

@@ -1,7 +1,7 @@
 """Heartbeats across hosts: giving them (through a keeper process) and reading them.
 
 When the keeper starts. A claimant may be stopped (SIGSTOP, a debugger, a frozen cgroup) at any moment, so from
-another host "stopped just after claiming" and "died just after claiming" look the same unless somebody else on the
+another host "stopped just after claiming" and "died just after claiming" look the same unless another process on the
 claimant's host is there to tell. Therefore the keeper is spawned *before* a process's first claim file appears, and
 knows of each claim before its file appears (one write into a pipe, 1 us). Spawning is one posix_spawn (about 1 ms, once
 a process); the keeper's own start (10 ms) goes on beside the claimant. It ends when its owner ends.

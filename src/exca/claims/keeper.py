@@ -42,7 +42,7 @@ class Beats:
         Parameters
         ----------
         last
-            whether nobody gives orders any more: then a file that is gone will not come
+            whether no process gives orders any more: then a file that is gone will not come
         """
         alive = {who: _lives(*who) for who in set(self.paths.values())}
         self.paths = {path: who for path, who in self.paths.items() if alive[who]}

@@ -94,7 +94,7 @@ class Entry:
     every
         seconds between two heartbeats
     owned
-        False while the claimant still looks whether somebody else was there first
+        False while the claimant still looks whether another process was there first
     announced
         the submission that may be under way
     body
@@ -148,7 +148,7 @@ class Entry:
 
 
 def new_token() -> str:
-    """A token that nobody ever had."""
+    """A token that no claim ever had."""
     me = Process.current()
     return f"{me.host}-{me.pid}-{me.start}-{os.urandom(6).hex()}"
 
@@ -277,7 +277,7 @@ class Ledger:
             return None
 
     def write_unseen(self, entry: Entry, draft: str, spare: str | None = None) -> None:
-        """Make the file in a draft of the folder, which nobody sees yet, out of a spare file where that is still there.
+        """Make the file in a draft of the folder, which only this process sees, out of a spare file if that is still there.
 
         Moving a file is cheaper than removing one and making another: ext4 does not use an inode again for half a
         minute after its removal, and searches longer for a free one the more of them there are.

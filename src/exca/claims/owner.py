@@ -203,7 +203,7 @@ def _host_text() -> str:
 def process_start(pid: int) -> str | None:
     """When the process started, as text that is the same whenever it is asked for; None when it is dead.
 
-    A zombie is dead: nobody runs in it, and a late reaper may keep it for hours.
+    A zombie is dead: nothing runs in it, and a late reaper may keep it for hours.
     """
     if not _HAS_PROC:
         return _process_start_psutil(pid)

@@ -53,7 +53,7 @@ from .liveness import alive
 PATIENCE = 0.05  # seconds for a rival who asks at the same time to decide; then it counts as the holder
 LONG_PATIENCE = 5.0  # the same, where nothing but waiting can be done
 PAUSE = 0.0005
-SWEEP = 60.0  # seconds between two looks whether the owner of somebody else's keys is dead
+SWEEP = 60.0  # seconds between two looks whether the owner of another process's keys is dead
 MAX_JUDGED = 10_000
 _judged: dict[str, float] = {}
 

@@ -205,7 +205,7 @@ class MapComputer:
             from ..cachedict import CacheDict
 
             infra = self._infra()
-            # without keep_in_ram: nobody reads from the memory of a job
+            # without keep_in_ram: the memory of a job is read by no caller
             cache = CacheDict(self.folder, cache_type=infra._applied.options["cache_type"])
             if infra.mode != "force":  # a job that was preempted and requeued goes on where it stopped
                 left = set(cache.missing(keys))
@@ -216,7 +216,7 @@ class MapComputer:
     def gather(
         self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]
     ) -> tuple[dict[str, tp.Any], "CarriedError | None"]:
-        """Compute items for somebody who has no folder: what was computed, and the error that came then, if any.
+        """Compute items for a caller without a folder: what was computed, and the error that came then, if any.
 
         Parameters
         ----------

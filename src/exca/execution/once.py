@@ -46,7 +46,7 @@ class Work(tp.Protocol):
 
 
 def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
-    """Return when every key has a result, computing those that nobody else computes.
+    """Return when every key has a result, computing those that no other process computes.
 
     Parameters
     ----------
@@ -64,7 +64,9 @@ def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
         claim, held = claims.acquire(remaining)
         if claim is not None:
             with claim, chain.under(claim):
-                mine = work.missing(claim.keys)  # somebody may have finished between our look and our claim
+                mine = work.missing(
+                    claim.keys
+                )  # another process may have finished between our look and our claim
                 if mine:
                     work.execute(claim, mine)
         if held:
@@ -157,7 +159,7 @@ class ItemsCall:
             return None
         claim = Claims(self.folder).adopt(self.token)
         if claim is None:
-            logger.warning("%r are computed by somebody else by now: leaving them to it", self)
+            logger.warning("%r are computed by another process by now: leaving them to it", self)
             return None
         with claim, chain.under(claim):
             try:

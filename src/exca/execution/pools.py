@@ -267,7 +267,7 @@ def _start_worker(data: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    """End when the parent does: its claim ends with it, and somebody else may compute the same."""
+    """End when the parent does: its claim ends with it, and another process may compute the same."""
     import multiprocessing.connection
 
     parent = multiprocessing.parent_process()

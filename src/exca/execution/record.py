@@ -190,7 +190,7 @@ def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
     try:
         _files.move(f"{folder}/{NAME}", target.name)
     except FileNotFoundError:
-        return  # somebody else was quicker
+        return  # another process was quicker
     logger.warning(
         "Set aside the record of %s as %s (%s): it will be computed again", folder, target.name, reason
     )
@@ -441,7 +441,7 @@ def publish_failure(
             if claim is not None:
                 claim.release()
             return Record(folder, content)
-        with claim:  # nobody else publishes meanwhile
+        with claim:  # no other process publishes meanwhile
             found = latest(folder)
             if found is None or (found.attempt == replaces and found.state == "failed"):
                 _write_for_earlier_release(folder, "failure", JobError(error["message"]))

@@ -75,7 +75,7 @@ class TaskCall:
                 return CarriedError(e)
         claim = Claims(self.folder).adopt(self.token) or self._contradict()
         if claim is None:
-            logger.warning("%r is computed by somebody else by now: leaving it to them", self)
+            logger.warning("%r is computed by another process by now: leaving it to that one", self)
             return None
         with claim:
             self._note_submission(where)
@@ -165,7 +165,7 @@ def compute(
         raise
     if not claim.still_ours():
         logger.warning(
-            "%s was taken over by somebody else while it was computed: not published again", folder
+            "%s was taken over by another process while it was computed: not published again", folder
         )
         return value
     try:

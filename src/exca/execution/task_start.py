@@ -69,7 +69,7 @@ def find_announced(announced: "Announcement", logs: str) -> Submission | None:
 def start(
     infras: "list[TaskInfra]", through: "TaskInfra", max_workers: int = 256, *, listed: bool = False
 ) -> list[Job[tp.Any]]:
-    """Claim tasks and compute or submit those that nobody else computes.
+    """Claim tasks and compute or submit those that no other process computes.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def _submit_groups(
 
 
 def _compute_here(infras: "list[TaskInfra]", mode: str) -> list[Job[tp.Any]]:
-    """Compute tasks in this thread, but for those that somebody else is at."""
+    """Compute tasks in this thread, but for those that another process is at."""
     jobs: list[Job[tp.Any]] = []
     spare: Claim | None = None
     for infra in infras:
@@ -189,7 +189,7 @@ def _compute_here(infras: "list[TaskInfra]", mode: str) -> list[Job[tp.Any]]:
 
 
 def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple[Job[tp.Any], Claim | None]":
-    """Compute a task unless somebody else is at it; returns its claim as well, if it is yet to be released.
+    """Compute a task unless another process is at it; returns its claim as well, if it is yet to be released.
 
     Parameters
     ----------

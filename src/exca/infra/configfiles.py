@@ -211,7 +211,9 @@ def _is_new(
             _files.write_new(f"{draft}/{file}", text)
         if first_claim is not None:
             first_claim.write_into(draft)
-        if not os.path.lexists(place):  # a rename would replace an empty folder, which somebody just made
+        if not os.path.lexists(
+            place
+        ):  # a rename would replace an empty folder, which another process just made
             os.rename(draft, place)
             made = True
     except OSError as error:
@@ -336,7 +338,7 @@ def _read(path: str) -> bytes | None:
 
 
 def _write_first(path: str, data: bytes) -> bytes:
-    """Write a file unless somebody else was faster; return what it holds now."""
+    """Write a file unless another process was faster; return what it holds now."""
     with _explained(path):
         folder, name = os.path.split(path)
         partial = f"{folder}/{_files.temporary_name(name)}"

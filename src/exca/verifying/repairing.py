@@ -69,7 +69,7 @@ def repair(
     folder: path
         a cache folder, or any folder in or above one
     orphans: bool
-        also move data that no entry names aside (as ``<name>.orphaned``), where nobody is at work and its writer
+        also move data that no entry names aside (as ``<name>.orphaned``), where no process is at work and its writer
         is dead
     older_than: float
         seconds of silence after which a writer that cannot be asked (on another host) counts as dead
@@ -88,7 +88,7 @@ def repair(
     mender = _Mender(before.root, orphans=orphans, older_than=older_than)
     for found in before.folders:
         if not found.sound:
-            mender.mend(found)
+            mender.repair(found)
     after = {report.folder: report for report in before.folders if report.sound}
     for path, whole in places(before.root):
         name = os.path.relpath(path, before.root)
@@ -107,7 +107,7 @@ class _Mender:
         self.done: list[str] = []
         self.left: list[str] = []
 
-    def mend(self, found: FolderReport) -> None:
+    def repair(self, found: FolderReport) -> None:
         folder = Path(self.root, found.folder)
         for damaged in found.damaged:
             with self._leaving(f"{folder}/{damaged}"):
@@ -175,7 +175,7 @@ class _Mender:
         self.done.append(f"{folder / damaged.file}: set aside, since {damaged.error}")
 
     def _cut(self, path: Path, damaged: Damaged) -> None:
-        """Cut an unfinished last line off an index file that nobody appends to any more."""
+        """Cut an unfinished last line off an index file that no process appends to any more."""
         if not leftovers.writer_is_dead(str(path), self.older_than):
             self.left.append(f"{path}: it ends within a line, and its writer may live")
             return

@@ -65,7 +65,7 @@ class FolderReport:
     unreadable: list of Damaged
         those that this user, or this environment, cannot check
     orphans: list of str
-        data files that no entry names; where somebody is at work, their entries may be about to come
+        data files that no entry names; where another process is at work, their entries may be about to come
     stale_claims: list of str
         claim files whose owner is dead
     live_claims: int
