@@ -71,7 +71,11 @@ class Person:
     ) -> "subprocess.Popen[str]":
         env = {k: v for k, v in os.environ.items() if not k.startswith(("EXCA_", "XDG_"))}
         env |= {"LOGNAME": self.name, "USER": self.name, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        env |= {"PYTHONPATH": str(Path(__file__).parent), **environment}
+        paths = (
+            str(Path(__file__).parent),
+            os.environ.get("PYTHONPATH"),
+        )  # the latter chooses another source
+        env |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
         groups = ["--reuid", str(self.uid), "--regid", str(self.uid), "--groups", str(TEAM)]
         command = ["setpriv", *groups, sys.executable, "-c", textwrap.dedent(code)]
         hidden = _hidden(Path(sys.base_prefix))
