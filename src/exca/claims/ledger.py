@@ -277,7 +277,7 @@ class Ledger:
             return None
 
     def write_unseen(self, entry: Entry, draft: str, spare: str | None = None) -> None:
-        """Make the file in a draft of the folder, which only this process sees, out of a spare file if that is still there.
+        """Make the file in a draft of the folder, which only this process sees, out of a spare file if it is there.
 
         Moving a file is cheaper than removing one and making another: ext4 does not use an inode again for half a
         minute after its removal, and searches longer for a free one the more of them there are.
