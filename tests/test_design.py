@@ -26,7 +26,7 @@ CIRCULAR = {  # rooms whose files still import each other in a circle; none join
     "execution": "a job finishes what the start of tasks began, and the start hands out jobs",
     "infra": "unpickling what an earlier release queued makes infras",
 }
-GUESTS = {"infra/from_function": "helpers", "execution/map_call": "map"}  # lie in the folder of another room
+GUESTS = {"execution/map_call": "map"}  # lie in the folder of another room
 
 
 def rooms() -> list[str]:

@@ -42,7 +42,7 @@ _NAMES: dict[str, dict[str, str]] = {
         "select_in_chunks": "kept.registries",
     },
     "exca.confdict": {"ConfDictOps": "identity.nesting:Ops", "UNSAFE_TABLE": "kept.cachedict"},
-    "exca.helpers": {"ConfDict": "confdict", "TaskInfra": "task", "X": "kept.typing"},
+    "exca.helpers": {"ConfDict": "confdict", "update_uids": "kept.earlier_uids"},
     "exca.map": {
         "C": "kept.typing",
         "CacheDict": "cachedict",
