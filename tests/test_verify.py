@@ -1,4 +1,4 @@
-"""exca.verify and exca.repair: what they find, what they mend, and that they never touch what is good."""
+"""exca.verify and exca.repair: what they find, what they repair, and that they never touch what is good."""
 
 import json
 import os
@@ -13,11 +13,14 @@ import pydantic
 import pytest
 
 import exca
+import people
 from claimant import Claimant
-from exca.cachedict import CacheDict, verification
+from exca.cachedict import CacheDict
 from exca.cachedict import index as cache_index
 from exca.cachedict.sideindex import FILE_NAME
 from exca.claims import Claims
+from exca.verifying import check
+from people import ALICE, BOB
 
 
 class Task(pydantic.BaseModel):
@@ -190,7 +193,7 @@ def test_leftovers_of_dead_writers_go_and_those_of_the_living_stay(root: Path) -
     assert all(path.exists() for path in [*kept, young])
 
 
-def test_orphaned_data_is_moved_aside_only_when_told_and_nobody_is_at_work(root: Path) -> None:
+def test_orphaned_data_is_moved_aside_only_on_request_where_no_process_is_at_work(root: Path) -> None:
     folder = uid_folder(root, "*-info.jsonl")
     host = os.uname().nodename
     orphan = folder / f"data/{host}-{dead_pid()}-0123abcd.data"
@@ -297,7 +300,29 @@ def test_verify_and_repair_beside_those_at_work(root: Path) -> None:
     assert exca.verify(root).totals()["damaged"] == 0
 
 
-def test_many_lines_that_name_one_huge_file(tmp_path: Path) -> None:
+def test_an_index_that_this_user_may_not_read_hides_what_belongs_to_none(commons: people.Commons) -> None:
+    """Its lines may name any data file, so none is called an orphan; what can be read is checked all the same."""
+    code = """
+        import os, numpy, exca
+        with exca.cachedict.CacheDict(os.environ["SHARED"]).write() as cd:
+            cd[str(os.getuid())] = numpy.arange(9.0)
+    """
+    commons.run(BOB, code)
+    (index,) = commons.shared.glob("*-info.jsonl")
+    index.chmod(0o600)
+    commons.run(ALICE, code)
+    found = commons.run(
+        ALICE,
+        """
+        import os, exca
+        (report,) = exca.verify(os.environ["SHARED"]).folders
+        print(report.entries, report.orphans, *report.unreadable)
+        """,
+    )
+    assert found.strip() == f"1 [] {index.name}: this user may not read it"
+
+
+def test_many_lines_that_name_one_huge_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them overlaps the others: no entry that was written does so, and the file is not read for each."""
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "x.data").open("wb") as file:
@@ -317,17 +342,16 @@ def test_many_lines_that_name_one_huge_file(tmp_path: Path) -> None:
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in [*same, *lines])
     (tmp_path / "host-1-info.jsonl").write_text(text)
     read: list[int] = []
-    ctx = verification.Checking(tmp_path)
+    real = check.Checking.before_reading
 
-    def count(path: str, size: int, length: int) -> None:
-        verification.Checking.before_reading(ctx, path, size, length)
+    def count(ctx: check.Checking, path: str, size: int, length: int) -> None:
+        real(ctx, path, size, length)
         read.append(length)
 
-    ctx.before_reading = count  # type: ignore[method-assign]  # counts
-    found = verification.verify_entries(tmp_path, ctx)
-    assert len(found.damaged) == 600
-    assert sum(checked.out_of_reach for checked in found.damaged) > 250
-    assert sum(read) <= 6 * (300 << 20) + (64 << 20)
+    monkeypatch.setattr(check.Checking, "before_reading", count)
     report = exca.verify(tmp_path).folders[0]
+    assert len(report.damaged) + len(report.unreadable) == 600
+    assert len(report.unreadable) > 250
+    assert sum(read) <= 6 * (300 << 20) + (64 << 20)
     assert len(report.damaged) >= 300, "those of one range are compared once"
     assert "again and again" in str(report.unreadable[0])

@@ -18,8 +18,8 @@ if tp.TYPE_CHECKING:
     from .map import MapInfra as MapInfra
     from .submit import SubmitInfra as SubmitInfra
     from .task import TaskInfra as TaskInfra
-    from .verifying import repair as repair
-    from .verifying import verify as verify
+    from .verifying.check import verify as verify
+    from .verifying.repair import repair as repair
 
 __all__ = ["ConfDict", "MapInfra", "SubmitInfra", "TaskInfra", "__version__", "helpers", "repair", "verify"]
 
@@ -28,8 +28,8 @@ _HOMES = {
     "MapInfra": "map",
     "SubmitInfra": "submit",
     "TaskInfra": "task",
-    "repair": "verifying",
-    "verify": "verifying",
+    "repair": "verifying.repair",
+    "verify": "verifying.check",
 }
 _SUBMODULES = frozenset(
     (

@@ -11,9 +11,9 @@ import typing as tp
 import numpy as np
 import pytest
 
+import exca
 from exca.cachedict import CacheDict, DumpContext
 from exca.cachedict import index as cache_index
-from exca.cachedict.verification import verify_entries
 from exca.errors import CacheWriteError
 
 
@@ -309,13 +309,12 @@ def test_full_disk(kind: str, small_disk: pathlib.Path) -> None:
         stored = list(reader)
         assert all(np.array_equal(reader[key], value) for key in stored)
         assert len(reader) == len(stored)
-    report = verify_entries(folder)
-    assert (report.damaged, report.torn) == ([], {})
+    assert exca.verify(folder).folders[0].damaged == []
     (small_disk / "ballast").unlink()
     with cd.write():
         cd["later"] = value
     assert np.array_equal(fresh(folder)["later"], value)
-    assert verify_entries(folder).damaged == []
+    assert exca.verify(folder).folders[0].damaged == []
 
 
 def test_verification(tmp_path: pathlib.Path) -> None:
@@ -323,25 +322,26 @@ def test_verification(tmp_path: pathlib.Path) -> None:
     with CacheDict[tp.Any](tmp_path, cache_type="NumpyArray").write() as own:
         own["own"] = np.arange(3)
     del cd["e"]
-    report = verify_entries(tmp_path)
-    assert (report.entries, report.damaged, report.orphans, report.torn, report.deleted) == (5, [], [], {}, 1)
+    (report,) = exca.verify(tmp_path).folders
+    assert (report.entries, report.damaged, report.orphans) == (5, [], [])
     assert report.nbytes > 3_200_000
     data = next(path for path in (tmp_path / "data").iterdir() if path.suffix == ".data")
     with data.open("r+b") as file:
         file.seek(1_000_000)
         file.write(b"\x01\x02")
     (tmp_path / "data" / "orphan.npy").write_bytes(b"x")
-    (tmp_path / ".exca-index-x.tmp").write_bytes(b"x")
     with index_file(tmp_path).open("ab") as file:
         file.write(b'garbage\n{"torn')
-    report = verify_entries(tmp_path)
+    (report,) = exca.verify(tmp_path).folders
     assert report.entries == 4
-    assert [(checked.key, checked.error is not None) for checked in report.damaged] == [
-        ("b", True),
-        (None, True),
+    size = index_file(tmp_path).stat().st_size
+    assert [(damaged.key, damaged.offset) for damaged in report.damaged] == [
+        ("b", report.damaged[0].offset),
+        (None, size - 6 - len(b"garbage\n")),
+        (None, size - 6),
     ]
-    assert (report.orphans, report.leftovers) == (["data/orphan.npy"], [".exca-index-x.tmp"])
-    assert list(report.torn.values()) == [6]
+    assert "ends within a line" in report.damaged[2].error
+    assert report.orphans == ["data/orphan.npy"]
 
 
 def test_damage_in_any_file(tmp_path: pathlib.Path) -> None:

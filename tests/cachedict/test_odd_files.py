@@ -20,7 +20,6 @@ import exca
 from exca.cachedict import CacheDict, DumpContext
 from exca.cachedict.parts import entry_of
 from exca.cachedict.sideindex import FILE_NAME, Table
-from exca.cachedict.verification import iter_checked, verify_entries
 from exca.claims import Claims, ledger
 from exca.claims.owner import Owner, Process
 from exca.errors import DamagedEntryError, MissingPackageError, StoredValueError, UnknownHandlerError
@@ -72,7 +71,7 @@ def test_a_crafted_line(line: dict[str, tp.Any], folder: pathlib.Path, tmp_path:
     except EXPECTED:
         pass
     assert len(cd) in (1, 2)
-    verify_entries(tmp_path)
+    exca.verify(tmp_path)
     if line["#key"] in cd:
         try:
             del cd[line["#key"]]
@@ -217,7 +216,7 @@ def test_fuzzed_index_files(tmp_path: pathlib.Path) -> None:
         except EXPECTED:
             pass
         assert len(cd) >= 0
-        list(iter_checked(folder))
+        exca.verify(folder)
 
     check()
 

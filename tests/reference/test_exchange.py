@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 import pytest
 
+import exca
 from exca.cachedict import CacheDict, DumpContext
-from exca.cachedict.verification import iter_checked
+from exca.cachedict.textindex import parse_line
 from exca.errors import DamagedEntryError
 
 HERE = pathlib.Path(__file__).parent
@@ -207,14 +208,15 @@ def test_checksums_of_parts_are_compared(size: int, tmp_path: pathlib.Path) -> N
         }
     (path,) = (tmp_path / "data").glob("*.data")
     data = path.read_bytes()
+    (index,) = tmp_path.glob("*-info.jsonl")
     for content in array.values():
-        assert not [checked.error for checked in iter_checked(tmp_path) if checked.error]
+        assert exca.verify(tmp_path).folders[0].damaged == []
         place = data.index(content.tobytes())
         path.write_bytes(data[: place + 3] + b"\xff" + data[place + 4 :])
-        (checked,) = iter_checked(tmp_path)
-        assert "is damaged between bytes" in str(checked.error)
+        (damaged,) = exca.verify(tmp_path).folders[0].damaged
+        assert "is damaged between bytes" in damaged.error
         with pytest.raises(DamagedEntryError, match="is damaged between bytes"):
-            DumpContext(tmp_path).load(checked.info)
+            DumpContext(tmp_path).load(parse_line(index.read_bytes()))
         path.write_bytes(data)
 
 

@@ -77,7 +77,7 @@ def load_one(
 
 def delete_one(folder: str | os.PathLike[str], info: Info) -> None:
     """Delete the data of a value that `dump_one` stored; data already gone is no error."""
-    from .verification import named_files
+    from .handlers.structured import named_files
 
     ctx = DumpContext(folder)
     names = named_files(ctx, info)  # shared files too: no other value is in them

@@ -201,6 +201,37 @@ def content_of(ctx: DumpContext, info: Info) -> tuple[tp.Any, tp.Iterator[Info |
         ) from e
 
 
+def parts_of_entry(ctx: DumpContext, info: Info) -> tp.Iterator[Info]:
+    """The entries of all parts of an entry, with their reserved fields."""
+    if info["#type"] == "Json":
+        return
+    place = place_of(info)
+    if place is not None and str(place["filename"]).endswith(".jsonl"):
+        yield from iter_parts(*content_of(ctx, info))
+        return
+    content = {key: value for key, value in info.items() if key[:1] != "#"}
+    yield from iter_parts(content, reserved_of(info))
+
+
+def named_files(ctx: DumpContext, info: Info) -> set[str]:
+    """Data files that an entry and its parts name, as paths within the folder."""
+    found = set(ctx.own_files(info))
+    ranges = info.get("#ranges")
+    if isinstance(ranges, list):
+        found |= {part[0] for part in ranges if isinstance(part, list) and part and isinstance(part[0], str)}
+    place = place_of(info)
+    if place is not None and isinstance(place["filename"], str):
+        found.add(place["filename"])
+        if info["#type"] == "MneRawBrainVision":
+            stem = info["filename"].removesuffix(".vhdr")
+            found.update(stem + ending for ending in (".vmrk", ".eeg"))
+    try:
+        parts = list(parts_of_entry(ctx, info))
+    except (DamagedEntryError, OSError):
+        parts = []
+    return found.union(*(named_files(ctx, part) for part in parts))
+
+
 class Json(BuiltinHandler):
     """Values that JSON brings back as they were: text, numbers, booleans, None, lists, dicts with text keys."""
 

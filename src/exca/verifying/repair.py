@@ -17,9 +17,8 @@ from ..errors import DamagedEntryError, OddFileError
 from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
 from . import leftovers
-from .checking import ORPHANED, problem
+from .check import ORPHANED, folders_below, is_whole, report_on, verify
 from .report import Damaged, FolderReport, Report
-from .walking import places, report_on, verify
 
 _OF_NEW_FOLDERS = {UID, FULL, CONFIG, SIDECAR}  # files in a folder that was never renamed into place
 
@@ -58,7 +57,7 @@ class Repairs:
 def repair(
     folder: str | os.PathLike[str], *, orphans: bool = False, older_than: float = leftovers.OLD
 ) -> Repairs:
-    """Mend what `verify` finds under a folder; nothing that is whole, or may still be in use, is touched.
+    """Repair what `verify` finds under a folder; nothing that is whole, or may still be in use, is touched.
 
     Damaged entries are set aside under a name that says so, and count as missing: the next call computes them
     again. Claims and temporary files of dead owners are removed, damaged derived files are made anew. It may run
@@ -85,21 +84,21 @@ def repair(
         if there is no such folder
     """
     before = verify(folder)
-    mender = _Mender(before.root, orphans=orphans, older_than=older_than)
+    repairer = _Repairer(before.root, orphans=orphans, older_than=older_than)
     for found in before.folders:
         if not found.sound:
-            mender.repair(found)
+            repairer.repair(found)
     after = {report.folder: report for report in before.folders if report.sound}
-    for path, whole in places(before.root):
+    for path, whole in folders_below(before.root):
         name = os.path.relpath(path, before.root)
         if name not in after:
             report = report_on(before.root, path, holds_results=whole)
             if report is not None:
                 after[name] = report
-    return Repairs(before, mender.done, mender.left, Report(before.root, list(after.values())))
+    return Repairs(before, repairer.done, repairer.left, Report(before.root, list(after.values())))
 
 
-class _Mender:
+class _Repairer:
     def __init__(self, root: str, *, orphans: bool, older_than: float) -> None:
         self.root = root
         self.orphans = orphans
@@ -135,7 +134,7 @@ class _Mender:
             self.left.append(f"{what}: could not be repaired: {e}")
 
     def _is_theirs(self, path: Path) -> bool:
-        """Whether another user may have put something there: it is left as it is."""
+        """Whether another user may have put something there, which is left as it is then."""
         if _trust.may_move(path):
             return False
         self.left.append(f"{path}: another user may have written it, who can repair it")
@@ -165,7 +164,7 @@ class _Mender:
             found = record.read(folder)  # sets it aside when it is no whole record
             if found is not None:
                 info = found.content.get("result")
-                if info is None or problem(folder, info) is None:
+                if info is None or is_whole(folder, info):
                     self.left.append(f"{path}: it was published anew meanwhile")
                     return
             if os.path.lexists(path):
@@ -224,7 +223,7 @@ class _Mender:
             with contextlib.suppress(OSError):
                 index.save()
         self.done.append(
-            f"{folder / name}: removed, since it is damaged; it is made anew from what it stands for"
+            f"{folder / name}: removed, since it is damaged; it is made anew from the files that it was derived from"
         )
 
     def _move_orphan(self, folder: Path, relative: str, found: FolderReport) -> None:
@@ -232,7 +231,7 @@ class _Mender:
         if not self.orphans:
             reason = "no entry names it; repair(..., orphans=True) moves such files aside"
         elif found.live_claims:
-            reason = "somebody is at work there and may be about to name it"
+            reason = "another process is at work there and may be about to name it"
         elif not leftovers.writer_is_dead(str(path), self.older_than):
             reason = "its writer may live"
         else:
