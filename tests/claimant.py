@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exca import _files
-from exca.claims import Claim, Claims, Owner, ledger
+from exca.claims import Claim, Claims, Owner, claimfile
 
 CALLS = ("open", "write", "close", "replace", "unlink", "listdir", "lseek", "makedirs")
 
@@ -121,7 +121,7 @@ class Fault:
         proxy = types.SimpleNamespace(**{n: getattr(os, n) for n in dir(os)})
         for name in CALLS:
             setattr(proxy, name, self._watched(getattr(os, name)))
-        for module in (ledger, _files):
+        for module in (claimfile, _files):
             module.__dict__["os"] = proxy
 
     def _watched(self, function: Callable[..., tp.Any]) -> Callable[..., tp.Any]:
@@ -167,14 +167,14 @@ class Program:
     def do_token(self) -> str:
         return self.held[-1].token
 
-    def do_still_ours(self) -> bool:
-        return self.held[-1].still_ours()
+    def do_is_valid(self) -> bool:
+        return self.held[-1].is_valid()
 
     def do_announce(self, cluster: str) -> str:
         return self.held[-1].announce(cluster)
 
-    def do_hand_over(self, pid: int) -> bool:
-        self.held[-1].hand_over(Owner.for_job(cluster="local", job_id=str(pid)))
+    def do_transfer_to(self, pid: int) -> bool:
+        self.held[-1].transfer_to(Owner.for_job(cluster="local", job_id=str(pid)))
         return True
 
     def do_split(self, groups: list[list[str]]) -> list[str]:

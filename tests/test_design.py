@@ -13,8 +13,8 @@ import pydantic
 
 import blocks
 import exca
-from exca.execution.job import TaskJob
-from exca.execution.submission import Submission
+from exca.execution.task_job import TaskJob
+from exca.jobs.submission import Submission
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "exca"
@@ -23,7 +23,7 @@ TEXT = DESIGN.read_text(encoding="utf-8")
 HANDING_ON = {"__init__", "base", "kept", "logconf", "slurm", "workdir"}  # nothing here is built on them
 CIRCULAR = {  # rooms whose files still import each other in a circle; none joins them
     "identity": "the uid asks how earlier releases wrote a value, and that takes apart what the uid is made of",
-    "execution": "a job finishes what the start of tasks began, and the start hands out jobs",
+    "execution": "tasks that wait for room are started as others are, and the start lists them",
     "infra": "unpickling what an earlier release queued makes infras",
 }
 GUESTS = {"execution/map_call": "map"}  # lie in the folder of another room

@@ -154,7 +154,7 @@ def test_claims_of_the_dead_go_and_those_of_the_living_stay(root: Path) -> None:
         assert exca.repair(root).after.totals()["stale_claims"] == 0
         assert list(Claims(folder).holders()) == ["b"]
         alive.signal(signal.SIGCONT)
-        assert alive.ask("still_ours")
+        assert alive.ask("is_valid")
     finally:
         dead.close()
         alive.close()

@@ -17,7 +17,7 @@ import pydantic
 import pytest
 
 from exca.errors import UncommittedChangesError, WorkDirError
-from exca.execution.workdir import inside
+from exca.jobs.workdir import inside
 from exca.workdir import WorkDir
 
 SRC = Path(__file__).resolve().parent.parent / "src"
@@ -183,7 +183,7 @@ def test_activate_works_inside_the_copy_and_comes_back(project: Path, tmp_path: 
 def test_a_process_inside_imports_the_copy_after_the_source_was_edited(project: Path, tmp_path: Path) -> None:
     folder = WorkDir(copied=["pkg", "main.py"]).prepare(tmp_path / "copy")
     write(project, pkg__mod_py="VALUE = 2")
-    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom exca.execution.workdir import inside\n"
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom exca.jobs.workdir import inside\n"
     code += "with inside(sys.argv[2]):\n    import pkg.mod; print(pkg.mod.VALUE)"
     env = os.environ | {"PYTHONPATH": str(project)}
     done = subprocess.run([sys.executable, "-c", code, SRC, folder], env=env, capture_output=True, check=True)

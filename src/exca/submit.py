@@ -9,13 +9,14 @@ import typing as tp
 from pathlib import Path
 
 from .errors import InfraError, JobError, SubmissionError
-from .execution import arrays, backends
-from .execution.job import CallJob, CarriedError, DoneJob, Job
-from .execution.requests import link_code, request_for
-from .execution.submission import Submission
 from .identity import check_secrets
 from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
+from .jobs import arrays, backends
+from .jobs.job import CallJob, DoneJob, Job
+from .jobs.remote_errors import RemoteError
+from .jobs.requests import link_code, request_for
+from .jobs.submission import Submission
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
 logger = logging.getLogger("exca")
@@ -237,7 +238,7 @@ class RemoteCall:
             return self.run()
         except Exception as e:
             logger.exception("%r failed", self)
-            return CarriedError(e)
+            return RemoteError(e)
 
 
 class PendingJob(CallJob[tp.Any]):

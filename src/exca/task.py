@@ -9,11 +9,14 @@ from pathlib import Path
 
 from . import _files
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
-from .execution import backends, record
-from .execution.job import KEY, DoneJob, EarlierJob, Job, TaskJob
-from .execution.submission import Submission
+from .execution import record
+from .execution.record import KEY
+from .execution.task_job import EarlierJob, TaskJob
 from .execution.task_start import SUBMISSION, find_announced, read_submission, start
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
+from .jobs import backends
+from .jobs.job import DoneJob, Job
+from .jobs.submission import Submission
 from .submit import SubmitInfra
 
 if tp.TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import typing as tp
 
-from .execution.workdir import WorkDir, identify_path
+from .jobs.workdir import WorkDir, identify_path
 
 __all__ = ["WorkDir", "identify_path"]
 

@@ -20,7 +20,7 @@ import exca
 from exca.cachedict import CacheDict, DumpContext
 from exca.cachedict.parts import entry_of
 from exca.cachedict.sideindex import FILE_NAME, Table
-from exca.claims import Claims, ledger
+from exca.claims import Claims, claimfile
 from exca.claims.owner import Owner, Process
 from exca.errors import DamagedEntryError, MissingPackageError, StoredValueError, UnknownHandlerError
 from exca.execution import legacy, record, task_start, unsent
@@ -327,13 +327,13 @@ def test_fuzzed_claims(content: bytes, data: st.DataObject, tmp_path_factory: py
             head = changed(head, place, data.draw(ODD), data.draw(st.booleans()))
         except (KeyError, TypeError, IndexError):
             continue
-    rest = ledger.dump_json(head)[1:] + b"\n" + content + b"\n"
+    rest = claimfile.dump_json(head)[1:] + b"\n" + content + b"\n"
     prefix = b'{"state":"owned","beat":"0000000000",'
     sealed = prefix + b'"sum":"%016x",' % xxhash.xxh3_64_intdigest(rest) + rest
     name = f"{Process.current().host}-1-2-abcdef.1.aa.claim"
     for text in (content, sealed):
         (folder / name).write_bytes(text)
-        ledger._decided.clear()
+        claimfile._decided.clear()
         for holder in Claims(folder).holders(["task"]).values():
             holder.alive()
         verify_claims(folder)

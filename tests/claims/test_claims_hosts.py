@@ -11,29 +11,31 @@ import pytest
 
 from claimant import Claimant, until
 from exca.claims import Claims
+from exca.claims.claimfile import ClaimFolder
 from exca.claims.heartbeat import MISSED, Observer
-from exca.claims.ledger import Ledger
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="keepers are for Linux")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="heartbeat processes are for Linux"
+)
 Start = Callable[..., Claimant]
 BEAT = 0.1  # seconds; a dead owner is known to be after 8 of them
 
 
-def keepers(owner: int) -> list[int]:
+def heartbeat_processes(owner: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             args = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(a.endswith(b"keeper.py") for a in args) and str(owner).encode() in args:
+        if any(a.endswith(b"heartbeat_process.py") for a in args) and str(owner).encode() in args:
             found.append(int(path.parent.name))
     return found
 
 
 def beats(folder: Path) -> set[object]:
-    ledger = Ledger(folder)
-    return {ledger.beat(name) for name in ledger.names()}
+    files = ClaimFolder(folder)
+    return {files.beat(name) for name in files.names()}
 
 
 def test_the_dead_of_another_host_are_taken_over(folder: Path, start: Start) -> None:
@@ -50,7 +52,7 @@ def test_the_dead_of_another_host_are_taken_over(folder: Path, start: Start) -> 
 
 @pytest.mark.parametrize("after_beats", [False, True])
 def test_the_stopped_of_another_host_are_not(after_beats: bool, folder: Path, start: Start) -> None:
-    """Even when stopped right after claiming: the keeper was there before the claim."""
+    """Even when stopped right after claiming: the heartbeat process was there before the claim."""
     other = start("elsewhere", BEAT)
     other.ask("acquire", keys=["a"])
     if after_beats:
@@ -60,39 +62,39 @@ def test_the_stopped_of_another_host_are_not(after_beats: bool, folder: Path, st
     claims.wait(["a"], done=lambda: False, timeout=3 * MISSED * BEAT)
     assert claims.acquire(["a"])[0] is None
     other.signal(signal.SIGCONT)
-    assert other.ask("still_ours")
+    assert other.ask("is_valid")
 
 
-def test_the_keeper_goes_with_its_owner(folder: Path, start: Start) -> None:
+def test_the_heartbeat_process_goes_with_its_owner(folder: Path, start: Start) -> None:
     other = start("elsewhere", BEAT)
-    assert keepers(other.pid) == []  # who claims nothing has none
+    assert heartbeat_processes(other.pid) == []  # who claims nothing has none
     other.ask("acquire", keys=["a"])
-    until(lambda: keepers(other.pid))  # it is a process before it is its program
-    (keeper,) = keepers(other.pid)
+    until(lambda: heartbeat_processes(other.pid))  # it is a process before it is its program
+    (beating,) = heartbeat_processes(other.pid)
     other.ask("acquire", keys=["b"])
-    assert keepers(other.pid) == [keeper]
+    assert heartbeat_processes(other.pid) == [beating]
     other.kill()
-    until(lambda: not keepers(other.pid))
+    until(lambda: not heartbeat_processes(other.pid))
 
 
-def test_a_killed_keeper_is_replaced(folder: Path, start: Start) -> None:
+def test_a_killed_heartbeat_process_is_replaced(folder: Path, start: Start) -> None:
     other = start("elsewhere", BEAT)
     other.ask("acquire", keys=["a"])
-    until(lambda: keepers(other.pid))  # it is a process before it is its program
-    (keeper,) = keepers(other.pid)
-    os.kill(keeper, signal.SIGTERM)  # ignored: it is meant for the owner
-    os.kill(keeper, signal.SIGKILL)
-    until(lambda: other.ask("still_ours") and keepers(other.pid) not in ([], [keeper]))
+    until(lambda: heartbeat_processes(other.pid))  # it is a process before it is its program
+    (beating,) = heartbeat_processes(other.pid)
+    os.kill(beating, signal.SIGTERM)  # ignored: it is meant for the owner
+    os.kill(beating, signal.SIGKILL)
+    until(lambda: other.ask("is_valid") and heartbeat_processes(other.pid) not in ([], [beating]))
     before = beats(folder)
     until(lambda: beats(folder) != before)
 
 
 def test_a_handed_over_claim_is_kept_alive_for_its_worker(folder: Path, start: Start) -> None:
-    """The submitter's keeper stays for a local job that has not started yet, though the submitter is dead."""
+    """The submitter's heartbeat process outlives it for a local job that has not begun, though that died."""
     submitter, worker = start("elsewhere", BEAT), start("elsewhere", BEAT)
     submitter.ask("acquire", keys=["a"])
     token = submitter.ask("token")
-    submitter.ask("hand_over", pid=worker.pid)
+    submitter.ask("transfer_to", pid=worker.pid)
     submitter.kill()
     worker.signal(signal.SIGSTOP)
     claims = Claims(folder)
@@ -100,7 +102,7 @@ def test_a_handed_over_claim_is_kept_alive_for_its_worker(folder: Path, start: S
     assert claims.acquire(["a"])[0] is None
     worker.signal(signal.SIGCONT)
     assert worker.ask("adopt", token=token) == ["a"]
-    until(lambda: not keepers(submitter.pid))  # the worker has its own now
+    until(lambda: not heartbeat_processes(submitter.pid))  # the worker has its own now
     worker.kill()
     claims.wait(["a"], done=lambda: False)
     claim, _ = claims.acquire(["a"])
@@ -108,7 +110,7 @@ def test_a_handed_over_claim_is_kept_alive_for_its_worker(folder: Path, start: S
     claim.release()
 
 
-def test_many_claims_do_not_wake_the_keeper_each_time(folder: Path, start: Start) -> None:
+def test_many_claims_do_not_wake_the_heartbeat_process_each_time(folder: Path, start: Start) -> None:
     """More paths than fit into the pipe are known to it all the same."""
     other = start("elsewhere", BEAT)
     for i in range(1000):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from claimant import claim_files
 from exca.claims import Claim, Claims, Owner, protocol
 from exca.claims.claim import fresh_entry
-from exca.claims.ledger import Ledger, Wait
+from exca.claims.claimfile import ClaimFolder, Wait
 from exca.errors import ClaimLostError, ReentrantClaimError
 
 
@@ -46,7 +46,7 @@ def test_release_gives_back_and_leaves_nothing(folder: Path) -> None:
     claim.release()
     claim.release()
     assert claim_files(folder) == []
-    assert not claim.still_ours()
+    assert not claim.is_valid()
     with won(Claims(folder).acquire(["a"])[0]):
         assert Claims(folder).acquire(["a"])[0] is None
     assert claim_files(folder) == []
@@ -94,7 +94,7 @@ def test_umask_is_respected(folder: Path) -> None:
 
 def test_folders_are_made_when_needed(tmp_path: Path) -> None:
     with won(Claims(tmp_path / "new" / "one").acquire(["a"])[0]) as claim:
-        assert claim.still_ours()
+        assert claim.is_valid()
 
 
 def test_split_leaves_no_key_unowned_and_releases_the_rest(folder: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_job_owns_what_it_was_given(folder: Path) -> None:
     tag = claim.announce("local")
     assert claim.token in tag
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    claim.hand_over(Owner.for_job(cluster="local", job_id=str(worker.pid)))
+    claim.transfer_to(Owner.for_job(cluster="local", job_id=str(worker.pid)))
     claim.release()  # of no effect: the job owns it
     holder = claims.holders()["a"]
     assert holder.token == claim.token
@@ -137,17 +137,17 @@ def test_a_job_owns_what_it_was_given(folder: Path) -> None:
 def test_adopt_puts_this_process_behind_the_job(folder: Path) -> None:
     claims = Claims(folder)
     claim = won(claims.acquire(["a", "b"])[0])
-    claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
+    claim.transfer_to(Owner.for_job(cluster="local", job_id=str(os.getpid())))
     adopted = won(Claims(folder).adopt(claim.token))
     assert adopted.keys == ("a", "b")
     assert adopted.token == claim.token
-    assert adopted.still_ours()
+    assert adopted.is_valid()
     assert len(claim_files(folder)) == 1
     again = won(claims.adopt(claim.token))  # the job was requeued: the newest worker counts
-    assert again.still_ours()
-    assert not adopted.still_ours()
+    assert again.is_valid()
+    assert not adopted.is_valid()
     adopted.release()
-    assert again.still_ours()
+    assert again.is_valid()
     again.release()
     assert claims.adopt(claim.token) is None
 
@@ -158,8 +158,8 @@ def test_adopting_before_the_submitter_handed_over(folder: Path) -> None:
     claim = won(claims.acquire(["a"])[0])
     claim.announce("local")
     adopted = won(claims.adopt(claim.token))
-    claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
-    assert adopted.still_ours()
+    claim.transfer_to(Owner.for_job(cluster="local", job_id=str(os.getpid())))
+    assert adopted.is_valid()
     adopted.release()
     assert claim_files(folder) == []
 
@@ -171,17 +171,17 @@ def test_a_claim_that_is_handed_over_during_the_look_for_it_is_adopted(
     claim = won(Claims(folder).acquire(["a"])[0])
     claim.announce("local")
     job = Claims(folder)
-    names = job._ledger.names
+    names = job._claim_files.names
     looks: list[list[str]] = []
 
     def overtaken() -> list[str]:
         found = names()
         if not looks:
-            claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
+            claim.transfer_to(Owner.for_job(cluster="local", job_id=str(os.getpid())))
         looks.append(found)
         return found
 
-    monkeypatch.setattr(job._ledger, "names", overtaken)
+    monkeypatch.setattr(job._claim_files, "names", overtaken)
     adopted = won(job.adopt(claim.token))
     assert looks[0] != [claim_files(folder)[0].name]
     adopted.release()
@@ -196,18 +196,18 @@ def test_successions_of_different_keys_do_not_wait_for_each_other(
     claim = won(Claims(folder).acquire(["a"])[0])
     claim.announce("local")
     asking = fresh_entry(["b"], Owner.current())
-    Ledger(folder).place(asking)
+    ClaimFolder(folder).place(asking)
     adopted = won(Claims(folder).adopt(claim.token))
-    assert {path.name for path in claim_files(folder)} == {asking.name, *Ledger(folder).names()}
+    assert {path.name for path in claim_files(folder)} == {asking.name, *ClaimFolder(folder).names()}
     adopted.release()
-    Ledger(folder).remove(asking.name)
+    ClaimFolder(folder).remove(asking.name)
 
 
 def test_revoked_and_lost_claims_are_known_to_be(folder: Path) -> None:
     claims = Claims(folder)
     claim = won(claims.acquire(["a"])[0])
     claims.revoke(claim.token)
-    assert not claim.still_ours()
+    assert not claim.is_valid()
     with pytest.raises(ClaimLostError, match="taken over"):
         claim.announce("slurm")
     assert claims.adopt(claim.token) is None
@@ -229,8 +229,8 @@ def test_damaged_and_foreign_files_stop_nobody_for_ever(folder: Path) -> None:
     (folder / f".{dead}.0.bbbbbb.claim.tmp").write_bytes(b"{")
     assert len(claims.stale()) == 2
     other = won(claims.acquire(["b"])[0])
-    assert {p.name for p in claim_files(folder)} == {path.name, *Ledger(folder).names()}
-    assert len(Ledger(folder).names()) == 2
+    assert {p.name for p in claim_files(folder)} == {path.name, *ClaimFolder(folder).names()}
+    assert len(ClaimFolder(folder).names()) == 2
     assert claims.sweep() == 0
     claim.release()
     other.release()
@@ -298,7 +298,7 @@ def test_a_forked_child_holds_nothing_of_its_parent(folder: Path) -> None:
         try:
             claim.release()
             ok = (
-                not claim.still_ours()
+                not claim.is_valid()
                 and claims.acquire(["a"])[0] is None
                 and claims.acquire(["b"])[0] is not None
             )
@@ -306,7 +306,7 @@ def test_a_forked_child_holds_nothing_of_its_parent(folder: Path) -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert claim.still_ours()
+    assert claim.is_valid()
     with won(claims.acquire(["b"])[0]):  # the child is dead
         pass
     claim.release()
@@ -354,11 +354,11 @@ def test_a_claim_notes_what_its_keys_wait_for(tmp_path: Path) -> None:
     claim = won(claims.acquire(["a", "b"])[0])
     claim.note_wait(1, Wait(["a"], "/elsewhere", ["x"]))
     claim.note_wait(2, Wait(["b"], "/elsewhere", ["y"]))
-    (entry,) = protocol.look(claims._ledger)
+    (entry,) = protocol.look(claims._claim_files)
     assert [(wait.keys, wait.wanted) for wait in entry.waits] == [(["a"], ["x"]), (["b"], ["y"])]
     claim.give_back(["b"])
     claim.note_wait(1, None)
     claim.note_wait(1, None)
-    (entry,) = protocol.look(claims._ledger)
+    (entry,) = protocol.look(claims._claim_files)
     assert (entry.keys, [wait.keys for wait in entry.waits]) == (("a",), [["b"]])
     claim.release()

@@ -14,7 +14,7 @@ import pytest
 
 from claimant import Claimant, claim_files, until
 from exca.claims import Claims, Owner, heartbeat, liveness
-from exca.claims.ledger import Ledger
+from exca.claims.claimfile import ClaimFolder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 Start = Callable[..., Claimant]
@@ -44,7 +44,7 @@ def test_the_stopped_are_not_robbed(folder: Path, start: Start) -> None:
     claims.wait(["a"], done=lambda: False, timeout=0.3)
     assert claims.acquire(["a"])[0] is None
     other.signal(signal.SIGCONT)
-    assert other.ask("still_ours")
+    assert other.ask("is_valid")
 
 
 def test_a_damaged_claim_of_the_dead_is_taken_over_at_once(folder: Path, start: Start) -> None:
@@ -68,14 +68,14 @@ def test_another_process_with_the_same_pid_is_not_the_owner(folder: Path, start:
     other = start()
     other.ask("acquire", keys=["a"])
     (path,) = claim_files(folder)
-    entry = Ledger(folder).read(path.name)
+    entry = ClaimFolder(folder).read(path.name)
     assert entry is not None
     assert entry.owner is not None
     assert entry.owner.process is not None
     process = dataclasses.replace(entry.owner.process, start=f"1{entry.owner.process.start}")
     host, pid, start_, salt = entry.name.split("-")
     name = f"{host}-{pid}-1{start_}-{salt}"
-    Ledger(folder).place(
+    ClaimFolder(folder).place(
         dataclasses.replace(entry, name=name, owner=dataclasses.replace(entry.owner, process=process))
     )
     path.unlink()
@@ -101,7 +101,7 @@ def prepare(claims: Claims, operation: str) -> dict[str, object]:
         return {}
     claim, _ = claims.acquire(["a", "b"])
     assert claim is not None
-    claim.hand_over(Owner.for_job(cluster="local", job_id=str(os.getpid())))
+    claim.transfer_to(Owner.for_job(cluster="local", job_id=str(os.getpid())))
     return {"token": claim.token}
 
 
@@ -156,7 +156,7 @@ def test_stopped_at_any_step_and_resumed_there_is_one_owner(
             break
         other.signal(signal.SIGCONT)
         answer = other.answer()
-        theirs = other.ask("still_ours") if answer else False
+        theirs = other.ask("is_valid") if answer else False
         assert (mine is not None) != bool(theirs), f"step {at}: mine {mine}, theirs {answer}"
         other.ask("arm", at=0, stop=False)
         other.ask("release")
@@ -238,7 +238,7 @@ def test_a_job_that_comes_too_late_is_told(
     claim, _ = claims.acquire(["a"])
     assert claim is not None
     assert worker.ask("adopt", token=token) == []
-    assert claim.still_ours()
+    assert claim.is_valid()
     claim.release()
 
 
@@ -249,11 +249,11 @@ def test_handing_over_while_the_job_adopts(folder: Path, start: Start) -> None:
         submitter.ask("acquire", keys=["a"])
         token = submitter.ask("token")
         submitter.ask("announce", cluster="local")
-        submitter.send("hand_over", pid=worker.pid)
+        submitter.send("transfer_to", pid=worker.pid)
         worker.send("adopt", token=token)
         assert submitter.answer()
         assert worker.answer() == ["a"]
-        assert worker.ask("still_ours")
+        assert worker.ask("is_valid")
         assert claims.acquire(["a"])[0] is None
         worker.ask("release")
         assert claim_files(folder) == []
@@ -332,7 +332,7 @@ def test_a_keeper_that_was_killed_leaves_the_removal_to_the_next(
     (path,) = claim_files(folder)
     immutable(path, True)
     claim.release()
-    pid = beating._keeper_pid
+    pid = beating._child_pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -120,7 +120,7 @@ def test_a_job_owns_its_claim_until_it_ends(folder: Path, submit: Submit) -> Non
     claim = won(claims.acquire(["a"])[0])
     tag = claim.announce("slurm")
     job_id = submit("sleep 60", f"--comment={tag}")
-    claim.hand_over(Owner.for_job(cluster="slurm", job_id=job_id))
+    claim.transfer_to(Owner.for_job(cluster="slurm", job_id=job_id))
     assert Claims(folder).acquire(["a"])[0] is None
     holder = claims.holders()["a"]
     assert holder.job_id == job_id

@@ -14,7 +14,7 @@ import pytest
 import exca
 from exca import steps
 from exca.cachedict import CacheDict
-from exca.execution import resources
+from exca.jobs import resources
 
 
 class Task(pydantic.BaseModel):

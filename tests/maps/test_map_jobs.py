@@ -16,7 +16,7 @@ from map_models import Counted, Halves, Heavy, Infra, Odd, OwnError, computed, h
 import exca
 from exca.claims import Claims
 from exca.errors import JobError, SubmissionError
-from exca.execution import pools
+from exca.jobs import pools
 from waiting import wait_for
 
 SLURM = pytest.param("slurm", marks=pytest.mark.slurm)

@@ -16,7 +16,7 @@ import exca
 import slurm_cluster
 from exca import _files
 from exca.errors import JobError, SubmissionError, UntrustedFileError
-from exca.execution import local
+from exca.jobs import local
 from people import ALICE, BOB, Commons
 from waiting import wait_for
 
@@ -226,7 +226,7 @@ def test_code_of_jobs_is_written_by_no_group(commons: Commons) -> None:
 import os, pathlib
 from shared_models import Plain
 import exca, pydantic
-from exca.execution.workdir import WorkDir
+from exca.jobs.workdir import WorkDir
 folder = pathlib.Path(os.environ["SHARED"], "code", "copy")
 WorkDir(copied=["module.py", "package"]).prepare(folder)
 print(folder)
@@ -249,7 +249,7 @@ for name in ("module.py", "package/part.py", "sitecustomize.py"):
     assert told == "refused\n" * 3
     refused = f"""
 import os
-from exca.execution.workdir import WorkDir
+from exca.jobs.workdir import WorkDir
 WorkDir(copied=["module.py"], folder={str(folder)!r}).prepare("x")
 """
     (commons.home(BOB) / "module.py").write_text("VALUE = 3")

@@ -102,8 +102,9 @@ def test_a_record_of_anothers_unpickles_nothing(commons: Commons) -> None:
 from shared_models import *
 import base64, cloudpickle
 from exca.execution import record
+from exca.jobs import remote_errors
 folder = task(1).infra.uid_folder(create=True)
-error = record.error_content(ValueError("planted"))
+error = remote_errors.error_content(ValueError("planted"))
 record.publish(folder, {"version": 1, "state": "failed", "attempt": "",
     "error": {**error, "pickle": base64.b64encode(cloudpickle.dumps(Evil())).decode()}}, durable=False)
 """
@@ -207,9 +208,9 @@ from shared_models import *
 import json
 from exca.claims import Claims, Owner
 folder = task(1).infra.uid_folder(create=True)
-from exca.execution.task_call import KEY
+from exca.execution.record import KEY
 claim, _ = Claims(folder).acquire([KEY])
-claim.hand_over(Owner.for_job(cluster="local", job_id=str({pid})))
+claim.transfer_to(Owner.for_job(cluster="local", job_id=str({pid})))
 (folder / "submission.json").write_text(json.dumps(
     {{"cluster": "local", "job_id": "0123abcd", "logs": "logs", "pid": {pid}, "attempt": claim.token}}))
 """

@@ -16,8 +16,8 @@ import exca
 from exca import _files
 from exca.claims.owner import Process
 from exca.errors import JobError
-from exca.execution import backends, entry, local, paths
-from exca.execution.submission import Submission
+from exca.jobs import backends, entry, local, paths
+from exca.jobs.submission import Submission
 from waiting import wait_for
 
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
@@ -129,7 +129,7 @@ def run_worker(submission: Submission, seconds: float = 0) -> int:
     command = [
         sys.executable,
         "-m",
-        "exca.execution.worker",
+        "exca.jobs.worker",
         submission.logs,
         submission.job_id,
         "0",

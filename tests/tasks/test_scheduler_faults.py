@@ -138,7 +138,7 @@ with task.infra.job_array() as array:
 def test_an_sbatch_that_submits_and_does_not_say_so_has_submitted(
     infra: Infra, faults: Faults, monkeypatch: pytest.MonkeyPatch, answer: str, tasks: int
 ) -> None:
-    from exca.execution import slurm
+    from exca.jobs import slurm
 
     monkeypatch.setattr(slurm, "SBATCH_TIMEOUT", 3.0)
     faults.put("sbatch", f'{faults.real("sbatch")} "$@" > {faults.folder}/answer', answer)
@@ -156,7 +156,7 @@ def test_an_sbatch_that_submits_and_does_not_say_so_has_submitted(
 def test_the_last_job_of_several_arrays_is_found_where_sbatch_does_not_say_so(
     infra: Infra, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exca.execution import arrays
+    from exca.jobs import arrays
 
     monkeypatch.setattr(arrays, "SMALL", 1)
     monkeypatch.setattr(scheduler, "max_array_size", lambda: 2)
@@ -252,7 +252,7 @@ import sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from task_models import Double
 from exca.claims import scheduler
-from exca.execution import arrays
+from exca.jobs import arrays
 arrays.SMALL, scheduler.max_array_size = 1, lambda: 2
 hold = dict(slurm_additional_parameters=dict(hold=True))
 task = Double(trace={str(trace)!r}, infra=dict(folder={str(infra["folder"])!r}, cluster="slurm", **hold))
@@ -419,8 +419,8 @@ def test_a_job_that_the_warning_ended_before_its_python_was_up_leaves_no_error(i
 
 
 def ending(state: str, exit_code: str = "", reason: str = "", memory: str = "") -> str:
-    from exca.execution.slurm import ending_of
-    from exca.execution.submission import Submission
+    from exca.jobs.slurm import ending_of
+    from exca.jobs.submission import Submission
 
     job = scheduler.JobState("12", state, reason, exit_code, memory, alive=False)
     return ending_of(job, Submission("slurm", "12", "/cache/logs/%j")).text
@@ -458,7 +458,7 @@ def test_other_ways_to_end() -> None:
 def test_why_a_job_is_pending_is_in_its_description(
     infra: Infra, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from exca.execution import job as jobs
+    from exca.jobs import job as jobs
 
     job = Double(infra=infra | HELD).infra.job()
     assert "pending: JobHeldUser" in job.describe()

@@ -251,7 +251,7 @@ def test_ctrl_c_while_sbatch_is_at_it_leaves_nothing_queued(
 
 
 def test_arrays_are_no_longer_than_slurm_takes(infra: Infra, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exca.execution import arrays
+    from exca.jobs import arrays
 
     real = scheduler.max_array_size()
     found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
@@ -270,7 +270,7 @@ def test_arrays_are_no_longer_than_slurm_takes(infra: Infra, monkeypatch: pytest
 def test_more_tasks_than_the_array_of_a_site_are_several_arrays(
     infra: Infra, monkeypatch: pytest.MonkeyPatch, asked: bool, sizes: list[int]
 ) -> None:
-    from exca.execution import arrays
+    from exca.jobs import arrays
 
     assert scheduler.max_array_size() == 256
     if asked:

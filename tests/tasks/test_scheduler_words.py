@@ -109,7 +109,7 @@ def test_a_variable_silences_submissions(infra: Infra) -> None:
 @pytest.mark.parametrize("kind", CALLS)
 def test_why_jobs_are_pending_is_said_and_that_they_go_on_when_interrupted(infra: Infra, kind: str) -> None:
     held = infra | HELD
-    code = "from exca.execution import job, once\njob.SAY_WHY = once.SAY_WHY = 1.0"
+    code = "from exca.execution import once\nfrom exca.jobs import job\njob.SAY_WHY = once.SAY_WHY = 1.0"
     other = elsewhere(held, f"{code}\n{CALLS[kind]}")
     assert other.stderr is not None
     lines: list[str] = []

@@ -14,7 +14,7 @@ from task_models import Double, Failing
 
 import exca
 from exca.errors import JobError, SubmissionError
-from exca.execution import current
+from exca.jobs import current
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
@@ -393,14 +393,14 @@ def test_several_processes_of_a_job_each_give_a_result(tmp_path: Path) -> None:
 
 def test_a_time_limit_ends_a_local_job(tmp_path: Path) -> None:
     from exca import _files
-    from exca.execution import paths
+    from exca.jobs import paths
 
     job_paths = paths.JobPaths(str(tmp_path / "%j"), "one")
     job_paths.folder.mkdir()
     import cloudpickle
 
     job_paths.submitted_pickle.write_bytes(cloudpickle.dumps(lambda: time.sleep(60)))
-    command = [sys.executable, "-m", "exca.execution.worker", job_paths.pattern, "one", "0", "1", "1", "0.2"]
+    command = [sys.executable, "-m", "exca.jobs.worker", job_paths.pattern, "one", "0", "1", "1", "0.2"]
     command.append(_files.digest(job_paths.submitted_pickle.read_bytes()))
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 124
@@ -582,7 +582,7 @@ DIES = """
 import os, sys
 sys.path[:0] = {paths!r}
 import exca.execution.once
-exca.execution.once.hand_over = lambda *args: os.kill(os.getpid(), 9)
+exca.execution.once.transfer_to = lambda *args: os.kill(os.getpid(), 9)
 from test_task_jobs import Sleeper
 task = Sleeper(gate={gate!r}, infra=dict(folder={folder!r}, cluster={cluster!r}))
 with task.infra.job_array() as array:

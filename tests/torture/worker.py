@@ -16,9 +16,9 @@ from computing import Needing, Number, Numbers, Stage, note, same
 import exca
 from exca.cachedict import CacheDict, datafiles
 from exca.cachedict import index as cache_index
-from exca.claims import Claims, ledger, scheduler
+from exca.claims import Claims, claimfile, scheduler
 from exca.errors import ChangedDefaultError, InconsistentConfigError, SubmissionError
-from exca.execution import slurm
+from exca.jobs import slurm
 
 import exca.map  # isort: skip # everything that workers need is imported before they are forked
 import exca.task  # isort: skip
@@ -267,7 +267,7 @@ def hurt(path: Path, rng: random.Random) -> str:
 def forget() -> None:
     """Forget what this process has read of any folder: as another process would see it."""
     cache_index._registry.clear()
-    ledger._decided.clear()
+    claimfile._decided.clear()
     datafiles._maps.clear()
 
 

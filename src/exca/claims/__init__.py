@@ -1,7 +1,7 @@
 """Who computes what right now: exactly one owner a key, taken over when it died."""
 
-from .board import Claims, Holder
 from .claim import Claim, FirstClaim
+from .claims import Claims, Holder
 from .owner import Owner
 from .scheduler import JobState, job_states
 

@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from ..errors import ClaimLostError, ReentrantClaimError
 from . import protocol
-from .ledger import Ledger, Wait
+from .claimfile import ClaimFolder, Wait
 
 if tp.TYPE_CHECKING:
     from .claim import Claim
@@ -234,8 +234,8 @@ class Waiting:
         seen: set[tuple[str, str]] = set()
         while pending:
             folder, keys, path = pending.pop()
-            ledger = Ledger(folder)
-            for entry in protocol.look(ledger):
+            files = ClaimFolder(folder)
+            for entry in protocol.look(files):
                 held = frozenset(protocol.shared(entry, keys))
                 for wait in entry.waits if entry.trusted else ():
                     blocked = sorted(held.intersection(wait.keys))

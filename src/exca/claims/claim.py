@@ -12,7 +12,17 @@ from pathlib import Path
 
 from ..errors import ClaimLostError
 from . import heartbeat, protocol
-from .ledger import Announcement, Entry, Ledger, Wait, dump_json, name_of, new_token, revision_of, token_of
+from .claimfile import (
+    Announcement,
+    ClaimFolder,
+    Entry,
+    Wait,
+    dump_json,
+    name_of,
+    new_token,
+    revision_of,
+    token_of,
+)
 from .owner import Owner, Process
 
 
@@ -24,7 +34,7 @@ class Claim:
 
     Parameters
     ----------
-    ledger
+    files
         the folder's claim files
     entry
         the claim file that stands
@@ -32,12 +42,12 @@ class Claim:
         what is claimed
     """
 
-    def __init__(self, ledger: Ledger, entry: Entry, keys: tuple[str, ...]) -> None:
-        self._ledger = ledger
+    def __init__(self, files: ClaimFolder, entry: Entry, keys: tuple[str, ...]) -> None:
+        self._claim_files = files
         self._entry: Entry | None = entry
         self._pid = os.getpid()
         self.token = entry.token
-        self.folder: Path = ledger.folder
+        self.folder: Path = files.folder
         self.keys = keys
         self._lock = (
             threading.RLock()
@@ -69,17 +79,23 @@ class Claim:
         if self._entry is None or self._pid != os.getpid():  # a forked child holds nothing
             return
         names = [self._entry.name]
-        if self._is_job() and self._ledger.exists(names[0]):  # else a later worker has succeeded this one
+        if self._is_job() and self._claim_files.exists(
+            names[0]
+        ):  # else a later worker has succeeded this one
             # what the submitter may have written at the very moment of the adoption goes, too
-            names += [n for n in self._ledger.names() if token_of(n) == self.token and n not in names]
+            names += [n for n in self._claim_files.names() if token_of(n) == self.token and n not in names]
         self._entry = None
         for name in names:
-            drop(self._ledger, name)
+            drop(self._claim_files, name)
 
-    def still_ours(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether no other owner took the claim over: to be asked before a result is published."""
         heartbeat.heart.ensure()
-        return self._entry is not None and self._pid == os.getpid() and self._ledger.exists(self._entry.name)
+        return (
+            self._entry is not None
+            and self._pid == os.getpid()
+            and self._claim_files.exists(self._entry.name)
+        )
 
     def announce(self, cluster: str, *, tag: str | None = None, task: int | None = None) -> str:
         """Note that the keys are about to be submitted, so that the job is found should we die in the middle.
@@ -108,7 +124,7 @@ class Claim:
         self._succeed([dataclasses.replace(entry, announced=Announcement(cluster, tag, task))])
         return tag
 
-    def hand_over(self, owner: Owner) -> None:
+    def transfer_to(self, owner: Owner) -> None:
         """Make a job the owner: from now on nothing depends on this process.
 
         Parameters
@@ -199,13 +215,15 @@ class Claim:
         ]
         self._succeed(parts, rename=False)
         self._entry = None
-        return [Claim(self._ledger, part, tuple(group)) for part, group in zip(parts, groups, strict=True)]
+        return [
+            Claim(self._claim_files, part, tuple(group)) for part, group in zip(parts, groups, strict=True)
+        ]
 
     def _path(self) -> str | None:
         """Where the claim file of this process is; None for a job's."""
         if self._entry is None or self._pid != os.getpid() or self._is_job():
             return None
-        return self._ledger.path(self._entry.name)
+        return self._claim_files.path(self._entry.name)
 
     def _current(self) -> Entry:
         if self._entry is None or self._pid != os.getpid():
@@ -219,9 +237,9 @@ class Claim:
             entries = [
                 dataclasses.replace(entries[0], name=name_of(self.token, revision_of(old.name)[0] + 1))
             ]
-        if not succeed(self._ledger, old, entries):
+        if not succeed(self._claim_files, old, entries):
             self._entry = None
-            heartbeat.heart.forget(self._ledger.path(old.name))
+            heartbeat.heart.forget(self._claim_files.path(old.name))
             raise ClaimLostError(
                 f"Claim {self.token} in {self.folder} was taken over by another owner, who found this process dead."
             )
@@ -246,7 +264,7 @@ class FirstClaim:
     """
 
     def __init__(self, folder: Path, keys: Sequence[str], spare: Claim | None = None) -> None:
-        self._ledger = Ledger(folder)
+        self._claim_files = ClaimFolder(folder)
         self._keys = tuple(keys)
         self._spare = spare
         self._entry: Entry | None = None
@@ -263,10 +281,10 @@ class FirstClaim:
         owner = Owner.current()
         assert owner.process is not None
         entry = fresh_entry(self._keys, owner, owned=True)
-        heartbeat.heart.watch(self._ledger.path(entry.name), owner.process)
+        heartbeat.heart.watch(self._claim_files.path(entry.name), owner.process)
         self._entry = entry
         spare = None if self._spare is None else self._spare._path()
-        self._ledger.write_unseen(entry, draft, spare)
+        self._claim_files.write_unseen(entry, draft, spare)
 
     def settle(self, *, made: bool) -> None:
         """Say what became of the draft.
@@ -280,62 +298,62 @@ class FirstClaim:
         if entry is None:
             return
         if made:
-            self.claim = Claim(self._ledger, entry, self._keys)
+            self.claim = Claim(self._claim_files, entry, self._keys)
         else:
-            heartbeat.heart.forget(self._ledger.path(entry.name))
+            heartbeat.heart.forget(self._claim_files.path(entry.name))
 
 
-def place(ledger: Ledger, entry: Entry) -> None:
+def place(files: ClaimFolder, entry: Entry) -> None:
     """Make a claim file, with somebody to beat for it."""
     process, me = None if entry.owner is None else entry.owner.process, Process.current()
     if process is not None and process.host == me.host:  # without one, the scheduler is asked
-        heartbeat.heart.watch(ledger.path(entry.name), process, remember=process == me)
+        heartbeat.heart.watch(files.path(entry.name), process, remember=process == me)
     try:
-        ledger.place(entry)
+        files.place(entry)
     except BaseException:
-        heartbeat.heart.forget(ledger.path(entry.name))
+        heartbeat.heart.forget(files.path(entry.name))
         raise
 
 
-def drop(ledger: Ledger, name: str) -> None:
+def drop(files: ClaimFolder, name: str) -> None:
     """Take a claim file of ours away; what can't be removed now is given up all the same, and removed later."""
-    path = ledger.path(name)
-    if ledger.remove(name):
+    path = files.path(name)
+    if files.remove(name):
         heartbeat.heart.forget(path)
     else:
         heartbeat.heart.discard(path)
 
 
-def succeed(ledger: Ledger, old: Entry, entries: list[Entry]) -> bool:
+def succeed(files: ClaimFolder, old: Entry, entries: list[Entry]) -> bool:
     """Replace a decided file by new ones, see "Succession" in the argument; False when it was taken over."""
     names = [e.name for e in entries]
     try:
         for entry in entries:
-            place(ledger, dataclasses.replace(entry, owned=False))
+            place(files, dataclasses.replace(entry, owned=False))
         ours = frozenset(e.token for e in entries) | {old.token}
-        protocol.others_decided(ledger, old.keys or (), ours, known=OwnFiles(ledger))
-        if not ledger.exists(old.name):
+        protocol.others_decided(files, old.keys or (), ours, known=OwnFiles(files))
+        if not files.exists(old.name):
             raise ClaimLostError("taken over")
     except BaseException as e:
         for name in names:
-            drop(ledger, name)
+            drop(files, name)
         if isinstance(e, ClaimLostError):
             return False
         raise
     for name in names:
-        ledger.decide(name)
-    drop(ledger, old.name)
+        files.decide(name)
+    drop(files, old.name)
     return True
 
 
 class OwnFiles:
     """The claim files that this process holds: a container of names."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, files: ClaimFolder) -> None:
+        self._claim_files = files
 
     def __contains__(self, name: object) -> bool:
-        return self._ledger.path(str(name)) in heartbeat.heart.watched
+        return self._claim_files.path(str(name)) in heartbeat.heart.watched
 
 
 def fresh_entry(keys: Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:

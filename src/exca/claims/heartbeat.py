@@ -1,10 +1,10 @@
-"""Heartbeats across hosts: giving them (through a keeper process) and reading them.
+"""Heartbeats across hosts: giving them (through a heartbeat process) and reading them.
 
-When the keeper starts. A claimant may be stopped (SIGSTOP, a debugger, a frozen cgroup) at any moment, so from
+When it starts. A claimant may be stopped (SIGSTOP, a debugger, a frozen cgroup) at any moment, so from
 another host "stopped just after claiming" and "died just after claiming" look the same unless another process on the
-claimant's host is there to tell. Therefore the keeper is spawned *before* a process's first claim file appears, and
+claimant's host is there to tell. Therefore it is spawned *before* a process's first claim file appears, and
 knows of each claim before its file appears (one write into a pipe, 1 us). Spawning is one posix_spawn (about 1 ms, once
-a process); the keeper's own start (10 ms) goes on beside the claimant. It ends when its owner ends.
+a process); its own start (10 ms) goes on beside the claimant. It ends when its owner ends.
 
 How it is read. An observer remembers the counter it saw and for how long it has seen it stand still, on its own
 monotonic clock, and counts no more than one period per look: an observer that was itself stopped, or whose clock
@@ -20,7 +20,7 @@ import threading
 import time
 import typing as tp
 
-from . import keeper
+from . import heartbeat_process
 from .owner import Process
 
 MISSED = 8
@@ -46,8 +46,8 @@ class Heart:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pipe: int | None = None
-        self._keeper_pid: int | None = None
-        self._local: keeper.Beats | None = None
+        self._child_pid: int | None = None
+        self._local: heartbeat_process.Beats | None = None
         self._spawned = 0
         self.watched: dict[str, Process] = {}
         self.held: set[str] = (
@@ -63,7 +63,7 @@ class Heart:
         path, process
             the file, and for whom
         remember
-            False for a worker of ours: it soon has a keeper of its own
+            False for a worker of ours: it soon has a heartbeat process of its own
         """
         if remember:
             self.watched[path] = process
@@ -75,7 +75,7 @@ class Heart:
         self._drop(path, f"- {path}\n")
 
     def discard(self, path: str) -> None:
-        """Stop beating for this claim file, which is given up but could not be removed: the keeper tries again."""
+        """Stop beating for this claim file, which could not be removed: the heartbeat process tries again."""
         if len(self.unwanted) < MAX_REMEMBERED:
             self.unwanted.add(path)
         if self._local is not None:
@@ -85,11 +85,13 @@ class Heart:
     def _drop(self, path: str, order: str) -> None:
         self.held.discard(os.path.basename(path))
         if self.watched.pop(path, None) is not None and self._pipe is not None:
-            with contextlib.suppress(OSError):  # a dead keeper is replaced when it is needed, not here:
+            with contextlib.suppress(
+                OSError
+            ):  # a dead heartbeat process is replaced when it is needed, not here:
                 _write(self._pipe, os.fsencode(order))  # the garbage collector may be the caller
 
     def ensure(self) -> None:
-        """Replace a keeper that was killed."""
+        """Replace a heartbeat process that was killed."""
         if self._pipe is not None and self.watched:
             self._tell("\n")
 
@@ -122,7 +124,7 @@ class Heart:
                     continue
                 self._pipe = pipe  # only now: other threads' lines must not get into the middle
                 return
-            self._local = keeper.Beats()
+            self._local = heartbeat_process.Beats()
             self._local.unwanted.update(self.unwanted)
             threading.Thread(target=self._beat_here, name="exca-heartbeat", daemon=True).start()
 
@@ -132,20 +134,20 @@ class Heart:
         return os.fsencode("".join(lines))
 
     def _spawn(self) -> int | None:
-        """Start a keeper and return the pipe to it; None where there is no way to."""
+        """Start a heartbeat process and return the pipe to it; None where there is no way to."""
         python = "" if getattr(sys, "frozen", False) else sys.executable
         if not python or not os.path.exists("/proc/self/stat") or not hasattr(os, "posix_spawn"):
             return None
         me = Process.current()
         read, write = os.pipe()
         os.set_blocking(write, False)
-        args = [python, "-I", "-S", keeper.__file__, str(period()), str(me.pid), me.start]
+        args = [python, "-I", "-S", heartbeat_process.__file__, str(period()), str(me.pid), me.start]
         actions: list[tuple[tp.Any, ...]] = [(os.POSIX_SPAWN_DUP2, read, 0)]
         actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
-        # no LD_PRELOAD: what bends the owner's clock must not bend the keeper's
+        # no LD_PRELOAD: what bends the owner's clock must not bend the heartbeat process's
         env = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH") if k in os.environ}
         try:
-            self._keeper_pid = os.posix_spawn(python, args, env, file_actions=actions, setsid=True)
+            self._child_pid = os.posix_spawn(python, args, env, file_actions=actions, setsid=True)
         except (OSError, NotImplementedError):
             os.close(write)
             return None
@@ -157,42 +159,45 @@ class Heart:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
-        if self._keeper_pid is not None:
+        if self._child_pid is not None:
             try:
-                os.kill(self._keeper_pid, signal.SIGKILL)  # it is dead already, or stopped and useless
-                os.waitpid(self._keeper_pid, 0)
+                os.kill(self._child_pid, signal.SIGKILL)  # it is dead already, or stopped and useless
+                os.waitpid(self._child_pid, 0)
             except OSError:
                 pass
-            self._keeper_pid = None
+            self._child_pid = None
 
     def _beat_here(self) -> None:
-        """Where no keeper can be spawned, a thread beats: right as long as this process is not stopped."""
+        """Where no heartbeat process can be spawned, a thread beats: right as long as this process is not stopped."""
         beats = self._local
         assert beats is not None
         while True:
             time.sleep(period())
             beats.count += 1
-            digits = b"%0*d" % (keeper.BEAT_DIGITS, beats.count % 10**keeper.BEAT_DIGITS)
+            digits = b"%0*d" % (
+                heartbeat_process.BEAT_DIGITS,
+                beats.count % 10**heartbeat_process.BEAT_DIGITS,
+            )
             for path, process in list(self.watched.items()):
                 if process.alive() is not False:
-                    keeper.beat_file(path, digits)
+                    heartbeat_process.beat_file(path, digits)
             beats.remove()
 
     def after_fork(self) -> None:
-        """In a forked child: the parent's claims and keeper are not ours."""
+        """In a forked child: the parent's claims and heartbeat process are not ours."""
         if self._pipe is not None:
             os.close(self._pipe)
         self._reset()  # with a new lock: a thread that the child has not got may hold the old one
 
 
 def _write(pipe: int, data: bytes) -> None:
-    """Write everything; raises BrokenPipeError when the keeper is gone or does not read any more."""
+    """Write everything; raises BrokenPipeError when the heartbeat process is gone or does not read any more."""
     while data:
         try:
             data = data[os.write(pipe, data) :]
         except BlockingIOError:
             if not select.select([], [pipe], [], PATIENCE)[1]:
-                raise BrokenPipeError("the keeper does not read") from None
+                raise BrokenPipeError("the heartbeat process does not read") from None
 
 
 class Observer:

@@ -3,8 +3,8 @@
 import time
 
 from . import scheduler
+from .claimfile import Announcement, ClaimFolder, Entry
 from .heartbeat import heart, observer
-from .ledger import Announcement, Entry, Ledger
 from .owner import Process
 
 GRACE = 2.5  # seconds for a submission to come through whose submitter died in the middle of it
@@ -12,7 +12,7 @@ GRACE = 2.5  # seconds for a submission to come through whose submitter died in 
 _first_seen_dead: dict[str, float] = {}
 
 
-def alive(ledger: Ledger, entry: Entry) -> bool:
+def alive(files: ClaimFolder, entry: Entry) -> bool:
     """Whether somebody stands behind the claim.
 
     A job lives when the scheduler says so, or the worker does; a process when it does; and a submission that was
@@ -20,7 +20,7 @@ def alive(ledger: Ledger, entry: Entry) -> bool:
 
     Parameters
     ----------
-    ledger, entry
+    files, entry
         the claim file
     """
     owner = entry.owner
@@ -29,7 +29,7 @@ def alive(ledger: Ledger, entry: Entry) -> bool:
     if _given_up(entry):
         return False
     if owner is None:
-        return _process_lives(ledger, entry, entry.maker())
+        return _process_lives(files, entry, entry.maker())
     if owner.scheduled and owner.job_id is not None:
         state = scheduler.job_states([owner.job_id])[owner.job_id]
         if state.alive or state.alive is None:
@@ -38,9 +38,9 @@ def alive(ledger: Ledger, entry: Entry) -> bool:
             return False
         if state.ended:
             return bool(owner.process.alive())
-    if _process_lives(ledger, entry, owner.process):
+    if _process_lives(files, entry, owner.process):
         return True
-    return entry.announced is not None and _submitted(ledger.path(entry.name), entry.announced)
+    return entry.announced is not None and _submitted(files.path(entry.name), entry.announced)
 
 
 def _given_up(entry: Entry) -> bool:
@@ -51,13 +51,13 @@ def _given_up(entry: Entry) -> bool:
     return entry.maker_is(me)
 
 
-def _process_lives(ledger: Ledger, entry: Entry, process: Process | None) -> bool:
+def _process_lives(files: ClaimFolder, entry: Entry, process: Process | None) -> bool:
     """On its own host a process is looked at; elsewhere its heartbeat is."""
     lives = None if process is None else process.alive()
     if lives is not None:
         return lives
-    path = ledger.path(entry.name)
-    return not observer.still(path, ledger.beat(entry.name), entry.every)
+    path = files.path(entry.name)
+    return not observer.still(path, files.beat(entry.name), entry.every)
 
 
 def _submitted(path: str, announced: Announcement) -> bool:

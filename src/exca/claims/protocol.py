@@ -36,9 +36,9 @@ moment one of the two files stands. When two succeed at once (the submitter hand
 adopts), both belong to one claim: the one that finds the old file gone succeeds the other, or leaves it.
 
 **Where that ends.** It rests on liveness: a living owner is never thought dead by its own host (pid, start
-time, boot) nor by the scheduler, nor by another host as long as its keeper's beats come through. A host
+time, boot) nor by the scheduler, nor by another host as long as its heartbeat process's beats come through. A host
 that is cut off from the file system or frozen as a whole for longer than ``MISSED`` beats is thought dead
-by others. It is harmless then: before publishing it asks ``Claim.still_ours`` (its file was removed, and
+by others. It is harmless then: before publishing it asks ``Claim.is_valid`` (its file was removed, and
 never comes back); between that and the publication lies no more than a rename, which is atomic, and whose
 last writer wins with the result of the same computation.
 """
@@ -47,7 +47,7 @@ import time
 import typing as tp
 
 from . import scheduler
-from .ledger import Entry, Ledger, revision_of, token_of
+from .claimfile import ClaimFolder, Entry, revision_of, token_of
 from .liveness import alive
 
 PATIENCE = 0.05  # seconds for a rival who asks at the same time to decide; then it counts as the holder
@@ -58,10 +58,10 @@ MAX_JUDGED = 10_000
 _judged: dict[str, float] = {}
 
 
-def look(ledger: Ledger, names: tp.Iterable[str] | None = None) -> list[Entry]:
+def look(files: ClaimFolder, names: tp.Iterable[str] | None = None) -> list[Entry]:
     """All claims that stand now (or the named ones); jobs among them are asked about together."""
-    names = ledger.names() if names is None else names
-    entries = [e for e in map(ledger.read, names) if e is not None]
+    names = files.names() if names is None else names
+    entries = [e for e in map(files.read, names) if e is not None]
     ask_together(entries)
     return entries
 
@@ -88,12 +88,12 @@ class Contest(tp.NamedTuple):
     others: list[Entry]
 
 
-def contest(ledger: Ledger, mine: Entry, keys: tp.Collection[str], exempt: frozenset[str]) -> Contest:
+def contest(files: ClaimFolder, mine: Entry, keys: tp.Collection[str], exempt: frozenset[str]) -> Contest:
     """Find out which keys others hold, after our own file was placed.
 
     Parameters
     ----------
-    ledger
+    files
         the folder's claim files
     mine
         our own entry, asked
@@ -109,17 +109,17 @@ def contest(ledger: Ledger, mine: Entry, keys: tp.Collection[str], exempt: froze
     wanted = keys if len(keys) == 1 else frozenset(keys)
     while True:
         pending: list[tuple[Entry, tp.Collection[str]]] = []
-        names, drafts = ledger.listing()
-        sweep_drafts(ledger, drafts)
-        found = [ledger.read(n) for n in names if n not in settled and token_of(n) not in exempt]
+        names, drafts = files.listing()
+        sweep_drafts(files, drafts)
+        found = [files.read(n) for n in names if n not in settled and token_of(n) not in exempt]
         rivals = [(e, shared(e, wanted)) for e in found if e is not None]
         ask_together(e for e, overlap in rivals if overlap)
         for entry, overlap in rivals:
             if not overlap:
                 others.append(entry)
                 settled.add(entry.name)  # the keys of a file never grow
-            elif not alive(ledger, entry):
-                ledger.remove(entry.name)  # before we decide: see "Succession" in the argument
+            elif not alive(files, entry):
+                files.remove(entry.name)  # before we decide: see "Succession" in the argument
                 settled.add(entry.name)
             elif entry.owned or (entry.rank, entry.name) > (mine.rank, mine.name):
                 lost.update(dict.fromkeys(overlap, entry))
@@ -133,28 +133,28 @@ def contest(ledger: Ledger, mine: Entry, keys: tp.Collection[str], exempt: froze
         time.sleep(PAUSE)
 
 
-def sweep_drafts(ledger: Ledger, drafts: tp.Iterable[str]) -> int:
+def sweep_drafts(files: ClaimFolder, drafts: tp.Iterable[str]) -> int:
     """Remove unfinished files of dead makers, return how many; a live maker whose draft goes makes another."""
-    dead = [d for d in drafts if not alive(ledger, Entry(d, None, 0.0, 5.0, owned=False))]
+    dead = [d for d in drafts if not alive(files, Entry(d, None, 0.0, 5.0, owned=False))]
     for draft in dead:
-        ledger.remove(draft)
+        files.remove(draft)
     return len(dead)
 
 
-def sweep(ledger: Ledger, entries: tp.Iterable[Entry]) -> int:
+def sweep(files: ClaimFolder, entries: tp.Iterable[Entry]) -> int:
     """Remove the claims of the dead among these, return how many; looked at now and then only."""
     now, due = time.monotonic(), []
     for entry in entries:
-        path = ledger.path(entry.name)
+        path = files.path(entry.name)
         if now - _judged.get(path, -SWEEP) >= SWEEP:
             _judged[path] = now
             due.append(entry)
     if len(_judged) > MAX_JUDGED:
         _judged.clear()
     ask_together(due)
-    dead = [e for e in due if not alive(ledger, e)]
+    dead = [e for e in due if not alive(files, e)]
     for entry in dead:
-        ledger.remove(entry.name)
+        files.remove(entry.name)
     return len(dead)
 
 
@@ -168,13 +168,13 @@ def shared(entry: Entry, wanted: tp.Collection[str]) -> tp.Collection[str]:
 
 
 def others_decided(
-    ledger: Ledger, keys: tp.Iterable[str], exempt: frozenset[str], known: tp.Container[str] = ()
+    files: ClaimFolder, keys: tp.Iterable[str], exempt: frozenset[str], known: tp.Container[str] = ()
 ) -> bool:
     """Wait until everybody who asks for some keys right now has decided; False when somebody does not.
 
     Parameters
     ----------
-    ledger
+    files
         the folder's claim files
     keys
         which ones: two successions of different keys must not wait for each other
@@ -188,13 +188,13 @@ def others_decided(
     deadline = time.monotonic() + LONG_PATIENCE
     while True:
         asking = False
-        for name in ledger.names():
+        for name in files.names():
             if name in settled or name in known or token_of(name) in exempt:
                 continue
-            entry = ledger.read(name)
+            entry = files.read(name)
             if entry is not None and not entry.owned:
                 wanted = frozenset(keys) if wanted is None else wanted
-                if shared(entry, wanted) and alive(ledger, entry):
+                if shared(entry, wanted) and alive(files, entry):
                     asking = True
                     continue
             settled.add(name)
@@ -203,11 +203,11 @@ def others_decided(
         time.sleep(PAUSE)
 
 
-def latest(ledger: Ledger, token: str) -> Entry | None:
+def latest(files: ClaimFolder, token: str) -> Entry | None:
     """The newest revision of a claim, a decided one if there is one; what another user wrote is none."""
     before: list[str] = []
-    while names := sorted([n for n in ledger.names() if token_of(n) == token], key=revision_of, reverse=True):
-        entries = [e for e in map(ledger.read, names) if e is not None and e.trusted]
+    while names := sorted([n for n in files.names() if token_of(n) == token], key=revision_of, reverse=True):
+        entries = [e for e in map(files.read, names) if e is not None and e.trusted]
         if entries:
             return next((e for e in entries if e.owned), entries[0])
         if names == before:  # they are there, and no claims

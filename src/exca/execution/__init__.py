@@ -1,1 +1,1 @@
-"""Where a computation runs: backends, jobs, resources, working directories."""
+"""From a call to its outcome: records of tasks, keyed computations."""

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from .. import _files, _trust
 from ..errors import DamagedEntryError, OddFileError, StoredValueError
+from ..jobs.submission import Submission
 from .record import LEGACY_NAME, NAME, Record
-from .submission import Submission
 
 logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
@@ -127,7 +127,7 @@ def queued(folder: Path) -> Submission | None:
     except (OddFileError, DamagedEntryError, AttributeError, TypeError, ValueError, KeyError) as e:
         _trust.skip(folder / LEGACY_NAME, e)
         return None
-    from . import backends
+    from ..jobs import backends
 
     if shutil.which("squeue") is None or backends.alive(submission) is False:
         return None

@@ -14,9 +14,9 @@ if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from ..claims import Claim
     from ..claims.chain import Batch
+    from ..jobs.backends import Request
+    from ..jobs.remote_errors import RemoteError
     from ..map import MapInfra
-    from .backends import Request
-    from .job import CarriedError
 
 Items = collections.OrderedDict[str, tp.Any]  # items by uid
 Tick = tp.Callable[[int], None]
@@ -135,7 +135,7 @@ class MapWork:
                 )
 
     def _run_in_pool(self, cluster: str, keys: tp.Sequence[str], tick: Tick, claim: "Claim | None") -> None:
-        from . import pools
+        from ..jobs import pools
 
         shares = self._shares(keys, pools.worker_count(cluster, self.infra.max_jobs))
         if cluster == "threadpool":
@@ -153,7 +153,7 @@ class MapWork:
         return [(list(chunk), [self.items[key] for key in chunk]) for chunk in chunks]
 
     def _request(self, calls: list[tp.Callable[[], tp.Any]], tag: str) -> "Request":
-        from .requests import link_code, request_for
+        from ..jobs.requests import link_code, request_for
 
         most = self.infra.max_jobs or max(1, len(self.items))
         request = request_for(self.infra, calls, max_workers=most, tag=tag)
@@ -215,7 +215,7 @@ class MapComputer:
 
     def gather(
         self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]
-    ) -> tuple[dict[str, tp.Any], "CarriedError | None"]:
+    ) -> tuple[dict[str, tp.Any], "RemoteError | None"]:
         """Compute items for a caller without a folder: what was computed, and the error that came then, if any.
 
         Parameters
@@ -226,14 +226,14 @@ class MapComputer:
             the items
         """
         from ..cachedict import CacheDict
-        from .job import CarriedError
+        from ..jobs.remote_errors import RemoteError
 
         cache: CacheDict[tp.Any] = CacheDict(None, keep_in_ram=True)
         error = None
         try:
             self._store(cache, keys, items, None)
         except Exception as e:
-            error = CarriedError(e)
+            error = RemoteError(e)
         return dict(cache.items()), error
 
     def _infra(self) -> tp.Any:

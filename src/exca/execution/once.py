@@ -16,10 +16,11 @@ from pathlib import Path
 
 from .. import _files
 from ..errors import ClaimLostError, UntrustedFileError
-from . import arrays, backends
-from .current import current_job
-from .job import SAY_WHY, CallJob, CarriedError, say_they_go_on
-from .submission import Submission
+from ..jobs import arrays, backends
+from ..jobs.current import current_job
+from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
+from ..jobs.remote_errors import RemoteError
+from ..jobs.submission import Submission
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Claims, chain
@@ -166,7 +167,7 @@ class ItemsCall:
                 return self.computer.load().compute(self.keys, self.items)
             except Exception as e:
                 logger.exception("%r failed", self)
-                return CarriedError(e)
+                return RemoteError(e)
 
 
 def run_in_jobs(
@@ -288,7 +289,7 @@ class _Sending:
         sent = [s for s in backends.submit(self.cluster, self.request) if s is not None]
         if self.cluster != "debug":
             for c, submission in zip(self.left, sent, strict=False):
-                hand_over(c, submission)
+                transfer_to(c, submission)
         self.left = self.left[len(sent) :]
         self.request = arrays.rest_of(self.request, len(sent))
         self.submissions += sent
@@ -310,7 +311,7 @@ def say_jobs_go_on(threads: tp.Iterable[threading.Thread]) -> None:
     say_they_go_on([job for sending in waited_for if sending is not None for job in sending.unfinished()])
 
 
-def hand_over(claim: "Claim", submission: Submission) -> None:
+def transfer_to(claim: "Claim", submission: Submission) -> None:
     """Make a submitted job the owner of a claim, unless it has adopted the claim by itself already.
 
     Parameters
@@ -325,7 +326,7 @@ def hand_over(claim: "Claim", submission: Submission) -> None:
     assert submission.cluster is not None, "only jobs take claims over"
     job_id = str(submission.pid or submission.job_id)  # the owner of a local job is its process
     try:
-        claim.hand_over(Owner.for_job(cluster=submission.cluster, job_id=job_id, folder=submission.logs))
+        claim.transfer_to(Owner.for_job(cluster=submission.cluster, job_id=job_id, folder=submission.logs))
     except ClaimLostError:
         logger.debug("%s already stands behind %r", submission.job_id, claim)
 

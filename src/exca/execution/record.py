@@ -14,18 +14,15 @@ import functools
 import logging
 import os
 import platform
-import subprocess
 import time
-import traceback
 import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
 from ..errors import JobError, OddFileError, ResultError, UntrustedFileError
-from . import carried_errors
+from ..jobs.remote_errors import error_content, rebuild_error
 
 NAME = "job.json"
-COMMITS = ".exca-commits.json"  # in a copy of code: the commits that it was made from
 KEY = "task"  # under which the claim on a task is made
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
 DURABLE_SECONDS = 1.0
@@ -261,6 +258,8 @@ class Attempt:
             **_here(),
             **self.where,
         }
+        from ..jobs.workdir_git import git_commit
+
         commit = None if self.source is None else git_commit(self.source)
         if commit is not None:
             content["git"] = commit
@@ -325,86 +324,6 @@ def _host() -> dict[str, tp.Any]:
     }
 
 
-@functools.lru_cache(maxsize=64)
-def git_commit(folder: str) -> dict[str, tp.Any] | None:
-    """Commit of the git repository that holds a folder, asked once a process.
-
-    Parameters
-    ----------
-    folder: str
-        any folder
-
-    Returns
-    -------
-    dict or None
-        ``commit`` and ``dirty`` (whether tracked files were changed), None outside a repository
-    """
-    noted = _noted_commit(folder)
-    if noted is not None:
-        return noted
-    command = [
-        "git",
-        "-C",
-        folder,
-        "-c",
-        "core.fsmonitor=false",
-        "status",
-        "--porcelain=v2",
-        "--branch",
-        "-uno",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = done.stdout.splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
-    if commit == "(initial)":
-        return None
-    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
-
-
-def note_commits(sources: tp.Mapping[str, str], copy: Path) -> None:
-    """Write into a copy of code which commits it was made from: the copy is in no repository, or in another one.
-
-    Parameters
-    ----------
-    sources: mapping of str to str
-        what was copied, by its place in the copy
-    copy: Path
-        folder of the copy
-    """
-    import orjson
-
-    commits = {}
-    for place, path in sources.items():
-        if not os.path.isdir(path):
-            place, path = os.path.dirname(place), os.path.dirname(path)
-        commits[place] = git_commit(path)
-    if not any(commits.values()):
-        return
-    try:
-        _files.write_atomically(copy / COMMITS, orjson.dumps(commits))
-    except OSError as e:
-        logger.debug("the commits of %s cannot be noted: %s", copy, e)
-
-
-def _noted_commit(folder: str) -> dict[str, tp.Any] | None:
-    """The commit that a copy of code was made from, in which a folder is; None where it is in no such copy."""
-    import orjson
-
-    here, place = os.getcwd(), Path(folder)  # a job with a copy runs in it
-    if not place.is_relative_to(here):
-        return None
-    try:
-        commits = orjson.loads(_files.read_file(f"{here}/{COMMITS}"))
-    except (OSError, ValueError):
-        return None
-    relative = place.relative_to(here)
-    fitting = [p for p in commits if p in ("", ".") or relative.is_relative_to(p)]
-    return tp.cast("dict[str, tp.Any] | None", commits[max(fitting, key=len)] if fitting else None)
-
-
 def publish_failure(
     folder: Path,
     attempt: str,
@@ -461,48 +380,3 @@ def _write_for_earlier_release(folder: Path, kind: str, value: tp.Any) -> None:
         from .legacy import write_job_pickle  # it reads records, too
 
         write_job_pickle(folder, kind, value)
-
-
-def error_content(error: BaseException) -> dict[str, tp.Any]:
-    """An error in JSON types: its type, message, traceback, and pickle where it can be carried.
-
-    Parameters
-    ----------
-    error: BaseException
-        the error
-    """
-    kind = type(error)
-    return {
-        "type": kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}",
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-        "pickle": carried_errors.dump(error),
-    }
-
-
-def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> BaseException:
-    """Rebuild an error from its JSON form, the traceback added as a note.
-
-    Parameters
-    ----------
-    content: dict
-        as ``error_content`` gives
-    trusted: bool
-        whether its pickle may be loaded
-    where: str
-        where the error was raised, for the note
-
-    Returns
-    -------
-    BaseException
-        of the error's own type where it could be carried, else a JobError
-    """
-    error = carried_errors.load(content.get("pickle")) if trusted else None
-    if error is None:
-        message = content.get("message")
-        error = JobError(f"{content['type']}: {message}" if content.get("type") else message)
-    if content.get("traceback"):
-        error.add_note(f"\nTraceback where it ran ({where}):\n{str(content['traceback']).rstrip()}")
-    return error

@@ -11,9 +11,10 @@ import orjson
 
 from .. import _files
 from ..errors import ChangedConfigError, ResultError
+from ..jobs.current import current_job
+from ..jobs.remote_errors import RemoteError
 from . import record
-from .current import current_job
-from .job import KEY, CarriedError
+from .record import KEY
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
@@ -72,7 +73,7 @@ class TaskCall:
                 return infra._applied.function(self.obj)
             except Exception as e:
                 logger.exception("Process %d of %r failed", rank, self)
-                return CarriedError(e)
+                return RemoteError(e)
         claim = Claims(self.folder).adopt(self.token) or self._contradict()
         if claim is None:
             logger.warning("%r is computed by another process by now: leaving it to that one", self)
@@ -163,7 +164,7 @@ def compute(
         if where:  # who waits for a job gets no other word of it
             _publish_error(this, e)
         raise
-    if not claim.still_ours():
+    if not claim.is_valid():
         logger.warning(
             "%s was taken over by another process while it was computed: not published again", folder
         )

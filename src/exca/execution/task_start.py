@@ -10,16 +10,19 @@ import orjson
 from .. import _files, _trust
 from ..errors import OddFileError, UntrustedFileError
 from ..identity import check_secrets
-from . import backends, once, record
-from .job import KEY, DoneJob, Job, TaskJob
-from .paths import JobPaths, fixed_folder
-from .requests import link_code, link_logs, request_for
-from .submission import Submission
+from ..jobs import backends
+from ..jobs.job import Job
+from ..jobs.paths import JobPaths, fixed_folder
+from ..jobs.requests import link_code, link_logs, request_for
+from ..jobs.submission import Submission
+from . import once, record
+from .record import KEY
 from .task_call import TaskCall, compute
+from .task_job import DoneTask, TaskJob
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
-    from ..claims.ledger import Announcement
+    from ..claims.claimfile import Announcement
     from ..task import TaskInfra
 
 logger = logging.getLogger("exca")
@@ -153,7 +156,7 @@ def _submit_groups(
     claimed: list[_Claimed], through: "TaskInfra", cluster: str, max_workers: int
 ) -> dict[int, Job[tp.Any]]:
     """Submit claimed tasks, one array for each distinct set of resources; returns the jobs of those that were sent."""
-    from . import arrays
+    from ..jobs import arrays
 
     groups = arrays.by_resources([one.infra for one in claimed], through)
     jobs: dict[int, Job[tp.Any]] = {}
@@ -171,7 +174,7 @@ def _submit_groups(
         submissions += sent
         for one, submission in zip(part, sent, strict=True):
             if submission is not None:
-                jobs[one.number] = _handed_over(one, submission, request)
+                jobs[one.number] = _transferred(one, submission, request)
     arrays.report(submissions, through._factory(), cluster)
     return jobs
 
@@ -218,12 +221,12 @@ def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple
         kept = record.read(folder)
         if kept is not None and kept.state == "failed":
             e.add_note(infra._hint())
-        return DoneJob(None, e, folder), None
+        return DoneTask(folder, None, e), None
     except BaseException:
         claim.release()
         raise
     infra._state.forced.add(KEY)
-    return DoneJob(value, None, folder), claim
+    return DoneTask(folder, value), claim
 
 
 def _claim_with_folder(infra: "TaskInfra", spare: "Claim | None") -> "Claim | None":
@@ -257,13 +260,13 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
     return backends.submit(cluster, request)
 
 
-def _handed_over(one: _Claimed, submission: Submission, request: "backends.Request") -> Job[tp.Any]:
+def _transferred(one: _Claimed, submission: Submission, request: "backends.Request") -> Job[tp.Any]:
     """Make a job the owner of its task, and note which job it is."""
     infra, claim = one.infra, one.claim
     note = orjson.dumps({**submission.to_json(), "attempt": claim.token, "replaces": one.replaces})
     _files.write_atomically(claim.folder / SUBMISSION, note, mode=_files.OWN)
     if submission.cluster != "debug":
-        once.hand_over(claim, submission)
+        once.transfer_to(claim, submission)
     link_code(claim.folder, request.workdir)
     link_logs(claim.folder, JobPaths(submission.logs, submission.job_id).folder)
     job: TaskJob[tp.Any] = TaskJob(claim.folder, submission, claim.token, infra._hint(), one.replaces)

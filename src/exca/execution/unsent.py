@@ -18,9 +18,10 @@ import orjson
 
 from .. import _files, _trust
 from ..errors import OddFileError, UntrustedFileError
+from ..jobs.job import SAY_WHY, Job
+from ..jobs.submission import Submission
 from . import record
-from .job import SAY_WHY, Job, TaskJob
-from .submission import Submission
+from .task_job import TaskJob
 from .task_start import UNSENT as NAME
 
 if tp.TYPE_CHECKING:

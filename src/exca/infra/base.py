@@ -13,7 +13,7 @@ import pydantic
 
 from .. import _files
 from ..errors import ChangedConfigError, ExclusionError, InfraError
-from ..execution.workdir import WorkDir
+from ..jobs.workdir import WorkDir
 from . import attribute, configfiles
 from .edge import UID_STRING, Edge, SubmititMixin
 

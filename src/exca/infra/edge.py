@@ -7,7 +7,7 @@ from pathlib import Path
 import pydantic
 
 from ..errors import InfraError
-from ..execution.resources import Resources
+from ..jobs.resources import Resources
 
 if tp.TYPE_CHECKING:
     from ..kept.infras import InfraMethod
@@ -29,7 +29,7 @@ class SubmititMixin(Resources):
         infra = tp.cast("BaseInfra", self)
         if infra.cluster is None or infra.folder is None:
             return None
-        from ..execution.slurm import make_executor
+        from ..jobs.slurm import make_executor
 
         return make_executor(infra, infra._logs_folder(), name=infra._job_name())
 
@@ -82,7 +82,7 @@ class Edge:
         if infra.workdir is None:
             yield
             return
-        from ..execution.requests import code_folder
+        from ..jobs.requests import code_folder
 
         with infra.workdir.activate(code_folder(infra)):
             yield

@@ -8,13 +8,14 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
-from ..execution.entry import BEGAN, noted_process
-from ..execution.job import CallJob, Job, TaskJob
 from ..execution.once import ItemsCall
-from ..execution.paths import JobPaths
-from ..execution.submission import Submission
 from ..execution.task_call import TaskCall
+from ..execution.task_job import TaskJob
 from ..execution.task_start import SUBMISSION
+from ..jobs.entry import BEGAN, noted_process
+from ..jobs.job import CallJob, Job
+from ..jobs.paths import JobPaths
+from ..jobs.submission import Submission
 
 if tp.TYPE_CHECKING:
     from ..confdict import ConfDict

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydantic
 
-from ..execution.resources import Resources
+from ..jobs.resources import Resources
 from . import configfiles
 
 if tp.TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typing as tp
 import warnings
 from pathlib import Path
 
-from ..execution.workdir import inside as chdir
+from ..jobs.workdir import inside as chdir
 
 __all__ = [
     "Ignore",

@@ -11,7 +11,7 @@ from .. import _files
 from ..identity import DiscriminatedModel
 
 if tp.TYPE_CHECKING:
-    from ..execution.resources import Resources
+    from ..jobs.resources import Resources
 
 Mode = tp.Literal["cached", "force", "read-only", "retry"]
 
@@ -117,7 +117,7 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         folder: Path
             folder of the step
         """
-        from ..execution.resources import Resources
+        from ..jobs.resources import Resources
 
         return Resources(folder=folder)
 
@@ -225,7 +225,7 @@ class _Jobs(_Shared):
     )
     @classmethod
     def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
-        from ..execution.resources import require_one_line
+        from ..jobs.resources import require_one_line
 
         require_one_line(value, tp.cast(str, info.field_name))
         return value
@@ -238,7 +238,7 @@ class _Jobs(_Shared):
         folder: Path
             folder of the step
         """
-        from ..execution.resources import Resources
+        from ..jobs.resources import Resources
 
         own = set(_Pool.__pydantic_fields__)
         known = Resources.__pydantic_fields__

@@ -17,7 +17,7 @@ from .run import check_input
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from ..claims import Holder
-    from ..execution.job import Job
+    from ..jobs.job import Job
     from .base import Step
     from .patterns import Scatter
 
@@ -128,8 +128,8 @@ class StageHandle:
         """Return the job that computes or computed the item last, or None where no job did."""
         if self.stage.folder is None:
             return None
-        from ..execution.job import CallJob
-        from ..execution.submission import Submission
+        from ..jobs.job import CallJob
+        from ..jobs.submission import Submission
 
         holder = self._holder()
         if holder is not None and holder.owner.kind == "job" and holder.alive():
@@ -162,7 +162,7 @@ def _age(path: Path) -> float:
 
 
 def _submission_of(holder: "Holder", logs: str) -> tp.Any:
-    from ..execution.submission import Submission
+    from ..jobs.submission import Submission
 
     owner = holder.owner
     where: dict[str, tp.Any] = {

@@ -263,7 +263,7 @@ class Stage:
         cluster: str
             where it runs
         """
-        from ..execution import pools
+        from ..jobs import pools
 
         most, fewest = self.infra.shares()
         if cluster in ("threadpool", "processpool"):

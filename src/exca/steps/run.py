@@ -318,8 +318,9 @@ def run_shares(
     progress: callable
         called for items done
     """
-    from ..execution import once, pools
-    from ..execution.backends import Request
+    from ..execution import once
+    from ..jobs import pools
+    from ..jobs.backends import Request
 
     if cluster == "threadpool":
         pools.run_in_threads(worker, shares, progress)

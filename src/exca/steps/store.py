@@ -155,7 +155,7 @@ class StageStore:
 
     def put_errors(self, keys: tp.Sequence[str], error: BaseException) -> None:
         """Keep an error as that of all the keys, in place of results that were to be replaced."""
-        from ..execution.record import error_content
+        from ..jobs.remote_errors import error_content
 
         content = error_content(error)
         with self.errors.write():
@@ -188,7 +188,7 @@ class StageStore:
 
         Raises: KeyError where there is none.
         """
-        from ..execution.record import rebuild_error
+        from ..jobs.remote_errors import rebuild_error
 
         content = self.errors[key]
         error = rebuild_error(

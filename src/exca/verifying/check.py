@@ -19,8 +19,8 @@ from ..cachedict.handlers.structured import named_files, parts_of_entry, place_o
 from ..cachedict.sideindex import FILE_NAME, Table
 from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, TextFile, index_files, parse_line
 from ..claims import protocol
-from ..claims.ledger import SUFFIX as CLAIM_SUFFIX
-from ..claims.ledger import Entry, Ledger
+from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
+from ..claims.claimfile import ClaimFolder, Entry
 from ..claims.liveness import alive
 from ..errors import OddFileError
 from ..execution import record
@@ -403,14 +403,14 @@ def _check_derived(folder: Path, report: FolderReport) -> None:
 
 
 def _check_claims(folder: Path, report: FolderReport) -> None:
-    ledger = Ledger(folder)
-    names, drafts = ledger.listing()
-    entries = protocol.look(ledger, names)
-    dead = {entry.name for entry in entries if not alive(ledger, entry)}
+    files = ClaimFolder(folder)
+    names, drafts = files.listing()
+    entries = protocol.look(files, names)
+    dead = {entry.name for entry in entries if not alive(files, entry)}
     report.live_claims += len(entries) - len(dead)
     report.stale_claims += sorted(dead)
-    report.leftovers += sorted(draft for draft in drafts if _is_abandoned(ledger, draft))
+    report.leftovers += sorted(draft for draft in drafts if _is_abandoned(files, draft))
 
 
-def _is_abandoned(ledger: Ledger, draft: str) -> bool:
-    return not alive(ledger, Entry(draft, None, 0.0, 5.0, owned=False))
+def _is_abandoned(files: ClaimFolder, draft: str) -> bool:
+    return not alive(files, Entry(draft, None, 0.0, 5.0, owned=False))

@@ -12,7 +12,7 @@ from ..cachedict.index import index_of
 from ..cachedict.sideindex import FILE_NAME
 from ..cachedict.textindex import keep_line
 from ..claims import Claims
-from ..claims.ledger import SUFFIX as CLAIM_SUFFIX
+from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
 from ..errors import DamagedEntryError, OddFileError
 from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID

@@ -7,12 +7,14 @@ import subprocess
 import typing as tp
 from pathlib import Path
 
+from .. import _files
 from ..errors import UncommittedChangesError, WorkDirError
 from .workdir_copy import Rules, Source, files
 
 logger = logging.getLogger("exca")
 
 RECORD = "git-hashes.log"
+COMMITS = ".exca-commits.json"  # in a copy of code: the commits that it was made from
 _SHOWN = 20  # changed files, in an error
 
 
@@ -99,3 +101,83 @@ def _git(folder: Path, *args: str) -> str | None:
     except FileNotFoundError as error:
         raise WorkDirError("workdir.log_commit needs git, which is not on the PATH: install git.") from error
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+@functools.lru_cache(maxsize=64)
+def git_commit(folder: str) -> dict[str, tp.Any] | None:
+    """Commit of the git repository that holds a folder, asked once a process.
+
+    Parameters
+    ----------
+    folder: str
+        any folder
+
+    Returns
+    -------
+    dict or None
+        ``commit`` and ``dirty`` (whether tracked files were changed), None outside a repository
+    """
+    noted = _noted_commit(folder)
+    if noted is not None:
+        return noted
+    command = [
+        "git",
+        "-C",
+        folder,
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-uno",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def note_commits(sources: tp.Mapping[str, str], copy: Path) -> None:
+    """Write into a copy of code which commits it was made from: the copy is in no repository, or in another one.
+
+    Parameters
+    ----------
+    sources: mapping of str to str
+        what was copied, by its place in the copy
+    copy: Path
+        folder of the copy
+    """
+    import orjson
+
+    commits = {}
+    for place, path in sources.items():
+        if not os.path.isdir(path):
+            place, path = os.path.dirname(place), os.path.dirname(path)
+        commits[place] = git_commit(path)
+    if not any(commits.values()):
+        return
+    try:
+        _files.write_atomically(copy / COMMITS, orjson.dumps(commits))
+    except OSError as e:
+        logger.debug("the commits of %s cannot be noted: %s", copy, e)
+
+
+def _noted_commit(folder: str) -> dict[str, tp.Any] | None:
+    """The commit that a copy of code was made from, in which a folder is; None where it is in no such copy."""
+    import orjson
+
+    here, place = os.getcwd(), Path(folder)  # a job with a copy runs in it
+    if not place.is_relative_to(here):
+        return None
+    try:
+        commits = orjson.loads(_files.read_file(f"{here}/{COMMITS}"))
+    except (OSError, ValueError):
+        return None
+    relative = place.relative_to(here)
+    fitting = [p for p in commits if p in ("", ".") or relative.is_relative_to(p)]
+    return tp.cast("dict[str, tp.Any] | None", commits[max(fitting, key=len)] if fitting else None)

@@ -18,8 +18,8 @@ if tp.TYPE_CHECKING:
     from pathlib import Path
 
     from ..claims import Claim, chain
-    from .job import CarriedError
-    from .once import Computer
+    from ..execution.once import Computer
+    from .remote_errors import RemoteError
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
 logger = logging.getLogger("exca")
@@ -195,8 +195,6 @@ def _outcome(
     future: "concurrent.futures.Future[_Outcome]", share: _Share, cache: tp.Any
 ) -> BaseException | None:
     """Store what came back; returns the error, if any."""
-    from .record import rebuild_error
-
     broken = future.exception()
     if isinstance(broken, concurrent.futures.process.BrokenProcessPool):
         return JobError(
@@ -214,7 +212,7 @@ def _outcome(
                 cache[key] = value
     if carried is None:
         return None
-    return rebuild_error(carried.content, trusted=True, where=f"process {pid} of a pool")
+    return carried.rebuilt(f"process {pid} of a pool")
 
 
 class _Process(multiprocessing.context.SpawnProcess):
@@ -255,7 +253,7 @@ class _Spawn(multiprocessing.context.SpawnContext):
 # ---------------------------------------------------------------- in a process of the pool
 
 # pid, results that go back, error, keys left to others
-_Outcome = tuple[int, bytes | None, "CarriedError | None", tp.Sequence[str]]
+_Outcome = tuple[int, bytes | None, "RemoteError | None", tp.Sequence[str]]
 _LOADED: dict[str, tp.Any] = {}  # the computer, loaded once
 
 
@@ -279,11 +277,11 @@ def _end_with_parent() -> None:
 def _compute_share(content: bytes) -> _Outcome:
     import pickle
 
-    from .job import CarriedError
+    from .remote_errors import RemoteError
 
     share: _Share = pickle.loads(content)
     data = None
-    error: CarriedError | None = None
+    error: RemoteError | None = None
     left: tp.Sequence[str] = ()
     try:
         if share.give_back:
@@ -292,7 +290,7 @@ def _compute_share(content: bytes) -> _Outcome:
         else:
             left = _compute_claimed(share)
     except Exception as e:
-        error = CarriedError(e)
+        error = RemoteError(e)
     return os.getpid(), data, error, left
 
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic_core import PydanticCustomError
 
 from exca.errors import UnknownClusterError
-from exca.execution import backends, carried_errors
-from exca.execution.submission import Submission
+from exca.jobs import backends, remote_errors
+from exca.jobs.submission import Submission
 
 
 class TwoArguments(Exception):
@@ -67,9 +67,9 @@ class WithProperty(TwoArguments):
 
 
 def carried(error: BaseException) -> BaseException:
-    text = carried_errors.dump(error)
+    text = remote_errors.dump(error)
     assert text is not None
-    again = carried_errors.load(text)
+    again = remote_errors.load(text)
     assert again is not None
     assert type(again) is type(error)
     return again
@@ -145,15 +145,15 @@ def test_a_class_made_in_a_function_is_carried_by_value() -> None:
         def __init__(self, a: int, b: int) -> None:
             super().__init__(a + b)
 
-    text = carried_errors.dump(Local(1, 2))
+    text = remote_errors.dump(Local(1, 2))
     assert text is not None
-    assert type(carried_errors.load(text)).__name__ == "Local"
+    assert type(remote_errors.load(text)).__name__ == "Local"
 
 
 def test_what_is_no_error_is_not_taken_for_one() -> None:
-    assert carried_errors.load(None) is None
-    assert carried_errors.load("bm8gcGlja2xl") is None
-    assert carried_errors.load(base64.b64encode(pickle.dumps("text")).decode()) is None
+    assert remote_errors.load(None) is None
+    assert remote_errors.load("bm8gcGlja2xl") is None
+    assert remote_errors.load(base64.b64encode(pickle.dumps("text")).decode()) is None
 
 
 @pytest.mark.parametrize("cluster", ["nowhere", "", "threadpool"])

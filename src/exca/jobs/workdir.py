@@ -11,7 +11,7 @@ import pydantic
 
 from .. import _files
 from ..errors import WorkDirError
-from . import record, workdir_copy, workdir_git
+from . import workdir_copy, workdir_git
 from .workdir_copy import Rules, Source
 from .workdir_locate import identify_path
 
@@ -117,7 +117,7 @@ class WorkDir(pydantic.BaseModel):
         workdir_copy.require_ours(folder)
         if commits:
             workdir_git.record(commits, folder)
-        record.note_commits({source.place: str(source.path) for source in self._sources}, folder)
+        workdir_git.note_commits({source.place: str(source.path) for source in self._sources}, folder)
         return folder
 
     @contextlib.contextmanager

@@ -28,7 +28,7 @@ import xxhash
 
 from .. import _files, _trust
 from ..errors import OddFileError, UntrustedFileError
-from .keeper import BEAT_DIGITS, BEAT_OFFSET
+from .heartbeat_process import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
 
 SUFFIX, DRAFT_SUFFIX = ".claim", ".claim.tmp"
@@ -188,7 +188,7 @@ def load_json(data: bytes) -> tp.Any:
             return None
 
 
-class Ledger:
+class ClaimFolder:
     """The claim files of one folder.
 
     Parameters

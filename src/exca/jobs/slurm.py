@@ -321,7 +321,7 @@ class _Sbatch:
             inner.parameters["srun_args"] = [*inner.parameters.get("srun_args", ()), "--kill-on-bad-exit=1"]
         contents = self.content[first : first + count]
         digest = paths.write_digests(folder, contents) if count > 1 else _files.digest(contents[0])
-        run = f"-u -m exca.execution.entry {shlex.quote(str(folder))} {shlex.quote(self.pattern)} {digest}"
+        run = f"-u -m exca.jobs.entry {shlex.quote(str(folder))} {shlex.quote(self.pattern)} {digest}"
         python = _python_command(resources)
         # ignored from before Python is up: a job that is preempted while it starts must not end by the warning
         ignore = "trap '' USR2"

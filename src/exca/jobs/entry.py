@@ -1,6 +1,6 @@
 """What every job runs: reads what was submitted, calls it, and keeps what came of it beside the logs.
 
-On Slurm: ``python -m exca.execution.entry <folder of the array> <pattern of the log folders> <digest>``, once per
+On Slurm: ``python -m exca.jobs.entry <folder of the array> <pattern of the log folders> <digest>``, once per
 process of a job. Local jobs come here through ``worker``.
 """
 
@@ -118,9 +118,9 @@ def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
 def _failed(value: tp.Any) -> bool:
     if value is None:
         return False
-    from .job import CarriedError
+    from .remote_errors import RemoteError
 
-    return isinstance(value, CarriedError)
+    return isinstance(value, RemoteError)
 
 
 def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:

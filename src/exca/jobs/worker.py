@@ -1,6 +1,6 @@
 """What a local job runs.
 
-``python -m exca.execution.worker <logs> <id> <array size> <workers> <processes> <seconds> <digest>``: the last is that
+``python -m exca.jobs.worker <logs> <id> <array size> <workers> <processes> <seconds> <digest>``: the last is that
 of what was submitted, or of the list of digests of an array.
 
 An array size of 0 is a single job. A single job of one process runs right here, to save a process;
@@ -97,7 +97,7 @@ def keep(logs: str, job_id: str, processes: int, seconds: float, digest: str) ->
             return 1
     for rank in range(processes):
         own = paths.JobPaths(logs, job_id, rank)
-        command = [sys.executable, "-m", "exca.execution.worker", logs, job_id, "0", "1", "1", str(seconds)]
+        command = [sys.executable, "-m", "exca.jobs.worker", logs, job_id, "0", "1", "1", str(seconds)]
         command.append(digest)
         env = {**os.environ, **submitit_variables(own, rank, processes)}
         with paths.open_log(own.stdout) as out, paths.open_log(own.stderr) as err:

@@ -56,7 +56,7 @@ class LocalBackend(Backend):
         command = [
             _python(request),
             "-m",
-            "exca.execution.worker",
+            "exca.jobs.worker",
             request.logs,
             base,
             str(len(ids) if many else 0),

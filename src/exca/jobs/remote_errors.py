@@ -7,10 +7,75 @@ error is rebuilt without its constructor, from the ``args`` and the attributes t
 
 import base64
 import io
+import traceback
 import typing as tp
+
+from ..errors import JobError
 
 # kept in C, beside __dict__ and args
 _KEPT_IN_C = ("errno", "strerror", "filename", "filename2", "name", "path", "obj", "value", "code")
+
+
+class RemoteError:
+    """An error on its way from another process to the caller.
+
+    Parameters
+    ----------
+    error: BaseException
+        what the computation raised
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.content = error_content(error)
+
+    def rebuilt(self, where: str) -> BaseException:
+        """The error as it was raised there, the remote traceback added as a note."""
+        return rebuild_error(self.content, trusted=True, where=where)
+
+
+def error_content(error: BaseException) -> dict[str, tp.Any]:
+    """An error in JSON types: its type, message, traceback, and pickle where it can be carried.
+
+    Parameters
+    ----------
+    error: BaseException
+        the error
+    """
+    kind = type(error)
+    return {
+        "type": kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}",
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        "pickle": dump(error),
+    }
+
+
+def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> BaseException:
+    """Rebuild an error from its JSON form, the traceback added as a note.
+
+    Parameters
+    ----------
+    content: dict
+        as ``error_content`` gives
+    trusted: bool
+        whether its pickle may be loaded
+    where: str
+        where the error was raised, for the note
+
+    Returns
+    -------
+    BaseException
+        of the error's own type where it could be carried, else a JobError
+    """
+    error = load(content.get("pickle")) if trusted else None
+    if error is None:
+        message = content.get("message")
+        error = JobError(f"{content['type']}: {message}" if content.get("type") else message)
+    if content.get("traceback"):
+        error.add_note(f"\nTraceback where it ran ({where}):\n{str(content['traceback']).rstrip()}")
+    return error
 
 
 def dump(error: BaseException) -> str | None:

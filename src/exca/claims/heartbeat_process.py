@@ -1,6 +1,6 @@
-"""The keeper: beats for the claims of another process, also while that one is stopped.
+"""The heartbeat process: beats for the claims of another process, also while that one is stopped.
 
-Runs as a script of its own (``python -I -S keeper.py SECONDS``), so it imports the standard library only. Lines
+Runs as a script of its own (``python -I -S heartbeat_process.py SECONDS``), with the standard library only. Lines
 on stdin: ``+ <pid> <start> <path>`` to beat for a claim file as long as this process lives, ``- <path>`` to stop,
 ``x <path>`` to stop and remove the file, which could not be removed a moment ago: that is tried at each beat.
 A beat writes a new number over the old one in the claim file: a counter, since clocks may be wrong.
@@ -23,7 +23,7 @@ class Beats:
     def __init__(self) -> None:
         self.paths: dict[str, tuple[int, str]] = {}
         self.unwanted: set[str] = set()
-        self.count = time.time_ns() // 100_000_000  # another keeper of the same claim starts elsewhere
+        self.count = time.time_ns() // 100_000_000  # another one of the same claim starts elsewhere
 
     def order(self, line: str) -> None:
         """Take one line of orders."""
@@ -136,7 +136,7 @@ def main(every: float, owner: tuple[int, str]) -> None:
 if __name__ == "__main__":
     import signal
 
-    # these are meant for the owner: the keeper goes when the owner is gone
+    # these are meant for the owner: the heartbeat process goes when the owner is gone
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.chdir("/")  # keep no folder busy

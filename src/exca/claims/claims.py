@@ -11,7 +11,7 @@ from pathlib import Path
 from .._log import logger
 from . import chain, claim, heartbeat, protocol, scheduler
 from .claim import Claim
-from .ledger import Announcement, Entry, Ledger, dump_json, name_of, revision_of, token_of
+from .claimfile import Announcement, ClaimFolder, Entry, dump_json, name_of, revision_of, token_of
 from .liveness import alive
 from .owner import Owner
 
@@ -25,17 +25,17 @@ class Holder:
 
     Parameters
     ----------
-    ledger, entry
+    files, entry
         the claim file
     """
 
-    def __init__(self, ledger: Ledger, entry: Entry) -> None:
-        self._ledger, self._entry = ledger, entry
+    def __init__(self, files: ClaimFolder, entry: Entry) -> None:
+        self._claim_files, self._entry = files, entry
         self.owner: Owner = entry.owner or Owner("process", "unknown", entry.maker())
         self.token = entry.token
         self.since = entry.since
         self.trusted = entry.trusted
-        self.path = Path(ledger.path(entry.name))
+        self.path = Path(files.path(entry.name))
 
     @property
     def job_id(self) -> str | None:
@@ -58,7 +58,7 @@ class Holder:
 
     def alive(self) -> bool:
         """Whether the owner lives now."""
-        return alive(self._ledger, self._entry)
+        return alive(self._claim_files, self._entry)
 
     def describe(self) -> str:
         """For log lines and errors: who, since when, and how to look."""
@@ -88,7 +88,7 @@ class Claims:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = folder if isinstance(folder, Path) else Path(folder)
-        self._ledger = Ledger(self.folder)
+        self._claim_files = ClaimFolder(self.folder)
 
     def acquire(
         self, keys: Sequence[str], *, thread_bound: bool = True
@@ -111,14 +111,14 @@ class Claims:
         owner = Owner.current(thread_bound=thread_bound)
         while keys:
             entry = claim.fresh_entry(keys, owner)
-            claim.place(self._ledger, entry)
+            claim.place(self._claim_files, entry)
             try:
-                lost, others = protocol.contest(self._ledger, entry, keys, frozenset())
+                lost, others = protocol.contest(self._claim_files, entry, keys, frozenset())
                 won = self._take(entry, keys, lost)
             except BaseException:
-                claim.drop(self._ledger, entry.name)
+                claim.drop(self._claim_files, entry.name)
                 raise
-            protocol.sweep(self._ledger, others)
+            protocol.sweep(self._claim_files, others)
             if won is not None or len(lost) == len(keys):
                 return won, self._holders(lost)
             # swept away by somebody who thought us dead: ask again
@@ -126,22 +126,24 @@ class Claims:
 
     def _take(self, entry: Entry, keys: tuple[str, ...], lost: Collection[str]) -> Claim | None:
         """Decide: keep what is not lost; None when nothing is left, or our file is gone."""
-        ledger = self._ledger
+        files = self._claim_files
         if not lost:
-            taken = ledger.decide(entry.name)
+            taken = files.decide(entry.name)
         else:
             keys = tuple(k for k in keys if k not in lost)
-            taken = bool(keys) and ledger.exists(entry.name)
+            taken = bool(keys) and files.exists(entry.name)
             if taken:
                 entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
-                ledger.place(entry)  # over the file that asks: there is one at any moment
+                files.place(entry)  # over the file that asks: there is one at any moment
         if taken:
-            return Claim(ledger, entry, keys)
-        claim.drop(ledger, entry.name)
+            return Claim(files, entry, keys)
+        claim.drop(files, entry.name)
         return None
 
     def _holders(self, entries: dict[str, Entry]) -> dict[str, Holder]:
-        holders = {e.name: Holder(self._ledger, e) for e in {id(e): e for e in entries.values()}.values()}
+        holders = {
+            e.name: Holder(self._claim_files, e) for e in {id(e): e for e in entries.values()}.values()
+        }
         return {k: holders[e.name] for k, e in entries.items()}
 
     def holders(self, keys: Sequence[str] | None = None) -> dict[str, Holder]:
@@ -154,7 +156,7 @@ class Claims:
         """
         wanted = None if keys is None else frozenset(keys)
         found: dict[str, Entry] = {}
-        for entry in protocol.look(self._ledger):
+        for entry in protocol.look(self._claim_files):
             mine = (entry.keys or ()) if wanted is None else protocol.shared(entry, wanted) if wanted else ()
             for key in mine:
                 if key not in found or self._rather(entry, found[key]):
@@ -165,18 +167,22 @@ class Claims:
         """Of two claims on one key (one of them dead, or both still asking), the one that counts."""
         if new.owned != old.owned:
             return new.owned
-        return not alive(self._ledger, old)
+        return not alive(self._claim_files, old)
 
     def stale(self) -> list[Holder]:
         """Claims of dead owners, which the next claimant sweeps away."""
-        return [Holder(self._ledger, e) for e in protocol.look(self._ledger) if not alive(self._ledger, e)]
+        return [
+            Holder(self._claim_files, e)
+            for e in protocol.look(self._claim_files)
+            if not alive(self._claim_files, e)
+        ]
 
     def sweep(self) -> int:
         """Remove the claims of dead owners, return how many there were."""
-        entries = [e for e in protocol.look(self._ledger) if not alive(self._ledger, e)]
+        entries = [e for e in protocol.look(self._claim_files) if not alive(self._claim_files, e)]
         for entry in entries:
-            self._ledger.remove(entry.name)
-        return len(entries) + protocol.sweep_drafts(self._ledger, self._ledger.listing()[1])
+            self._claim_files.remove(entry.name)
+        return len(entries) + protocol.sweep_drafts(self._claim_files, self._claim_files.listing()[1])
 
     def adopt(self, token: str) -> Claim | None:
         """Called by a job when it starts: its process now stands behind the claim that it was given.
@@ -191,41 +197,41 @@ class Claims:
         Claim or None
             None when the claim was lost to another process, or released: compute nothing
         """
-        while (old := protocol.latest(self._ledger, token)) is not None:
+        while (old := protocol.latest(self._claim_files, token)) is not None:
             if old.owner is None or old.keys is None:
                 return None  # damaged: it holds nobody for longer than its maker lives
             adopted = self._adopt(old, old.owner, old.keys)
-            if adopted is not None or self._ledger.exists(old.name):
+            if adopted is not None or self._claim_files.exists(old.name):
                 return adopted
-            # the submitter wrote its own succession (see Claim.hand_over) at the same moment: succeed that one
+            # the submitter wrote its own succession (see Claim.transfer_to) at the same moment: succeed that one
         return None
 
     def _adopt(self, old: Entry, before: Owner, keys: tuple[str, ...]) -> Claim | None:
-        ledger, token = self._ledger, old.token
+        files, token = self._claim_files, old.token
         name = name_of(token, revision_of(old.name)[0] + 1)
         owner = before if before.kind == "job" else _job_of_announcement(before, old.announced)
         entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
         entry = dataclasses.replace(entry, every=heartbeat.period())
-        claim.place(ledger, entry)
+        claim.place(files, entry)
         try:
             lost = self._lost_meanwhile(old, entry, keys)
             adopted = self._take(entry, keys, lost)
         except BaseException:
-            claim.drop(ledger, name)
+            claim.drop(files, name)
             raise
         if adopted is not None:
-            for other in ledger.names():
+            for other in files.names():
                 if token_of(other) == token and other != name:
-                    ledger.remove(other)
+                    files.remove(other)
         return adopted
 
     def _lost_meanwhile(self, old: Entry, entry: Entry, keys: tuple[str, ...]) -> Collection[str]:
         """The keys that others took from the claim that stood before, thinking its owner dead."""
         family = frozenset((entry.token,))
         if not old.owned:
-            return protocol.contest(self._ledger, entry, keys, family).lost
-        decided = protocol.others_decided(self._ledger, keys, family)
-        return () if decided and self._ledger.exists(old.name) else keys
+            return protocol.contest(self._claim_files, entry, keys, family).lost
+        decided = protocol.others_decided(self._claim_files, keys, family)
+        return () if decided and self._claim_files.exists(old.name) else keys
 
     def revoke(self, token: str) -> None:
         """Remove a claim, whoever holds it: after its job was cancelled.
@@ -235,9 +241,9 @@ class Claims:
         token
             the claim's
         """
-        for name in self._ledger.names():
+        for name in self._claim_files.names():
             if token_of(name) == token:
-                claim.drop(self._ledger, name)
+                claim.drop(self._claim_files, name)
 
     def wait(self, keys: Sequence[str], *, done: Callable[[], bool], timeout: float | None = None) -> None:
         """Wait until it is done, or until one who holds some of the keys is gone: then look and claim again.
@@ -265,9 +271,9 @@ class Claims:
     ) -> None:
         started, pause = time.monotonic(), FIRST_PAUSE
         first: dict[str, Holder] | None = None
-        entries = _Overlapping(self._ledger, keys)
+        entries = _Overlapping(self._claim_files, keys)
         while not done():
-            now = {e.token: Holder(self._ledger, e) for e in entries.living()}
+            now = {e.token: Holder(self._claim_files, e) for e in entries.living()}
             if first is None:
                 first = now
                 self._refuse_own(now.values(), keys)
@@ -324,19 +330,19 @@ def _job_of_announcement(before: Owner, announced: Announcement | None) -> Owner
 class _Overlapping:
     """The living claims on some keys, looked at again and again: a file's keys are read once."""
 
-    def __init__(self, ledger: Ledger, keys: Sequence[str]) -> None:
-        self._ledger = ledger
+    def __init__(self, files: ClaimFolder, keys: Sequence[str]) -> None:
+        self._claim_files = files
         self._wanted = frozenset(keys)
         self._known: dict[str, Entry | None] = {}
 
     def living(self) -> list[Entry]:
-        names = self._ledger.names()
+        names = self._claim_files.names()
         known: dict[str, Entry | None] = {}
         for name in names:
             if name in self._known:
                 known[name] = self._known[name]
                 continue
-            entry = self._ledger.read(name)
+            entry = self._claim_files.read(name)
             overlap = entry is not None and self._wanted and protocol.shared(entry, self._wanted)
             if entry is not None and (not entry.owned):
                 if overlap:
@@ -346,4 +352,4 @@ class _Overlapping:
         self._known = {n: e for n, e in known.items() if e is None or e.owned}
         entries = [e for e in known.values() if e is not None]
         protocol.ask_together(entries)
-        return [e for e in entries if alive(self._ledger, e)]
+        return [e for e in entries if alive(self._claim_files, e)]

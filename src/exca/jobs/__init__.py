@@ -1,0 +1,1 @@
+"""Where a computation runs: backends, jobs, resources, working directories."""
