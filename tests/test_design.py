@@ -26,6 +26,8 @@ CIRCULAR = {  # rooms whose files still import each other in a circle; none join
     "execution": "tasks that wait for room are started as others are, and the start lists them",
     "infra": "unpickling what an earlier release queued makes infras",
 }
+# rooms whose files still reach for private names of others; none joins them
+REACHING = {"execution", "infra", "kept", "map", "steps", "submit", "task"}
 GUESTS = {"execution/map_call": "map"}  # lie in the folder of another room
 
 
@@ -111,6 +113,45 @@ def test_no_circle_of_imports_inside_a_room() -> None:
     """At the top of a file or inside a function; a room that has lost its circles leaves the list."""
     folders = [room for room in rooms() if (PACKAGE / room).is_dir()]
     assert {room for room in folders if circles_in(room)} == set(CIRCULAR)
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """Return the private names that a file defines or sets."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+def reached_for(tree: ast.AST, foreign: set[str]) -> list[str]:
+    """Return what a file takes of the private names of others; its own objects have what their classes inherit."""
+    taken = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                pass
+            case ast.Attribute(attr=name) if name in foreign:
+                taken.append(ast.unparse(node))
+            case ast.ImportFrom(names=names, level=level) if level:
+                taken += [alias.name for alias in names if alias.name in foreign]
+    return taken
+
+
+def test_no_file_reaches_for_the_private_names_of_another() -> None:
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    own = {path: private_names(tree) for path, tree in trees.items()}
+    every = set().union(*own.values()) - {path.stem for path in trees} - {"_fields"}  # of any named tuple
+    reaching = {
+        path.relative_to(PACKAGE).as_posix(): taken
+        for path, tree in trees.items()
+        if (taken := reached_for(tree, every - own[path]))
+    }
+    rooms_reaching = {file.removesuffix(".py").partition("/")[0] for file in reaching}
+    assert rooms_reaching <= REACHING, {file: reaching[file] for file in reaching}
 
 
 class Double(pydantic.BaseModel):

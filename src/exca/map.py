@@ -138,10 +138,10 @@ class MapInfra(BaseInfra):
         if cache is None:
             # without folder and memory, results live as long as this call's iterator
             cache = self._make_cache() if self.folder is None and not self.keep_in_ram else self.cache_dict
-        if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache._ram:
+        if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache.in_ram:
             try:  # all in memory: nothing to look up, and loops over single items are common
                 uids = self.item_uid.of_all(items)
-                values = list(map(cache._ram.__getitem__, uids))
+                values = list(map(cache.in_ram.__getitem__, uids))
                 if len(items) > 1 and len(set(uids)) < len(uids):
                     same_items.check(uids, items, {}, self._factory())
                 return iter(values)
@@ -160,7 +160,7 @@ class MapInfra(BaseInfra):
         uids: list[str] = []
         missing = Items()
         seen = same_items.Seen(items, self._factory())
-        ram = cache._ram
+        ram = cache.in_ram
         total = len(items) if isinstance(items, tp.Sized) else 0
         for chunk in _chunks(items):
             keys = item_uid.of_all(chunk)
@@ -227,7 +227,7 @@ class MapInfra(BaseInfra):
     def _results(
         self, uids: list[str], items: tp.Iterable[tp.Any], cache: "CacheDict[tp.Any]"
     ) -> tp.Iterator[tp.Any]:
-        ram = cache._ram
+        ram = cache.in_ram
         if ram and uids and uids[-1] in ram:
             try:
                 return iter([ram[uid] for uid in uids])

@@ -51,7 +51,7 @@ class CacheDict(tp.Generic[X]):
         self.folder = None if folder is None else pathlib.Path(_files.expand(os.fspath(folder)))
         self.cache_type = cache_type
         self._keep_in_ram = keep_in_ram
-        self._ram: dict[str, X] = {}
+        self.in_ram: dict[str, X] = {}  # values kept in memory; maps look there before they ask for anything
         self._frozen = 0
         self._writing = 0
         self._options = DumpOptions() if options is None else options
@@ -73,7 +73,7 @@ class CacheDict(tp.Generic[X]):
     @property
     def _ram_data(self) -> dict[str, X]:
         """What is kept in memory (kept for dependants, under this name)."""
-        return self._ram
+        return self.in_ram
 
     @property
     def keep_in_ram(self) -> bool:
@@ -83,8 +83,8 @@ class CacheDict(tp.Generic[X]):
     # -- reading
 
     def __getitem__(self, key: str) -> X:
-        if self._keep_in_ram and key in self._ram:
-            return self._ram[key]
+        if self._keep_in_ram and key in self.in_ram:
+            return self.in_ram[key]
         index = self._index
         if index is None:
             raise KeyError(key)
@@ -92,7 +92,7 @@ class CacheDict(tp.Generic[X]):
         kind = type(value)
         if kind in SCALARS:
             if self._keep_in_ram:
-                self._ram[key] = value
+                self.in_ram[key] = value
             return value
         if kind is bytes and not self._keep_in_ram:
             try:
@@ -108,7 +108,7 @@ class CacheDict(tp.Generic[X]):
             raise KeyError(key)
         value = self._load(key, *found)
         if self._keep_in_ram:
-            self._ram[key] = value
+            self.in_ram[key] = value
         return value
 
     def _load_line(self, line: bytes) -> X:
@@ -159,7 +159,7 @@ class CacheDict(tp.Generic[X]):
     def __contains__(self, key: object) -> bool:
         if type(key) is not str:
             return False
-        if key in self._ram:
+        if key in self.in_ram:
             return True
         if self.folder is None:
             return False
@@ -171,7 +171,7 @@ class CacheDict(tp.Generic[X]):
 
     def __len__(self) -> int:
         if self.folder is None:
-            return len(self._ram)
+            return len(self.in_ram)
         self.flush()
         return self._index.count()
 
@@ -181,7 +181,7 @@ class CacheDict(tp.Generic[X]):
     def keys(self) -> tp.Iterator[str]:
         """Yield all keys, without holding them."""
         if self.folder is None:
-            yield from list(self._ram)
+            yield from list(self.in_ram)
             return
         self.flush()
         names = self._index.preloaded_keys()
@@ -194,7 +194,7 @@ class CacheDict(tp.Generic[X]):
     def items(self) -> tp.Iterator[tuple[str, X]]:
         """Yield all keys with their values, one at a time. Entries found damaged are left out."""
         if self.folder is None:
-            yield from list(self._ram.items())
+            yield from list(self.in_ram.items())
             return
         self.flush()
         for key, info in self._index.entries():
@@ -219,7 +219,7 @@ class CacheDict(tp.Generic[X]):
         keys: whose entries are looked for
         total: how many keys will be asked for altogether, where these are some of them
         """
-        ram = self._ram
+        ram = self.in_ram
         if ram or self.folder is None:
             keys = [key for key in keys if key not in ram]
             if not keys or self.folder is None:
@@ -261,7 +261,7 @@ class CacheDict(tp.Generic[X]):
             for key, info, ref in index.entries_of(keys):
                 yield self[key] if info is None or key in pending else load(key, info, ref)
             return
-        kept = self._ram if self._keep_in_ram else None
+        kept = self.in_ram if self._keep_in_ram else None
         for key in keys:
             if kept is not None and key in kept:
                 yield kept[key]
@@ -303,7 +303,7 @@ class CacheDict(tp.Generic[X]):
     def doubt(self, keys: tp.Iterable[str]) -> None:
         """Look at the folder before values of these keys are given again: other processes have just replaced them."""
         for key in keys:
-            self._ram.pop(key, None)
+            self.in_ram.pop(key, None)
         if self.folder is not None:
             self._index.doubt()
 
@@ -343,7 +343,7 @@ class CacheDict(tp.Generic[X]):
         if type(key) is not str:
             raise TypeError(f"Keys of a CacheDict are str, not {type(key).__name__}: {key!r}")
         if self.folder is None:
-            self._ram[key] = value
+            self.in_ram[key] = value
             return
         if not self._writing:
             raise RuntimeError(
@@ -356,15 +356,15 @@ class CacheDict(tp.Generic[X]):
                 if body is not None:
                     self._writer.put(key, body, options)
                     if self._keep_in_ram:
-                        self._ram[key] = value
+                        self.in_ram[key] = value
                     return
             self._context.dump_to(self._writer, key, value, cache_type=self.cache_type)
         if self._keep_in_ram:
-            self._ram[key] = value
+            self.in_ram[key] = value
 
     def __delitem__(self, key: str) -> None:
         if self.folder is None:
-            del self._ram[key]
+            del self.in_ram[key]
             return
         with self._index.lock:
             waited = self._writer.remove(key, self._context.delete)
@@ -377,12 +377,12 @@ class CacheDict(tp.Generic[X]):
             for info in gone:
                 if info is not None:
                     self._context.delete(info)
-        if self._ram.pop(key, None) is None and not gone and not waited:
+        if self.in_ram.pop(key, None) is None and not gone and not waited:
             raise KeyError(key)
 
     def clear(self) -> None:
         """Delete all entries and their data; the folder stays."""
-        self._ram.clear()
+        self.in_ram.clear()
         if self.folder is None:
             return
         with self._index.lock:

@@ -148,7 +148,7 @@ class InflightRegistry(AdvisoryRegistry):
         if new:
             self.folder.mkdir(parents=True, exist_ok=True)
         for uid in new:  # one by one, so that each can be released by itself
-            claim, _ = self._claims.acquire([uid])
+            claim, _ = self.claims.acquire([uid])
             if claim is not None:
                 self._held[uid] = claim
         return [uid for uid in item_uids if uid in self._held]
@@ -174,7 +174,7 @@ class InflightRegistry(AdvisoryRegistry):
         item_uids: list of str, optional
             the keys; all by default
         """
-        holders = self._claims.holders(item_uids)
+        holders = self.claims.holders(item_uids)
         return {uid: WorkerInfo(holder.token, Liveness(), None, holder) for uid, holder in holders.items()}
 
     def wait_for_inflight(self, item_uids: list[str]) -> None:
@@ -186,8 +186,8 @@ class InflightRegistry(AdvisoryRegistry):
             the keys
         """
         theirs = [uid for uid in item_uids if uid not in self._held]
-        self._claims.wait(
-            theirs, done=lambda: not any(h.alive() for h in self._claims.holders(theirs).values())
+        self.claims.wait(
+            theirs, done=lambda: not any(h.alive() for h in self.claims.holders(theirs).values())
         )
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ class AdvisoryRegistry:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self._claims = Claims(self.folder)
+        self.claims = Claims(self.folder)
 
     def close(self) -> None:
         """Release what is held."""
