@@ -66,17 +66,9 @@ _CAN_STEP = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
 
 
 def name_root(folder: str) -> str:
-    """Take note of a folder that a user named: links on the way to it are followed, and resolved now.
+    """Take note of a folder (an absolute path, perhaps still to be made) that a user named, and return it.
 
-    Parameters
-    ----------
-    folder: str
-        absolute path; it need not exist yet
-
-    Returns
-    -------
-    str
-        the same
+    Links on the way to it are followed, and resolved now.
     """
     if folder not in _roots:
         _roots[folder] = os.path.realpath(folder)
@@ -159,31 +151,16 @@ def _is_closed_up(folder: str) -> bool:
     return False
 
 
-def open_file(path: str, flags: int, mode: int = SHARED) -> int:
-    """Open a file that is there; below the folder that the user named, no link of another user's is followed.
+def open_file(path: str, flags: int = READ) -> int:
+    """Open a file that is there, to ``READ`` or ``UPDATE``; below a root, no link of another user's is followed.
 
-    Parameters
-    ----------
-    path: str
-        the file
-    flags, mode: int
-        ``READ`` or ``UPDATE``, as for ``os.open``
+    It may be a folder or a FIFO: what reads from it must expect so (`require_regular`).
 
-    Returns
-    -------
-    int
-        a descriptor, also of a folder or a FIFO: what reads from it must expect so (`require_regular`)
-
-    Raises
-    ------
-    UntrustedFileError
-        there is a link of another user's on the way
-    OddFileError
-        it is a socket, or links lead round in a circle
+    Raises UntrustedFileError for a link of another user's on the way, OddFileError for a socket or links in a circle.
     """
     folder, _, name = path.rpartition("/")
     try:
-        fd = os.open(path, flags, mode)
+        fd = os.open(path, flags)
     except OSError as e:
         is_link = e.errno in IS_LINK or (e.errno == errno.ENOTDIR and flags & _DIRECTORY)
         if e.errno in (errno.ENXIO, errno.EISDIR):  # a socket, or a folder that was to be changed
@@ -194,32 +171,13 @@ def open_file(path: str, flags: int, mode: int = SHARED) -> int:
         if _is_at(fd, folder, name):
             return fd
         os.close(fd)
-    return _by_steps(path, flags, mode)
-
-
-def open_to_read(path: str) -> int:
-    """Open a file for reading, as `open_file` does."""
-    return open_file(path, READ)
+    return _by_steps(path, flags)
 
 
 def create_file(path: str, mode: int = SHARED, flags: int = NEW) -> int:
-    """Open a file for writing that must not be there yet; no link of another user's is followed.
+    """Open a file for writing that must not be there yet; ``mode`` are its rights before the umask.
 
-    Parameters
-    ----------
-    path: str
-        the file
-    mode: int
-        its rights before the umask
-    flags: int
-        ``NEW``, or with more
-
-    Raises
-    ------
-    FileExistsError
-        there is something of this name
-    UntrustedFileError
-        there is a link of another user's on the way
+    Raises FileExistsError, and UntrustedFileError for a link of another user's on the way.
     """
     folder, _, name = path.rpartition("/")
     if _HAS_PROC or _split(folder) is None:
@@ -233,15 +191,7 @@ def create_file(path: str, mode: int = SHARED, flags: int = NEW) -> int:
 
 
 def open_to_append(path: str, mode: int = SHARED) -> int:
-    """Open a file of this process for appending, new or not; nothing is appended to what another user put there.
-
-    Parameters
-    ----------
-    path: str
-        the file
-    mode: int
-        its rights before the umask, if it is new
-    """
+    """Open a file of this process for appending, new or not; nothing is appended to what another user put there."""
     try:
         return create_file(path, mode, NEW | os.O_APPEND)
     except FileExistsError:
@@ -251,15 +201,7 @@ def open_to_append(path: str, mode: int = SHARED) -> int:
 def append_text(path: str | os.PathLike[str]) -> tp.TextIO:
     """Open a text log for appending, new or not, also one of another user's.
 
-    Parameters
-    ----------
-    path: str or path
-        the file
-
-    Raises
-    ------
-    OddFileError
-        it is no regular file, or has a second name
+    Raises OddFileError where it is no regular file, or has a second name.
     """
     path = os.fspath(path)
     try:
@@ -267,23 +209,18 @@ def append_text(path: str | os.PathLike[str]) -> tp.TextIO:
     except FileExistsError:
         fd = open_file(path, UPDATE | os.O_APPEND)
     try:
-        if require_regular(fd).st_nlink > 1:
-            raise OddFileError(errno.EMLINK, "a file with a second name")
+        if require_regular(fd, path).st_nlink > 1:
+            raise OddFileError(errno.EMLINK, "a file with a second name", path)
         return open(fd, "a")
-    except BaseException as e:
+    except BaseException:
         os.close(fd)
-        if isinstance(e, OddFileError):
-            e.filename = path
         raise
 
 
 def reopen_to_append(path: str) -> int:
     """Open a file of this user's that is there for appending, and for reading.
 
-    Raises
-    ------
-    PermissionError
-        it is another user's, or has a second name
+    Raises PermissionError where it is another user's, or has a second name.
     """
     fd = open_file(path, UPDATE | os.O_APPEND)
     try:
@@ -297,15 +234,7 @@ def reopen_to_append(path: str) -> int:
 def open_folder(path: str) -> int:
     """Open a folder, so that what is in it can be named relative to it, whatever becomes of its path.
 
-    Parameters
-    ----------
-    path: str
-        the folder
-
-    Raises
-    ------
-    UntrustedFileError
-        there is a link of another user's on the way, below the folder that the user named
+    Raises UntrustedFileError for a link of another user's on the way, below the folder that the user named.
     """
     if path in _roots:
         return os.open(_roots[path], FOLDER)
@@ -387,17 +316,7 @@ def _target(name: str, folder: int, path: str, outside: bool) -> str | None:
 def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
     """Make a folder with those above it that are missing; no link of another user's is followed.
 
-    Parameters
-    ----------
-    path: str
-        the folder; it may be there already
-    mode: int
-        its rights before the umask, and those of the others
-
-    Raises
-    ------
-    OddFileError
-        there is something else of this name
+    Raises OddFileError where there is something else of this name.
     """
     if os.path.isdir(path):
         return
@@ -429,19 +348,9 @@ _MAX_TRIES = 100
 
 
 def remove(path: str) -> None:
-    """Remove a file; no link of another user's is followed on the way, and no folder is removed.
+    """Remove a file; no link of another user's is followed on the way.
 
-    Parameters
-    ----------
-    path: str
-        the file
-
-    Raises
-    ------
-    FileNotFoundError
-        it is not there
-    OddFileError
-        it is a folder
+    Raises FileNotFoundError, and OddFileError for a folder.
     """
     if not _CAN_STEP:
         os.unlink(path)
@@ -457,13 +366,7 @@ def remove(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and all in it as far as possible; no link is followed, on the way by the rules of `remove`.
-
-    Parameters
-    ----------
-    path: str
-        the folder; nothing is done where there is none
-    """
+    """Remove a folder, if it is there, and all in it as far as possible; no link in it is followed."""
     import shutil
 
     folder, name = os.path.split(path)
@@ -481,13 +384,7 @@ def remove_tree(path: str) -> None:
 
 
 def empty(path: str) -> None:
-    """Remove all files in a folder, and the folders in it that are empty then; links are as in `remove_tree`.
-
-    Parameters
-    ----------
-    path: str
-        the folder, which stays; nothing is done where there is none
-    """
+    """Remove all files in a folder, and the folders in it that are empty then; no link in it is followed."""
     if not _CAN_STEP:
         for folder, folders, names in os.walk(path, topdown=False):
             for name in names:
@@ -514,15 +411,7 @@ def empty(path: str) -> None:
 
 
 def move(path: str, name: str) -> None:
-    """Give a file another name in its folder, in the place of what has that name; links are as in `remove`.
-
-    Parameters
-    ----------
-    path: str
-        the file
-    name: str
-        its new name
-    """
+    """Give a file another name in its folder, in the place of what has that name; links are as in `remove`."""
     folder, old = os.path.split(path)
     if not _CAN_STEP:
         os.replace(path, os.path.join(folder, name))
@@ -535,15 +424,7 @@ def move(path: str, name: str) -> None:
 
 
 def link(target: str, path: str) -> None:
-    """Put a link into a folder, in the place of what has that name; other links are as in `remove`.
-
-    Parameters
-    ----------
-    target: str
-        where it leads
-    path: str
-        where it is
-    """
+    """Put a link to ``target`` at ``path``, in the place of what is there; other links are as in `remove`."""
     folder, name = os.path.split(path)
     draft = temporary_name(name)
     if not _CAN_STEP:
@@ -564,58 +445,29 @@ def link(target: str, path: str) -> None:
 def read_file(path: str) -> bytes:
     """Read a regular file whole.
 
-    Parameters
-    ----------
-    path: str
-        the file
-
-    Raises
-    ------
-    UntrustedFileError
-        there is a link of another user's on the way
-    OddFileError
-        it is no regular file, or too large to be one of ours
-    OSError
-        it can't be read
+    Raises UntrustedFileError for a link of another user's on the way, OddFileError for what is no regular file, or too
+    large to be one of ours, and OSError.
     """
-    fd = open_file(path, READ)  # open() takes three times as long
+    fd = open_file(path)  # open() takes three times as long
     try:
-        return read_all(fd)
-    except OddFileError as e:
-        e.filename = path
-        raise
+        return read_all(fd, path)
     finally:
         os.close(fd)
 
 
 def read_judged(path: str) -> tuple[bytes, os.stat_result]:
-    """Read a regular file whole, and tell whose it is: the very one that was read.
-
-    Parameters
-    ----------
-    path: str
-        the file; as for `read_file`
-    """
-    fd = open_file(path, READ)
+    """Read a regular file whole, as `read_file` does, and tell whose it is: the very one that was read."""
+    fd = open_file(path)
     try:
-        status = require_regular(fd)
+        status = require_regular(fd, path)
         data = os.read(fd, _BLOCK)
-        return data if len(data) < _BLOCK else data + read_all(fd), status
-    except OddFileError as e:
-        e.filename = path
-        raise
+        return data if len(data) < _BLOCK else data + read_all(fd, path), status
     finally:
         os.close(fd)
 
 
 def everybody_may_write(status: os.stat_result) -> bool:
-    """Whether a file can be written by everybody, on a file system that keeps such rights.
-
-    Parameters
-    ----------
-    status: os.stat_result
-        what ``os.fstat`` said of it
-    """
+    """Whether a file can be written by everybody, on a file system that keeps such rights."""
     if not status.st_mode & stat.S_IWOTH or not hasattr(os, "geteuid"):
         return False
     return _file_system(status.st_dev) not in _WITHOUT_RIGHTS
@@ -644,36 +496,24 @@ def require_ours(fd: int) -> None:
 
 
 def digest(data: bytes) -> str:
-    """What tells content from every other, also from one that was made to look alike (SHA-256, in hexadecimal).
-
-    Parameters
-    ----------
-    data: bytes
-        the content
-    """
+    """What tells content from every other, also from one that was made to look alike (SHA-256, in hexadecimal)."""
     import hashlib
 
     return hashlib.sha256(data).hexdigest()
 
 
-def read_all(fd: int) -> bytes:
-    """Read what is left of an open file.
-
-    Parameters
-    ----------
-    fd: int
-        descriptor of a regular file
-    """
+def read_all(fd: int, path: str | None = None) -> bytes:
+    """Read what is left of an open regular file."""
     try:
         data = os.read(fd, _BLOCK)
     except IsADirectoryError:
         data = b""
     if len(data) < _BLOCK:
         if not data:
-            require_regular(fd)  # a FIFO that nothing writes to is empty, too
+            require_regular(fd, path)  # a FIFO that nothing writes to is empty, too
         return data
-    if require_regular(fd).st_size > MAX_FILE:
-        raise OddFileError(errno.EFBIG, f"a file of more than {MAX_FILE >> 20} MiB")
+    if require_regular(fd, path).st_size > MAX_FILE:
+        raise OddFileError(errno.EFBIG, f"a file of more than {MAX_FILE >> 20} MiB", path)
     blocks = [data]
     while data := os.read(fd, 1 << 20):
         blocks.append(data)
@@ -681,34 +521,21 @@ def read_all(fd: int) -> bytes:
 
 
 def open_regular(path: str) -> tp.BinaryIO:
-    """Open a regular file for reading, as `open_file` does.
-
-    Parameters
-    ----------
-    path: str
-        the file
-
-    Raises
-    ------
-    OddFileError
-        it is no regular file
-    """
-    fd = open_file(path, READ)
+    """Open a regular file for reading, as `open_file` does; raises OddFileError for anything else."""
+    fd = open_file(path)
     try:
-        require_regular(fd)
+        require_regular(fd, path)
         return open(fd, "rb")
-    except BaseException as e:
+    except BaseException:
         os.close(fd)
-        if isinstance(e, OddFileError):
-            e.filename = path
         raise
 
 
-def require_regular(fd: int) -> os.stat_result:
-    """Return the status of an open file; raises OddFileError where it is none (a folder, a FIFO, a device)."""
+def require_regular(fd: int, path: str | None = None) -> os.stat_result:
+    """The status of an open file; raises OddFileError where it is none (a folder, a FIFO, a device)."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
-        raise OddFileError(errno.EINVAL, NOT_REGULAR)
+        raise OddFileError(errno.EINVAL, NOT_REGULAR, path)
     return status
 
 
@@ -727,7 +554,7 @@ class Handle:
     @classmethod
     def open(cls, owner: _DropsHandle, path: str) -> "Handle":
         """Open ``path`` for reading on behalf of ``owner``, whose handle is dropped when too many are open."""
-        handle = cls(with_room(lambda: open_file(path, READ)))
+        handle = cls(with_room(lambda: open_file(path)))
         most = min(MAX_OPEN, limit_of_files() // 8)
         with _recent_lock:
             _recent[id(owner)] = weakref.ref(owner)
@@ -790,7 +617,7 @@ pread: tp.Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read
 
 def opened_status(path: str) -> os.stat_result:
     """What `os.stat` says once the file was opened: on NFS, what the server says and not this host's memory."""
-    fd = open_file(path, READ)
+    fd = open_file(path)
     try:
         return os.fstat(fd)
     finally:
@@ -811,26 +638,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 def write_new(path: str, data: bytes, *, mode: int = SHARED, sync: bool = False) -> None:
-    """Write a file that must not be there yet.
-
-    Parameters
-    ----------
-    path: str
-        the file
-    data: bytes
-        its content
-    mode: int
-        its rights before the umask: ``SHARED``, ``OWN`` or ``PRIVATE``
-    sync: bool
-        put the content on the disk
-
-    Raises
-    ------
-    FileExistsError
-        there is something of this name
-    OSError
-        it can't be written; part of it may be there
-    """
+    """Write a file that must not be there yet. Raises FileExistsError, and OSError with part of it written."""
     fd = create_file(path, mode)  # open() takes half as long again
     try:
         write_all(fd, data)
@@ -843,18 +651,9 @@ def write_new(path: str, data: bytes, *, mode: int = SHARED, sync: bool = False)
 def write_atomically(
     path: str | os.PathLike[str], data: bytes, *, mode: int = SHARED, durable: bool = False
 ) -> None:
-    """Write a file so that readers see all of it or nothing.
+    """Write a file, whose folder must exist, so that readers see all of it or nothing.
 
-    Parameters
-    ----------
-    path: str or path
-        the file; its folder must exist
-    data: bytes
-        its content
-    mode: int
-        its rights before the umask: ``SHARED``, ``OWN`` or ``PRIVATE``
-    durable: bool
-        also survive a power failure right after the call, if its folder does (`sync_above`)
+    If ``durable``, it also survives a power failure right after the call, if its folder does (`sync_above`).
     """
     folder, name = os.path.split(path)
     draft = f"{folder}/{temporary_name(name)}" if folder else temporary_name(name)
@@ -872,13 +671,7 @@ def write_atomically(
 
 
 def temporary_name(name: str) -> str:
-    """A name of a file or folder that is about to get another: hidden, with the writer's process id.
-
-    Parameters
-    ----------
-    name: str
-        what it will be called
-    """
+    """A name of a file or folder that is about to get another: hidden, with the writer's process id."""
     return f".{name.lstrip('.')}-{os.getpid()}-{os.urandom(4).hex()}.tmp"
 
 
@@ -916,11 +709,6 @@ def sync_above(path: str) -> None:
     """Put on the disk that a folder is where it is: in its parent, which is in its own, up to the root.
 
     What this process has put there before is not done again, nor what is above it.
-
-    Parameters
-    ----------
-    path: str
-        the folder
     """
     path = os.path.abspath(path)
     while (parent := os.path.dirname(path)) != path:
@@ -995,22 +783,12 @@ _literal: set[str] = set()  # folders that were reported as named after "~" or a
 
 
 def expand(folder: str, field: str = "folder") -> str:
-    """Expand ``~`` and ``~name`` at the start of a folder that a user named.
+    """Expand ``~`` and ``~name`` at the start of a folder that a user named in ``field``.
 
     Earlier releases took both ``~`` and ``$NAME`` for names of folders. What they made so is still found, and
     reported once.
 
-    Parameters
-    ----------
-    folder: str
-        as the user wrote it
-    field: str
-        where it was written, for the error
-
-    Raises
-    ------
-    ValueError
-        for an unknown user, and for an environment variable: it may be another one where a job runs
+    Raises ValueError for an unknown user, and for an environment variable: it may be another one where a job runs.
     """
     if folder[:1] == "~":
         expanded = os.path.expanduser(folder)

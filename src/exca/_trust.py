@@ -102,24 +102,11 @@ def require_trusted(
 def open_trusted(path: str | os.PathLike[str]) -> int:
     """Open a file that may run something, and judge it by what was opened.
 
-    Parameters
-    ----------
-    path: path
-        the file
-
-    Returns
-    -------
-    int
-        its descriptor
-
-    Raises
-    ------
-    UntrustedFileError
-        it is not trusted, or there is a link of another user's on the way
+    Raises UntrustedFileError where it is not trusted, or there is a link of another user's on the way.
     """
-    fd = _files.open_to_read(os.fspath(path))
+    fd = _files.open_file(os.fspath(path))
     try:
-        require_trusted(_files.require_regular(fd), path)
+        require_trusted(_files.require_regular(fd, os.fspath(path)), path)
     except BaseException:
         os.close(fd)
         raise
@@ -127,20 +114,7 @@ def open_trusted(path: str | os.PathLike[str]) -> int:
 
 
 def load_pickle(path: str | os.PathLike[str], unpickler: "type[tp.Any] | None" = None) -> tp.Any:
-    """Unpickle a trusted file.
-
-    Parameters
-    ----------
-    path: path
-        the file
-    unpickler: type, optional
-        a class like ``pickle.Unpickler``, which is the default
-
-    Raises
-    ------
-    UntrustedFileError
-        it is not trusted, or there is a link of another user's on the way
-    """
+    """Unpickle a trusted file, with ``pickle.Unpickler`` or a class like it. Raises as `open_trusted` does."""
     import pickle
 
     with open(open_trusted(path), "rb") as file:
@@ -148,14 +122,9 @@ def load_pickle(path: str | os.PathLike[str], unpickler: "type[tp.Any] | None" =
 
 
 def may_remove(status: os.stat_result, around: os.stat_result) -> bool:
-    """Whether files may be removed, or set aside, because a file says so.
+    """Whether files in a folder (``around``) may be removed or set aside because a file (``status``) names them.
 
-    Parameters
-    ----------
-    status: os.stat_result
-        of the file that says so
-    around: os.stat_result
-        of the folder of the files: a group that may write there can remove them itself, so its word takes nothing
+    A group that may write to the folder can remove them itself, so its word takes nothing.
     """
     problem = _problem(status)
     if problem == "group":
@@ -164,17 +133,9 @@ def may_remove(status: os.stat_result, around: os.stat_result) -> bool:
 
 
 def may_move(path: str | os.PathLike[str]) -> bool:
-    """Whether what is in a folder under a name may be moved or removed: another user may not have put it there.
+    """Whether what has a name may be moved or removed: no other user put it there. A link is judged itself.
 
-    Parameters
-    ----------
-    path: path
-        the name; a link is judged itself
-
-    Raises
-    ------
-    OSError
-        there is nothing of this name
+    Raises OSError where there is nothing of this name.
     """
     return may_remove(os.lstat(path), os.lstat(os.path.dirname(os.fspath(path))))
 
@@ -193,15 +154,7 @@ def imports(allowed: bool) -> tp.Iterator[None]:
 
 
 def skip(path: str | os.PathLike[str], reason: object) -> None:
-    """Report, once in a process, that a file is passed over: nothing is done with it, and nothing on its behalf.
-
-    Parameters
-    ----------
-    path: path
-        the file
-    reason: object
-        what is wrong with it
-    """
+    """Report, once in a process, that a file is passed over: nothing is done with it, and nothing on its behalf."""
     name = os.fspath(path)
     if name not in _skipped and len(_skipped) < _MAX_SKIPPED:
         _skipped.add(name)

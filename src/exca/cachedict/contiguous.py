@@ -87,7 +87,7 @@ class ContiguousMemmap:
             offset = self._start + low - self._base
             if not _contiguous(source):
                 raise TypeError("This array is scattered over the file and cannot be read at once")
-            with open(_files.open_to_read(self._path), "rb") as file:
+            with open(_files.open_file(self._path), "rb") as file:
                 flat = np.fromfile(file, dtype=np.uint8, count=source.nbytes, offset=offset)
             if flat.nbytes != source.nbytes:
                 raise OSError(f"The data file {self._path} ends before byte {offset + source.nbytes}")

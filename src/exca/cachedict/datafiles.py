@@ -16,7 +16,7 @@ from .._files import (
     Handle,
     drop_when_full,
     limit_of_files,
-    open_to_read,
+    open_file,
     sync_path,
     with_room,
     write_all,
@@ -241,7 +241,7 @@ def open_data(path: str) -> int:
     OSError: it cannot be read just now
     """
     try:
-        fd = with_room(lambda: open_to_read(path))
+        fd = with_room(lambda: open_file(path))
     except OSError as e:
         if is_missing(e):
             raise DamagedEntryError(f"The data file {path} is not there: {e}") from e

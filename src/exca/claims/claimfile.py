@@ -258,7 +258,7 @@ class ClaimFolder:
     def beat(self, name: str) -> tp.Hashable:
         """A value that changes with every heartbeat; None when the file is gone."""
         try:
-            fd = _files.open_to_read(self.path(name))  # opening makes an NFS client look at the server
+            fd = _files.open_file(self.path(name))  # opening makes an NFS client look at the server
         except PermissionError:
             return self._mtime(name)
         except OSError:

@@ -16,60 +16,45 @@ _WRITER = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(-\d+)?(-info\.jsonl
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file or folder of this name is about to be renamed or removed by who made it."""
+    """Whether a file or folder of this name is about to be renamed or removed by its maker."""
     return any(pattern.fullmatch(name) for pattern in (_INDEX, _FILE, _NAMELESS))
 
 
-def find(folder: str, old: float = OLD, grace: float = GRACE) -> list[str]:
-    """Names of the leftovers of dead writers that lie directly in a folder.
-
-    Parameters
-    ----------
-    folder: str
-        the folder
-    old: float
-        seconds of silence after which a writer that cannot be asked counts as dead
-    grace: float
-        seconds for which any temporary file is left alone
-    """
+def find(folder: str) -> list[str]:
+    """Names of the leftovers of dead writers directly in a folder."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [name for name in names if _is_leftover(folder, name, old, grace)]
+    return [name for name in names if _is_leftover(folder, name)]
 
 
-def _is_leftover(folder: str, name: str, old: float, grace: float) -> bool:
+def _is_leftover(folder: str, name: str) -> bool:
     match = _INDEX.fullmatch(name) or _FILE.fullmatch(name)
     if match is None and _NAMELESS.fullmatch(name) is None:
         return False
-    silent = silence(os.path.join(folder, name))
-    if silent is None or silent < grace:
+    silent = _silence(os.path.join(folder, name))
+    if silent is None or silent < GRACE:
         return False
     if match is None:
-        return silent > old
-    host = match.groupdict().get("host") or (None if on_network(folder) else this_host())
-    return silent > old or is_dead(host, int(match["pid"]))
+        return silent > OLD
+    host = match.groupdict().get("host") or (None if on_network(folder) else _this_host())
+    return silent > OLD or _is_dead(host, int(match["pid"]))
 
 
 def writer_is_dead(path: str, old: float) -> bool:
-    """Whether who wrote a file of the cache, which is named after its writer, can write no more.
+    """Whether the writer of an index or data file, which is named after it, can write no more.
 
-    Parameters
-    ----------
-    path: str
-        an index or data file
-    old: float
-        seconds of silence after which a writer that cannot be asked counts as dead
+    One that cannot be asked counts as dead after ``old`` seconds of silence.
     """
-    silent = silence(path)
+    silent = _silence(path)
     if silent is None or silent > old:
         return silent is not None
     match = _WRITER.fullmatch(os.path.basename(path))
-    return match is not None and is_dead(match["host"], int(match["pid"]))
+    return match is not None and _is_dead(match["host"], int(match["pid"]))
 
 
-def silence(path: str) -> float | None:
+def _silence(path: str) -> float | None:
     """Seconds since a file was last changed; None when it is gone."""
     try:
         return time.time() - os.lstat(path).st_mtime
@@ -77,14 +62,14 @@ def silence(path: str) -> float | None:
         return None
 
 
-def this_host() -> str:
+def _this_host() -> str:
     """This host as writers name it."""
     return writer_name.text.rsplit("-", 2)[0]
 
 
-def is_dead(host: str | None, pid: int) -> bool:
+def _is_dead(host: str | None, pid: int) -> bool:
     """Whether a process is known to be dead: it was on this host, and no process has its id."""
-    if host != this_host():
+    if host != _this_host():
         return False
     import psutil
 

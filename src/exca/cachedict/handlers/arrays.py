@@ -234,10 +234,6 @@ class MemmapArray(BuiltinHandler):
         """Load from an entry."""
         return map_array(ctx, info)
 
-    @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
-
 
 class ContiguousMemmapArray(MemmapArray):
     """Stored like `MemmapArray`; comes back as an object that reads what is asked by file I/O, so memory stays flat."""

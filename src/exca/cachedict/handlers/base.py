@@ -1,5 +1,6 @@
 """What the handlers of this package share."""
 
+import importlib
 import os
 import typing as tp
 
@@ -8,7 +9,10 @@ from ..dumpcontext import DumpContext, Info
 
 
 class BuiltinHandler:
-    """A handler that records and checks the checksum of its data itself, under ``#sum``."""
+    """A handler that records and checks the checksum of its data itself, under ``#sum``.
+
+    Each defines either `load` or ``__load_from_info__``, and has the other from here.
+    """
 
     checks_itself: tp.ClassVar[bool] = True
     only_reads: tp.ClassVar[bool] = False  # loading runs no code of the user's, so what fails is the data
@@ -16,9 +20,11 @@ class BuiltinHandler:
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry with its reserved fields."""
-        plain = {key: value for key, value in info.items() if key[:1] != "#"}
-        handler: tp.Any = cls
-        return handler.__load_from_info__(ctx, **plain)
+        return cls.__load_from_info__(ctx, **{key: value for key, value in info.items() if key[:1] != "#"})
+
+    @classmethod
+    def __load_from_info__(cls, ctx: DumpContext, *_: tp.Any, **info: tp.Any) -> tp.Any:
+        return cls.load(ctx, info)
 
     @classmethod
     def delete(cls, ctx: DumpContext, info: Info) -> None:
@@ -88,8 +94,11 @@ def verify_range(ctx: DumpContext, filename: str, offset: int, length: int, dige
         os.close(fd)
 
 
-def missing(package: str, what: str) -> MissingPackageError:
-    """The error for a handler whose package is not installed."""
-    return MissingPackageError(
-        f"{what} needs the package {package!r}, which is not installed: pip install {package}"
-    )
+def imported(package: str, what: str) -> tp.Any:
+    """A package that a handler needs. Raises MissingPackageError where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as e:
+        raise MissingPackageError(
+            f"{what} needs the package {package!r}, which is not installed: pip install {package}"
+        ) from e

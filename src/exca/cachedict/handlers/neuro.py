@@ -1,5 +1,6 @@
 """Brain images and recordings, in the formats of their fields. nibabel, mne and pybv are needed only when used."""
 
+import functools
 import os
 import tempfile
 import typing as tp
@@ -9,7 +10,7 @@ from ... import _files
 from ...errors import HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
-from .base import KeyFileHandler, missing
+from .base import KeyFileHandler, imported
 
 
 def _load(ctx: DumpContext, filename: str, read: tp.Callable[[str], tp.Any]) -> tp.Any:
@@ -61,20 +62,8 @@ class _Borrowed:
             os.close(self.fds.pop())
 
 
-def _nibabel() -> tp.Any:
-    try:
-        import nibabel
-    except ImportError as e:
-        raise missing("nibabel", "Storing or loading a NIfTI image") from e
-    return nibabel
-
-
-def _mne() -> tp.Any:
-    try:
-        import mne
-    except ImportError as e:
-        raise missing("mne", "Storing or loading an MNE recording") from e
-    return mne
+_nibabel = functools.partial(imported, "nibabel", "Storing or loading a NIfTI image")
+_mne = functools.partial(imported, "mne", "Storing or loading an MNE recording")
 
 
 class NibabelNifti(KeyFileHandler):
@@ -121,10 +110,7 @@ class MneRawBrainVision(KeyFileHandler):
         mne = _mne()
         if not isinstance(value, mne.io.BaseRaw):
             raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
-        try:
-            import pybv  # noqa: F401  # mne needs it to write this format
-        except ImportError as e:
-            raise missing("pybv", "Storing a BrainVision recording") from e
+        imported("pybv", "Storing a BrainVision recording")  # mne needs it to write this format
         folder = ctx.key_path("-raw")
         _files.make_folders(ctx.path(folder))
         name = f"{folder}/{os.path.basename(folder)}.vhdr"

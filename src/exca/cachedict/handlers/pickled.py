@@ -43,10 +43,6 @@ class Pickle(KeyFileHandler):
                 raise DamagedEntryError(f"The pickle in {path} is damaged: {e}") from e
 
     @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
-
-    @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
         if "offset" not in info:
             ctx.unlink(info["filename"])

@@ -15,13 +15,15 @@ import pathlib
 import sys
 import typing as tp
 
+import xxhash
+
 from ... import _trust
 from ...errors import DamagedEntryError, StoredValueError, UnknownHandlerError, UntrustedFileError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
-from .base import BuiltinHandler
+from .base import BuiltinHandler, read_range
 from .pickled import PickleFallback
-from .structured import content_of, delete_content, load_parts, stored, walked
+from .structured import Container, content_of, load_parts, stored, walked
 
 
 def class_name(class_: type) -> str:
@@ -106,10 +108,6 @@ def _scalar(
         def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
             return from_text(content_of(ctx, info)[0])
 
-        @classmethod
-        def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-            return cls.load(ctx, info)
-
     Scalar.__name__ = Scalar.__qualname__ = name
     registry.add_builtin(Scalar, name, exact=types)
     return Scalar
@@ -165,11 +163,7 @@ class Clock(BuiltinHandler):
             return PickleFallback.__dump_info__(ctx, value)
         if value.tzinfo is not None and value.tzinfo != datetime.timezone(value.utcoffset()):
             return PickleFallback.__dump_info__(ctx, value)
-        return (
-            {"content": value.isoformat(), "fold": value.fold}
-            if value.fold
-            else {"content": value.isoformat()}
-        )
+        return {"content": value.isoformat(), **({"fold": value.fold} if value.fold else {})}
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, content: str, fold: int = 0) -> tp.Any:
@@ -198,33 +192,21 @@ class Bytes(BuiltinHandler):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        import xxhash
-
         data = bytes(value)
         if len(data) <= 512:
             return {"content": _base64(data)}
         file, name = ctx.shared(".data")
         offset = file.tell()
         file.write(data)
-        return {
-            "filename": name,
-            "offset": offset,
-            "length": len(data),
-            "#sum": xxhash.xxh3_64_hexdigest(data),
-        }
+        digest = xxhash.xxh3_64_hexdigest(data)
+        return {"filename": name, "offset": offset, "length": len(data), "#sum": digest}
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
-        from .base import read_range
-
         if "content" in info:
             return cls.kind(base64.b64decode(info["content"], validate=True))
         return cls.kind(read_range(ctx, info["filename"], info["offset"], info["length"], info.get("#sum")))
-
-    @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
 
 
 class ByteArray(Bytes):
@@ -233,8 +215,8 @@ class ByteArray(Bytes):
     kind = bytearray
 
 
-class _Container(BuiltinHandler):
-    """A container whose parts are stored one by one."""
+class _BuiltContainer(Container):
+    """A container that is built again from its parts."""
 
     @classmethod
     def store(cls, ctx: DumpContext, make: tp.Callable[[tp.Any], tp.Any], **more: tp.Any) -> Info:
@@ -259,21 +241,8 @@ class _Container(BuiltinHandler):
         """The container, from its parts."""
         raise NotImplementedError
 
-    @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
 
-    @classmethod
-    def delete(cls, ctx: DumpContext, info: Info) -> None:
-        """Delete the data of all parts."""
-        delete_content(ctx, info)
-
-    @classmethod
-    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
-        cls.delete(ctx, info)
-
-
-class Tuple(_Container):
+class Tuple(_BuiltContainer):
     """Tuples, written as lists: that is what release 0.6 makes of them."""
 
     @classmethod
@@ -288,7 +257,7 @@ class Tuple(_Container):
         return tuple(content)
 
 
-class Set(_Container):
+class Set(_BuiltContainer):
     """Sets, sorted where they can be, so that equal sets give equal entries."""
 
     kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = set
@@ -312,7 +281,7 @@ class FrozenSet(Set):
     kind = frozenset
 
 
-class Deque(_Container):
+class Deque(_BuiltContainer):
     """Deques, with their bound."""
 
     @classmethod
@@ -325,7 +294,7 @@ class Deque(_Container):
         return collections.deque(content, info["maxlen"])
 
 
-class Pairs(_Container):
+class Pairs(_BuiltContainer):
     """Dicts whose keys are more than plain text."""
 
     kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = dict
@@ -346,7 +315,7 @@ class OrderedPairs(Pairs):
     kind = collections.OrderedDict
 
 
-class NamedTuple(_Container):
+class NamedTuple(_BuiltContainer):
     """Named tuples, by the name of their class."""
 
     @classmethod
@@ -372,7 +341,7 @@ class NamedTuple(_Container):
         return tuple.__new__(class_, found.values())
 
 
-class Dataclass(_Container):
+class Dataclass(_BuiltContainer):
     """Dataclasses: their fields, where these are all that they hold; others are pickled."""
 
     @classmethod
@@ -381,12 +350,8 @@ class Dataclass(_Container):
         more = set(getattr(value, "__dict__", ())) - set(names)
         custom = any(hasattr(type(value), m) for m in ("__setstate__", "__getnewargs__", "__getnewargs_ex__"))
         slots = "__slots__" in vars(type(value))
-        if (
-            more
-            or (custom and not slots)
-            or not importable(type(value))
-            or not all(hasattr(value, n) for n in names)
-        ):
+        complete = all(hasattr(value, name) for name in names)
+        if more or (custom and not slots) or not importable(type(value)) or not complete:
             return PickleFallback.__dump_info__(ctx, value)
         fields = {name: getattr(value, name) for name in names}
         return _named(cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value))))
@@ -413,7 +378,7 @@ class Dataclass(_Container):
         return value
 
 
-class Model(_Container):
+class Model(_BuiltContainer):
     """Pydantic models: fields and extras as they are; those with private attributes are pickled."""
 
     @classmethod

@@ -254,12 +254,21 @@ class Json(BuiltinHandler):
         """Load from an entry."""
         return content_of(ctx, info)[0]
 
+
+class Container(BuiltinHandler):
+    """A container whose parts are stored one by one."""
+
     @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
+    def delete(cls, ctx: DumpContext, info: Info) -> None:
+        """Delete the data of all parts."""
+        delete_content(ctx, info)
+
+    @classmethod
+    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
+        cls.delete(ctx, info)
 
 
-class Auto(BuiltinHandler):
+class Auto(Container):
     """Containers: each part is stored by its own handler, what has none as a pickle."""
 
     @classmethod
@@ -273,19 +282,6 @@ class Auto(BuiltinHandler):
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
         """Load from an entry."""
         return load_parts(ctx, info)
-
-    @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
-
-    @classmethod
-    def delete(cls, ctx: DumpContext, info: Info) -> None:
-        """Delete the data of all parts."""
-        delete_content(ctx, info)
-
-    @classmethod
-    def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
-        cls.delete(ctx, info)
 
 
 class AutoPickle(Auto):

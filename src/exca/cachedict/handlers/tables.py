@@ -1,12 +1,13 @@
 """Pandas DataFrames: Parquet where pyarrow is there, else CSV; a frame that Parquet would change is pickled."""
 
+import functools
 import importlib.util
 import typing as tp
 
 from ...errors import HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
-from .base import KeyFileHandler, missing
+from .base import KeyFileHandler, imported
 from .pickled import PickleFallback
 
 if tp.TYPE_CHECKING:
@@ -16,12 +17,7 @@ if tp.TYPE_CHECKING:
 _KEPT = frozenset(("string", "empty", "bytes", "decimal", "date"))
 
 
-def _pandas() -> tp.Any:
-    try:
-        import pandas
-    except ImportError as e:
-        raise missing("pandas", "Storing or loading a DataFrame") from e
-    return pandas
+_pandas = functools.partial(imported, "pandas", "Storing or loading a DataFrame")
 
 
 def _frame(value: tp.Any) -> "pd.DataFrame":
@@ -96,19 +92,16 @@ class ParquetPandasDataFrame(KeyFileHandler):
         frame = _frame(value)
         if type(frame) is not _pandas().DataFrame or not survives_parquet(frame):
             return PickleFallback.__dump_info__(ctx, frame)
-        if importlib.util.find_spec("pyarrow") is None:
-            raise missing("pyarrow", "Storing a DataFrame as Parquet")
+        imported("pyarrow", "Storing a DataFrame as Parquet")
         name = ctx.key_path(".parquet")
         frame.to_parquet(ctx.path(name), engine="pyarrow")
         return {"filename": name}
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "pd.DataFrame":
-        pandas = _pandas()
-        if importlib.util.find_spec("pyarrow") is None:
-            raise missing("pyarrow", "Loading a DataFrame from Parquet")
+        imported("pyarrow", "Loading a DataFrame from Parquet")
         with open(ctx.open(filename), "rb") as file:
-            frame: pd.DataFrame = pandas.read_parquet(file, engine="pyarrow")
+            frame: pd.DataFrame = _pandas().read_parquet(file, engine="pyarrow")
         return frame
 
 

@@ -1,5 +1,6 @@
 """Torch tensors, in the same shared file as arrays."""
 
+import functools
 import math
 import typing as tp
 
@@ -9,18 +10,11 @@ from ...errors import HandlerError, MissingPackageError
 from .. import registry
 from ..dumpcontext import DumpContext, Info
 from .arrays import map_array
-from .base import BuiltinHandler, missing
+from .base import BuiltinHandler, imported
 from .pickled import PickleFallback
 
 _ALIGNMENT = 64  # bytes
-
-
-def _torch() -> tp.Any:
-    try:
-        import torch
-    except ImportError as e:
-        raise missing("torch", "Storing or loading a tensor") from e
-    return torch
+_torch = functools.partial(imported, "torch", "Storing or loading a tensor")
 
 
 class TorchTensor(BuiltinHandler):
@@ -66,10 +60,6 @@ class TorchTensor(BuiltinHandler):
         else:
             tensor = torch.empty(shape, dtype=dtype)
         return tensor.requires_grad_(info.get("#requires_grad", info.get("requires_grad", False)))
-
-    @classmethod
-    def __load_from_info__(cls, ctx: DumpContext, **info: tp.Any) -> tp.Any:
-        return cls.load(ctx, info)
 
 
 def _aligned(raw: tp.Any) -> tp.Any:
