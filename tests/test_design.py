@@ -27,7 +27,7 @@ CIRCULAR = {  # rooms whose files still import each other in a circle; none join
     "infra": "unpickling what an earlier release queued makes infras",
 }
 # rooms whose files still reach for private names of others; none joins them
-REACHING = {"execution", "infra", "kept", "map", "steps", "submit", "task"}
+REACHING = {"execution", "infra", "jobs", "kept", "map", "steps", "submit", "task"}
 GUESTS = {"execution/map_call": "map"}  # lie in the folder of another room
 
 
