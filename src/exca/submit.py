@@ -9,13 +9,13 @@ import typing as tp
 from pathlib import Path
 
 from .errors import InfraError, JobError, SubmissionError
+from .execution.requests import link_code, request_for
 from .identity import check_secrets
 from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
 from .jobs import arrays, backends
 from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
-from .jobs.requests import link_code, request_for
 from .jobs.submission import Submission
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from claimant import claim_files
 from exca.claims import Claim, Claims, Owner, protocol
-from exca.claims.claim import fresh_entry
 from exca.claims.claimfile import ClaimFolder, Wait
+from exca.claims.protocol import fresh_entry
 from exca.errors import ClaimLostError, ReentrantClaimError
 
 

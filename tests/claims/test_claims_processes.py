@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from claimant import Claimant, claim_files, until
-from exca.claims import Claims, Owner, heartbeat, liveness
+from exca.claims import Claims, Owner, heartbeat, protocol
 from exca.claims.claimfile import ClaimFolder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -118,7 +118,7 @@ def run(other: Claimant, operation: str, more: dict[str, object], at: int, *, st
 def test_a_crash_at_any_step_leaves_nothing_in_the_way(
     operation: str, folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "GRACE", 0.05)
+    monkeypatch.setattr(protocol, "GRACE", 0.05)
     claims = Claims(folder)
     held, _ = claims.acquire(["taken"])
     assert held is not None
@@ -228,7 +228,7 @@ def test_a_local_job_succeeds_its_submitter_that_died_before_handing_over(folder
 def test_a_job_that_comes_too_late_is_told(
     folder: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "GRACE", 0.05)
+    monkeypatch.setattr(protocol, "GRACE", 0.05)
     submitter, worker, claims = start(), start(), Claims(folder)
     submitter.ask("acquire", keys=["a"])
     token = submitter.ask("token")

@@ -2,7 +2,7 @@
 
 ``<folder>/<token>.<revision>.<random>.claim`` holds two lines of JSON: who claims, and the keys.
 The first bytes stand at fixed places, so that one write into the file changes them; ``sum`` is the XXH3-64 of all
-bytes behind it, since who is taken for the owner decides whether others wait::
+bytes behind it, since others wait for whoever is taken for the owner::
 
     {"state": "asked", "beat": "0000000000", "sum": "<hex>", "since": 1.7e9, "every": 5.0, "owner": {...}}
     ["key 1", "key 2"]
@@ -46,78 +46,38 @@ _DAMAGED = (AttributeError, KeyError, TypeError, ValueError, OverflowError, Recu
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Announcement:
-    """A submission that is about to happen.
-
-    Parameters
-    ----------
-    cluster
-        where to
-    tag
-        text in the job's comment by which it is found again
-    task
-        number of the array's task that will do the work; None for a job that is no array
-    """
+    """A submission that is about to happen."""
 
     cluster: str
-    tag: str
-    task: int | None = None
+    tag: str  # in the job's comment, by which it is found again
+    task: int | None = (
+        None  # number of the array's task that will do the work; None for a job that is no array
+    )
 
 
 class Wait(tp.NamedTuple):
-    """Keys that are being computed wait for others.
-
-    Parameters
-    ----------
-    keys
-        the claim's own
-    folder, wanted
-        what they wait for
-    """
+    """Keys of a claim that wait for other keys while they are computed."""
 
     keys: list[str]
-    folder: str
+    folder: str  # of what they wait for
     wanted: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What one claim file says.
+    """What is in one claim file."""
 
-    Parameters
-    ----------
-    name
-        the file's name
-    owner
-        who claims; None when the file cannot be read (damaged, or not allowed)
-    since
-        Unix time of the claim, in seconds
-    every
-        seconds between two heartbeats
-    owned
-        False while the claimant still looks whether another process was there first
-    announced
-        the submission that may be under way
-    body
-        the line of keys, as bytes; None when it cannot be read
-    private
-        whether this user may not read the file
-    trusted
-        whether what the file says may have a job cancelled or a process ended: only if none but this user, or one who
-        was named, can have written it
-    waits
-        which of the keys wait for what, where that has lasted
-    """
-
-    name: str
-    owner: Owner | None
-    since: float
-    every: float
-    owned: bool
-    announced: Announcement | None = None
-    body: bytes | None = None
-    private: bool = False
+    name: str  # of the file
+    owner: Owner | None  # None when the file cannot be read: damaged, or not allowed
+    since: float  # Unix time of the claim, in seconds
+    every: float  # seconds between two heartbeats
+    owned: bool  # False while the claimant still looks whether another process was there first
+    announced: Announcement | None = None  # the submission that may be under way
+    body: bytes | None = None  # the line of keys; None when it cannot be read
+    private: bool = False  # whether this user may not read the file
+    # whether it may have a job cancelled or a process ended: only if none but this user, or a trusted one, wrote it
     trusted: bool = True
-    waits: tuple[Wait, ...] = ()
+    waits: tuple[Wait, ...] = ()  # which of the keys wait for what, where that has lasted
 
     @property
     def token(self) -> str:
@@ -189,13 +149,7 @@ def load_json(data: bytes) -> tp.Any:
 
 
 class ClaimFolder:
-    """The claim files of one folder.
-
-    Parameters
-    ----------
-    folder
-        the folder whose keys are claimed
-    """
+    """The claim files of one folder, whose keys are claimed."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = folder if isinstance(folder, Path) else Path(folder)
@@ -276,27 +230,9 @@ class ClaimFolder:
         except OSError:
             return None
 
-    def write_unseen(self, entry: Entry, draft: str, spare: str | None = None) -> None:
-        """Make the file in a draft of the folder, which only this process sees, out of a spare file if it is there.
-
-        Moving a file is cheaper than removing one and making another: ext4 does not use an inode again for half a
-        minute after its removal, and searches longer for a free one the more of them there are.
-        """
-        path, data = f"{draft}/{entry.name}", _render(entry)
-        try:
-            if spare is None:
-                raise FileNotFoundError
-            os.rename(spare, path)
-        except OSError:  # another process took it over, or it is on another file system
-            _files.write_new(path, data, mode=_files.OWN)
-            return
-        fd = _files.open_file(path, _files.UPDATE)
-        try:
-            _files.require_ours(fd)
-            _files.write_all(fd, data)
-            os.ftruncate(fd, len(data))
-        finally:
-            os.close(fd)
+    def write_unseen(self, entry: Entry, draft: str) -> None:
+        """Make the file in a draft of the folder, which only this process sees."""
+        _files.write_new(f"{draft}/{entry.name}", _render(entry), mode=_files.OWN)
 
     def place(self, entry: Entry) -> None:
         """Make the file: it appears whole, in one step."""

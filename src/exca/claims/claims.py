@@ -5,29 +5,25 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from .._log import logger
-from . import chain, claim, heartbeat, protocol, scheduler
+from .._polling import Poller
+from . import chain, heartbeat, protocol, scheduler
 from .claim import Claim
-from .claimfile import Announcement, ClaimFolder, Entry, dump_json, name_of, revision_of, token_of
-from .liveness import alive
+from .claimfile import Announcement, ClaimFolder, Entry, name_of, revision_of, token_of
 from .owner import Owner
+from .protocol import alive
 
-FIRST_PAUSE, LAST_PAUSE = 0.002, 0.25  # seconds between two looks while waiting
 SAY_SO = 1.0  # seconds of waiting after which it is logged
 MAX_SAID = 10_000
+_said: set[str] = set()
+_said_lock = threading.Lock()
 
 
 class Holder:
-    """Somebody who holds keys, as the claim file says.
-
-    Parameters
-    ----------
-    files, entry
-        the claim file
-    """
+    """The owner of a claim on some keys, by its claim file."""
 
     def __init__(self, files: ClaimFolder, entry: Entry) -> None:
         self._claim_files, self._entry = files, entry
@@ -48,7 +44,7 @@ class Holder:
 
     @property
     def announced(self) -> Announcement | None:
-        """The submission that was under way, of a claim whose submitter has not said which job it became."""
+        """The submission that was under way, of a claim whose submitter has not noted which job it became."""
         return self._entry.announced
 
     @property
@@ -61,7 +57,7 @@ class Holder:
         return alive(self._claim_files, self._entry)
 
     def describe(self) -> str:
-        """For log lines and errors: who, since when, and how to look."""
+        """For log lines and errors: which owner, since when, and how to look."""
         owner, since = self.owner, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         if owner.scheduled and owner.job_id is not None:
             state = scheduler.job_states([owner.job_id])[owner.job_id].state
@@ -78,13 +74,7 @@ class Holder:
 
 
 class Claims:
-    """Who computes what in a folder, over all threads, processes and hosts that share it.
-
-    Parameters
-    ----------
-    folder
-        the folder; the claim files lie in ``claims`` under it
-    """
+    """The claims of a folder, over all threads, processes and hosts that share it."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = folder if isinstance(folder, Path) else Path(folder)
@@ -95,65 +85,33 @@ class Claims:
     ) -> tuple[Claim | None, dict[str, Holder]]:
         """Claim all keys that no live owner holds.
 
-        Parameters
-        ----------
-        keys
-            what is to be computed
-        thread_bound
-            False when others than this thread do the work, so that this thread may wait for it
-
-        Returns
-        -------
-        tuple
-            the claim (None when there was nothing left) and, by key, who holds the rest
+        Returns the claim (None when there was nothing left) and, by key, the holders of the rest. A claim that is not
+        `thread_bound` is on work that other threads do, so that this thread may wait for it.
         """
         keys = tuple(dict.fromkeys(keys))
         owner = Owner.current(thread_bound=thread_bound)
+        files = self._claim_files
         while keys:
-            entry = claim.fresh_entry(keys, owner)
-            claim.place(self._claim_files, entry)
+            entry = protocol.fresh_entry(keys, owner)
+            protocol.place(files, entry)
             try:
-                lost, others = protocol.contest(self._claim_files, entry, keys, frozenset())
-                won = self._take(entry, keys, lost)
+                lost, others = protocol.contest(files, entry, keys, frozenset())
+                taken = protocol.take(files, entry, keys, lost)
             except BaseException:
-                claim.drop(self._claim_files, entry.name)
+                protocol.drop(files, entry.name)
                 raise
-            protocol.sweep(self._claim_files, others)
-            if won is not None or len(lost) == len(keys):
-                return won, self._holders(lost)
-            # swept away by somebody who thought us dead: ask again
+            protocol.sweep(files, others)
+            if taken is not None or len(lost) == len(keys):
+                return None if taken is None else Claim(files, *taken), self._holders(lost)
+            # swept away by another process, which thought us dead: ask again
         return None, {}
 
-    def _take(self, entry: Entry, keys: tuple[str, ...], lost: Collection[str]) -> Claim | None:
-        """Decide: keep what is not lost; None when nothing is left, or our file is gone."""
-        files = self._claim_files
-        if not lost:
-            taken = files.decide(entry.name)
-        else:
-            keys = tuple(k for k in keys if k not in lost)
-            taken = bool(keys) and files.exists(entry.name)
-            if taken:
-                entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
-                files.place(entry)  # over the file that asks: there is one at any moment
-        if taken:
-            return Claim(files, entry, keys)
-        claim.drop(files, entry.name)
-        return None
-
     def _holders(self, entries: dict[str, Entry]) -> dict[str, Holder]:
-        holders = {
-            e.name: Holder(self._claim_files, e) for e in {id(e): e for e in entries.values()}.values()
-        }
-        return {k: holders[e.name] for k, e in entries.items()}
+        holders = {id(e): Holder(self._claim_files, e) for e in entries.values()}
+        return {k: holders[id(e)] for k, e in entries.items()}
 
     def holders(self, keys: Sequence[str] | None = None) -> dict[str, Holder]:
-        """Look who holds what, the dead ones included (:meth:`Holder.alive` tells).
-
-        Parameters
-        ----------
-        keys
-            what to look for; None for everything
-        """
+        """The holders of some keys (None: of all), dead ones included (:meth:`Holder.alive` tells)."""
         wanted = None if keys is None else frozenset(keys)
         found: dict[str, Entry] = {}
         for entry in protocol.look(self._claim_files):
@@ -169,37 +127,28 @@ class Claims:
             return new.owned
         return not alive(self._claim_files, old)
 
+    def _dead(self) -> list[Entry]:
+        return [e for e in protocol.look(self._claim_files) if not alive(self._claim_files, e)]
+
     def stale(self) -> list[Holder]:
         """Claims of dead owners, which the next claimant sweeps away."""
-        return [
-            Holder(self._claim_files, e)
-            for e in protocol.look(self._claim_files)
-            if not alive(self._claim_files, e)
-        ]
+        return [Holder(self._claim_files, e) for e in self._dead()]
 
     def sweep(self) -> int:
         """Remove the claims of dead owners, return how many there were."""
-        entries = [e for e in protocol.look(self._claim_files) if not alive(self._claim_files, e)]
-        for entry in entries:
+        dead = self._dead()
+        for entry in dead:
             self._claim_files.remove(entry.name)
-        return len(entries) + protocol.sweep_drafts(self._claim_files, self._claim_files.listing()[1])
+        return len(dead) + protocol.sweep_drafts(self._claim_files, self._claim_files.listing()[1])
 
     def adopt(self, token: str) -> Claim | None:
-        """Called by a job when it starts: its process now stands behind the claim that it was given.
+        """Called by a job when it starts: its process is now behind the claim that it was given.
 
-        Parameters
-        ----------
-        token
-            the claim's
-
-        Returns
-        -------
-        Claim or None
-            None when the claim was lost to another process, or released: compute nothing
+        Returns None when the claim was lost to another process, or released: then nothing is to be computed.
         """
         while (old := protocol.latest(self._claim_files, token)) is not None:
             if old.owner is None or old.keys is None:
-                return None  # damaged: it holds nobody for longer than its maker lives
+                return None  # damaged: others wait for it only as long as its maker lives
             adopted = self._adopt(old, old.owner, old.keys)
             if adopted is not None or self._claim_files.exists(old.name):
                 return adopted
@@ -212,18 +161,18 @@ class Claims:
         owner = before if before.kind == "job" else _job_of_announcement(before, old.announced)
         entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
         entry = dataclasses.replace(entry, every=heartbeat.period())
-        claim.place(files, entry)
+        protocol.place(files, entry)
         try:
             lost = self._lost_meanwhile(old, entry, keys)
-            adopted = self._take(entry, keys, lost)
+            taken = protocol.take(files, entry, keys, lost)
         except BaseException:
-            claim.drop(files, name)
+            protocol.drop(files, name)
             raise
-        if adopted is not None:
+        if taken is not None:
             for other in files.names():
                 if token_of(other) == token and other != name:
                     files.remove(other)
-        return adopted
+        return None if taken is None else Claim(files, *taken)
 
     def _lost_meanwhile(self, old: Entry, entry: Entry, keys: tuple[str, ...]) -> Collection[str]:
         """The keys that others took from the claim that stood before, thinking its owner dead."""
@@ -234,28 +183,13 @@ class Claims:
         return () if decided and self._claim_files.exists(old.name) else keys
 
     def revoke(self, token: str) -> None:
-        """Remove a claim, whoever holds it: after its job was cancelled.
-
-        Parameters
-        ----------
-        token
-            the claim's
-        """
+        """Remove a claim, whoever holds it: after its job was cancelled."""
         for name in self._claim_files.names():
             if token_of(name) == token:
-                claim.drop(self._claim_files, name)
+                protocol.drop(self._claim_files, name)
 
     def wait(self, keys: Sequence[str], *, done: Callable[[], bool], timeout: float | None = None) -> None:
-        """Wait until it is done, or until one who holds some of the keys is gone: then look and claim again.
-
-        Parameters
-        ----------
-        keys
-            what is waited for
-        done
-            says whether all is there
-        timeout
-            seconds after which to return anyway
+        """Wait until it is done, a holder of some of the keys is gone, or the time is over: then look and claim again.
 
         Raises
         ------
@@ -263,42 +197,33 @@ class Claims:
             when this very thread holds one of the keys, so that it would wait for itself, or what it waits for waits
             for what it computes
         """
-        with chain.Waiting(self.folder, keys) as waiting:
-            self._wait(keys, done, timeout, waiting)
-
-    def _wait(
-        self, keys: Sequence[str], done: Callable[[], bool], timeout: float | None, waiting: chain.Waiting
-    ) -> None:
-        started, pause = time.monotonic(), FIRST_PAUSE
         first: dict[str, Holder] | None = None
         entries = _Overlapping(self._claim_files, keys)
-        while not done():
-            now = {e.token: Holder(self._claim_files, e) for e in entries.living()}
-            if first is None:
-                first = now
-                self._refuse_own(now.values(), keys)
-            if not now or not first.keys() <= now.keys():
-                return
-            waited = time.monotonic() - started
-            if timeout is not None and waited >= timeout:
-                return
-            if waited >= SAY_SO:
-                self._say(first.values(), len(keys))
-                if any(h.owner.scheduled for h in first.values()):
-                    scheduler.check_patience()
-            waiting.look(waited)
-            left = pause if timeout is None else min(pause, max(0.0, timeout - waited))
-            time.sleep(left)
-            pause = min(2 * pause, LAST_PAUSE)
+        poller = Poller(timeout)
+        with chain.Waiting(self.folder, keys) as waiting:
+            while not done():
+                now = {e.token: Holder(self._claim_files, e) for e in entries.living()}
+                if first is None:
+                    first = now
+                    self._refuse_own(now.values(), keys)
+                if not now or not first.keys() <= now.keys():
+                    return
+                if poller.waited >= SAY_SO:
+                    self._say(first.values(), len(keys))
+                    if any(h.owner.scheduled for h in first.values()):
+                        scheduler.check_patience()
+                waiting.look(poller.waited)
+                if not poller.pause():
+                    return
 
-    def _refuse_own(self, holders: Collection[Holder], keys: Sequence[str]) -> None:
+    def _refuse_own(self, holders: Iterable[Holder], keys: Sequence[str]) -> None:
         for holder in holders:
             if holder.owner.is_this_thread():
                 wanted = frozenset(keys)
                 what = next((k for k in holder.keys if k in wanted), keys[0])
                 raise chain.asks_for_itself(what, self.folder)
 
-    def _say(self, holders: Collection[Holder], count: int) -> None:
+    def _say(self, holders: Iterable[Holder], count: int) -> None:
         with _said_lock:
             new = [h for h in holders if h.token not in _said]
             if len(_said) > MAX_SAID:
@@ -310,10 +235,6 @@ class Claims:
             )
             what = "a result" if count == 1 else f"{count} results"
             logger.info("Waiting for %s in %s, being computed by %s", what, self.folder, who)
-
-
-_said: set[str] = set()
-_said_lock = threading.Lock()
 
 
 def _job_of_announcement(before: Owner, announced: Announcement | None) -> Owner:
@@ -337,19 +258,16 @@ class _Overlapping:
 
     def living(self) -> list[Entry]:
         names = self._claim_files.names()
-        known: dict[str, Entry | None] = {}
+        self._known = {name: self._known[name] for name in names if name in self._known}
+        asking: list[Entry] = []  # which are read again the next time
         for name in names:
-            if name in self._known:
-                known[name] = self._known[name]
-                continue
-            entry = self._claim_files.read(name)
-            overlap = entry is not None and self._wanted and protocol.shared(entry, self._wanted)
-            if entry is not None and (not entry.owned):
-                if overlap:
-                    known[name] = dataclasses.replace(entry)
-                continue
-            known[name] = entry if overlap else None
-        self._known = {n: e for n, e in known.items() if e is None or e.owned}
-        entries = [e for e in known.values() if e is not None]
+            entry = None if name in self._known else self._claim_files.read(name)
+            if entry is not None:
+                overlapping = entry if protocol.shared(entry, self._wanted) else None
+                if entry.owned:
+                    self._known[name] = overlapping
+                elif overlapping is not None:
+                    asking.append(entry)
+        entries = [*asking, *(e for e in self._known.values() if e is not None)]
         protocol.ask_together(entries)
         return [e for e in entries if alive(self._claim_files, e)]

@@ -43,72 +43,80 @@ never comes back); between that and the publication lies no more than a rename, 
 last writer wins with the result of the same computation.
 """
 
+import dataclasses
 import time
 import typing as tp
+from collections.abc import Collection, Container, Iterable, Sequence
 
-from . import scheduler
-from .claimfile import ClaimFolder, Entry, revision_of, token_of
-from .liveness import alive
+from . import heartbeat, scheduler
+from .claimfile import (
+    Announcement,
+    ClaimFolder,
+    Entry,
+    dump_json,
+    name_of,
+    new_token,
+    revision_of,
+    token_of,
+)
+from .owner import Owner, Process
 
 PATIENCE = 0.05  # seconds for a rival who asks at the same time to decide; then it counts as the holder
 LONG_PATIENCE = 5.0  # the same, where nothing but waiting can be done
 PAUSE = 0.0005
 SWEEP = 60.0  # seconds between two looks whether the owner of another process's keys is dead
-MAX_JUDGED = 10_000
+GRACE = 2.5  # seconds for a submission to come through whose submitter died in the middle of it
+MAX_REMEMBERED = 10_000
 _judged: dict[str, float] = {}
+_first_seen_dead: dict[str, float] = {}
 
 
-def look(files: ClaimFolder, names: tp.Iterable[str] | None = None) -> list[Entry]:
-    """All claims that stand now (or the named ones); jobs among them are asked about together."""
-    names = files.names() if names is None else names
-    entries = [e for e in map(files.read, names) if e is not None]
-    ask_together(entries)
-    return entries
+# ---------------------------------------------------------------- claiming
 
 
-def ask_together(entries: tp.Iterable[Entry]) -> None:
-    """Ask the scheduler once about all jobs: each entry's own question is then answered from memory."""
-    jobs = [e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
-    if len(jobs) > 1:
-        scheduler.job_states(jobs)
+def fresh_entry(keys: Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:
+    """An entry of a new token that asks for the keys, or owns them already."""
+    name = name_of(new_token(), 0)
+    return Entry(name, owner, time.time(), heartbeat.period(), owned, None, dump_json(keys))
+
+
+def place(files: ClaimFolder, entry: Entry) -> None:
+    """Make a claim file, with a process to beat for it."""
+    process, me = None if entry.owner is None else entry.owner.process, Process.current()
+    if process is not None and process.host == me.host:  # without one, the scheduler is asked
+        heartbeat.heart.watch(files.path(entry.name), process, remember=process == me)
+    try:
+        files.place(entry)
+    except BaseException:
+        heartbeat.heart.forget(files.path(entry.name))
+        raise
+
+
+def drop(files: ClaimFolder, name: str) -> None:
+    """Take a claim file of ours away; what can't be removed now is given up all the same, and removed later."""
+    path = files.path(name)
+    if files.remove(name):
+        heartbeat.heart.forget(path)
+    else:
+        heartbeat.heart.discard(path)
 
 
 class Contest(tp.NamedTuple):
-    """What came of asking.
-
-    Parameters
-    ----------
-    lost
-        by key: the entry of who holds it
-    others
-        entries that are about other keys
-    """
+    """What came of asking: by lost key the entry that holds it, and the entries that are about other keys."""
 
     lost: dict[str, Entry]
     others: list[Entry]
 
 
-def contest(files: ClaimFolder, mine: Entry, keys: tp.Collection[str], exempt: frozenset[str]) -> Contest:
-    """Find out which keys others hold, after our own file was placed.
-
-    Parameters
-    ----------
-    files
-        the folder's claim files
-    mine
-        our own entry, asked
-    keys
-        the keys it asks for
-    exempt
-        tokens whose claims we succeed
-    """
+def contest(files: ClaimFolder, mine: Entry, keys: Collection[str], exempt: frozenset[str]) -> Contest:
+    """Find out which keys others hold, after our own file was placed; `exempt` are the tokens that we succeed."""
     lost: dict[str, Entry] = {}
     others: list[Entry] = []
     settled = {mine.name}
     deadline = time.monotonic() + PATIENCE
     wanted = keys if len(keys) == 1 else frozenset(keys)
     while True:
-        pending: list[tuple[Entry, tp.Collection[str]]] = []
+        pending: list[tuple[Entry, Collection[str]]] = []
         names, drafts = files.listing()
         sweep_drafts(files, drafts)
         found = [files.read(n) for n in names if n not in settled and token_of(n) not in exempt]
@@ -133,55 +141,64 @@ def contest(files: ClaimFolder, mine: Entry, keys: tp.Collection[str], exempt: f
         time.sleep(PAUSE)
 
 
-def sweep_drafts(files: ClaimFolder, drafts: tp.Iterable[str]) -> int:
-    """Remove unfinished files of dead makers, return how many; a live maker whose draft goes makes another."""
-    dead = [d for d in drafts if not alive(files, Entry(d, None, 0.0, 5.0, owned=False))]
-    for draft in dead:
-        files.remove(draft)
-    return len(dead)
+def take(
+    files: ClaimFolder, entry: Entry, keys: tuple[str, ...], lost: Collection[str]
+) -> tuple[Entry, tuple[str, ...]] | None:
+    """Decide: own the keys that are not lost; None when none is left, or our file is gone."""
+    if not lost:
+        if files.decide(entry.name):
+            return entry, keys
+    else:
+        keys = tuple(k for k in keys if k not in lost)
+        if keys and files.exists(entry.name):
+            entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
+            files.place(entry)  # over the file that asks: there is one at any moment
+            return entry, keys
+    drop(files, entry.name)
+    return None
 
 
-def sweep(files: ClaimFolder, entries: tp.Iterable[Entry]) -> int:
-    """Remove the claims of the dead among these, return how many; looked at now and then only."""
-    now, due = time.monotonic(), []
-    for entry in entries:
-        path = files.path(entry.name)
-        if now - _judged.get(path, -SWEEP) >= SWEEP:
-            _judged[path] = now
-            due.append(entry)
-    if len(_judged) > MAX_JUDGED:
-        _judged.clear()
-    ask_together(due)
-    dead = [e for e in due if not alive(files, e)]
-    for entry in dead:
-        files.remove(entry.name)
-    return len(dead)
+# ---------------------------------------------------------------- succession
 
 
-def shared(entry: Entry, wanted: tp.Collection[str]) -> tp.Collection[str]:
-    """The wanted keys that the entry is about: all of them when its keys cannot be read."""
-    if entry.keys is None:
-        return wanted
-    if len(wanted) == 1:
-        return wanted if next(iter(wanted)) in entry.keys else ()
-    return [k for k in entry.keys if k in wanted]
+def succeed(files: ClaimFolder, old: Entry, entries: list[Entry]) -> bool:
+    """Replace a decided file by new ones, see "Succession" above; False when it was taken over."""
+    names = [e.name for e in entries]
+    succeeded = False
+    try:
+        for entry in entries:
+            place(files, dataclasses.replace(entry, owned=False))
+        ours = frozenset(e.token for e in entries) | {old.token}
+        others_decided(files, old.keys or (), ours, known=_OwnFiles(files))
+        succeeded = files.exists(old.name)
+    finally:
+        if not succeeded:
+            for name in names:
+                drop(files, name)
+    if succeeded:
+        for name in names:
+            files.decide(name)
+        drop(files, old.name)
+    return succeeded
+
+
+class _OwnFiles:
+    """The claim files that this process holds: a container of names."""
+
+    def __init__(self, files: ClaimFolder) -> None:
+        self._claim_files = files
+
+    def __contains__(self, name: object) -> bool:
+        return self._claim_files.path(str(name)) in heartbeat.heart.watched
 
 
 def others_decided(
-    files: ClaimFolder, keys: tp.Iterable[str], exempt: frozenset[str], known: tp.Container[str] = ()
+    files: ClaimFolder, keys: Iterable[str], exempt: frozenset[str], known: Container[str] = ()
 ) -> bool:
-    """Wait until everybody who asks for some keys right now has decided; False when somebody does not.
+    """Wait until all others that ask for some of the keys right now have decided; False when one does not.
 
-    Parameters
-    ----------
-    files
-        the folder's claim files
-    keys
-        which ones: two successions of different keys must not wait for each other
-    exempt
-        tokens that are ours
-    known
-        names of files that are known to be decided
+    Two successions of different keys must not wait for each other. Neither tokens of `exempt` are waited for, which are
+    ours, nor files whose names are `known` to be decided.
     """
     settled: set[str] = set()
     wanted: frozenset[str] | None = None
@@ -216,3 +233,118 @@ def latest(files: ClaimFolder, token: str) -> Entry | None:
         # what was listed has gone since: released, or succeeded by a file that is there now
         time.sleep(PAUSE)
     return None
+
+
+# ---------------------------------------------------------------- looking
+
+
+def look(files: ClaimFolder, names: Iterable[str] | None = None) -> list[Entry]:
+    """All claims that stand now (or the named ones); jobs among them are asked about together."""
+    names = files.names() if names is None else names
+    entries = [e for e in map(files.read, names) if e is not None]
+    ask_together(entries)
+    return entries
+
+
+def ask_together(entries: Iterable[Entry]) -> None:
+    """Ask the scheduler once about all jobs: each entry's own question is then answered from memory."""
+    jobs = [e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
+    if len(jobs) > 1:
+        scheduler.job_states(jobs)
+
+
+def shared(entry: Entry, wanted: Collection[str]) -> Collection[str]:
+    """The wanted keys that the entry is about: all of them when its keys cannot be read."""
+    if entry.keys is None:
+        return wanted
+    if len(wanted) == 1:
+        return wanted if next(iter(wanted)) in entry.keys else ()
+    return [k for k in entry.keys if k in wanted]
+
+
+def sweep_drafts(files: ClaimFolder, drafts: Iterable[str]) -> int:
+    """Remove unfinished files of dead makers, return how many; a live maker whose draft goes makes another."""
+    dead = [d for d in drafts if not alive(files, Entry(d, None, 0.0, 5.0, owned=False))]
+    for draft in dead:
+        files.remove(draft)
+    return len(dead)
+
+
+def sweep(files: ClaimFolder, entries: Iterable[Entry]) -> int:
+    """Remove the claims of the dead among these, return how many; looked at now and then only."""
+    now, due = time.monotonic(), []
+    for entry in entries:
+        path = files.path(entry.name)
+        if now - _judged.get(path, -SWEEP) >= SWEEP:
+            _judged[path] = now
+            due.append(entry)
+    if len(_judged) > MAX_REMEMBERED:
+        _judged.clear()
+    ask_together(due)
+    dead = [e for e in due if not alive(files, e)]
+    for entry in dead:
+        files.remove(entry.name)
+    return len(dead)
+
+
+# ---------------------------------------------------------------- dead or alive
+
+
+def alive(files: ClaimFolder, entry: Entry) -> bool:
+    """Whether the owner of a claim lives: never "dead" of a live one, however slow or stopped.
+
+    A job lives when the scheduler says so, or the worker does; a process when it does; and a submission that was
+    under way when its submitter died lives when the scheduler knows a job with its tag.
+    """
+    owner = entry.owner
+    if entry.private:
+        return True  # what cannot be read is left alone
+    if _given_up(entry):
+        return False
+    if owner is None:
+        return _process_lives(files, entry, entry.maker())
+    if owner.scheduled and owner.job_id is not None:
+        state = scheduler.job_states([owner.job_id])[owner.job_id]
+        if state.alive or state.alive is None:
+            return True  # a scheduler that cannot be asked may be about to requeue the job
+        if owner.process is None:
+            return False
+        if state.ended:
+            return bool(owner.process.alive())
+    if _process_lives(files, entry, owner.process):
+        return True
+    return entry.announced is not None and _submitted(files.path(entry.name), entry.announced)
+
+
+def _given_up(entry: Entry) -> bool:
+    """Whether this process made the file and holds it no more: it could not be removed when it was released."""
+    me, owner = Process.current(), entry.owner
+    if owner is None or owner.kind != "process" or owner.process != me or entry.name in heartbeat.heart.held:
+        return False
+    return entry.maker_is(me)
+
+
+def _process_lives(files: ClaimFolder, entry: Entry, process: Process | None) -> bool:
+    """On its own host a process is looked at; elsewhere its heartbeat is."""
+    lives = None if process is None else process.alive()
+    if lives is not None:
+        return lives
+    path = files.path(entry.name)
+    return not heartbeat.observer.still(path, files.beat(entry.name), entry.every)
+
+
+def _submitted(path: str, announced: Announcement) -> bool:
+    """Whether the announced job exists: not at the first look, since the submit command may outlive its caller."""
+    now = time.monotonic()
+    if len(_first_seen_dead) > MAX_REMEMBERED:
+        _first_seen_dead.clear()  # forgetting only delays
+    late = _first_seen_dead.setdefault(path, now) + GRACE
+    if now < late:
+        return True
+    if announced.cluster == "local":
+        return False  # its worker would have adopted the claim by now; if it comes later, it finds out that it lost it
+    try:
+        job_id = scheduler.tagged_job(announced.tag, announced.task, not_before=late)
+    except OSError:
+        return True  # one that cannot be asked about is not robbed
+    return job_id is not None and scheduler.job_states([job_id])[job_id].alive is not False

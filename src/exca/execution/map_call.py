@@ -153,7 +153,7 @@ class MapWork:
         return [(list(chunk), [self.items[key] for key in chunk]) for chunk in chunks]
 
     def _request(self, calls: list[tp.Callable[[], tp.Any]], tag: str) -> "Request":
-        from ..jobs.requests import link_code, request_for
+        from .requests import link_code, request_for
 
         most = self.infra.max_jobs or max(1, len(self.items))
         request = request_for(self.infra, calls, max_workers=most, tag=tag)

@@ -13,10 +13,10 @@ from ..identity import check_secrets
 from ..jobs import backends
 from ..jobs.job import Job
 from ..jobs.paths import JobPaths, fixed_folder
-from ..jobs.requests import link_code, link_logs, request_for
 from ..jobs.submission import Submission
 from . import once, record
 from .record import KEY
+from .requests import link_code, link_logs, request_for
 from .task_call import TaskCall, compute
 from .task_job import DoneTask, TaskJob
 
@@ -181,60 +181,36 @@ def _submit_groups(
 
 def _compute_here(infras: "list[TaskInfra]", mode: str) -> list[Job[tp.Any]]:
     """Compute tasks in this thread, but for those that another process is at."""
-    jobs: list[Job[tp.Any]] = []
-    spare: Claim | None = None
-    for infra in infras:
-        job, spare = _compute_one(infra, mode, spare)
-        jobs.append(job)
-    if spare is not None:
-        spare.release()
-    return jobs
+    return [_compute_one(infra, mode) for infra in infras]
 
 
-def _compute_one(infra: "TaskInfra", mode: str, spare: "Claim | None") -> "tuple[Job[tp.Any], Claim | None]":
-    """Compute a task unless another process is at it; returns its claim as well, if it is yet to be released.
-
-    Parameters
-    ----------
-    infra: TaskInfra
-        the task
-    mode: str
-        whether an outcome that is there counts
-    spare: Claim, optional
-        the claim on a task that is done, to be released now
-    """
-    try:
-        claim = _claim_with_folder(infra, spare)
-    finally:
-        if spare is not None:
-            spare.release()
+def _compute_one(infra: "TaskInfra", mode: str) -> Job[tp.Any]:
+    """Compute a task unless another process is at it."""
+    claim = _claim_with_folder(infra)
     folder = tp.cast(Path, infra.uid_folder())
     if claim is None:
         claim, job = _claim_or_job(infra, mode)
         if claim is None:
-            return tp.cast(Job[tp.Any], job), None
+            return tp.cast(Job[tp.Any], job)
     try:
         value = compute(infra, folder, claim, {})
+        infra._state.forced.add(KEY)
     except Exception as e:
         infra._state.forced.add(KEY)
-        claim.release()
         kept = record.read(folder)
         if kept is not None and kept.state == "failed":
             e.add_note(infra._hint())
-        return DoneTask(folder, None, e), None
-    except BaseException:
+        return DoneTask(folder, None, e)
+    finally:
         claim.release()
-        raise
-    infra._state.forced.add(KEY)
-    return DoneTask(folder, value), claim
+    return DoneTask(folder, value)
 
 
-def _claim_with_folder(infra: "TaskInfra", spare: "Claim | None") -> "Claim | None":
+def _claim_with_folder(infra: "TaskInfra") -> "Claim | None":
     """Make the folder of a task with a claim in it; None where there is such a folder already."""
     from ..claims import FirstClaim
 
-    folder = tp.cast(Path, infra.uid_folder())
-    first = FirstClaim(folder, [KEY], spare)
+    first = FirstClaim(tp.cast(Path, infra.uid_folder()), [KEY])
     infra._settle(create=True, first_claim=first)
     return first.claim
 

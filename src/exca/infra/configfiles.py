@@ -220,7 +220,7 @@ def _is_new(
         logger.debug("cannot make %s in one step: %s", place, error)
     finally:
         if first_claim is not None:
-            first_claim.settle(made=made)
+            (first_claim.confirm if made else first_claim.abandon)()
         if not made:
             shutil.rmtree(draft, ignore_errors=True)
     return made

@@ -82,7 +82,7 @@ class Edge:
         if infra.workdir is None:
             yield
             return
-        from ..jobs.requests import code_folder
+        from ..execution.requests import code_folder
 
         with infra.workdir.activate(code_folder(infra)):
             yield

@@ -21,7 +21,7 @@ from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, TextFile, index_f
 from ..claims import protocol
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
 from ..claims.claimfile import ClaimFolder, Entry
-from ..claims.liveness import alive
+from ..claims.protocol import alive
 from ..errors import OddFileError
 from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID

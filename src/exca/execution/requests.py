@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from .. import _files
-from .backends import Request
+from ..jobs.backends import Request
 
 if tp.TYPE_CHECKING:
     from ..infra.base import BaseInfra
