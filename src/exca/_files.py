@@ -12,7 +12,7 @@ Links
     another user may put a link in the place of any folder, at any moment; a link is followed only if it belongs to
     this user or to root. So nothing is judged by its path:
     a file is opened, and then asked where it is (one ``readlink`` in ``/proc``; not where only this user can have put
-    anything into the folders above). If it is elsewhere than its name says,
+    anything into the folders above). If it is not where its name leads,
     it is opened again step by step, each relative to the folder before. A name that is random needs no more: where the
     folder was exchanged meanwhile, it is not there. What has a name that others know is renamed and removed relative to
     an open folder (`open_folder`).
@@ -97,7 +97,7 @@ def _split(path: str) -> tuple[str, str, str] | None:
 
 
 def _is_at(fd: int, folder: str, name: str) -> bool:
-    """Whether an open file is where its path says, so that no link was followed below the root."""
+    """Whether an open file is where its path leads, so that no link was followed below the root."""
     if _ours_alone.get(folder) or is_ours_alone(folder):
         return True
     place = _split(folder)
@@ -616,7 +616,7 @@ pread: tp.Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read
 
 
 def opened_status(path: str) -> os.stat_result:
-    """What `os.stat` says once the file was opened: on NFS, what the server says and not this host's memory."""
+    """What `os.stat` says once the file was opened: on NFS, what the server has and not what this host remembers."""
     fd = open_file(path)
     try:
         return os.fstat(fd)
@@ -679,7 +679,7 @@ def temporary_name(name: str) -> str:
 
 
 def sync_path(path: str) -> None:
-    """Put a file on the disk, or what a folder says of its files; nothing where it is gone or can't be opened."""
+    """Put a file on the disk, or the list of a folder's files; nothing where it is gone or can't be opened."""
     try:
         fd = os.open(path, os.O_RDONLY | _NONBLOCK)
     except OSError:
@@ -856,11 +856,15 @@ class _WriterName:
 writer_name = _WriterName()
 
 
+def after_fork(renew: tp.Callable[[], None]) -> tp.Callable[[], None]:
+    """Have a function called in each forked child, where locks may be held by threads that are not there."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
+    return renew
+
+
+@after_fork
 def _after_fork() -> None:
-    global _recent_lock, _read_lock  # a lock may be held by a thread that the child has not
+    global _recent_lock, _read_lock
     _recent_lock, _read_lock = threading.Lock(), threading.Lock()
     writer_name.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

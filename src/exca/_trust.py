@@ -47,7 +47,7 @@ def is_trusted(file: str | os.PathLike[str] | int | os.stat_result) -> bool:
     Parameters
     ----------
     file: path, int or os.stat_result
-        its path, a descriptor, or what ``os.fstat`` said of the descriptor that is read
+        its path, a descriptor, or what ``os.fstat`` gave for the descriptor that is read
 
     Raises
     ------
@@ -66,7 +66,7 @@ def require_trusted(
     Parameters
     ----------
     file: path, int or os.stat_result
-        its path, a descriptor, or what ``os.fstat`` said of the descriptor that is read
+        its path, a descriptor, or what ``os.fstat`` gave for the descriptor that is read
     path: path
         its path, for the error
 
@@ -166,7 +166,7 @@ _MAX_SKIPPED = 10_000
 
 
 def _problem(status: os.stat_result) -> tp.Literal["everybody", "owner", "group"] | None:
-    """Who may write to a file, or has written it, and is not trusted."""
+    """Which untrusted users may write to a file, or whether one has written it."""
     mode = 0 if stat.S_ISLNK(status.st_mode) else status.st_mode  # the rights of a link mean nothing
     if not _HAS_OWNERS or (not mode & 0o022 and (status.st_uid == 0 or status.st_uid == os.geteuid())):
         return None

@@ -10,9 +10,9 @@ import orjson
 from .. import _files, _trust
 from ..errors import DamagedEntryError, UntrustedFileError
 from .dumpcontext import DumpContext, DumpOptions
-from .index import NOT_PRELOADED, WAITING, Entry, FolderIndex, Found, index_of
+from .index import NOT_PRELOADED, WAITING, FolderIndex, Found, index_of
 from .lineref import LineRef
-from .parts import SCALARS, entry_of, inline_json
+from .parts import SCALARS, Info, entry_of, inline_json
 from .textindex import key_hash
 from .writer import touch, write_error, writer_of
 
@@ -126,7 +126,7 @@ class CacheDict(tp.Generic[X]):
                 return found
             self.flush()
 
-    def _load(self, key: str, info: Entry, ref: LineRef) -> X:
+    def _load(self, key: str, info: Info, ref: LineRef) -> X:
         if info["#type"] == "Json" and "content" in info:
             return tp.cast(X, info["content"])
         while True:

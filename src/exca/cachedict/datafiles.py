@@ -143,7 +143,7 @@ class DataFiles:
         self._made = False
         self._count = 0
         self.fresh: list[str] = []  # files of their own made since the last flush
-        self.claimed: set[str] = set()  # those of them whose size and checksum an entry records
+        self.recorded: set[str] = set()  # those of them whose size and checksum an entry records
 
     def make_folder(self) -> None:
         """Create ``data/``, with the rights that the umask and the folder above give it."""
@@ -158,39 +158,36 @@ class DataFiles:
             self._full.append(self._shared.pop(suffix)[0])  # entries that wait may be in it
             self._name, found = "", None
         if found is None:
-            self.make_folder()
-            self._name = self._name or writer_name.fresh()
-            relative = f"{DATA_DIR}/{self._name}{suffix}"
             try:
-                file = SharedFile(os.path.join(self.folder, relative))
-            except (
-                FileNotFoundError,
-                OddFileError,
-                PermissionError,
-            ):  # cleared, or something else is in its place
-                self._made = False
-                self.make_folder()
-                self._name = writer_name.fresh()
-                relative = f"{DATA_DIR}/{self._name}{suffix}"
-                file = SharedFile(os.path.join(self.folder, relative))
-            self._shared[suffix] = found = (file, relative)
+                found = self._new_shared(suffix)
+            except (FileNotFoundError, OddFileError, PermissionError):
+                self._made, self._name = False, ""  # cleared, or something else has this name
+                found = self._new_shared(suffix)
+            self._shared[suffix] = found
         return found
+
+    def _new_shared(self, suffix: str) -> tuple[SharedFile, str]:
+        self.make_folder()
+        self._name = self._name or writer_name.fresh()
+        relative = f"{DATA_DIR}/{self._name}{suffix}"
+        return SharedFile(os.path.join(self.folder, relative)), relative
 
     def own_path(self, stem: str, suffix: str) -> str:
         """A path within the folder that no other value has or had."""
         self.make_folder()
         self._count += 1
         self._name = self._name or writer_name.fresh()
-        relative = f"{DATA_DIR}/{stem}-{self._name.rsplit('-', 1)[-1]}{self._count:x}-{self._token()}{suffix}"
+        token = os.urandom(3).hex()
+        relative = f"{DATA_DIR}/{stem}-{self._name.rsplit('-', 1)[-1]}{self._count:x}-{token}{suffix}"
         self.fresh.append(relative)
         return relative
 
-    def _token(self) -> str:
-        return os.urandom(3).hex()
+    def _open_files(self) -> list[SharedFile]:
+        return [*self._full, *(file for file, _ in self._shared.values())]
 
     def flush(self, sync: bool) -> None:
         """Hand everything to the operating system, and with ``sync`` to the disk. Raises OSError."""
-        for file in [*self._full, *(file for file, _ in self._shared.values())]:
+        for file in self._open_files():
             file.sync() if sync else file.flush()
         if sync and (self.fresh or self._shared):
             for relative in self.fresh:
@@ -198,18 +195,18 @@ class DataFiles:
             sync_path(os.path.join(self.folder, DATA_DIR))
             sync_path(self.folder)
         self.fresh.clear()
-        self.claimed.clear()
+        self.recorded.clear()
 
     def forget(self) -> None:
         """Drop what was not flushed."""
-        for file in [*self._full, *(file for file, _ in self._shared.values())]:
+        for file in self._open_files():
             file.forget()
         self.fresh.clear()
-        self.claimed.clear()
+        self.recorded.clear()
 
     def close(self) -> None:
         """Flush and close all files."""
-        files = [*self._full, *(file for file, _ in self._shared.values())]
+        files = self._open_files()
         self._shared, self._full, self._made = {}, [], False
         if any(file.full for file in files):
             self._name = ""
@@ -217,14 +214,8 @@ class DataFiles:
             file.close()
 
 
-_NOT_THERE = (  # there is no such file, or something else in its place; all other errors may be over in a moment
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENXIO,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-)
+# there is no such file, or something else of its name; all other errors may be over in a moment
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def is_missing(error: OSError) -> bool:
@@ -235,10 +226,7 @@ def is_missing(error: OSError) -> bool:
 def open_data(path: str) -> int:
     """Open a data file for reading.
 
-    Raises
-    ------
-    DamagedEntryError: it is not there, or is no regular file
-    OSError: it cannot be read just now
+    Raises DamagedEntryError when it is not there, or no regular file, and OSError when it cannot be read just now.
     """
     try:
         fd = with_room(lambda: open_file(path))
@@ -269,27 +257,11 @@ _maps: "collections.OrderedDict[str, tuple[mmap.mmap, Handle]]" = collections.Or
 _maps_lock = threading.Lock()
 
 
-def mapped(path: str, needed: int) -> tuple[mmap.mmap, int]:
-    """A read-only memory map of a file, kept open for the next value in it.
+def mapped(path: str, needed: int) -> tuple[mmap.mmap, Handle, int]:
+    """A read-only memory map of a file, kept open for the next value in it; the open file, and its mtime in ns.
 
-    Parameters
-    ----------
-    path: file to map
-    needed: bytes that must be there
-
-    Returns
-    -------
-    the map, and the file's mtime in ns
-
-    Raises
-    ------
-    DamagedEntryError: the file is gone or shorter than ``needed``
+    Raises DamagedEntryError when the file is gone or has fewer bytes than are needed.
     """
-    content, _, mtime = _mapped(path, needed)
-    return content, mtime
-
-
-def _mapped(path: str, needed: int) -> tuple[mmap.mmap, Handle, int]:
     found = _maps.get(path)
     if found is not None:  # asking the open file costs a third of asking by name
         status = os.fstat(found[1].fd)
@@ -328,20 +300,9 @@ def mapped_privately(path: str, offset: int, size: int) -> tuple[mmap.mmap | byt
     All values of a file share a map until one is asked for again, since each map takes an open file. What was written
     to the first is not to show in the second, so that then a new map is made for all to come.
 
-    Parameters
-    ----------
-    path: file to map
-    offset, size: the bytes of the value
-
-    Returns
-    -------
-    the map, where the value starts in it, and the file's mtime in ns
-
-    Raises
-    ------
-    DamagedEntryError: the file is gone or shorter than what is asked for
+    Returns the map, where the value starts in it, and the file's mtime in ns. Raises as `mapped` does.
     """
-    source, handle, mtime = _mapped(path, offset + size)
+    source, handle, mtime = mapped(path, offset + size)
     with _maps_lock:
         found = _private.get(path)
         if found is None or found.source is not source or offset in found.given:
@@ -425,10 +386,7 @@ def unmap(path: str) -> None:
         _private.pop(path, None)
 
 
+@_files.after_fork
 def _after_fork() -> None:
     global _maps_lock  # noqa: PLW0603  # a lock may be held by a thread that the child has not
     _maps_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -23,11 +23,10 @@ from ..errors import (
 from . import registry
 from .datafiles import DATA_DIR, DataFiles, SharedFile, data_size, is_missing, open_data, unmap
 from .index import index_of
-from .parts import line_of, reserved_of, restored, take_from_parts
+from .parts import Info, line_of, reserved_of, restored, take_from_parts
 from .textindex import INFO_SUFFIX, key_hash
 from .writer import FolderWriter, write_error, writer_of
 
-Info = dict[str, tp.Any]
 _T = tp.TypeVar("_T")
 _C = tp.TypeVar("_C", bound=type)
 
@@ -233,10 +232,10 @@ class DumpContext:
         if len(self.files.fresh) == made:
             return found
         paths = [p for p in self.files.fresh[made:] if os.path.isfile(os.path.join(self.root, p))]
-        paths = [p for p in paths if p not in self.files.claimed]
+        paths = [p for p in paths if p not in self.files.recorded]
         if paths:
             found["#files"] = {path: self._size_and_sum(path) for path in paths}
-            self.files.claimed.update(paths)
+            self.files.recorded.update(paths)
         return found
 
     def load(self, info: tp.Any) -> tp.Any:
@@ -270,9 +269,8 @@ class DumpContext:
             return
         handler = registry.for_name(info["#type"])
         if getattr(handler, "checks_itself", False):
-            with contextlib.suppress(
-                ValueError, TypeError, KeyError, AttributeError
-            ):  # damaged: it names no data
+            # where it is damaged, it names no data
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
                 handler.delete(self, info)
         elif hasattr(handler, "__delete_info__"):
             try:
@@ -317,9 +315,8 @@ class DumpContext:
             writer.open(self.options, ctx.delete)
         try:
             with index.lock:
-                writer.bare.add(
-                    key
-                )  # nothing on its line but what its handler returns, as published releases write it
+                # nothing on its line but what its handler returns, as published releases write it
+                writer.bare.add(key)
                 ctx.dump_to(writer, key, value, cache_type=cache_type)
         finally:
             with index.lock:
@@ -343,10 +340,7 @@ class DumpContext:
     ) -> None:
         """Store the value of a key, and hand its line to the writer of the folder, whose lock is held.
 
-        Raises
-        ------
-        CacheWriteError: the folder cannot be written to, or the disk is full
-        HandlerError: the handler does not take the value
+        Raises CacheWriteError, and HandlerError when the handler does not take the value.
         """
         key_hash(key)  # an error before anything is written
         self.files = writer.files

@@ -32,6 +32,7 @@ from .._files import Handle, on_network
 from . import sidebuild
 from .datafiles import DATA_DIR
 from .lineref import LineRef, file_of, length_of, line_ref, parts_of, start_of
+from .parts import Info
 from .preload import INTERVAL, MAX_BYTES, Preloaded
 from .sideindex import FILE_NAME, FileMark, Table, turn
 from .textindex import (
@@ -51,8 +52,7 @@ if tp.TYPE_CHECKING:
 
 logger = logging.getLogger("exca")
 
-Entry = dict[str, tp.Any]
-Found = tuple[Entry, LineRef]  # an entry and its line
+Found = tuple[Info, LineRef]  # an entry and its line
 WAITING: Found = ({}, -1)  # of a key that this process has set and not yet written
 NOT_PRELOADED = object()  # in the place of the value of a key that is not in memory
 
@@ -92,6 +92,7 @@ def index_of(folder: str) -> "FolderIndex":
     return index
 
 
+@_files.after_fork
 def _after_fork() -> None:
     global _registry_lock  # noqa: PLW0603  # a lock may be held by a thread that the child has not
     _registry_lock = threading.Lock()
@@ -100,10 +101,6 @@ def _after_fork() -> None:
         index.lock = threading.RLock()
         if halfway:
             index.reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _TableDamagedError(OSError):
@@ -455,7 +452,7 @@ class FolderIndex:
                     self._save()
             except (
                 OSError
-            ):  # the old table is damaged, or the folder gone; the next refresh reads what is there
+            ):  # the old table is damaged, or the folder gone: the next refresh reads what is there
                 self.reset()
 
     def _save(self) -> None:
@@ -624,7 +621,7 @@ class FolderIndex:
         file, offset, length = parts_of(ref)
         return self._files[file].read(offset, length) if length <= MAX_LINE + 1 else b""
 
-    def read_entry(self, ref: LineRef, key: str | None = None) -> Entry | None:
+    def read_entry(self, ref: LineRef, key: str | None = None) -> Info | None:
         """The entry on a line, or None when that was deleted, is damaged or belongs to another key."""
         try:
             file, offset, length = parts_of(ref)
@@ -648,7 +645,7 @@ class FolderIndex:
             self.reset()
         return None
 
-    def _suspect(self, ref: LineRef, line: bytes) -> Entry | None:
+    def _suspect(self, ref: LineRef, line: bytes) -> Info | None:
         """A known line does not read as one: damaged, or the file was changed under us, or read in that moment."""
         number, offset, length = parts_of(ref)
         file = self._files[number]
@@ -672,10 +669,7 @@ class FolderIndex:
         Other threads read, write and forget meanwhile. What this one has not found is missing only if none of them
         has changed anything since before it looked, which is asked with the lock held.
 
-        Parameters
-        ----------
-        key: whose entry is looked for
-        frozen: do not look at the folder again for it
+        When ``frozen``, the folder is not looked at again for it.
         """
         if type(key) is not str:
             return None
@@ -711,7 +705,7 @@ class FolderIndex:
             return [_ref_of_row(row) for row in rows]
         return [r[-1] for r in sorted(map(self._rank, map(_ref_of_row, rows)), reverse=True)]
 
-    def locate(self, key: str) -> tuple[Entry, LineRef] | None:
+    def locate(self, key: str) -> tuple[Info, LineRef] | None:
         """The entry of a key and its line, as far as this object has read the folder."""
         for ref in self.refs_of(key):
             info = self.read_entry(ref, key)
@@ -777,7 +771,7 @@ class FolderIndex:
                 self._table = sidebuild.build([rows], len(rows), self._marks())
             self._dead_rows = False
 
-    def entries(self) -> tp.Iterator[tuple[str, Entry]]:
+    def entries(self) -> tp.Iterator[tuple[str, Info]]:
         """Yield (key, entry) in the order of the text index, one for each key that is there all the while.
 
         A key may be replaced meanwhile: its line is found blank, and the new one is behind what is gone through. So
@@ -812,7 +806,7 @@ class FolderIndex:
                     known.add(hash(entry[0]))
                     yield entry
 
-    def _between(self, parts: list[tuple[TextFile, int, int]]) -> tp.Iterator[tuple[str, Entry] | None]:
+    def _between(self, parts: list[tuple[TextFile, int, int]]) -> tp.Iterator[tuple[str, Info] | None]:
         """Yield (key, entry) of the lines in parts of files (file, start, end), None for what does not count."""
         for file, start, end in parts:
             for offset, line in file.lines(start, end):
@@ -836,13 +830,9 @@ class FolderIndex:
     # -- many keys
 
     def missing(self, keys: tp.Sequence[str], total: int = 0, *, frozen: bool = False) -> list[str]:
-        """The keys that have no entry, in the order given; looks at the folder once for all.
+        """The keys that have no entry, in the order given, of ``total`` that will be asked for altogether.
 
-        Parameters
-        ----------
-        keys: whose entries are looked for
-        total: how many keys will be asked for altogether, where these are some of them
-        frozen: do not look at the folder again for them
+        Looks at the folder once for all, or not again when ``frozen``.
         """
         while True:
             self.refresh(frozen=frozen)
@@ -893,14 +883,14 @@ class FolderIndex:
                 if number < 0 or (self._bad and self.locate(key) is None)
             ]
 
-    def entries_of(self, keys: tp.Iterable[str]) -> tp.Iterator[tuple[str, Entry | None, LineRef]]:
+    def entries_of(self, keys: tp.Iterable[str]) -> tp.Iterator[tuple[str, Info | None, LineRef]]:
         """Yield (key, entry, line) in the order given; the entry is None where the simple way does not lead to one.
 
         Lines that are close together are read at once, whatever order was asked for.
         """
         iterator = iter(keys)
         while chunk := list(itertools.islice(iterator, _CHUNK)):
-            found: list[tuple[str, Entry | None, LineRef]] = [(key, None, 0) for key in chunk]
+            found: list[tuple[str, Info | None, LineRef]] = [(key, None, 0) for key in chunk]
             for run in _runs(sorted(self._simple_refs(chunk))):
                 file, start, _ = parts_of(run[0][0])
                 first, last = start_of(run[0][0]), run[-1][0]
@@ -982,15 +972,13 @@ class FolderIndex:
             self._generation += 1
             self._roll_if_large()
 
-    def delete(self, key: str, refs: tp.Iterable[LineRef] | None = None) -> list[Entry | None]:
-        """Blank all lines of a key (or those of ``refs``). Raises OSError when it may not.
+    def delete(self, key: str, refs: tp.Iterable[LineRef] | None = None) -> list[Info | None]:
+        """Blank all lines of a key (or those of ``refs``) and return their entries. Raises OSError when it may not.
 
-        Returns
-        -------
-        their entries; None for one whose data may not be removed because of what its line holds
+        None is for an entry whose data may not be removed because of what its line holds.
         """
         with self.lock:
-            gone: list[Entry | None] = []
+            gone: list[Info | None] = []
             data = os.path.join(self.folder, DATA_DIR)
             everything = refs is None
             for ref in self.refs_of(key) if refs is None else refs:
@@ -1044,12 +1032,6 @@ class FolderIndex:
 
         Its line goes to ``<index file>.damaged``, files that only it used get the ending ``.damaged``. In a folder
         that cannot be written to (and on a network file system within a minute of the last write) it is only ignored.
-
-        Parameters
-        ----------
-        ctx: what loads values of this folder
-        key, ref: the entry
-        error: what is wrong with it
         """
         file = self._files[file_of(ref)]
         logger.warning(
@@ -1089,13 +1071,8 @@ class FolderIndex:
     ) -> bool:
         """Take a damaged line out of the index; False when it is not there any more, or must be left for now.
 
-        Parameters
-        ----------
-        ctx: what loads values of this folder
-        name: of the index file
-        span: where the line starts in it, and its length with its end
-        key: its key; None when it cannot be read
-        error: what is wrong with it
+        ``span`` is where the line starts in the file of this name, and its length with its end; ``key`` is None when
+        it cannot be read.
         """
         offset, length = span
         with self.lock:

@@ -16,7 +16,7 @@ _exact: dict[type, str] = {}  # built-in types, for which a subclass is somethin
 _by_name: dict[str, str] = {}  # "module.Class" of packages that must not be imported for this
 _resolved: dict[type, tuple[str, type]] = {}
 _own: set[type] = set()  # users' classes that dump themselves
-_told: set[type] = set()
+_reported: set[type] = set()
 fallback: type | None = None  # stores what no handler is registered for
 
 
@@ -144,10 +144,10 @@ def _name_by_kind(type_: type) -> str | None:
     return None
 
 
-def tell_pickled(type_: type, reason: str = "no handler is registered for it") -> None:
-    """Say once a type that its values are pickled."""
-    if type_ not in _told:
-        _told.add(type_)
+def report_pickled(type_: type, reason: str = "no handler is registered for it") -> None:
+    """Report once per type that its values are pickled."""
+    if type_ not in _reported:
+        _reported.add(type_)
         logger.warning(
             "Values of type %s.%s are stored as pickles (%s): they load only while their code can be imported. "
             "Register a handler with @DumpContext.register(default_for=...) for a lasting format.",

@@ -22,9 +22,8 @@ FILE_NAME = ".exca-index"
 TURN_NAME = ".exca-index-turn"
 _TURN_LOOKS, _TURN_PAUSE = 200, 0.005  # how often a saver looks whether another one is done, and s between
 _MAGIC = b"EXCAIDX1"
-_HEADER = struct.Struct(
-    "<8sQQQQQQQ"
-)  # magic, slots, rows, entries, keys, meta length, body checksum, header checksum
+# magic, slots, rows, entries, keys, meta length, body checksum, header checksum
+_HEADER = struct.Struct("<8sQQQQQQQ")
 ROW = struct.Struct("<QQII")
 _WINDOW = 8 * ROW.size  # bytes read for one search: nearly always enough
 _IN_MEMORY = 64 << 20  # a table up to this many bytes is read whole once it is asked often
@@ -68,11 +67,9 @@ class FileMark(tp.NamedTuple):
 
 
 def _is_mark(mark: FileMark) -> bool:
-    if (
-        type(mark.name) is not str
-        or "/" in mark.name
-        or not all(type(n) is int and n >= -1 for n in mark[1:])
-    ):
+    if type(mark.name) is not str or "/" in mark.name:
+        return False
+    if not all(type(n) is int and n >= -1 for n in mark[1:]):
         return False
     return mark.last >= 0 and 0 <= mark.covered - mark.last <= 1 << 16
 
@@ -164,13 +161,8 @@ class Table:
         except (OSError, ValueError, TypeError):
             return None
         self.slots, self.rows, self.entries, self.keys = slots, rows, entries, keys
-        self._handle, self._known, self._base, self._sum, self._verified = (
-            handle,
-            known,
-            base,
-            body_sum,
-            False,
-        )
+        self._handle, self._known, self._base, self._sum = handle, known, base, body_sum
+        self._verified = False
         return self
 
     def find(self, hash_: int) -> list[tuple[int, int, int]]:
@@ -256,16 +248,8 @@ class Table:
         """
         data = self.read_all()
         meta = orjson.dumps(list(map(tuple, self.marks)))
-        head = _HEADER.pack(
-            _MAGIC,
-            self.slots,
-            self.rows,
-            self.entries,
-            self.keys,
-            len(meta),
-            xxhash.xxh3_64_intdigest(data),
-            0,
-        )[:-8]
+        numbers = (self.slots, self.rows, self.entries, self.keys, len(meta), xxhash.xxh3_64_intdigest(data))
+        head = _HEADER.pack(_MAGIC, *numbers, 0)[:-8]
         header = head + struct.pack("<Q", xxhash.xxh3_64_intdigest(head + meta))
         temporary = os.path.join(folder, f"{FILE_NAME}-{writer_name.fresh()}.tmp")
         try:

@@ -6,8 +6,8 @@ import typing as tp
 import orjson
 
 from .. import _trust
-from .dumpcontext import DumpContext, DumpOptions, Info
-from .parts import SCALARS, inline_json
+from .dumpcontext import DumpContext, DumpOptions
+from .parts import SCALARS, Info, inline_json
 from .writer import write_error
 
 

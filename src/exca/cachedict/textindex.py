@@ -1,4 +1,4 @@
-"""The text index: one JSON object a line, one file a writer. This is the truth; all else is derived from it.
+"""The text index: one JSON object per line, one file per writer. This is the truth; all else is derived from it.
 
 A line holds what a handler needs to load a value, and reserved fields: ``#type`` (the handler), ``#key``,
 ``#gen`` (only on a line that replaced an older one: the highest wins) and ``#xxh`` (XXH3-64 of all bytes of the
@@ -18,7 +18,7 @@ import xxhash
 from .. import _files, _trust
 from .._files import Handle, on_network, opened_status, pread, write_all
 from ..errors import OddFileError, UntrustedFileError
-from .parts import entry_of
+from .parts import Info, entry_of
 
 INFO_SUFFIX = "-info.jsonl"
 DAMAGED_SUFFIX = ".damaged"  # of what was set aside
@@ -26,15 +26,14 @@ _SEAL = b',"#xxh":"'
 SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')  # bytes, with the line end
 _DIGEST = slice(-19, -3)
 _MARK = slice(-SEAL_LENGTH, -19)
-SEALED = (
-    b'%b,"#xxh":"%016x"}\n'  # a whole line: a JSON object without its closing brace, and the XXH3-64 of that
-)
+# a whole line: a JSON object without its closing brace, and the XXH3-64 of that
+SEALED = b'%b,"#xxh":"%016x"}\n'
 MAX_LINE = 32 << 20  # bytes; no entry is as long
 _SHOWN = 64  # bytes of a longer line that are looked at: enough to see that it is none
 _CHUNK = 4 << 20  # bytes read at once when a file is scanned
 
 
-def parse_line(line: bytes) -> dict[str, tp.Any] | None:
+def parse_line(line: bytes) -> Info | None:
     """The entry on a whole line (with its line end), or None when the line is damaged or no entry."""
     mark = line[_MARK]
     if mark == _SEAL:

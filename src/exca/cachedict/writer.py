@@ -20,16 +20,16 @@ from .. import _files
 from .._files import on_network, pread, sync_above, sync_folder, write_all, writer_name
 from ..errors import CacheWriteError, OddFileError
 from .datafiles import DataFiles
-from .index import Entry, FolderIndex
+from .index import FolderIndex
 from .lineref import LineRef
-from .parts import entry_of
+from .parts import Info, entry_of
 from .textindex import INFO_SUFFIX, SEALED
 
 if tp.TYPE_CHECKING:
     from .dumpcontext import DumpOptions
 
 
-_TICK = 0.05  # s between looks of the thread that flushes what waits
+_LOOK_EVERY = 0.05  # s between looks of the thread that flushes what waits
 _LINGER = 2.0  # s that it stays when there is nothing to do
 
 
@@ -43,7 +43,7 @@ class FolderWriter:
         self.bare: set[str] = set()  # keys of those that are written without a seal
         self._replaced: dict[str, tuple[int, list[LineRef]]] = {}  # generation, and the older lines
         self.users = 0  # write() contexts open
-        self._delete_data: tp.Callable[[Entry], None] = _ignore
+        self._delete_data: tp.Callable[[Info], None] = _ignore
         self._bytes = 0
         self._name = ""
         self._fd = -1
@@ -57,7 +57,7 @@ class FolderWriter:
     # -- contexts
 
     def open(
-        self, options: "DumpOptions", delete_data: tp.Callable[[Entry], None], *, frozen: bool = False
+        self, options: "DumpOptions", delete_data: tp.Callable[[Info], None], *, frozen: bool = False
     ) -> None:
         """Enter a write() context, in which data that is replaced is deleted by ``delete_data``."""
         self._sync = on_network(self.index.folder) if options.fsync is None else options.fsync
@@ -93,6 +93,9 @@ class FolderWriter:
 
     def _close_files(self) -> None:
         self.files.close()
+        self._close_index()
+
+    def _close_index(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -100,9 +103,8 @@ class FolderWriter:
     def forget_after_fork(self) -> None:
         """In a forked child: what waits belongs to the parent, and so do its files."""
         self._drop()
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._name, self._size = -1, "", 0
+        self._close_index()
+        self._name, self._size = "", 0
         self.files = DataFiles(self.index.folder)
         self._pid = os.getpid()
 
@@ -128,7 +130,7 @@ class FolderWriter:
             return
         self._last_put = now
         if len(pending) == 1:
-            _flusher.watch(self, now + options.flush_seconds - _TICK)
+            _flusher.watch(self, now + options.flush_seconds - _LOOK_EVERY)
 
     def _replacing(self, key: str, body: bytes) -> bytes:
         """Note which lines of a key are blanked once this one is written; returns it with its generation."""
@@ -143,7 +145,7 @@ class FolderWriter:
         gen = self._replaced.get(key, (0, []))[0]
         return b'%b,"#gen":%d' % (body, gen) if gen else body
 
-    def remove(self, key: str, delete_data: tp.Callable[[Entry], None]) -> bool:
+    def remove(self, key: str, delete_data: tp.Callable[[Info], None]) -> bool:
         """Drop an entry that no other process has seen; returns whether there was one, and it replaced no older one."""
         self._delete_data = delete_data
         old = self.pending.pop(key, None)
@@ -193,8 +195,7 @@ class FolderWriter:
 
     def _append(self, data: bytes) -> None:
         if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:  # another process has cleared the folder
-            os.close(self._fd)
-            self._fd = -1
+            self._close_index()
         if self._fd < 0:
             self._open()
         try:
@@ -207,8 +208,8 @@ class FolderWriter:
             except OSError:
                 self._name = ""  # this file is never appended to again
             if not self._name or (e.errno == errno.EFBIG and self._size):  # it is as large as a file may be
-                os.close(self._fd)
-                self._fd, self._name = -1, ""
+                self._close_index()
+                self._name = ""
             raise
         self._size += len(data)
 
@@ -270,7 +271,7 @@ def write_error(error: OSError, folder: str, lost: str) -> CacheWriteError:
     )
 
 
-def _ignore(info: Entry) -> None:
+def _ignore(info: Info) -> None:
     return None
 
 
@@ -287,7 +288,7 @@ class _Flusher:
         self._idle = threading.Event()
 
     def watch(self, writer: FolderWriter, deadline: float) -> None:
-        """Flush ``writer`` at ``deadline`` (s, monotonic) or a tick later."""
+        """Flush ``writer`` at ``deadline`` (s, monotonic), or at the next look."""
         with self._lock:
             self._waiting[writer] = deadline
             if not self._running:
@@ -297,14 +298,14 @@ class _Flusher:
     def _run(self) -> None:
         quiet = 0
         while True:
-            self._idle.wait(_TICK)
+            self._idle.wait(_LOOK_EVERY)
             now = monotonic()
             with self._lock:
                 due = [writer for writer, deadline in self._waiting.items() if deadline <= now]
                 for writer in due:
                     del self._waiting[writer]
                 quiet = 0 if self._waiting or due else quiet + 1
-                if quiet * _TICK > _LINGER:
+                if quiet * _LOOK_EVERY > _LINGER:
                     self._running = False
                     return
             for writer in due:
@@ -323,12 +324,9 @@ _writers: "weakref.WeakSet[FolderWriter]" = weakref.WeakSet()
 _flusher = _Flusher()
 
 
+@_files.after_fork
 def _after_fork() -> None:
     global _flusher  # noqa: PLW0603  # threads do not live on in a child
     _flusher = _Flusher()
     for writer in list(_writers):
         writer.forget_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

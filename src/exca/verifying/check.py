@@ -13,9 +13,10 @@ from pathlib import Path
 
 from .. import _files
 from ..cachedict.datafiles import DATA_DIR
-from ..cachedict.dumpcontext import DumpContext, Info
+from ..cachedict.dumpcontext import DumpContext
 from ..cachedict.handlers.base import verify_range
 from ..cachedict.handlers.structured import named_files, parts_of_entry, place_of, text_size
+from ..cachedict.parts import Info
 from ..cachedict.sideindex import FILE_NAME, Table
 from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, TextFile, index_files, parse_line
 from ..claims import protocol

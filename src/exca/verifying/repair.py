@@ -137,7 +137,7 @@ class _Repairer:
         """Whether another user may have put something there, which is left as it is then."""
         if _trust.may_move(path):
             return False
-        self.left.append(f"{path}: another user may have written it, who can repair it")
+        self.left.append(f"{path}: another user may have written it, and can repair it")
         return True
 
     # ------------------------------------------------------------ damaged

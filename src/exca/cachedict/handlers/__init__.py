@@ -1,4 +1,4 @@
-"""Handlers of stored values, one file a family. Packages of values are imported when a handler first needs them."""
+"""Handlers of stored values, one file per family. Packages of values are imported when a handler first needs them."""
 
 import typing as tp
 

@@ -15,7 +15,8 @@ from ... import _trust
 from ...errors import DamagedEntryError, HandlerError, StoredValueError
 from .. import registry
 from ..datafiles import data_size, mapped, mapped_privately, may_map, open_data
-from ..dumpcontext import DumpContext, Info
+from ..dumpcontext import DumpContext
+from ..parts import Info
 from .base import BuiltinHandler, KeyFileHandler, read_range
 from .pickled import PickleFallback
 
@@ -28,9 +29,8 @@ if tp.TYPE_CHECKING:
     AnyArray = npt.NDArray[tp.Any]
 
 _ALIGNMENT = 64  # bytes: a cache line, and more than any element type needs
-_ALIGNED = (
-    4096  # bytes from which an array is aligned so; in smaller ones the gaps would cost more than they save
-)
+# bytes from which an array is aligned so; in smaller ones the gaps would cost more than they save
+_ALIGNED = 4096
 
 
 def append_array(ctx: DumpContext, array: "AnyArray") -> Info:
@@ -128,12 +128,9 @@ def _shape(part: tp.Any) -> tp.Any:
 def map_array(
     ctx: DumpContext, info: Info, *, private: bool = True
 ) -> "np.memmap[tp.Any, tp.Any] | AnyArray":
-    """An array over a shared file. Raises DamagedEntryError.
+    """An array over a shared file, mapped copy-on-write and compared with its checksum. Raises DamagedEntryError.
 
-    Parameters
-    ----------
-    private: bool
-        map it copy-on-write, and compare its checksum; otherwise the array is read-only, and not checked
+    One that is not ``private`` is read-only, and not checked.
     """
     import numpy as np
 
@@ -270,7 +267,7 @@ def _npy_dtype(file: tp.IO[bytes]) -> "np.dtype[tp.Any]":
 
 
 class NumpyArray(KeyFileHandler):
-    """One .npy file an array; read into memory."""
+    """One .npy file per array; read into memory."""
 
     only_reads = True
 

@@ -5,7 +5,8 @@ import os
 import typing as tp
 
 from ...errors import DamagedEntryError, MissingPackageError
-from ..dumpcontext import DumpContext, Info
+from ..dumpcontext import DumpContext
+from ..parts import Info
 
 
 class BuiltinHandler:

@@ -9,7 +9,8 @@ import weakref
 from ... import _files
 from ...errors import HandlerError
 from .. import registry
-from ..dumpcontext import DumpContext, Info
+from ..dumpcontext import DumpContext
+from ..parts import Info
 from .base import KeyFileHandler, imported
 
 
@@ -31,13 +32,7 @@ def _load(ctx: DumpContext, filename: str, read: tp.Callable[[str], tp.Any]) -> 
 
 
 class _Borrowed:
-    """A folder of this process, in which the files of one recording have their names.
-
-    Parameters
-    ----------
-    ctx: whose folder holds them
-    filename: one of the files; those whose names begin as this one's are the others
-    """
+    """A folder of this process, in which the files of one recording, whose names begin alike, have their names."""
 
     def __init__(self, ctx: DumpContext, filename: str) -> None:
         self.fds: list[int] = []
@@ -67,7 +62,7 @@ _mne = functools.partial(imported, "mne", "Storing or loading an MNE recording")
 
 
 class NibabelNifti(KeyFileHandler):
-    """One compressed NIfTI file an image; its voxels are read when they are asked for."""
+    """One compressed NIfTI file per image; its voxels are read when they are asked for."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
@@ -84,7 +79,7 @@ class NibabelNifti(KeyFileHandler):
 
 
 class MneRawFif(KeyFileHandler):
-    """One FIF file a recording (more when it is over 2 GB); samples are read when they are asked for."""
+    """One FIF file per recording (more when it is over 2 GB); samples are read when they are asked for."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:

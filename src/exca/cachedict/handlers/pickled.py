@@ -8,7 +8,8 @@ import typing as tp
 from ... import _files, _trust
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
-from ..dumpcontext import DumpContext, Info
+from ..dumpcontext import DumpContext
+from ..parts import Info
 from .base import KeyFileHandler
 
 
@@ -84,7 +85,7 @@ class PickleFallback(Pickle):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        registry.tell_pickled(type(value))
+        registry.report_pickled(type(value))
         return {**super().__dump_info__(ctx, value), "#type": "Pickle"}
 
 

@@ -6,7 +6,8 @@ import typing as tp
 
 from ...errors import HandlerError
 from .. import registry
-from ..dumpcontext import DumpContext, Info
+from ..dumpcontext import DumpContext
+from ..parts import Info
 from .base import KeyFileHandler, imported
 from .pickled import PickleFallback
 
@@ -67,7 +68,7 @@ def _odd_missing(column: tp.Any) -> bool:
 
 
 class PandasDataFrame(KeyFileHandler):
-    """One CSV file a frame, as earlier releases wrote it; types are guessed when it is read."""
+    """One CSV file per frame, as earlier releases wrote it; types are guessed when it is read."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
@@ -85,7 +86,7 @@ class PandasDataFrame(KeyFileHandler):
 
 
 class ParquetPandasDataFrame(KeyFileHandler):
-    """One Parquet file a frame."""
+    """One Parquet file per frame."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:

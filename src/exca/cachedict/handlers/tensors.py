@@ -8,7 +8,8 @@ import xxhash
 
 from ...errors import HandlerError, MissingPackageError
 from .. import registry
-from ..dumpcontext import DumpContext, Info
+from ..dumpcontext import DumpContext
+from ..parts import Info
 from .arrays import map_array
 from .base import BuiltinHandler, imported
 from .pickled import PickleFallback
