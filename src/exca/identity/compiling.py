@@ -38,6 +38,9 @@ def compile_plan(
     cls: a class, complete since there is an object of it
     excluded: names of fields to leave out; None for those that the class itself names
     """
+    key = getattr(cls, "_exca_discriminator_key", None)
+    if isinstance(key, str):
+        values = values.below_discriminated
     plan = Plan(values, cls)
     plan._compile = functools.partial(compile_plan, values, cls)
     if excluded is not None:
@@ -49,7 +52,6 @@ def compile_plan(
         plan.excluded = frozenset(static or ())
     elif values.readable:
         plan.excluded = frozenset(getattr(cls, exclusions.NEW_FIELDS, ()))
-    key = getattr(cls, "_exca_discriminator_key", None)
     if isinstance(key, str):
         plan.head = (key, cls.__name__)
     if not plan.dynamic:

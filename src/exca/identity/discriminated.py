@@ -82,8 +82,10 @@ def _serializer(cls: type["DiscriminatedModel"]) -> core_schema.WrapSerializerFu
 
     def write(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
         kind = type(value)
-        if kind is not cls and isinstance(value, DiscriminatedModel):
+        if isinstance(value, DiscriminatedModel) and (kind is not cls or not info.serialize_as_any):
+            # below such a model each value is written by its own type, as it always was
             flags = {name: getattr(info, name) for name in _FLAGS if hasattr(info, name)}
+            flags["serialize_as_any"] = True
             return kind.__pydantic_serializer__.to_python(value, mode=info.mode, **flags)
         dump = handler(value)
         return {kind._exca_discriminator_key: kind.__name__, **dump} if isinstance(dump, dict) else dump

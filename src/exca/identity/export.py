@@ -52,8 +52,8 @@ def export(
         _add_discriminator(obj, out)
     for name in exclusions.checked(type(obj), exclude) if exclude else ():
         _leave_out(out, name)
-    if values.met_secrets:
-        values.met_secrets = False
+    if values.noticed.secrets:
+        values.noticed.secrets = False
         if uid and exclude_defaults:
             secrets.warn_of_shared(obj, out)
     return out
@@ -95,7 +95,7 @@ def export_readable(
     """
     values = exporter(False, False, True)
     collected: list[tuple[tp.Any, dict[str, tp.Any]]] = []
-    values.collected.fields = collected
+    values.noticed.fields = collected
     config = _exported(values, obj, ignore_first_override)
     new = ((_path(obj, holder, set()), fields) for holder, fields in collected)
     return config, {f"{path}.{name}": value for path, fields in new for name, value in fields.items()}

@@ -27,6 +27,7 @@ _ATOMS: tp.Final = (
     *(datetime.date, datetime.time, datetime.timedelta),
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
 )
+_ENCODED: tp.Final = frozenset((pydantic.EncodedStr, pydantic.EncodedBytes))
 _PATCHABLE: tp.Final = frozenset((dict, list, tuple, collections.OrderedDict))
 
 
@@ -156,6 +157,7 @@ class InputPlan:
                 field.default,
                 _factory(field),
                 _field_reader(field),
+                _ENCODED.isdisjoint(map(type, _metadata(field.annotation, field.metadata))),
             )
             for name, field in cls.__pydantic_fields__.items()
         )
@@ -165,11 +167,11 @@ class InputPlan:
         values = obj.__dict__
         given = obj.__pydantic_fields_set__
         out: dict[str, tp.Any] = {}
-        for name, key, default, factory, read in self._fields:
+        for name, key, default, factory, read, direct in self._fields:
             value = values.get(name, DROPPED)
             if factory is not None and name not in given:
                 default = factory()
-            if type(value) in SCALARS:
+            if direct and type(value) in SCALARS:
                 if name in given or value != default:
                     out[key] = value
             elif value is default and name not in given and read is _copied and type(value) not in _PATCHABLE:
@@ -212,7 +214,33 @@ def _has_parts(content: tp.Any) -> bool:
 
 
 def _field_reader(field: FieldInfo) -> Reader:
-    return _reader(field.annotation, field.discriminator)
+    return _encoder(field.metadata) or _reader(field.annotation, field.discriminator)
+
+
+def _metadata(annotation: tp.Any, own: tp.Iterable[tp.Any] = ()) -> tp.Iterator[tp.Any]:
+    """Yields what is said of the values of an annotation beside their type, also of the parts of a union."""
+    yield from own
+    annotation = unwrapped(annotation)
+    origin, args = tp.get_origin(annotation), tp.get_args(annotation)
+    if origin is tp.Annotated:
+        yield from _metadata(args[0], args[1:])
+    elif origin is tp.Union or origin is types.UnionType:
+        for arg in args:
+            yield from _metadata(arg)
+
+
+def _encoder(metadata: tp.Iterable[tp.Any]) -> Reader | None:
+    """Returns the function that writes again what validation decodes."""
+    encoded = next((item for item in metadata if type(item) in _ENCODED), None)
+    if encoded is None:
+        return None
+
+    def encode(value: tp.Any, wanted: int) -> tp.Any:
+        if type(value) is bytes:
+            return encoded.encode(value)
+        return encoded.encode_str(value) if type(value) is str else value
+
+    return encode
 
 
 def _reader(annotation: tp.Any, key: tp.Any = None) -> Reader:
@@ -223,7 +251,7 @@ def _reader(annotation: tp.Any, key: tp.Any = None) -> Reader:
         keys = [
             item.discriminator for item in args[1:] if isinstance(item, FieldInfo | pydantic.Discriminator)
         ]
-        return _reader(args[0], next(filter(None, keys), key))
+        return _encoder(args[1:]) or _reader(args[0], next(filter(None, keys), key))
     if origin is tp.Union or origin is types.UnionType:
         return _union_reader([arg for arg in args if arg is not type(None)], key)
     if origin in SEQUENCE_ORIGINS:

@@ -7,6 +7,7 @@ every object of a class: they are read once.
 import enum
 import pathlib
 import typing as tp
+from collections import OrderedDict, deque
 
 import pydantic
 import pydantic_core
@@ -23,6 +24,7 @@ from .scalars import (
     dumped,
     is_model,
     is_nan,
+    listed,
     same,
     split_dots,
     unexportable,
@@ -226,7 +228,7 @@ class Plan:
         }
         if new:
             new = {name: self.values.value(value) for name, value in sorted(new.items())}
-            self.values.collected.fields.append((obj, new))
+            self.values.noticed.fields.append((obj, new))
         return self.unusual(obj)
 
     def unusual(self, obj: tp.Any) -> tp.Any:
@@ -240,7 +242,7 @@ class Plan:
             fault.culprit = obj
             raise fault
         if self.secrets:
-            self.values.met_secrets = True
+            self.values.noticed.secrets = True
         extra = obj.__pydantic_extra__ or {}
         if self.open and self.excluded:
             exclusions.check_known(self.cls, self.excluded, extra)
@@ -251,8 +253,9 @@ class Plan:
         out = self.fields(obj)
         if self.asked:
             dump = self._dump(obj, set(self.asked))
+            dump = {name: self._in_containers(value, obj.__dict__.get(name)) for name, value in dump.items()}
             dump.update(out)
-            out = {name: dump[name] for name in self.order if name in dump}
+            out = {name: dump[name] for name in self.order if dump.get(name, DROPPED) is not DROPPED}
         if extra:
             for name, value in extra.items():
                 if name not in self.excluded:
@@ -277,7 +280,7 @@ class Plan:
 
     def _dump(self, obj: tp.Any, names: set[str] | None) -> tp.Any:
         try:
-            return dumped(self.serializer, obj, include=names, exclude_defaults=self.values.exclude_defaults)
+            return dumped(self.serializer, obj, include=names, **self.values.told)
         except pydantic_core.PydanticSerializationError as error:
             raise self._explained(obj, names, error) from error
 
@@ -309,8 +312,24 @@ class Plan:
                         out[name] = exported
         return out
 
+    def _in_containers(self, written: tp.Any, value: tp.Any) -> tp.Any:
+        """Returns what pydantic wrote, with the models and OrderedDicts in it as they are written elsewhere."""
+        if is_model(value):
+            return self.values.value(value) if written == self._plain(value) else written
+        if type(written) is dict and isinstance(value, dict) and len(written) == len(value):
+            pairs = zip(written.items(), value.values(), strict=True)
+            items = {key: self._in_containers(item, part) for (key, item), part in pairs}
+            kind = OrderedDict if isinstance(value, OrderedDict) else dict
+            return kind({key: item for key, item in items.items() if item is not DROPPED})
+        if type(written) is list and isinstance(value, (list, tuple, deque)) and len(written) == len(value):
+            pairs_of_items = zip(written, value, strict=True)
+            return [
+                listed(self._in_containers(item, part), self.values.splits) for item, part in pairs_of_items
+            ]
+        return written
+
     def _plain(self, value: pydantic.BaseModel) -> tp.Any:
-        return dumped(value.__pydantic_serializer__, value, exclude_defaults=self.values.exclude_defaults)
+        return dumped(value.__pydantic_serializer__, value, **self.values.told)
 
 
 def is_unsafe(default: tp.Any) -> bool:

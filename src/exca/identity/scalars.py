@@ -38,10 +38,10 @@ _ANY = pydantic_core.SchemaSerializer(
 )
 
 
-def json_value(value: tp.Any, exclude_defaults: bool = False) -> tp.Any:
+def json_value(value: tp.Any, **told: tp.Any) -> tp.Any:
     """Returns the JSON form that pydantic infers for a value of which no annotation is known."""
     try:
-        return dumped(_ANY, value, exclude_defaults=exclude_defaults)
+        return dumped(_ANY, value, **told)
     except pydantic_core.PydanticSerializationError as error:
         raise unexportable(value) from error
 

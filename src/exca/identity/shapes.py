@@ -107,7 +107,8 @@ class ShapeReader:
 
     def _annotated(self, annotation: tp.Any, metadata: tp.Iterable[tp.Any], key: tp.Any = None) -> Export:
         for item in metadata:
-            if not isinstance(item, _HARMLESS) and hasattr(item, "__get_pydantic_core_schema__"):
+            odd = not isinstance(item, _HARMLESS) and hasattr(item, "__get_pydantic_core_schema__")
+            if odd and not self._values.by_type:
                 raise _OddError
             if isinstance(item, FieldInfo | pydantic.Discriminator) and item.discriminator is not None:
                 key = item.discriminator
@@ -139,8 +140,13 @@ class ShapeReader:
             raise _OddError
         if issubclass(annotation, pydantic.BaseModel | enum.Enum | pathlib.PurePath):
             return self._value
-        if hasattr(annotation, "__get_pydantic_core_schema__") or dataclasses.is_dataclass(annotation):
+        if hasattr(annotation, "__get_pydantic_core_schema__"):
             raise _OddError
+        if dataclasses.is_dataclass(annotation) and not self._values.by_type:
+            raise _OddError
+        if typing_extensions.is_typeddict(annotation) or _is_named_tuple(annotation):
+            for member in typing_extensions.get_type_hints(annotation, include_extras=True).values():
+                self._export(member)  # raises if one of them is odd
         return self._value
 
     def _float(self, value: tp.Any) -> tp.Any:
@@ -264,6 +270,10 @@ class _NumberBranches(_Branches):
         if self._adapter is None:
             self._adapter = pydantic.TypeAdapter(self._annotation)
         return dumped(tp.cast(tp.Any, self._adapter.serializer), value)
+
+
+def _is_named_tuple(annotation: type) -> bool:
+    return issubclass(annotation, tuple) and hasattr(annotation, "_fields")
 
 
 def _holds_number(annotation: tp.Any) -> bool:

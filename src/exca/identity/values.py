@@ -28,11 +28,16 @@ from .scalars import (
 )
 
 
-class Collected(threading.local):
-    """New fields that were left out of the export that a thread makes, with the object that holds them."""
+class Noticed(threading.local):
+    """What a thread met in the export that it makes.
+
+    fields: new fields that were left out, with the object that holds them
+    secrets: whether a secret may have been written since this was last looked at
+    """
 
     def __init__(self) -> None:
         self.fields: list[tuple[tp.Any, dict[str, tp.Any]]] = []
+        self.secrets = False
 
 
 class ValueExporter:
@@ -43,22 +48,30 @@ class ValueExporter:
     uid: leave out what models exclude from their uid
     exclude_defaults: leave out fields that equal their default
     readable: leave out fields that classes name as new, and collect what they are set to
+    within: the mode of which this is the part below discriminated models. There values are written by their own type,
+        whatever their field is annotated with: all fields of a dataclass, and nothing that `Annotated` adds. (Uids were
+        computed like this from the start.)
     """
 
-    def __init__(self, uid: bool, exclude_defaults: bool, readable: bool = False) -> None:
+    def __init__(
+        self, uid: bool, exclude_defaults: bool, readable: bool, within: "ValueExporter | None" = None
+    ) -> None:
         self.uid = uid
         self.exclude_defaults = exclude_defaults
         # config.yaml keeps the keys of dicts as they are: everywhere else a dot is a level
         self.splits = uid or exclude_defaults
-        self.met_secrets = False  # whether a secret may have been written since this was last looked at
         self.readable = readable
-        self.collected = Collected()
-        self._name = f"export {uid} {exclude_defaults} {readable}"
+        self.noticed: Noticed = Noticed() if within is None else within.noticed
+        self.told = {"exclude_defaults": exclude_defaults, "serialize_as_any": within is not None}
+        self.below_discriminated: ValueExporter = (
+            ValueExporter(uid, exclude_defaults, readable, self) if within is None else self
+        )
+        self._name = f"export {uid} {exclude_defaults} {readable} {within is not None}"
 
     @property
-    def whole(self) -> "ValueExporter":
-        """The mode that leaves out nothing."""
-        return exporter(False, False)
+    def by_type(self) -> bool:
+        """Whether values are written by their own type."""
+        return self.below_discriminated is self
 
     def plan(self, obj: pydantic.BaseModel) -> Plan:
         """Returns the plan for the class of an object, compiled anew if the class was changed since."""
@@ -107,8 +120,8 @@ class ValueExporter:
         if isinstance(value, collections.abc.Mapping):
             return self.mapping(value)
         if isinstance(value, SECRETS):
-            self.met_secrets = True
-        return json_value(value, self.exclude_defaults)
+            self.noticed.secrets = True
+        return json_value(value, **self.told)
 
     def mapping(self, value: tp.Mapping[tp.Any, tp.Any], export: Export | None = None) -> dict[str, tp.Any]:
         """Returns a mapping with text for keys, dotted ones split, and values written by `export` if given."""

@@ -35,7 +35,15 @@ from texts import (
 Draw = st.DrawFn
 _INTS, _FLOATS, _BOOLS, _TEXTS = INTS.map(repr), FLOATS.map(repr), BOOLS.map(repr), TEXTS.map(repr)
 _NONE = st.just("None")
-_POINTS = st.builds(lambda x, y: f"Point(x={x}, y={y})", _INTS, _FLOATS)
+_POINTS = st.sampled_from(("Point()", "Point(1)", "Point(y=2.0)")) | st.builds(
+    lambda x, y: f"Point(x={x}, y={y})", _INTS, _FLOATS
+)
+_LINES = st.builds(lambda p, q: f"Line({p}, rest={q})", _POINTS, listed(_POINTS)) | _POINTS.map(
+    lambda point: f"Line({point})"
+)
+_CHECKED = st.sampled_from(("Checked()", "Checked(3)")) | _POINTS.map(lambda point: f"Checked(p={point})")
+_TABLES = st.builds(lambda p, n: f"{{'p': {p}, 'n': {n}}}", _POINTS, _INTS) | st.just("{}")
+_MARKS = st.builds(lambda p, tag: f"Mark({p}, {tag})", _POINTS, _TEXTS)
 _PAIRS = st.builds(lambda x, y: f"Pair({x}, {y})", _INTS, _TEXTS)
 _DECIMALS = st.sampled_from(("decimal.Decimal('1.50')", "decimal.Decimal('3')", "decimal.Decimal('1e-9')"))
 _IDS = st.integers(0, 3).map(lambda number: f"uuid.UUID(int={number})")
@@ -109,6 +117,20 @@ LEAVES: tuple[tuple[str, Source, Source], ...] = (
     ("Pair", _PAIRS, _PAIRS),
     ("list[Point]", listed(_POINTS), listed(_POINTS)),
     ("Point | None", _POINTS | _NONE, _POINTS | _NONE),
+    ("dict[str, Point]", mapped(_POINTS), mapped(_POINTS)),
+    ("OrderedDict[str, Point]", ordered(_POINTS), ordered(_POINTS)),
+    ("Line", _LINES, _LINES),
+    ("list[Line | None]", listed(_LINES | _NONE), listed(_LINES)),
+    ("Checked", _CHECKED, _CHECKED),
+    ("dict[str, Checked]", mapped(_CHECKED), mapped(_CHECKED)),
+    ("Table", _TABLES, _TABLES),
+    ("Mark", _MARKS, _MARKS),
+    ("list[Mark]", listed(_MARKS), listed(_MARKS)),
+    ("Written", _INTS, _INTS),
+    ("dict[str, OrderedDict[str, Written]]", mapped(ordered(_INTS)), mapped(ordered(_INTS))),
+    ("list[Written]", listed(_INTS), listed(_INTS)),
+    ("pydantic.Base64Bytes", st.just("b'YWI='"), st.just("b'YWI='")),
+    ("tp.Any", _POINTS | _LINES | _MARKS, _POINTS | listed(_LINES)),
 )
 
 
@@ -184,6 +206,8 @@ def _shaped(draw: Draw, group: Group) -> tuple[str, Source, Source, str]:
     if group.key is not None:
         inner = f"tp.Annotated[{inner}, pydantic.Field(discriminator={group.key!r})]"
     shapes = ["one", "one", "one", "optional", "list", "tuple", "lists"]
+    if len(group.models) == 1 and group.key is None:
+        shapes += ["either", "eithers"]
     if not any(model.whole for model in group.models):
         shapes += ["dict", "ordered"]  # the release removes it from the dicts of the object itself
     shape = draw(st.sampled_from(shapes))
@@ -192,6 +216,10 @@ def _shaped(draw: Draw, group: Group) -> tuple[str, Source, Source, str]:
         return group.annotation, values, objects, told
     if shape == "optional":
         return f"{group.annotation} | None", values | _NONE, objects | _NONE, told
+    if shape == "either":
+        return f"Line | {group.annotation}", objects | _LINES, objects | _LINES, told
+    if shape == "eithers":
+        return f"list[Line | {group.annotation}]", listed(objects | _LINES), listed(objects | _LINES), ""
     if shape == "list":
         return f"list[{inner}]", listed(values), listed(objects), ""
     if shape == "dict":

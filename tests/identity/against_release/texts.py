@@ -206,6 +206,7 @@ import collections, copy, dataclasses, datetime, decimal, enum, pickle, typing a
 from collections import OrderedDict
 from pathlib import Path
 import pydantic
+import typing_extensions
 import exca
 from exca.helpers import DiscriminatedModel
 class Color(enum.Enum):
@@ -227,5 +228,21 @@ class Point:
 class Pair(tp.NamedTuple):
     first: int
     second: str = "b"
+@dataclasses.dataclass
+class Line:
+    p: Point
+    name: str = "a"
+    rest: list[Point] = dataclasses.field(default_factory=list)
+@pydantic.dataclasses.dataclass
+class Checked:
+    x: int = 0
+    p: Point = dataclasses.field(default_factory=Point)
+Written = tp.Annotated[int, pydantic.PlainSerializer(lambda value: f"<{value}>")]
+class Table(typing_extensions.TypedDict, total=False):
+    p: Point
+    n: Written
+class Mark(tp.NamedTuple):
+    p: Point
+    tag: str = "b"
 Count = tp.NewType("Count", int)
 """

@@ -5,6 +5,7 @@ yields (name, step, arguments of run); `record()` runs them all.
 """
 
 import collections
+import dataclasses
 import json
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import typing as tp
 from pathlib import Path
 
 import pydantic
+import typing_extensions
 
 import exca
 from exca import steps
@@ -126,6 +128,131 @@ class Nested(pydantic.BaseModel):
     @infra.apply
     def run(self) -> int:
         return 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 0
+    y: float = 0.5
+
+
+@dataclasses.dataclass
+class Line:
+    start: Point = dataclasses.field(default_factory=Point)
+    rest: list[Point] = dataclasses.field(default_factory=list)
+    table: Ordered[str, int] = dataclasses.field(default_factory=Ordered)
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    x: int = 0
+    point: Point = dataclasses.field(default_factory=Point)
+
+
+Written = tp.Annotated[int, pydantic.PlainSerializer(lambda value: f"<{value}>")]
+
+
+class Table(typing_extensions.TypedDict, total=False):
+    point: Point
+    written: Written
+
+
+class Mark(tp.NamedTuple):
+    point: Point
+    written: Written = 1
+
+
+class Apart(Strict):
+    """Leaves itself out of the uid, or a field of itself."""
+
+    left: int = 1
+    kept: Point = Point()
+    whole: bool = pydantic.Field(False, exclude=True)
+
+    def _exclude_from_cls_uid(self) -> list[str]:
+        return ["."] if self.whole else ["left"]
+
+
+class _TypedFields(pydantic.BaseModel):
+    """Fields whose annotation has a say in how they are written, where it is asked."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    point: Point = Point()
+    line: Line | None = None
+    points: list[Point] = []
+    ordered: Ordered[str, Point] = Ordered()
+    nested: dict[str, Ordered[str, Written]] = {}
+    checked: Checked = Checked()
+    table: Table = {}
+    mark: Mark = Mark(Point())
+    written: Written = 3
+    code: pydantic.Base64Bytes = b""
+    either: Line | Apart = Line()
+    eithers: list[Line | Apart] = []
+    within: dict[str, Line | Apart] = {}
+    any: tp.Any = None
+
+
+class TypedPlain(_TypedFields):
+    pass
+
+
+class TypedNamed(DiscriminatedModel, _TypedFields):
+    part: TypedPlain = TypedPlain()
+
+
+@dataclasses.dataclass
+class Holder:
+    """Holds models in a dataclass, whose fields nothing leaves out."""
+
+    named: TypedNamed = dataclasses.field(default_factory=TypedNamed)
+    apart: Apart = dataclasses.field(default_factory=Apart)
+
+
+class Typed(pydantic.BaseModel):
+    plain: TypedPlain = TypedPlain()
+    named: TypedNamed = TypedNamed()
+    rows: list[TypedNamed] = []
+    holder: Holder = Holder()
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class TypedOutside(DiscriminatedModel):
+    point: Point = Point()
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+
+class TypedStep(steps.Step):
+    point: Point = Point()
+
+    def _run(self, value: int) -> int:
+        return value
+
+
+TYPED: Json = {
+    "point": Point(4),
+    "line": Line(Point(3), [Point(1)], Ordered(b=1, a=2)),
+    "points": [Point(1), Point()],
+    "ordered": Ordered({"b.c": Point(1), "a": Point(y=2.0)}),
+    "nested": {"k": Ordered(b=1, a=2)},
+    "checked": Checked(point=Point(3)),
+    "table": {"point": Point(1), "written": 2},
+    "mark": Mark(Point(1), 4),
+    "written": 4,
+    "code": b"YWI=",
+    "either": Apart(left=3, kept=Point(1)),
+    "eithers": [Apart(left=3), Line(Point(1)), Apart(whole=True)],
+    "within": {"a": Line(Point(2)), "b": Apart(left=2, kept=Point(2))},
+    "any": [Point(1), Line(Point(2)), {"a": Apart(left=3, kept=Point(1))}],
+}
 
 
 class GivenInfras(pydantic.BaseModel):
@@ -263,6 +390,12 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     yield "choices-contrary", Choices(one=Choosing(), contrary=Contrary(x=-9))
     yield "choices-exported", Choices(one=Choosing(), any={"a": [Ordered(long_name="x", a=None)]})
     yield "choices-ordered", Choices(one=Choosing(b=30), table={"k": Choosing(b=20), "j": Choosing(b=30)})
+    for name, value in TYPED.items():
+        plain, named = TypedPlain.model_validate({name: value}), TypedNamed.model_validate({name: value})
+        yield f"typed-plain-{name}", Typed(plain=plain)
+        yield f"typed-named-{name}", Typed(named=named, rows=[named], holder=Holder(named, Apart(left=2)))
+        yield f"typed-part-{name}", Typed(named=TypedNamed(part=plain))
+    yield "typed-outside", TypedOutside(point=Point(4))
     yield "nested", Nested()
     yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
 
@@ -271,6 +404,7 @@ def pipelines(folder: Path) -> tp.Iterator[tuple[str, steps.Step, tuple[tp.Any, 
     """Yields (name, step, arguments of run)."""
     inf: Json = {"backend": "Cached", "folder": folder}
     cached: Json = {"backend": "Cached"}
+    yield "typed-step", TypedStep(point=Point(4), infra=inf), (1,)
     yield "single-key", Leaf(value={"a": None}, infra=inf), (1,)
     yield "order-item", Leaf(value=[FORWARD], infra=inf), (1,)
     yield "default-step", Outer(infra=inf), (1,)
