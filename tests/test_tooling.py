@@ -35,13 +35,6 @@ def test_every_named_requirement_is_in_the_lock() -> None:
     assert names <= locked
 
 
-def test_the_targets_that_the_documents_name_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        named = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE))
-        assert named <= targets, document
-
-
 @pytest.mark.slurm
 @pytest.mark.parametrize("partition", ["debug", "learnfair", "short", "preempt"])
 def test_the_cluster_takes_a_job_of_a_whole_large_node(partition: str) -> None:
