@@ -13,7 +13,7 @@ import pydantic
 
 import blocks
 import exca
-from exca.execution.task_job import TaskJob
+from exca.engine.task_job import TaskJob
 from exca.jobs.submission import Submission
 
 ROOT = Path(__file__).parents[1]
@@ -23,12 +23,9 @@ TEXT = DESIGN.read_text(encoding="utf-8")
 HANDING_ON = {"__init__", "base", "kept", "logconf", "slurm", "workdir"}  # nothing here is built on them
 CIRCULAR = {  # rooms whose files still import each other in a circle; none joins them
     "identity": "the uid asks how earlier releases wrote a value, and that takes apart what the uid is made of",
-    "execution": "tasks that wait for room are started as others are, and the start lists them",
-    "infra": "unpickling what an earlier release queued makes infras",
 }
 # rooms whose files still reach for private names of others; none joins them
-REACHING = {"execution", "infra", "jobs", "kept", "map", "steps", "submit", "task"}
-GUESTS = {"execution/map_call": "map"}  # lie in the folder of another room
+REACHING = {"infra", "jobs", "kept", "map", "steps", "submit", "task"}
 
 
 def rooms() -> list[str]:
@@ -37,7 +34,7 @@ def rooms() -> list[str]:
 
 
 def room_of(module: str) -> str:
-    return GUESTS.get(module, module.split("/", maxsplit=1)[0])
+    return module.partition("/")[0]
 
 
 def for_types_only(tree: ast.Module) -> set[ast.AST]:

@@ -68,7 +68,7 @@ def read_entries(folder: Path) -> int:
 
 TASK_SCRIPT = f"""
 import durable_task
-from exca.execution import record
+from exca.engine import record
 
 record.DURABLE_SECONDS = -1.0  # as if each computation took longer
 durable_task.Task(x={SIZE}, infra={{"folder": "a/cache"}}).run()

@@ -2,24 +2,71 @@
 
 import itertools
 import os
+import sys
 import typing as tp
 from pathlib import Path
 
 import pydantic
 
+from .engine import once, same_items
+from .engine.items import ItemStore, ItemWork
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
-from .execution import once, same_items
-from .execution.map_call import Items, ItemUid, MapWork
 from .infra.base import Applied, BaseInfra, Exclusion, wrap
+from .utils import ShortItemUid
 
 if tp.TYPE_CHECKING:
     from .cachedict import CacheDict
 
+Items = dict[str, tp.Any]  # by uid
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
 _LOOKUP = 8192  # items looked up together: bounds what is held of items that are cached already
 _FEW = 16  # items that are looked up one by one first
 _DAMAGED_TOGETHER = 256  # items from a damaged one on that are looked at before it is computed again
 _END: tp.Any = object()
+
+
+class ItemUid:
+    """Gives the text by which an item's result is found again.
+
+    Parameters
+    ----------
+    function: callable
+        gives the full text of an item
+    max_length: int, optional
+        longer texts are shortened, with a hash
+    """
+
+    def __init__(self, function: tp.Callable[[tp.Any], str], max_length: int | None) -> None:
+        self.function = function
+        self.max_length = sys.maxsize if max_length is None else max_length
+        self._shorten = ShortItemUid(str, self.max_length)
+
+    def __call__(self, item: tp.Any) -> str:
+        """The uid of one item."""
+        return self.of_all([item])[0]
+
+    def of_all(self, items: tp.Sequence[tp.Any]) -> list[str]:
+        """The uids of many items.
+
+        Raises
+        ------
+        TypeError
+            if the function gives anything but text
+        """
+        uids = list(map(self.function, items))
+        limit = self.max_length
+        for uid in uids:
+            if type(uid) is not str or len(uid) > limit:
+                return self._shortened(items, uids)
+        return uids
+
+    def _shortened(self, items: tp.Sequence[tp.Any], uids: list[tp.Any]) -> list[str]:
+        for item, uid in zip(items, uids, strict=True):
+            if not isinstance(uid, str):
+                raise TypeError(
+                    f"item_uid must return a str, got {uid!r} ({type(uid).__name__}) for the item {item!r}"
+                )
+        return [self._shorten(str.__str__(uid)) for uid in uids]  # plain text also of numpy's and enums'
 
 
 class MapInfra(BaseInfra):
@@ -200,19 +247,27 @@ class MapInfra(BaseInfra):
 
     def _compute(self, missing: Items, cache: "CacheDict[tp.Any]") -> None:
         self._require_unchanged()
-        work = MapWork(self, missing, cache)
+        store = ItemStore(cache, force=self.mode == "force")
+        work = ItemWork(
+            self._method,
+            missing,
+            store,
+            most=self.max_jobs,
+            fewest=self.min_samples_per_job,
+            cache_type=self._bound[1].options["cache_type"],
+        )
         try:
             if self.folder is not None:
                 self.uid_folder(create=True)
                 once.compute_once(work, list(missing))
             elif self.cluster is None:
                 with self._state.lock:  # without a folder there are no claims
-                    work.run(work.missing(list(missing)))
+                    work.execute(None, store.missing(list(missing)))
             else:
-                work.run(list(missing))
+                work.execute(None, list(missing))
         finally:
             if self.mode == "force":
-                self._state.forced.update(work.computed)
+                self._state.forced.update(store.computed)
                 if self.folder is not None and self.cluster is not None:
                     cache.doubt(missing)
 

@@ -9,13 +9,13 @@ import typing as tp
 from pathlib import Path
 
 from .errors import InfraError, JobError, SubmissionError
-from .execution.requests import link_code, request_for
 from .identity import check_secrets
 from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
 from .jobs import arrays, backends
 from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
+from .engine.links import link_code
 from .jobs.submission import Submission
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
@@ -144,7 +144,7 @@ class SubmitInfra(BaseInfra):
     def _send(self, pending: "list[tuple[PendingJob, RemoteCall]]", max_workers: int) -> None:
         cluster = self.resolved_cluster()
         assert cluster is not None
-        request = request_for(self, [call for _, call in pending], max_workers=max_workers)
+        request = self._method.request([call for _, call in pending], max_workers=max_workers)
         if request.workdir is not None:
             self._link_code(request.workdir)
         rest = Rest(cluster, request, [job for job, _ in pending])

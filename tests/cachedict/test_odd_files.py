@@ -22,8 +22,8 @@ from exca.cachedict.parts import entry_of
 from exca.cachedict.sideindex import FILE_NAME, Table
 from exca.claims import Claims, claimfile
 from exca.claims.owner import Owner, Process
+from exca.engine import legacy, record, tasks, unsent
 from exca.errors import DamagedEntryError, MissingPackageError, StoredValueError, UnknownHandlerError
-from exca.execution import legacy, record, task_start, unsent
 from exca.infra import configfiles
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
@@ -298,20 +298,20 @@ def json_with(fields: list[str]) -> st.SearchStrategy[bytes]:
 def test_fuzzed_submissions(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "submission.json").write_bytes(content)
-    found = task_start.read_submission(folder)
+    found = tasks.read_submission(folder)
     assert found is None or (type(found.job_id) is str and type(found.logs) is str)
-    assert isinstance(task_start.read_attempt(folder), str)
+    assert isinstance(tasks.read_attempt(folder), str)
 
 
 @fuzzed
 @given(content=TEXT | TEXT.map(lambda batch: b'{"version":1,"batches":[%b]}' % batch))
 def test_fuzzed_lists_of_unsent_tasks(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
-    (folder / task_start.UNSENT).write_bytes(content)
-    (folder / task_start.UNSENT).chmod(0o600)
+    (folder / unsent.NAME).write_bytes(content)
+    (folder / unsent.NAME).chmod(0o600)
     for batch in unsent._read(folder):
         assert all(isinstance(task, str) for task in batch["tasks"])
-        assert isinstance(unsent._send_batch(batch)["tasks"], list)
+        assert isinstance(unsent._send_batch(batch), list)
 
 
 @fuzzed
@@ -365,7 +365,7 @@ def test_fuzzed_pickles(tmp_path: pathlib.Path) -> None:
     with DumpContext(tmp_path) as ctx:
         info = ctx.dump({"a": [1, 2.5, "text"], "b": np.arange(3)}, cache_type="Pickle")
     [stored] = (tmp_path / "data").iterdir()
-    legacy.write_job_pickle(tmp_path, "success", {"a": [1, 2.5, "text"]})
+    legacy.write_job_pickle(tmp_path / record.LEGACY_NAME, "success", {"a": [1, 2.5, "text"]})
     job = tmp_path / "job.pkl"
     whole = {stored: stored.read_bytes(), job: job.read_bytes()}
     plain = {key: value for key, value in info.items() if key[0] != "#" or key == "#type"}

@@ -556,7 +556,7 @@ class Terminal:
 def test_long_work_shows_its_progress_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from exca.execution.map_call import ProgressBar
+    from exca.engine.items import ProgressBar
 
     monkeypatch.setattr(ProgressBar, "DELAY", 0)
     assert list(halves({}).process(range(5))) == [0.0, 0.5, 1.0, 1.5, 2.0]

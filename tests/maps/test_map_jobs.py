@@ -434,10 +434,10 @@ def test_scripts_that_ask_for_the_same_items_compute_each_once(
 @every_scheduler
 def test_a_job_that_is_run_again_goes_on_where_it_stopped(infra: Infra, trace: Path) -> None:
     """As a preempted one that is requeued."""
-    from exca.execution.map_call import MapComputer
+    from exca.engine.items import ItemWorker
 
     obj: Halves = halves(infra, trace=trace)
     list(obj.process([1, 2]))
-    MapComputer(obj.infra).compute(["1", "2", "3"], [1, 2, 3])
+    ItemWorker(obj.infra._method, None).compute(["1", "2", "3"], [1, 2, 3])
     assert computed(trace) == [1, 2, 3]
     assert list(halves({"folder": infra["folder"], "mode": "read-only"}).process([3])) == [1.5]

@@ -10,8 +10,8 @@ import pydantic
 import pytest
 
 import exca
+from exca.engine import same_items
 from exca.errors import AmbiguousItemError
-from exca.execution import same_items
 
 
 class Word:

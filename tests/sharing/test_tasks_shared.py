@@ -101,7 +101,7 @@ def test_a_record_of_anothers_unpickles_nothing(commons: Commons) -> None:
     code = """
 from shared_models import *
 import base64, cloudpickle
-from exca.execution import record
+from exca.engine import record
 from exca.jobs import remote_errors
 folder = task(1).infra.uid_folder(create=True)
 error = remote_errors.error_content(ValueError("planted"))
@@ -165,7 +165,7 @@ print(n)
     reader = """
 from shared_models import *
 from exca.cachedict import is_trusted
-from exca.execution import legacy
+from exca.engine import legacy
 outcomes = set()
 for n in range(3000):
     try:
@@ -208,7 +208,7 @@ from shared_models import *
 import json
 from exca.claims import Claims, Owner
 folder = task(1).infra.uid_folder(create=True)
-from exca.execution.record import KEY
+from exca.engine.record import KEY
 claim, _ = Claims(folder).acquire([KEY])
 claim.transfer_to(Owner.for_job(cluster="local", job_id=str({pid})))
 (folder / "submission.json").write_text(json.dumps(

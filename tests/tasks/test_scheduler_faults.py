@@ -15,8 +15,8 @@ from test_task_jobs import Sleeper
 
 import exca
 from exca.claims import scheduler
+from exca.engine import record
 from exca.errors import JobError, SchedulerError
-from exca.execution import record
 from slurm_faults import Faults
 from waiting import wait_for
 
@@ -223,7 +223,8 @@ def test_a_failure_that_the_requeued_job_contradicts_is_replaced(infra: Infra, t
     from exca.claims import Claims
 
     Claims(job.folder).revoke(job.attempt)
-    record.publish_failure(job.folder, job.attempt, error, {"ended": "NODE_FAIL", **job.submission.to_json()})
+    where = {"ended": "NODE_FAIL", **job.submission.to_json()}
+    record.publish_death(job.folder, job.attempt, error, where, None)
     looking = Sleeper(gate=tmp_path / "gate", infra=infra)
     assert looking.infra.status() == "failed"
     (tmp_path / "gate").touch()

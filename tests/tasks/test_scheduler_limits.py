@@ -38,8 +38,8 @@ def elsewhere(code: str) -> "subprocess.Popen[str]":
 import sys
 sys.path[:0] = {PATHS!r}
 from test_task_jobs import Sleeper
-import exca.execution.unsent
-exca.execution.unsent.EVERY = 0.2
+import exca.engine.unsent
+exca.engine.unsent.EVERY = 0.2
 {code}
 """
     return subprocess.Popen(
@@ -150,9 +150,9 @@ def test_a_map_and_a_batch_are_sent_as_room_comes(
     infra: Infra, qos: Qos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from exca import submit
-    from exca.execution import once
+    from exca.engine import runner
 
-    monkeypatch.setattr(once, "_ROOM_EVERY", 0.1)
+    monkeypatch.setattr(runner, "_ROOM_EVERY", 0.1)
     monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
     qos.limit("MaxSubmitJobsPerUser=2")
     infra |= {"slurm_qos": qos.name}

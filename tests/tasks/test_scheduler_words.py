@@ -13,8 +13,8 @@ from task_models import Double, Failing
 from test_task_jobs import Sleeper
 
 from exca.claims import scheduler
+from exca.engine import record
 from exca.errors import JobError
-from exca.execution import record
 from slurm_faults import Faults
 from waiting import wait_for
 
@@ -109,7 +109,7 @@ def test_a_variable_silences_submissions(infra: Infra) -> None:
 @pytest.mark.parametrize("kind", CALLS)
 def test_why_jobs_are_pending_is_said_and_that_they_go_on_when_interrupted(infra: Infra, kind: str) -> None:
     held = infra | HELD
-    code = "from exca.execution import once\nfrom exca.jobs import job\njob.SAY_WHY = once.SAY_WHY = 1.0"
+    code = "from exca.engine import runner\nfrom exca.jobs import job\njob.SAY_WHY = runner.SAY_WHY = 1.0"
     other = elsewhere(held, f"{code}\n{CALLS[kind]}")
     assert other.stderr is not None
     lines: list[str] = []

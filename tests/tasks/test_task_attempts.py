@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from task_models import Planned
 
+from exca.engine import record
 from exca.errors import JobError
-from exca.execution import record
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]

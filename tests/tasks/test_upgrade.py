@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import task_models
 
+from exca.engine import legacy, record
 from exca.errors import JobError, SubmissionError
-from exca.execution import legacy, record
 
 QUEUED = Path(__file__).parents[1] / "legacy_caches" / "queued"
 TASK = "cache/queued_models.Task.compute,1/x=3,model.name=linear,more=({layers=2})-b20ef478"

@@ -1,6 +1,7 @@
 """BaseInfra: what task, map and submit infras share."""
 
 import collections.abc
+import datetime
 import os
 import threading
 import types
@@ -13,6 +14,7 @@ import pydantic
 
 from .. import _files
 from ..errors import ChangedConfigError, ExclusionError, InfraError
+from ..jobs.resources import Resources
 from ..jobs.workdir import WorkDir
 from . import attribute, configfiles
 from .edge import UID_STRING, Edge, SubmititMixin
@@ -20,6 +22,8 @@ from .edge import UID_STRING, Edge, SubmititMixin
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
     from ..confdict import ConfDict
+    from ..engine.method import Method
+    from ..jobs.backends import Request
 
 Exclusion = tp.Iterable[str] | tp.Callable[[tp.Any], tp.Iterable[str]] | str
 
@@ -91,6 +95,7 @@ class InfraState:
         "lock",
         "origin",
         "settled",
+        "task",
         "uid",
         "uid_config",
         "uid_string",
@@ -104,10 +109,11 @@ class InfraState:
         self.home: Path | None = None  # the folder named after the uid
         self.folder: Path | None = None  # the one that is used: another where two configurations share a uid
         self.settled = False  # whether the folder is there, with its configuration files
-        self.forced: set[str] = set()  # what this object has computed again already
         self.origin: Path | None = None  # the uid folder from which the object was made
-        self.job: tp.Any = None
+        self.task: tp.Any = None  # of a task with a folder
+        self.job: tp.Any = None  # of a task without one
         self.cache_dict: tp.Any = None
+        self.forced: set[str] = set()  # items that this object has computed again already
         self.batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
         self.lock = threading.RLock()
 
@@ -275,9 +281,8 @@ class BaseInfra(Edge, SubmititMixin):
             "and read it from an instance of the class"
         )
 
-    def _excluded(self) -> tuple[str, ...]:
+    def _excluded(self, obj: tp.Any, applied: Applied) -> tuple[str, ...]:
         """Fields of the object that do not count for the cache."""
-        obj, applied = self._bound
         exclude = applied.exclude
         if isinstance(exclude, str):
             name = exclude.removeprefix("method:")
@@ -312,19 +317,18 @@ class BaseInfra(Edge, SubmititMixin):
     def _export(self, uid: bool = True, exclude_defaults: bool = False) -> dict[str, tp.Any]:
         from ..identity.export import export
 
-        obj, _ = self._bound
-        return export(
-            obj, uid=uid, exclude_defaults=exclude_defaults, exclude=self._excluded() if uid else ()
-        )
+        obj, applied = self._bound
+        exclude = self._excluded(obj, applied) if uid else ()
+        return export(obj, uid=uid, exclude_defaults=exclude_defaults, exclude=exclude)
 
     def _factory(self) -> str:
         """Name of the method and its version: first part of every address."""
-        cls = self._factory_class()
-        return f"{cls.__module__}.{cls.__qualname__}.{self._bound[1].name},{self.version}"
-
-    def _factory_class(self) -> type:
-        """The class by which the method is addressed."""
         obj, applied = self._bound
+        cls = self._factory_class(obj, applied)
+        return f"{cls.__module__}.{cls.__qualname__}.{applied.name},{self.version}"
+
+    def _factory_class(self, obj: tp.Any, applied: Applied) -> type:
+        """The class by which the method is addressed."""
         if getattr(type(obj), applied.name, None) is applied.wrapper:
             return type(obj)
         # overridden by a plain method: the results are those of the decorated one
@@ -523,16 +527,112 @@ class BaseInfra(Edge, SubmititMixin):
 
     def _title(self, address: str) -> str:
         """An address without the module, and its class without what that is nested in."""
-        cls = self._factory_class()
+        cls = self._factory_class(*self._bound)
         return cls.__name__ + address.removeprefix(f"{cls.__module__}.{cls.__qualname__}")
 
     def _logs_folder(self) -> Path:
         """Folder of a job's logs, with ``%j`` where the job's id goes."""
-        from .._files import user_name
-
         method_folder = self._method_folder()
         assert method_folder is not None, "only infras with a folder have logs"
-        return Path(str(self.logs).format(folder=method_folder, user=user_name())).absolute()
+        return Path(str(self.logs).format(folder=method_folder, user=_files.user_name())).absolute()
+
+    def _code_folder(self) -> Path:
+        """A new place for a copy of the code that jobs run on."""
+        now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        method_folder = self._method_folder()
+        assert method_folder is not None, "submission needs a folder"
+        return method_folder / "code" / f"{now}-{uuid.uuid4().hex[:6]}"
+
+    @property
+    def _method(self) -> "Method":
+        return _BoundMethod(self)
+
+
+class _BoundMethod:
+    """The method of an object, with its infra, as the engine sees it (an ``engine.method.Method``)."""
+
+    __slots__ = ("_applied", "_infra", "obj", "resources")
+
+    def __init__(self, infra: BaseInfra) -> None:
+        self._infra = infra
+        self.obj, self._applied = infra._bound
+        self.resources: Resources = infra
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return _method_of, (self.obj, self._infra._infra_name)
+
+    @property
+    def name(self) -> str:
+        return f"{type(self.obj).__qualname__}.{self._applied.name}"
+
+    @property
+    def family(self) -> str:
+        return self._infra._factory()
+
+    @property
+    def uid(self) -> str:
+        return self._infra.uid()
+
+    @property
+    def infra_name(self) -> str:
+        return self._infra._infra_name
+
+    @property
+    def mode(self) -> str:
+        return tp.cast(str, tp.cast(tp.Any, self._infra).mode)
+
+    @property
+    def keeps(self) -> bool:
+        return self._infra.folder is not None or tp.cast(bool, tp.cast(tp.Any, self._infra).keep_in_ram)
+
+    @property
+    def folder(self) -> Path:
+        return self._infra._state.folder or tp.cast(Path, self._infra.uid_folder())
+
+    @property
+    def logs(self) -> Path:
+        return self._infra._logs_folder()
+
+    def call(self, *args: tp.Any) -> tp.Any:
+        return self._applied.function(self.obj, *args)
+
+    def freeze(self) -> None:
+        self._infra.uid()
+
+    def make_folder(self, first_claim: "FirstClaim | None" = None) -> Path:
+        if first_claim is None:
+            return tp.cast(Path, self._infra.uid_folder(create=True))
+        return self._infra._settle(create=True, first_claim=first_claim)
+
+    def require_unchanged(self) -> None:
+        self._infra._require_unchanged()
+
+    def title(self, *, shared: bool = False) -> str:
+        return self._infra._title(self.family if shared else self.uid)
+
+    def request(
+        self,
+        calls: list[tp.Callable[[], tp.Any]],
+        *,
+        max_workers: int = 256,
+        tag: str = "",
+        name: str = "",
+        workdir: Path | None = None,
+    ) -> "Request":
+        from ..jobs.backends import Request
+
+        infra = self._infra
+        if infra.workdir is not None and workdir is None:
+            workdir = infra.workdir.prepare(infra._code_folder())
+        name = name or infra._job_name()
+        request = Request(calls, infra, str(infra._logs_folder()), name, max_workers, workdir, tag)
+        request.parameters = infra._launcher_parameters()
+        return request
+
+
+def _method_of(obj: tp.Any, infra_name: str) -> _BoundMethod:
+    """What a pickled method is made of again."""
+    return _BoundMethod(getattr(obj, infra_name))
 
 
 def wrap(function: tp.Any, call: tp.Callable[..., tp.Any]) -> tp.Any:

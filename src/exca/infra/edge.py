@@ -82,9 +82,7 @@ class Edge:
         if infra.workdir is None:
             yield
             return
-        from ..execution.requests import code_folder
-
-        with infra.workdir.activate(code_folder(infra)):
+        with infra.workdir.activate(infra._code_folder()):
             yield
 
     @property

@@ -8,10 +8,9 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
-from ..execution.once import ItemsCall
-from ..execution.task_call import TaskCall
-from ..execution.task_job import TaskJob
-from ..execution.task_start import SUBMISSION
+from ..engine.call import ItemsCall
+from ..engine.task_job import TaskJob
+from ..engine.tasks import SUBMISSION, TaskCall
 from ..jobs.entry import BEGAN, noted_process
 from ..jobs.job import CallJob, Job
 from ..jobs.paths import JobPaths

@@ -10,6 +10,7 @@ import typing as tp
 
 from ..errors import SubmissionError
 from ..utils import _FrozenSetattr
+from .edge import Edge
 
 if tp.TYPE_CHECKING:
     import pydantic
@@ -115,13 +116,11 @@ def _tidy(value: tp.Any, seen: set[int]) -> None:
 
 
 def _tidy_model(model: "pydantic.BaseModel") -> None:
-    from .base import BaseInfra
-
     fields = type(model).__pydantic_fields__
     content: dict[str, tp.Any] = vars(model)  # pyright: ignore[reportAssignmentType] # an object's, so a dict
     for name in [n for n in content if n not in fields and (n[0] == "#" or n == "_setattr_handler")]:
         del content[name]
-    if isinstance(model, BaseInfra):
+    if isinstance(model, Edge):
         for name in [n for n in content if n not in fields]:
             del content[name]
         for name, field in fields.items():

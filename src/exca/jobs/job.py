@@ -153,9 +153,9 @@ class Job(abc.ABC, tp.Generic[R]):
     def describe(self) -> str:
         """The job in words, with the place of its logs."""
         waits_for = "" if self._finished() is not None else self._backend.waits_for(self.submission)
-        return self._name() + (f", pending: {waits_for}" if waits_for else "")
+        return self.label() + (f", pending: {waits_for}" if waits_for else "")
 
-    def _name(self) -> str:
+    def label(self) -> str:
         """The job in words, for messages that ask nothing of the scheduler."""
         if self.cluster is None:
             return "the computation in this process"
@@ -217,7 +217,7 @@ class Job(abc.ABC, tp.Generic[R]):
         while not path.exists():
             late = self._process_alive() is False or time.monotonic() > deadline
             if late and not path.exists():  # it may have come just before the end
-                raise JobError(f"process {rank} of {self._name()} left no result; see {path.parent}")
+                raise JobError(f"process {rank} of {self.label()} left no result; see {path.parent}")
             time.sleep(0.02)
         return load_result_pickle(path, self)
 
@@ -238,7 +238,7 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def death_notice(self) -> str:
         """Why the job has no outcome: what the scheduler says and the end of stderr."""
-        text = f"{self._name()} ended without a result. {self._backend.ending(self.submission).text}"
+        text = f"{self.label()} ended without a result. {self._backend.ending(self.submission).text}"
         # what another user may have named is not passed on to whoever reads the record
         err = paths.tail(self.paths.stderr) if self.submission.trusted else ""
         return text + (
@@ -326,9 +326,9 @@ def load_result_pickle(path: Path, job: Job[tp.Any]) -> tp.Any:
     """
     kind, value = read_outcome(path)
     if kind != "success":
-        raise JobError(f"{job._name()} failed:\n{value}")
+        raise JobError(f"{job.label()} failed:\n{value}")
     if isinstance(value, RemoteError):
-        raise value.rebuilt(job._name())
+        raise value.rebuilt(job.label())
     return value
 
 
@@ -382,7 +382,7 @@ class CallJob(Job[R]):
             if not self.paths.result_pickle.exists():
                 content = self._error_of_a_rank()
                 if content is not None:
-                    raise rebuild_error(content, trusted=True, where=self._name())
+                    raise rebuild_error(content, trusted=True, where=self.label())
                 raise JobError(self.death_notice())
         return tp.cast(R, load_result_pickle(self.paths.result_pickle, self))
 

@@ -18,7 +18,6 @@ if tp.TYPE_CHECKING:
     from pathlib import Path
 
     from ..claims import Claim, chain
-    from ..execution.once import Computer
     from .remote_errors import RemoteError
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
@@ -67,7 +66,7 @@ def run_in_threads(computer: tp.Any, groups: Groups, tick: tp.Callable[[int], No
 
 
 def run_in_processes(
-    computer: "Computer",
+    computer: tp.Any,
     groups: Groups,
     cache: tp.Any,
     tick: tp.Callable[[int], None],
@@ -117,7 +116,7 @@ def run_in_processes(
 
 
 def _run_shares(
-    computer: "Computer",
+    computer: tp.Any,
     shares: "list[_Share]",
     cache: tp.Any,
     tick: tp.Callable[[int], None],

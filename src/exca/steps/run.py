@@ -318,16 +318,8 @@ def run_shares(
     progress: callable
         called for items done
     """
-    from ..execution import once
-    from ..jobs import pools
+    from ..engine import runner
     from ..jobs.backends import Request
-
-    if cluster == "threadpool":
-        pools.run_in_threads(worker, shares, progress)
-        return
-    if cluster == "processpool":
-        pools.run_in_processes(worker, shares, None, progress, claim=tp.cast("Claim | None", claim))
-        return
 
     def request(calls: list[Callable[[], tp.Any]], tag: str) -> Request:
         folder = stage.store.folder
@@ -336,8 +328,7 @@ def run_shares(
         resources = stage.infra.resources(folder)
         return Request(calls, resources, logs_of(folder), name, most or len(calls), None, tag)
 
-    assert claim is not None, "each job owns what it was given"
-    once.run_in_jobs(claim, shares, worker, cluster=cluster, request=request, progress=progress)
+    runner.run_shares(cluster, worker, shares, claim, request=request, progress=progress)
 
 
 def run_of(
@@ -473,7 +464,7 @@ def compute_missing(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
     fetch: callable
         gives the inputs of the first stage of the pipeline
     """
-    from ..execution import once
+    from ..engine import once
 
     if all(part.stage.infra.inline or number == len(missing) - 1 for number, part in enumerate(missing)):
         for part in missing:
@@ -587,7 +578,7 @@ def compute(
         part = keys[start : start + _LOOKUP]
         given = values[start : start + _LOOKUP]
         if len(set(part)) < len(part) or not wanted.keys().isdisjoint(part):
-            from ..execution import same_items
+            from ..engine import same_items
 
             same_items.check(part, given, wanted, type(step).__name__)
         absent = set(last.absent(part))

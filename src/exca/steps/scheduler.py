@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from .pipeline import Stage
 
 if tp.TYPE_CHECKING:
-    from ..execution.once import Work
+    from ..engine.once import Work
 
 logger = logging.getLogger("exca")
 
@@ -104,12 +104,12 @@ class Scheduler:
 
     def run(self) -> None:
         """Return when all is stored; raise the first error once nothing more can be computed."""
-        from ..execution import once
+        from ..engine import runner
 
         try:
             self._loop()
         except KeyboardInterrupt:
-            once.say_jobs_go_on(thread for queue in self.queues for thread in queue.threads)
+            runner.say_jobs_go_on(thread for queue in self.queues for thread in queue.threads)
             raise
         for queue in self.queues:
             for error in queue.errors:
@@ -178,7 +178,7 @@ class Scheduler:
         self._wake.set()
 
     def _compute_here(self, queue: StageQueue) -> None:
-        from ..execution import once
+        from ..engine import once
 
         keys, queue.waiting = queue.waiting[: self._slice], queue.waiting[self._slice :]
         queue.running.update(dict.fromkeys(keys))
@@ -193,7 +193,7 @@ class Scheduler:
 
     def _send(self, queue: StageQueue) -> None:
         """Compute elsewhere what waits, in a thread that looks after it."""
-        from ..execution import once
+        from ..engine import once
 
         keys, queue.waiting = queue.waiting, []
         queue.running.update(dict.fromkeys(keys))
@@ -237,7 +237,7 @@ class Background:
         self._thread = _start_thread(self._compute, part.stage)
 
     def _compute(self) -> None:
-        from ..execution import once
+        from ..engine import once
 
         try:
             once.compute_once(self._work, self._part.keys)
@@ -264,7 +264,7 @@ class Background:
         Exception
             the error of the computation, where that left no result
         """
-        from ..execution import once
+        from ..engine import runner
 
         store = self._part.stage.store
         pause = _FIRST_POLL
@@ -278,5 +278,5 @@ class Background:
                 self._wake.clear()
                 pause = min(2 * pause, _LAST_POLL)
         except KeyboardInterrupt:
-            once.say_jobs_go_on([self._thread])
+            runner.say_jobs_go_on([self._thread])
             raise

@@ -23,8 +23,8 @@ from ..claims import protocol
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
 from ..claims.claimfile import ClaimFolder, Entry
 from ..claims.protocol import alive
+from ..engine import record
 from ..errors import OddFileError
-from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID
 from . import leftovers
 from .report import Damaged, FolderReport, Report

@@ -13,8 +13,8 @@ from ..cachedict.sideindex import FILE_NAME
 from ..cachedict.textindex import keep_line
 from ..claims import Claims
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
+from ..engine import record
 from ..errors import DamagedEntryError, OddFileError
-from ..execution import record
 from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
 from . import leftovers
 from .check import ORPHANED, folders_below, is_whole, report_on, verify

@@ -1,40 +1,24 @@
 """Handles on tasks: their outcome is the record in their uid folder."""
 
 import contextlib
+import logging
+import time
 import typing as tp
 from pathlib import Path
 
 from ..errors import JobError
 from ..jobs import backends
-from ..jobs.job import DoneJob, Job
+from ..jobs.job import SAY_WHY, Job
 from ..jobs.paths import fixed_folder
 from ..jobs.submission import Submission
-from . import record
+from . import record, unsent
 from .record import KEY
 
+if tp.TYPE_CHECKING:
+    from .tasks import Task
+
 R = tp.TypeVar("R")
-
-
-class DoneTask(DoneJob[R]):
-    """A task that was computed in this process.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder that holds its record
-    value: Any
-        its result
-    error: Exception, optional
-        its error
-    """
-
-    def __init__(self, folder: Path, value: tp.Any, error: Exception | None = None) -> None:
-        super().__init__(value, error)
-        self.folder = folder
-
-    def outcome(self) -> record.Record | None:
-        """The outcome on disk, if any."""
-        return record.read(self.folder)
+logger = logging.getLogger("exca")
 
 
 class TaskJob(Job[R]):
@@ -76,6 +60,12 @@ class TaskJob(Job[R]):
         found = record.read(self.folder)
         return None if found is None or found.attempt == self.replaces else found
 
+    def goes_on_after(self, found: record.Record) -> bool:
+        """Whether it is to replace this outcome, and may still do so."""
+        if self.nothing_kept or self.replaces is None or self.replaces != found.attempt:
+            return False
+        return self.cluster is not None or not self._ended_without_outcome()
+
     def _finished(self) -> bool | None:
         found = self.outcome()
         return None if found is None else found.state == "completed"
@@ -106,9 +96,7 @@ class TaskJob(Job[R]):
 
     def _send_others(self) -> None:
         if self._backend.decides:
-            from .unsent import send
-
-            send(fixed_folder(self.submission.logs))
+            unsent.send(fixed_folder(self.submission.logs))
 
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is, and of one that has not begun nothing is kept."""
@@ -143,7 +131,7 @@ class TaskJob(Job[R]):
         if found is None:
             if self.nothing_kept:
                 raise JobError(
-                    f"{self._name()} ended before it began. {self._backend.ending(self.submission).text} "
+                    f"{self.label()} ended before it began. {self._backend.ending(self.submission).text} "
                     "Nothing is kept of it: ask again to compute"
                 )
             raise JobError(f"the computation of {self.folder} was taken over by another; ask again")
@@ -175,7 +163,7 @@ class TaskJob(Job[R]):
         if content is None:
             content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
         where = {"ended": ending.state, **self.submission.to_json()}
-        return record.publish_failure(self.folder, self.attempt, content, where, self.replaces)
+        return record.publish_death(self.folder, self.attempt, content, where, self.replaces)
 
 
 class EarlierJob(TaskJob[R]):
@@ -192,8 +180,109 @@ class EarlierJob(TaskJob[R]):
         found = self.outcome()
         if found is None and self._ended_without_outcome():
             raise JobError(
-                f"{self._name()}, which an earlier release of exca submitted, ended without an outcome that can "
+                f"{self.label()}, which an earlier release of exca submitted, ended without an outcome that can "
                 f"be used. Nothing is kept of it: ask for {self.folder.parent.name}/{self.folder.name} again to "
                 "submit it again"
             )
         return found
+
+
+class UnsentJob(TaskJob[R]):
+    """A task that waits for room in the queue.
+
+    Parameters
+    ----------
+    task: Task
+        the task
+    logs: Path
+        folder of the logs, beside which it is listed
+    cluster: str
+        where it is to run
+    """
+
+    def __init__(self, task: "Task", logs: Path, cluster: str) -> None:
+        super().__init__(task.method.folder, Submission(cluster, "", str(logs / "%j")), "", task.hint)
+        self._task = task
+        self._logs = logs
+        self._sent: Job[tp.Any] | None = None
+
+    def sent(self) -> Job[tp.Any] | None:
+        """The job once there is one."""
+        if self._sent is None:
+            found = self._task.running_job(record.latest(self.folder))
+            if found is not None and found.job_id:
+                self._sent = found
+                self.submission = found.submission
+        return self._sent
+
+    @property
+    def state(self) -> str:
+        """The scheduler's word for the state of the job, ``UNSUBMITTED`` as long as it is not sent."""
+        if self._finished() is None and self.sent() is None:
+            return "UNSUBMITTED"
+        return super().state
+
+    def outcome(self) -> record.Record | None:
+        """The outcome, once there is one."""
+        found = record.latest(self.folder)
+        return None if found is None or (self._task.method.mode != "cached" and not self._sent) else found
+
+    def describe(self) -> str:
+        """The task in words."""
+        job = self.sent()
+        return f"{self.folder.name}, for which there is no room yet" if job is None else job.describe()
+
+    def done(self) -> bool:
+        """Whether there is an outcome, be it a result or an error."""
+        return self._finished() is not None or (self.sent() is not None and super().done())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job is sent and done, sending what there is room for meanwhile.
+
+        Parameters
+        ----------
+        timeout: float, optional
+            how long at most, in seconds
+        """
+        start, told = time.monotonic(), False
+        try:
+            while self._finished() is None:
+                waited = time.monotonic() - start
+                left = None if timeout is None else timeout - waited
+                job = self.sent()
+                if job is not None:
+                    break
+                if left is not None and left <= 0:
+                    return False
+                unsent.send(self._logs)
+                if not unsent.holds(self._logs, self.folder) and self.sent() is None:
+                    return self._finished() is not None  # nothing waits any more: ask again
+                if not told and waited > SAY_WHY:
+                    told = True
+                    logger.info("Still waiting for %s", self.describe())
+                time.sleep(0.25 if left is None else min(0.25, left))
+            else:
+                return True
+        except KeyboardInterrupt:
+            logger.warning(
+                "Interrupted while waiting for room in the queue: %s was not submitted yet. It is sent as soon as "
+                "another call waits for it, or submits with the same logs; infra.job().cancel() takes it off the list",
+                self.folder.name,
+            )
+            raise
+        return job.wait(left)
+
+    def result(self) -> R:
+        """Wait for the task and return its result."""
+        self.wait()
+        job = self.sent()
+        return super().result() if job is None else tp.cast(R, job.result())
+
+    def cancel(self) -> None:
+        """Take it off the list, or end its job."""
+        job = self.sent()
+        if job is not None:
+            job.cancel()
+            return
+        unsent.forget(self._logs, self.folder)
+        self.nothing_kept = True

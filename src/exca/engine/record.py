@@ -61,13 +61,7 @@ class Record:
         return tp.cast(str, self.content.get("attempt", ""))
 
     def value(self) -> tp.Any:
-        """Load the result of a completed task.
-
-        Raises
-        ------
-        Exception
-            whatever tells that the stored data is damaged or not trusted
-        """
+        """Load the result of a completed task; raises whatever tells that the data is damaged or not trusted."""
         from ..cachedict.single import load_one
 
         return load_one(self.folder, self.content["result"], trusted=self.trusted)
@@ -79,20 +73,32 @@ class Record:
         where = f"host {c.get('host')}, process {c.get('pid')}{job}, {c.get('finished')}"
         return rebuild_error(c["error"], trusted=self.trusted, where=where)
 
+    def remove_data(self) -> None:
+        """Remove the data of a result, where the record may have files removed."""
+        from ..cachedict import delete_one
+
+        if self.state == "completed" and self.trusted:
+            delete_one(self.folder, self.content["result"])
+
+
+class LegacyRecord(Record):
+    """Outcome of a task as an earlier release left it."""
+
+    def value(self) -> tp.Any:
+        """The result."""
+        return self.content["value"]
+
+    def exception(self) -> BaseException:
+        """The error, the traceback added as a note."""
+        raised, text = self.content["failure"]
+        last_line = str(text).strip().rpartition("\n")[2]
+        error = raised if isinstance(raised, BaseException) else JobError(last_line)
+        error.add_note(f"\nTraceback where it ran:\n{text}")
+        return error
+
 
 def read(folder: Path) -> Record | None:
-    """Read the outcome of a task.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-
-    Returns
-    -------
-    Record or None
-        None where there is no outcome (yet); a damaged record is set aside and counts as none
-    """
+    """Read the outcome of a task, None where there is none; a damaged record is set aside and counts as none."""
     file = f"{folder!s}/{NAME}"
     try:
         data, status = _files.read_judged(file)
@@ -119,18 +125,16 @@ def read(folder: Path) -> Record | None:
 
 
 def latest(folder: Path) -> Record | None:
-    """Read the outcome of a task, be it recorded by this release or by an earlier one that is still at work.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    """
+    """Read the outcome of a task, be it recorded by this release or by an earlier one that is still at work."""
     found = read(folder)
     if os.access(f"{folder!s}/{LEGACY_NAME}", os.F_OK):
-        from .legacy import newer
+        from . import legacy
 
-        return newer(folder, found)
+        known = (
+            found.content["error"].get("message") if found is not None and found.state == "failed" else None
+        )
+        newer = legacy.outcome(folder / LEGACY_NAME, None if found is None else folder / NAME, known)
+        return found if newer is None else LegacyRecord(folder, newer)
     return found
 
 
@@ -145,13 +149,7 @@ def _read_after_looking(folder: Path) -> tuple[bytes, os.stat_result] | None:
 
 
 def parse(data: bytes) -> dict[str, tp.Any] | None:
-    """The content of a record file, None where it is damaged.
-
-    Parameters
-    ----------
-    data: bytes
-        all that is in the file
-    """
+    """The content of a record file, None where it is damaged."""
     import orjson
     import xxhash
 
@@ -168,17 +166,7 @@ def parse(data: bytes) -> dict[str, tp.Any] | None:
 
 
 def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
-    """Move a record that cannot be used out of the way, so that the task is computed again.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    reason: str
-        why, for the log
-    attempt: str, optional
-        leave the record alone if it is of another attempt by now
-    """
+    """Move a record that cannot be used out of the way, unless it is of another attempt by now."""
     if attempt is not None:
         now = read(folder)
         if now is None or now.attempt != attempt:
@@ -217,14 +205,8 @@ class Attempt:
         self._clock = time.monotonic()
 
     def completed(self, value: tp.Any) -> None:
-        """Store a result and publish it.
-
-        Raises
-        ------
-        ResultError
-            if no handler can store it
-        """
-        from ..cachedict import delete_one, dump_one
+        """Store a result and publish it; raises a ResultError if no handler can store it."""
+        from ..cachedict import dump_one
 
         try:
             info = dump_one(self.folder, value, key=f"result-{self.token[-12:]}")
@@ -238,13 +220,16 @@ class Attempt:
         _write_for_earlier_release(self.folder, "success", value)
         old = read(self.folder) if os.path.exists(f"{self.folder}/{NAME}") else None
         self._publish({"state": "completed", "result": info})
-        if old is not None and old.state == "completed" and old.trusted:
-            delete_one(self.folder, old.content["result"])  # now that nobody is sent there any more
+        if old is not None:
+            old.remove_data()  # now that no reader is sent there any more
 
     def failed(self, error: BaseException) -> None:
-        """Publish an error."""
-        _write_for_earlier_release(self.folder, "failure", error)
-        self._publish({"state": "failed", "error": error_content(error)})
+        """Publish an error; that it cannot be published is a note on it, since it counts more."""
+        try:
+            _write_for_earlier_release(self.folder, "failure", error)
+            self._publish({"state": "failed", "error": error_content(error)})
+        except OSError as e:
+            error.add_note(f"This error could not be kept in {self.folder}: {e}")
 
     def _publish(self, content: dict[str, tp.Any]) -> None:
         seconds = time.monotonic() - self._clock
@@ -255,99 +240,42 @@ class Attempt:
             "started": _iso(self.started),
             "finished": _iso(self.started + seconds),
             "seconds": round(seconds, 6),
-            **_here(),
+            **_host(),
+            "pid": os.getpid(),
             **self.where,
         }
-        from ..jobs.workdir_git import git_commit
+        if self.source is not None:
+            from ..jobs.workdir_git import git_commit
 
-        commit = None if self.source is None else git_commit(self.source)
-        if commit is not None:
-            content["git"] = commit
+            commit = git_commit(self.source)
+            if commit is not None:
+                content["git"] = commit
         publish(self.folder, content, durable=seconds > DURABLE_SECONDS)
 
 
 def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> None:
-    """Write a record in one atomic step.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    content: dict
-        the record
-    durable: bool
-        whether it must survive a power failure right after
-    """
+    """Write a record in one atomic step; one that is durable survives a power failure right after."""
     import orjson
     import xxhash
 
-    if durable:
-        _sync_configuration(os.fspath(folder))
+    if durable:  # the configuration beside it, too, without which a record is worth little
+        for name in os.listdir(folder):
+            if name.endswith(".yaml"):
+                _files.sync_path(f"{folder}/{name}")
+        _files.sync_above(os.fspath(folder))
     body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
     data = SEALED % (body, xxhash.xxh3_64_intdigest(body))
     _files.write_atomically(f"{folder}/{NAME}", data, mode=_files.OWN, durable=durable)
 
 
-def _sync_configuration(folder: str) -> None:
-    """Put on the disk what a record is worth little without: the configuration beside it, and the folders above."""
-    for name in os.listdir(folder):
-        if name.endswith(".yaml"):
-            _files.sync_path(f"{folder}/{name}")
-    _files.sync_above(folder)
-
-
-def _iso(seconds: float) -> str:
-    # with the local offset of that moment, in half the time that astimezone() takes to find it
-    zone = _zone(time.localtime(seconds).tm_gmtoff)
-    return datetime.datetime.fromtimestamp(seconds, zone).isoformat(timespec="milliseconds")
-
-
-@functools.lru_cache(maxsize=16)
-def _zone(seconds: int) -> datetime.timezone:
-    return datetime.timezone(datetime.timedelta(seconds=seconds))
-
-
-def _here() -> dict[str, tp.Any]:
-    """Where and by whom something is computed."""
-    return {**_host(), "pid": os.getpid()}
-
-
-@functools.lru_cache(maxsize=1)
-def _host() -> dict[str, tp.Any]:
-    from .. import __version__
-
-    return {
-        "host": _files.host_name(),
-        "user": _files.user_name(),
-        "python": platform.python_version(),
-        "exca": __version__,
-    }
-
-
-def publish_failure(
-    folder: Path,
-    attempt: str,
-    error: dict[str, tp.Any],
-    where: dict[str, tp.Any],
-    replaces: str | None = None,
+def publish_death(
+    folder: Path, attempt: str, error: dict[str, tp.Any], where: dict[str, tp.Any], replaces: str | None
 ) -> Record:
     """Publish on behalf of a dead job that it failed, unless there is an outcome after all, its own or a later one.
 
     It is published under the claim on the task, so that it never takes the place of the outcome of a later attempt,
-    nor is taken for it while that is under way: then only the caller gets to know.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    attempt: str
-        token of the computation that died
-    error: dict
-        as ``error_content`` gives
-    where: dict
-        cluster, job id and logs
-    replaces: str, optional
-        the attempt whose outcome was there before: a failure is replaced, a result is kept
+    nor is taken for it while that is under way: then only the caller gets to know. Of what the attempt ``replaces``,
+    a failure makes way and a result is kept.
     """
     from ..claims import Claims
 
@@ -377,6 +305,30 @@ def end_of(attempt: str) -> str:
 def _write_for_earlier_release(folder: Path, kind: str, value: tp.Any) -> None:
     """Before the record, which is the newer outcome then."""
     if os.environ.get("EXCA_WRITE_FOR_0_6", "") not in ("", "0"):
-        from .legacy import write_job_pickle  # it reads records, too
+        from .legacy import write_job_pickle
 
-        write_job_pickle(folder, kind, value)
+        write_job_pickle(folder / LEGACY_NAME, kind, value)
+
+
+def _iso(seconds: float) -> str:
+    # with the local offset of that moment, in half the time that astimezone() takes to find it
+    zone = _zone(time.localtime(seconds).tm_gmtoff)
+    return datetime.datetime.fromtimestamp(seconds, zone).isoformat(timespec="milliseconds")
+
+
+@functools.lru_cache(maxsize=16)
+def _zone(seconds: int) -> datetime.timezone:
+    return datetime.timezone(datetime.timedelta(seconds=seconds))
+
+
+@functools.lru_cache(maxsize=1)
+def _host() -> dict[str, tp.Any]:
+    """Where and by whom something is computed."""
+    from .. import __version__
+
+    return {
+        "host": _files.host_name(),
+        "user": _files.user_name(),
+        "python": platform.python_version(),
+        "exca": __version__,
+    }

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from .. import _files, _trust
 from ..errors import DamagedEntryError, OddFileError, StoredValueError
+from ..jobs import backends
 from ..jobs.submission import Submission
-from .record import LEGACY_NAME, NAME, Record
 
 logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
@@ -53,109 +53,87 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class LegacyRecord(Record):
-    """Outcome of a task as an earlier release left it."""
-
-    def value(self) -> tp.Any:
-        """The result."""
-        return self.content["value"]
-
-    def exception(self) -> BaseException:
-        """The error, the traceback added as a note."""
-        from ..errors import JobError
-
-        raised, text = self.content["failure"]
-        last_line = str(text).strip().rpartition("\n")[2]
-        error = raised if isinstance(raised, BaseException) else JobError(last_line)
-        error.add_note(f"\nTraceback where it ran:\n{text}")
-        return error
-
-
-def newer(folder: Path, found: Record | None) -> Record | None:
-    """The newer of a task's record and of what an earlier release left for it.
+def outcome(path: Path, record: Path | None, known_error: str | None) -> dict[str, tp.Any] | None:
+    """The content of a record of what an earlier release left for a task; None where the task's own record counts.
 
     Parameters
     ----------
-    folder: Path
-        uid folder of the task
-    found: Record, optional
-        the record, if there is one
+    path: Path
+        what it left
+    record: Path, optional
+        the record of this release, where there is one
+    known_error: str, optional
+        message of the error in that record
     """
-    path = folder / LEGACY_NAME
     try:
-        if found is not None and _written_here(path):
-            return found
-        job = _load(path)
-        outcome = path if hasattr(job, "_result") else _result_file(folder, job)
-        if outcome is None or (found is not None and _time(outcome) <= _time(folder / NAME)):
-            return found
-        kind, value = job._result if outcome is path else _load(outcome)
+        if record is not None and _written_here(path):
+            return None
+        job = _state(_load(path))
+        result = path if "_result" in job else _result_file(path.parent, job)
+        if result is None or (record is not None and _time(result) <= _time(record)):
+            return None
+        kind, value = job["_result"] if result is path else _load(result)
     except FileNotFoundError:  # removed this moment, or replaced: by a newer release
-        return found
+        return None
     except (OddFileError, DamagedEntryError) as e:  # the other release may be writing it just now
         _trust.skip(path, e)
-        return found
-    except (AttributeError, TypeError, ValueError) as e:  # a pickle of something else
+        return None
+    except (KeyError, TypeError, ValueError) as e:  # a pickle of something else
         _trust.skip(path, f"it holds no job of an earlier release: {e!r}")
-        return found
+        return None
     if kind == "success":
-        return LegacyRecord(folder, {"state": "completed", "value": value})
+        return {"state": "completed", "value": value}
     failure = value if isinstance(value, tuple) else (None, value)
-    if _never_began(str(failure[1])):
-        _say_so(outcome, str(failure[1]))
-        return found
-    if found is not None and found.state == "failed" and found.content["error"]["message"] in str(failure[1]):
-        return found  # the same error, with its own type: this release ran what the earlier one had queued
-    return LegacyRecord(folder, {"state": "failed", "failure": failure})
+    text = str(failure[1])
+    if _LOADED.search(text) is not None and _CALLED.search(text) is None:
+        # the error came from reading what to compute: of code that had moved on, not of the computation
+        _warn_that_it_never_began(result, text)
+        return None
+    if known_error is not None and known_error in text:
+        return None  # the same error, with its own type: this release ran what the earlier one had queued
+    return {"state": "failed", "failure": failure}
 
 
-def queued(folder: Path) -> Submission | None:
-    """The Slurm job that an earlier release submitted for a task, while it waits or runs.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    """
+def queued(path: Path) -> Submission | None:
+    """The Slurm job that an earlier release submitted for a task, while it waits or runs."""
     try:
-        job = _load(folder / LEGACY_NAME)
-        if not isinstance(job, _SlurmStandIn) or _result_file(folder, job) is not None:
+        pickled = _load(path)
+        job = _state(pickled)
+        if not isinstance(pickled, _SlurmStandIn) or _result_file(path.parent, job) is not None:
             return None
-        submission = Submission("slurm", str(vars(job)["_job_id"]), str(vars(job)["_paths"]._folder))
+        submission = Submission("slurm", str(job["_job_id"]), str(_state(job["_paths"])["_folder"]))
     except FileNotFoundError:
         return None
-    except (OddFileError, DamagedEntryError, AttributeError, TypeError, ValueError, KeyError) as e:
-        _trust.skip(folder / LEGACY_NAME, e)
+    except (OddFileError, DamagedEntryError, TypeError, ValueError, KeyError) as e:
+        _trust.skip(path, e)
         return None
-    from ..jobs import backends
-
     if shutil.which("squeue") is None or backends.alive(submission) is False:
         return None
     return submission
 
 
-def _never_began(traceback: str) -> bool:
-    """Whether an error came from reading what to compute: code that had moved on, not the computation."""
-    return _LOADED.search(traceback) is not None and _CALLED.search(traceback) is None
-
-
-def _say_so(outcome: Path, traceback: str) -> None:
-    if str(outcome) not in _said:
-        _said.add(str(outcome))
+def _warn_that_it_never_began(result: Path, text: str) -> None:
+    if str(result) not in _said:
+        _said.add(str(result))
         logger.warning(
             "The job that left %s was submitted by an earlier release of exca and could not be read where it ran "
             "(%s): it counts as not submitted, so submit it again by calling its method",
-            outcome,
-            traceback.strip().rpartition("\n")[2],
+            result,
+            text.strip().rpartition("\n")[2],
         )
 
 
-def _result_file(folder: Path, job: tp.Any) -> Path | None:
+def _state(pickled: tp.Any) -> dict[str, tp.Any]:
+    return vars(pickled) if isinstance(pickled, _StandIn) else {}
+
+
+def _result_file(folder: Path, job: dict[str, tp.Any]) -> Path | None:
     """Where a job of submitit's left its outcome."""
-    job_id = getattr(job, "_job_id", None)
+    job_id = job.get("_job_id")
     if job_id is None:
         return None
-    logs = str(job._paths._folder).replace("%j", job_id).replace("%A", job_id.partition("_")[0])
+    pattern = str(_state(job["_paths"])["_folder"])
+    logs = pattern.replace("%j", job_id).replace("%A", job_id.partition("_")[0])
     for place in (Path(logs), folder / "submitit"):  # the link helps where the cache was moved
         result = place / f"{job_id}_0_result.pkl"
         if result.exists():
@@ -186,18 +164,9 @@ def _load(path: Path) -> tp.Any:
         ) from e
 
 
-def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:
-    """Leave the outcome of a task as release 0.6 reads it.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    kind: str
-        ``success`` or ``failure``
-    value: Any
-        the result, or the error
-    """
+def write_job_pickle(path: Path, kind: str, value: tp.Any) -> None:
+    """Leave the outcome of a task, a "success" or a "failure", as release 0.6 reads it."""
+    folder = path.parent
     if kind == "failure":
         value = (value, "".join(traceback.format_exception(value)))
     state = {"_name": folder.parent.name.rpartition(",")[0], "_result": (kind, value)}
@@ -206,10 +175,10 @@ def write_job_pickle(folder: Path, kind: str, value: tp.Any) -> None:
     except Exception as e:
         logger.warning("The outcome of %s cannot be pickled, so release 0.6 will not find it: %s", folder, e)
         with contextlib.suppress(FileNotFoundError):
-            _files.remove(f"{folder}/{LEGACY_NAME}")  # an older outcome
+            _files.remove(str(path))  # an older outcome
         return
     # a pickle runs code where it is loaded: no group may change it, whatever the umask
-    _files.write_atomically(folder / LEGACY_NAME, data, mode=_files.OWN)
+    _files.write_atomically(path, data, mode=_files.OWN)
 
 
 def _job_of_0_6(state: tp.Any) -> bytes:

@@ -1,0 +1,138 @@
+"""What travels to a job: under which claim it computes, and what."""
+
+import dataclasses
+import logging
+import os
+import pickle
+import typing as tp
+import uuid
+from pathlib import Path
+
+from .. import _files
+from ..errors import UntrustedFileError
+from ..jobs import backends
+from ..jobs.current import current_job
+from ..jobs.remote_errors import RemoteError
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim
+
+logger = logging.getLogger("exca")
+
+
+class Worker(tp.Protocol):
+    """Computes items and stores their results; travels to jobs and to other processes."""
+
+    def compute(self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any]) -> tp.Sequence[str] | None:
+        """Compute the items and store each result under its key; returns the keys left to others, if any."""
+
+
+@dataclasses.dataclass
+class Shared:
+    """A worker that many jobs need, pickled once beside their logs.
+
+    Parameters
+    ----------
+    path: Path
+        its pickle
+    digest: str
+        of what was written there; it travels with the call, which is checked itself
+    """
+
+    path: Path
+    digest: str
+
+    @classmethod
+    def write(cls, worker: Worker, folder: Path, max_gb: float | None) -> "Shared":
+        """Pickle a worker into a fresh file of a folder."""
+        data = backends.pickled(tp.cast(tp.Any, worker), max_gb)
+        _files.make_folders(os.fspath(folder))
+        path = folder / f"{uuid.uuid4().hex}.shared.pkl"
+        _files.write_atomically(path, data, mode=_files.PRIVATE)
+        return cls(path, _files.digest(data))
+
+    def load(self) -> Worker:
+        """Load the worker, if it is what was written."""
+        data = _files.read_file(str(self.path))
+        if _files.digest(data) != self.digest:
+            raise UntrustedFileError(
+                f"{self.path} is not what was submitted: it was exchanged, so it is not loaded"
+            )
+        return tp.cast(Worker, pickle.loads(data))
+
+
+@dataclasses.dataclass(repr=False)
+class Call:
+    """What a job runs: some keys of a folder, under the claim that it was given.
+
+    Parameters
+    ----------
+    folder: Path
+        folder of the claim, and of the results
+    token: str
+        token of the claim
+    logs: str
+        folder of the job's logs, with ``%j`` for its id
+    """
+
+    folder: Path
+    token: str
+    logs: str
+
+    def __call__(self) -> tp.Any:
+        """Run in a job; an error that is stored nowhere is returned, to be raised in the caller."""
+        from ..claims import Claims, chain
+
+        where, rank = current_job(self.logs)
+        if rank > 0:
+            try:
+                return self.run_beside()
+            except Exception as e:
+                logger.exception("Process %d of %r failed", rank, self)
+                return RemoteError(e)
+        claim = Claims(self.folder).adopt(self.token) or self.reclaim()
+        if claim is None:
+            logger.warning("%r: another process computes this by now, and it is left to that one", self)
+            return None
+        with claim, chain.under(claim):
+            return self.compute(claim, where)
+
+    def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> tp.Any:
+        """Compute and store, in the first process of the job."""
+        raise NotImplementedError
+
+    def run_beside(self) -> tp.Any:
+        """What the other processes of the job run and return."""
+
+    def reclaim(self) -> "Claim | None":
+        """The claim once more, where it was lost though the job goes on."""
+
+
+@dataclasses.dataclass(repr=False)
+class ItemsCall(Call):
+    """A share of the items of one computation.
+
+    Parameters
+    ----------
+    worker: Shared
+        computes and stores
+    keys: list of str
+        keys of the items
+    items: list
+        the items
+    """
+
+    worker: Shared
+    keys: list[str]
+    items: list[tp.Any]
+
+    def __repr__(self) -> str:
+        return f"{len(self.keys)} item(s) of {self.folder.parent.name}/{self.folder.name}"
+
+    def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> tp.Any:
+        """Compute the items; an error is returned."""
+        try:
+            return self.worker.load().compute(self.keys, self.items)
+        except Exception as e:
+            logger.exception("%r failed", self)
+            return RemoteError(e)

@@ -1,0 +1,47 @@
+"""Links in the folder of a result to the code and the logs of the job that computes it."""
+
+import logging
+import os
+from pathlib import Path
+
+from .. import _files
+
+logger = logging.getLogger("exca")
+
+
+def link_code(folder: Path, workdir: Path | None) -> None:
+    """Link the code that computes a result into its folder, as ``code``.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder
+    workdir: Path or None
+        working directory of the job
+    """
+    if workdir is not None:
+        _link(folder / "code", workdir)
+
+
+def link_logs(folder: Path, logs: Path) -> None:
+    """Link the logs of the job that computes a task into its folder, as ``submitit``.
+
+    Parameters
+    ----------
+    folder: Path
+        uid folder
+    logs: Path
+        folder of the job's logs
+    """
+    _link(folder / "submitit", logs)
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a link in a uid folder, or replace the one of an earlier job."""
+    text = str(target)
+    if target.is_relative_to(link.parents[1]):  # below the method's folder, which may be moved
+        text = os.path.relpath(target, link.parent)
+    try:
+        _files.link(text, str(link))
+    except OSError as e:  # file systems without links: the job runs all the same
+        logger.debug("cannot link %s to %s: %s", link, target, e)

@@ -1,0 +1,91 @@
+"""What the engine knows of an infra."""
+
+import typing as tp
+from pathlib import Path
+
+if tp.TYPE_CHECKING:
+    from ..claims import FirstClaim
+    from ..jobs.backends import Request
+    from ..jobs.resources import Resources
+
+
+class Method(tp.Protocol):
+    """A method of a configuration: what to call, where it runs, and where results go. Travels to jobs."""
+
+    @property
+    def obj(self) -> tp.Any:
+        """The configuration."""
+
+    @property
+    def name(self) -> str:
+        """Class and method, for messages."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """Module, class, method and version: the address of the results of all configurations."""
+        ...
+
+    @property
+    def uid(self) -> str:
+        """The address of the results of this configuration."""
+        ...
+
+    @property
+    def infra_name(self) -> str:
+        """The attribute of the configuration that is the infra."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """Which results that are there count."""
+        ...
+
+    @property
+    def keeps(self) -> bool:
+        """Whether results are kept, on disk or in memory."""
+        ...
+
+    @property
+    def resources(self) -> "Resources":
+        """What it asks of the machine it runs on."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the results of this configuration."""
+        ...
+
+    @property
+    def logs(self) -> Path:
+        """Folder of a job's logs, with ``%j`` for its id."""
+        ...
+
+    def call(self, *args: tp.Any) -> tp.Any:
+        """Call the undecorated method."""
+
+    def freeze(self) -> None:
+        """Have every later change of the configuration refused, or seen by `require_unchanged`."""
+
+    def make_folder(self, first_claim: "FirstClaim | None" = None) -> Path:
+        """Make the folder of the results, if there is none, with its configuration and a claim in it."""
+        ...
+
+    def require_unchanged(self) -> None:
+        """Raise a ChangedConfigError where the configuration is no more what its uid was computed from."""
+
+    def title(self, *, shared: bool = False) -> str:
+        """The address of its result without the module, or of all its family, for jobs."""
+        ...
+
+    def request(
+        self,
+        calls: list[tp.Callable[[], tp.Any]],
+        *,
+        max_workers: int = 256,
+        tag: str = "",
+        name: str = "",
+        workdir: Path | None = None,
+    ) -> "Request":
+        """Make the request for jobs, copying the working directory where it has one that is not copied yet."""
+        ...

@@ -1,0 +1,260 @@
+"""Where shares of items are computed: in threads or processes of this machine, or in jobs.
+
+Jobs are submitted as one array, each with its part of the claim; what there is no room for in the queue is sent as
+room comes.
+"""
+
+import dataclasses
+import itertools
+import logging
+import threading
+import time
+import typing as tp
+from pathlib import Path
+
+from ..errors import ClaimLostError
+from ..jobs import arrays, backends
+from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
+from ..jobs.submission import Submission
+from .call import ItemsCall, Shared, Worker
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim, chain
+
+logger = logging.getLogger("exca")
+_ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
+_OTHERS_EVERY = 0.5  # seconds, while waiting for one job, between looks at the others
+Shares = tp.Sequence[tuple[list[str], list[tp.Any]]]
+Progress = tp.Callable[[int], None]
+MakeRequest = tp.Callable[[list[tp.Callable[[], tp.Any]], str], backends.Request]
+
+
+def run_shares(
+    cluster: str,
+    worker: Worker,
+    shares: Shares,
+    claim: "Claim | tp.Sequence[Claim] | None",
+    *,
+    request: MakeRequest,
+    progress: Progress,
+    cache: tp.Any = None,
+    computed: tp.Callable[[list[str]], None] | None = None,
+) -> None:
+    """Have shares of items computed in threads, processes or jobs, and return when that is done.
+
+    Parameters
+    ----------
+    cluster: str
+        where
+    worker: Worker
+        computes and stores
+    shares: sequence of (keys, items)
+        one per thread, process or job
+    claim: Claim or sequence of Claim
+        on all the keys, or for jobs one per share; None where the caller holds it, or where nothing is kept
+    request: callable (calls, tag) -> Request
+        makes the request for the backend
+    progress: callable (number of items)
+        called for what is done
+    cache: CacheDict, optional
+        takes the results of processes, where there is no folder to store them in
+    computed: callable (keys), optional
+        called with what another process stored
+    """
+    if cluster in ("threadpool", "processpool"):
+        from ..jobs import pools
+
+        if cluster == "threadpool":
+            pools.run_in_threads(worker, shares, progress)
+        else:
+            one = tp.cast("Claim | None", claim)
+            pools.run_in_processes(worker, shares, cache, progress, computed=computed, claim=one)
+        return
+    assert claim is not None, "each job owns what it was given"
+    run_in_jobs(claim, shares, worker, cluster=cluster, request=request, progress=progress, computed=computed)
+
+
+def run_in_jobs(
+    claim: "Claim | tp.Sequence[Claim]",
+    shares: Shares,
+    worker: Worker,
+    *,
+    cluster: str,
+    request: MakeRequest,
+    progress: Progress,
+    computed: tp.Callable[[list[str]], None] | None = None,
+) -> None:
+    """Submit shares of items as one array and wait for the jobs, each owning what it was given.
+
+    Parameters: as of ``run_shares``.
+
+    Raises
+    ------
+    Exception
+        the error of the first job that failed, with its own type where it can be carried, once all jobs ended
+    JobError
+        if a job ended without an outcome
+    """
+    from ..claims import chain
+
+    claims = list(claim) if isinstance(claim, tp.Sequence) else claim.split([keys for keys, _ in shares])
+    folder = claims[0].folder
+    shared: Shared | None = None
+    try:
+        draft = request([], "")
+        stable = Path(*itertools.takewhile(lambda part: "%" not in part, Path(draft.logs).parts))
+        shared = Shared.write(worker, stable, draft.resources.max_pickle_size_gb)
+        calls: list[tp.Callable[[], tp.Any]] = [
+            ItemsCall(c.folder, c.token, draft.logs, shared, keys, items)
+            for c, (keys, items) in zip(claims, shares, strict=True)
+        ]
+        final = dataclasses.replace(
+            draft, calls=calls, tag=announce(claims, cluster)
+        )  # one working directory
+        sending = _Sending(cluster, final, claims)
+        sending.send()
+        arrays.report(sending.submissions + [None] * len(sending.left), final.name, cluster)
+    except BaseException as e:
+        for c in claims:
+            c.release()
+        if shared is not None and isinstance(e, Exception) and not isinstance(e, arrays.UnsureError):
+            shared.path.unlink(missing_ok=True)  # else jobs that have begun may need it
+        raise
+    keys_of = [keys for keys, _ in shares]
+    with sending, chain.Waiting(folder, [key for keys in keys_of for key in keys]) as waiting:
+        errors = _wait_for(sending, keys_of, progress, computed, waiting)
+    shared.path.unlink(missing_ok=True)  # not when interrupted: the jobs still need it
+    if errors:
+        raise errors[min(errors)]
+
+
+def announce(claims: "tp.Sequence[Claim]", cluster: str) -> str:
+    """Note in claims that they are about to be submitted as one array; returns the tag by which it is found again."""
+    tag = ""
+    for k, claim in enumerate(claims):
+        tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
+    return tag
+
+
+def transfer_to(claim: "Claim", submission: Submission) -> None:
+    """Make a submitted job the owner of a claim, unless it has adopted the claim by itself already."""
+    from ..claims import Owner
+
+    assert submission.cluster is not None, "only jobs take claims over"
+    if submission.cluster == "debug":
+        return  # it has run here already
+    job_id = str(submission.pid or submission.job_id)  # the owner of a local job is its process
+    try:
+        claim.transfer_to(Owner.for_job(cluster=submission.cluster, job_id=job_id, folder=submission.logs))
+    except ClaimLostError:
+        logger.debug("%s has adopted %r already", submission.job_id, claim)
+
+
+class _Sending:
+    """Jobs of one computation, those that were sent and those that there is no room for yet.
+
+    Parameters
+    ----------
+    cluster: str
+        where they run
+    request: Request
+        all of them
+    claims: list of Claim
+        one per job
+    """
+
+    def __init__(self, cluster: str, request: backends.Request, claims: "list[Claim]") -> None:
+        self.cluster = cluster
+        self.request = request
+        self.left = claims
+        self.submissions: list[Submission] = []
+        self._before: _Sending | None = None
+
+    def __enter__(self) -> None:
+        """This thread waits for the jobs from now on."""
+        self._before = _waited_for.get(threading.get_ident())
+        _waited_for[threading.get_ident()] = self
+
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        """It does no more: what was not sent is left to others, and what was goes on."""
+        del _waited_for[threading.get_ident()]
+        if self._before is not None:
+            _waited_for[threading.get_ident()] = self._before
+        for claim in self.left:
+            claim.release()
+        if kind is KeyboardInterrupt:
+            say_they_go_on(self.unfinished())
+
+    def unfinished(self) -> list[CallJob[tp.Any]]:
+        """Jobs that have left no outcome yet."""
+        jobs = [CallJob[tp.Any](submission) for submission in self.submissions]
+        return [job for job in jobs if not job.paths.result_pickle.exists()]
+
+    def send(self) -> list[Submission]:
+        """Send what there is room for, with the claims; returns the new ones."""
+        sent = [s for s in backends.submit(self.cluster, self.request) if s is not None]
+        for claim, submission in zip(self.left, sent, strict=False):
+            transfer_to(claim, submission)
+        self.left = self.left[len(sent) :]
+        self.request = arrays.rest_of(self.request, len(sent))
+        self.submissions += sent
+        return sent
+
+
+_waited_for: dict[int, _Sending] = {}  # by thread, the jobs that it waits for
+
+
+def say_jobs_go_on(threads: tp.Iterable[threading.Thread]) -> None:
+    """Say, when this thread is interrupted, that the jobs which other threads wait for on its behalf go on."""
+    waited_for = [_waited_for.get(thread.ident or 0) for thread in threads]
+    say_they_go_on([job for sending in waited_for if sending is not None for job in sending.unfinished()])
+
+
+def _wait_for(
+    sending: _Sending,
+    keys: tp.Sequence[list[str]],
+    progress: Progress,
+    computed: tp.Callable[[list[str]], None] | None,
+    nested: "chain.Waiting",
+) -> dict[int, Exception]:
+    """Wait until all jobs ended, in whatever order, and send those that there was no room for; errors by job."""
+    waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(sending.submissions)}
+    errors: dict[int, Exception] = {}
+    start = tried = started = time.monotonic()
+    while waiting or sending.left:
+        nested.look(time.monotonic() - start)
+        if sending.left and time.monotonic() - tried > _ROOM_EVERY:
+            tried, first = time.monotonic(), len(sending.submissions)
+            waiting.update((first + k, CallJob(s)) for k, s in enumerate(sending.send()))
+        if not waiting:
+            time.sleep(_OTHERS_EVERY)
+            continue
+        ended = _ended(waiting)
+        if started and time.monotonic() - started > SAY_WHY:
+            started = 0.0  # said once
+            logger.info(
+                "Still waiting for %d job(s): %s", len(waiting), next(iter(waiting.values())).describe()
+            )
+        for k in sorted(ended):
+            job = waiting.pop(k)
+            try:
+                left = job.result() or ()
+                if computed is not None:
+                    computed([key for key in keys[k] if key not in left])
+            except Exception as e:
+                errors[k] = e
+                e.add_note(
+                    f"Raised by {job.label()}, which was given {len(keys[k])} item(s), from {keys[k][0]!r} "
+                    f"to {keys[k][-1]!r}. Results computed before it are kept: ask again to compute the rest."
+                )
+                logger.warning("%s failed: %s", job.label(), e)
+            progress(len(keys[k]))
+    return errors
+
+
+def _ended(waiting: dict[int, CallJob[tp.Any]]) -> set[int]:
+    """Numbers of the jobs that ended, after waiting a little for one of them."""
+    first = next(iter(waiting))
+    done = waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done()
+    ended = {first} if done else set()
+    return ended | {k for k, job in waiting.items() if job.paths.result_pickle.exists()}

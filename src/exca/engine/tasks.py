@@ -1,0 +1,580 @@
+"""Tasks: one result per configuration, which is the record in its folder, and the job that computes it.
+
+A task is claimed first, then computed here, or sent to a job that owns the claim from then on.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import threading
+import typing as tp
+from pathlib import Path
+
+import orjson
+
+from .. import _files, _trust
+from ..errors import (
+    ChangedConfigError,
+    DamagedEntryError,
+    OddFileError,
+    ReadOnlyError,
+    ResultError,
+    UntrustedFileError,
+)
+from ..identity import check_secrets
+from ..jobs import backends
+from ..jobs.job import DoneJob, Job
+from ..jobs.paths import JobPaths, fixed_folder
+from .links import link_code, link_logs
+from ..jobs.submission import Submission
+from . import once, record, unsent
+from .call import Call
+from .method import Method
+from .record import KEY
+from .runner import announce, transfer_to
+from .task_job import EarlierJob, TaskJob, UnsentJob
+
+if tp.TYPE_CHECKING:
+    from ..claims import Claim, Holder
+
+R = tp.TypeVar("R")
+Status = tp.Literal["not submitted", "running", "completed", "failed"]
+SUBMISSION = "submission.json"  # the job last submitted for a task
+logger = logging.getLogger("exca")
+
+
+class DoneTask(DoneJob[R]):
+    """A task that was computed in this process."""
+
+    nothing_kept = False
+
+    def __init__(self, folder: Path, value: tp.Any, error: Exception | None = None) -> None:
+        super().__init__(value, error)
+        self.folder = folder
+
+    def outcome(self) -> record.Record | None:
+        """The outcome on disk, if any."""
+        return record.read(self.folder)
+
+
+AnyJob = TaskJob[tp.Any] | DoneTask[tp.Any]
+
+
+class Task:
+    """A task as one object of the user's sees it.
+
+    Parameters
+    ----------
+    method: Method
+        what it computes
+    lock: RLock
+        under which this object asks for the job
+    """
+
+    __slots__ = ("forced", "job", "lock", "method")
+
+    def __init__(self, method: Method, lock: "threading.RLock") -> None:
+        self.method = method
+        self.lock = lock
+        self.job: TaskJob[tp.Any] | DoneTask[tp.Any] | None = None  # the one that this object asked for
+        self.forced = False  # whether this object has had it computed again already
+
+    @property
+    def hint(self) -> str:
+        """How to compute it again, for a note on a stored error."""
+        name = self.method.infra_name
+        return (
+            f"The error of {self.method.uid} is kept. To compute it again: mode='retry' on {name!r}, "
+            f"or obj.{name}.clear_job() and call again."
+        )
+
+    # ---------------------------------------------------------------- what there is
+
+    def outcome(self, mode: str | None = None) -> record.Record | None:
+        """The outcome on disk, unless the mode (by default its own) asks to compute again."""
+        return self._if_it_counts(record.latest(self.method.folder), mode)
+
+    def _if_it_counts(self, found: record.Record | None, mode: str | None) -> record.Record | None:
+        if found is None or self.forced:
+            return found
+        mode = mode or self.method.mode
+        if mode in ("cached", "read-only"):
+            return found
+        return None if mode == "force" or found.state == "failed" else found
+
+    def known_job(self, mode: str | None = None, *, running: bool = True) -> AnyJob | None:
+        """The job of this object, the one that left a record, or the one of the process that computes the task now."""
+        job = self.job
+        if job is not None and (self.forced or job.outcome() is not None):
+            if not job.nothing_kept:
+                return job
+            self.job = None
+        before = record.latest(self.method.folder)
+        found = self._if_it_counts(before, mode)
+        if found is not None:
+            return self.later_attempt(found) or self.job_of_record(found)
+        return self.running_job(before) if running else None
+
+    def running_job(self, before: record.Record | None, mode: str | None = None) -> TaskJob[tp.Any] | None:
+        """The job of the process that computes the task now.
+
+        The outcome is read before: what is there once a claim was seen may be of that claim.
+        """
+        holder = self._holder()
+        if holder is None or (
+            not holder.alive() and (holder.owner.kind == "process" or (mode or self.method.mode) != "cached")
+        ):
+            return self.queued_before()
+        return self._job_of(holder, before)
+
+    def queued_before(self) -> TaskJob[tp.Any] | None:
+        """The job that an earlier release queued for the task and that waits or runs."""
+        path = self.method.folder / record.LEGACY_NAME
+        if not os.access(path, os.F_OK):
+            return None
+        from .legacy import queued
+
+        submission = queued(path)
+        return None if submission is None else EarlierJob(self.method.folder, submission, hint=self.hint)
+
+    def later_attempt(self, found: record.Record) -> TaskJob[tp.Any] | None:
+        """The attempt that is to replace an outcome, if the caller has to wait for it.
+
+        The object that asked for the attempt does; others do where the outcome is a failure.
+        """
+        job = self.job
+        if isinstance(job, TaskJob) and job.goes_on_after(found):
+            return job
+        if found.state == "failed":
+            running = self.running_job(found)
+            if running is not None and running.attempt and running.attempt != found.attempt:
+                return running
+        return None
+
+    def job_of_record(self, found: record.Record) -> TaskJob[tp.Any]:
+        """The job that left an outcome."""
+        try:
+            submission = Submission.from_json(found.content, trusted=found.trusted)
+        except ValueError:  # another user wrote it, and what it says of the job is of no use
+            submission = Submission(None, "", "")
+        return TaskJob(found.folder, submission, found.attempt, self.hint)
+
+    def _holder(self) -> "Holder | None":
+        from ..claims import Claims
+
+        return Claims(self.method.folder).holders([KEY]).get(KEY)
+
+    def _job_of(self, holder: "Holder", before: record.Record | None = None) -> TaskJob[tp.Any]:
+        """The job behind a claim, which was looked for after the outcome."""
+        replaces = None if before is None or before.attempt == holder.token else before.attempt
+        submission = Submission(None, "", "")
+        announced = holder.announced
+        if holder.owner.kind == "job":
+            submission = read_submission(self.method.folder) or submission
+            if not holder.trusted:
+                submission = dataclasses.replace(submission, trusted=False)
+        elif announced is not None:  # its submitter died before it could say which job it had become
+            backend = backends.get(announced.cluster)
+            logs = str(self.method.logs)
+            submission = backend.tagged(announced.tag, announced.task, logs) or submission
+        return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces)
+
+    def status(self) -> Status:
+        """What is known of it, without computing anything."""
+        found = record.latest(self.method.folder)
+        if found is not None and found.state == "completed" and self.job is None:
+            return "completed"
+        running = self._holder_status(found)
+        if running is not None:
+            return running
+        job = self.job
+        if found is not None and isinstance(job, TaskJob) and job.replaces == found.attempt:
+            ended = job.record_death()
+            if ended is None and job.nothing_kept:
+                return tp.cast(Status, found.state)
+            return "running" if ended is None else tp.cast(Status, ended.state)
+        if found is None:
+            found = record.latest(self.method.folder)  # it may have finished between the two looks
+        if found is None and self.queued_before() is not None:
+            return "running"
+        return "not submitted" if found is None else tp.cast(Status, found.state)
+
+    def _holder_status(self, found: record.Record | None) -> Status | None:
+        """The state of whoever holds the task, None where its outcome is there."""
+        holder = self._holder()
+        if holder is None or (found is not None and found.attempt == holder.token):
+            return None
+        if holder.alive():
+            return "running"
+        if holder.owner.kind == "process":
+            return None
+        death = self._job_of(holder, found).record_death()
+        return None if death is None else tp.cast(Status, death.state)
+
+    # ---------------------------------------------------------------- what to do
+
+    def result(self) -> tp.Any:
+        """The result, from the record or computed."""
+        while True:
+            found = self.outcome()
+            job: AnyJob | None
+            if found is None:
+                job = self.start()
+            elif self.job is None and found.state == "completed":
+                job = None
+            else:
+                job = self.later_attempt(found)
+            if found is not None and job is None:
+                if found.state == "failed":
+                    return self.job_of_record(found).result()  # raises
+                try:
+                    return found.value()
+                except DamagedEntryError as e:
+                    record.set_aside(found.folder, str(e), found.attempt)
+                    continue
+            if job is not None and (job.cluster is not None or isinstance(job, DoneJob)):
+                return job.result()
+            self._wait_for_process(found)
+
+    def _wait_for_process(self, old: record.Record | None) -> None:
+        """Wait for the process that computes the task: should that one die, it is ours to compute."""
+        from ..claims import Claims
+
+        def done() -> bool:
+            found = self.outcome()
+            return found is not None and (old is None or found.attempt != old.attempt)
+
+        Claims(self.method.folder).wait([KEY], done=done)
+
+    def start(self) -> AnyJob:
+        """The job of the task, started now if there is neither a job nor a result."""
+        with self.lock:
+            known = self.known_job()
+            if known is None:
+                if self.method.mode == "read-only":
+                    self.refuse_to_compute()
+                known = self.job = start([self], self.method)[0]
+            return known
+
+    def clear(self) -> None:
+        """Cancel the job if it runs, and remove the outcome."""
+        from ..claims import Claims
+
+        folder = self.method.folder
+        for holder in Claims(folder).holders([KEY]).values():
+            if holder.alive() and holder.owner.kind == "job":
+                backends.cancel([self._job_of(holder).submission])
+            Claims(folder).revoke(holder.token)
+        found = record.read(folder)
+        if found is not None:
+            found.remove_data()
+        for name in (record.NAME, SUBMISSION, record.LEGACY_NAME):
+            with contextlib.suppress(FileNotFoundError):
+                _files.remove(f"{folder}/{name}")
+        self.job, self.forced = None, False
+
+    def refuse_to_compute(self) -> tp.NoReturn:
+        """Raise what tells that the mode forbids computing."""
+        raise ReadOnlyError(
+            f"{self.method.uid} has no result in {self.method.resources.folder} and mode='read-only' forbids computing "
+            "it: check the folder and the configuration, or use mode='cached'"
+        )
+
+    def claim(self, mode: str) -> "Claim | AnyJob":
+        """Claim the task, or return the job that computes it or has left an outcome."""
+        while True:
+            claim, _, held = once.claim_missing(
+                self.method.folder, [KEY], lambda keys: [] if self.outcome(mode) else list(keys)
+            )
+            if claim is not None:
+                return claim
+            found = record.latest(self.method.folder)
+            job = self.running_job(found, mode) if held or found is None else self.job_of_record(found)
+            if job is not None:
+                return job  # else it has ended this moment
+
+    def compute_here(self, mode: str) -> AnyJob:
+        """Compute it in this thread, unless another process is at it."""
+        from ..claims import FirstClaim
+
+        # a folder that is new is born with the claim in it
+        first = FirstClaim(self.method.folder, [KEY])
+        self.method.make_folder(first)
+        claim = first.claim or self.claim(mode)
+        if isinstance(claim, Job):
+            return claim
+        with claim:
+            try:
+                job: DoneTask[tp.Any] = DoneTask(
+                    self.method.folder, compute(self.method, self.method.folder, claim, {})
+                )
+            except Exception as e:
+                kept = record.read(self.method.folder)
+                if kept is not None and kept.state == "failed":
+                    e.add_note(self.hint)
+                job = DoneTask(self.method.folder, None, e)
+            self.forced = True
+        return job
+
+
+def compute(
+    method: Method, folder: Path, claim: "Claim", where: dict[str, tp.Any], attempt: str = ""
+) -> tp.Any:
+    """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
+
+    Parameters
+    ----------
+    method: Method
+        what it computes
+    folder: Path
+        uid folder
+    claim: Claim
+        the claim on the task
+    where: dict
+        cluster, job id and logs, for the record
+    attempt: str
+        token of the attempt in the record, by default the claim's
+    """
+    from ..claims import chain
+
+    this = record.Attempt(folder, attempt or claim.token, where, _source_folder(type(method.obj)))
+    try:
+        with chain.under(claim), chain.computing([KEY], started=True):
+            value = method.call()
+    except Exception as e:
+        method.require_unchanged()
+        this.failed(e)
+        raise
+    try:
+        method.require_unchanged()
+    except ChangedConfigError as e:
+        if where:  # a caller who waits for a job gets no other word of it
+            this.failed(e)
+        raise
+    if not claim.is_valid():
+        logger.warning(
+            "%s was taken over by another process while it was computed: not published again", folder
+        )
+        return value
+    try:
+        this.completed(value)
+    except ResultError as e:
+        this.failed(e)
+        raise
+    return value
+
+
+def _source_folder(cls: type) -> str:
+    """Folder of the code of a class, or the current one where it has no file."""
+    module = sys.modules.get(cls.__module__)
+    # in a job, __main__ is the program that runs jobs, not the script that defined the class
+    known = hasattr(module, cls.__qualname__.partition(".")[0])
+    file = getattr(module, "__file__", None) if known else None
+    return os.path.dirname(file or "") or os.getcwd()
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """Read which job was last submitted for a uid folder."""
+    try:
+        data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
+        return Submission.from_json(orjson.loads(data), trusted=_trust.is_trusted(status))
+    except FileNotFoundError:
+        return None
+    except (OddFileError, UntrustedFileError, ValueError, TypeError) as e:
+        _trust.skip(f"{folder}/{SUBMISSION}", e)
+        return None
+
+
+def read_attempt(folder: Path) -> str:
+    """Token of the attempt for which a job was last submitted; empty where there is none."""
+    try:
+        return str(orjson.loads(_files.read_file(f"{folder}/{SUBMISSION}"))["attempt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def note_submission(folder: Path, where: dict[str, tp.Any], attempt: str, replaces: str | None) -> None:
+    """Write down which job computes a task."""
+    note = orjson.dumps({**where, "attempt": attempt, "replaces": replaces})
+    _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
+
+
+# -------------------------------------------------------------------- many tasks, in jobs
+
+
+def start(
+    tasks: list[Task], through: Method, max_workers: int = 256, *, listed: bool = False
+) -> list[AnyJob]:
+    """Claim tasks and compute or submit those that no other process computes.
+
+    Parameters
+    ----------
+    tasks: list of Task
+        tasks without an outcome
+    through: Method
+        of the infra whose cluster, resources and mode are used
+    max_workers: int
+        how many jobs may run at once
+    listed: bool
+        whether those that there is no room for are on the list of them already
+    """
+    for task in tasks:
+        check_secrets(task.method.obj)
+    cluster, mode = through.resources.cluster and through.resources.resolved_cluster(), through.mode
+    if cluster is None:
+        return [task.compute_here(mode) for task in tasks]
+    logs = fixed_folder(str(through.logs))
+    if not listed:
+        unsent.send(logs)  # those that wait already come first
+    jobs: dict[int, AnyJob] = {}
+    claimed: list[_Claimed] = []
+    try:
+        for k, task in enumerate(tasks):
+            task.method.make_folder()
+            claim = task.claim(mode)
+            if isinstance(claim, Job):
+                jobs[k] = claim
+            else:
+                before = record.latest(claim.folder)
+                claimed.append(_Claimed(k, task, claim, None if before is None else before.attempt))
+        if claimed:
+            jobs.update(_submit_groups(claimed, through, cluster, max_workers))
+    except BaseException:
+        for one in claimed:
+            one.claim.release()
+        raise
+    left = [one for one in claimed if one.number not in jobs]
+    for one in left:
+        one.claim.release()
+    if left and not listed:
+        unsent.add(logs, [one.task.method for one in left], through, max_workers)
+    jobs.update((one.number, UnsentJob(one.task, logs, cluster)) for one in left)
+    return [jobs[k] for k in range(len(tasks))]
+
+
+class _Claimed(tp.NamedTuple):
+    """A task to be submitted."""
+
+    number: int
+    task: Task
+    claim: "Claim"
+    replaces: str | None  # the attempt whose outcome is there
+
+
+def _submit_groups(
+    claimed: list[_Claimed], through: Method, cluster: str, max_workers: int
+) -> dict[int, AnyJob]:
+    """Submit claimed tasks, one array for each distinct set of resources; returns the jobs of those that were sent."""
+    from ..jobs import arrays
+
+    groups = arrays.by_resources([one.task.method.resources for one in claimed], through.resources)
+    jobs: dict[int, AnyJob] = {}
+    workers = arrays.shares(max_workers, [len(members) for _, members in groups])
+    workdir: Path | None = None
+    submissions: list[Submission | None] = []
+    for (resources, members), most in zip(groups, workers, strict=True):
+        part = [claimed[m] for m in members]
+        # jobs of an array share a name
+        title = part[0].task.method.title() if len(part) == 1 else through.title(shared=True)
+        name = resources.job_name or title
+        request = through.request([], max_workers=most, name=name, workdir=workdir)
+        workdir = request.workdir  # one copy for all
+        request.resources = resources
+        sent = _submit(part, request, cluster)
+        submissions += sent
+        for one, submission in zip(part, sent, strict=True):
+            if submission is not None:
+                jobs[one.number] = _transferred(one, submission, request)
+    arrays.report(submissions, through.family, cluster)
+    return jobs
+
+
+def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) -> list[Submission | None]:
+    """Submit claimed tasks with the same resources."""
+    for one in claimed:
+        one.task.method.require_unchanged()  # what is pickled now is what its folder is named after
+    request.calls = [
+        TaskCall(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces) for c in claimed
+    ]
+    request.tag = announce([one.claim for one in claimed], cluster)
+    return backends.submit(cluster, request)
+
+
+def _transferred(one: _Claimed, submission: Submission, request: "backends.Request") -> AnyJob:
+    """Make a job the owner of its task, and note which job it is."""
+    task, claim = one.task, one.claim
+    note_submission(claim.folder, submission.to_json(), claim.token, one.replaces)
+    transfer_to(claim, submission)
+    link_code(claim.folder, request.workdir)
+    link_logs(claim.folder, JobPaths(submission.logs, submission.job_id).folder)
+    job: TaskJob[tp.Any] = TaskJob(claim.folder, submission, claim.token, task.hint, one.replaces)
+    task.job = job  # first: a thread that sees that it was forced waits for it
+    task.forced = True
+    return job
+
+
+@dataclasses.dataclass(repr=False)
+class TaskCall(Call):
+    """A task.
+
+    Parameters
+    ----------
+    method: Method
+        what it computes
+    replaces: str, optional
+        the attempt whose outcome is there already
+    """
+
+    method: Method
+    replaces: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
+
+    def run_beside(self) -> tp.Any:
+        """Call the method in a process whose outcome is not recorded."""
+        return self.method.call()
+
+    def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> None:
+        """Compute and publish the outcome; an error is part of it."""
+        if where["cluster"] != "debug" and read_attempt(self.folder) != self.token:
+            with contextlib.suppress(OSError):  # the submitter died before it could say which job it is
+                note_submission(self.folder, where, self.token, self.replaces)
+        self.method.freeze()
+        try:
+            compute(self.method, self.folder, claim, where, self.token)
+        except Exception:
+            if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
+                raise  # submitit's debug executor stops here in a debugger
+            logger.exception("%r failed", self)
+
+    def reclaim(self) -> "Claim | None":
+        """Claim the task again where its record says that this very job failed, though it has just been requeued."""
+        from ..claims import Claims
+
+        claims = Claims(self.folder)
+        claims.wait([record.end_of(self.token)], done=lambda: False)  # until the record is there
+        found = record.read(self.folder)
+        if found is None or found.attempt != self.token or "ended" not in found.content:
+            return None
+        claim, _ = claims.acquire([KEY])
+        if claim is not None:
+            logger.warning(
+                "The record of %r says that this job had ended (%s), but it runs again: computing, and replacing the "
+                "record",
+                self,
+                found.content["ended"],
+            )
+        return claim
+
+
+def _submit_listed(methods: list[Method], through: Method, max_workers: int) -> list[Path]:
+    """Submit tasks that wait for room; returns the folders of those for which there is none yet."""
+    tasks = [Task(method, threading.RLock()) for method in methods]
+    jobs = start(tasks, through, max_workers, listed=True)
+    return [task.method.folder for task, job in zip(tasks, jobs, strict=True) if isinstance(job, UnsentJob)]
+
+
+unsent.submit_by(_submit_listed)

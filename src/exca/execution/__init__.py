@@ -1,1 +1,0 @@
-"""From a call to its outcome: records of tasks, keyed computations."""
