@@ -26,15 +26,7 @@ _END: tp.Any = object()
 
 
 class ItemUid:
-    """Gives the text by which an item's result is found again.
-
-    Parameters
-    ----------
-    function: callable
-        gives the full text of an item
-    max_length: int, optional
-        longer texts are shortened, with a hash
-    """
+    """Gives the text by which an item's result is found again."""
 
     def __init__(self, function: tp.Callable[[tp.Any], str], max_length: int | None) -> None:
         self.function = function
@@ -46,13 +38,7 @@ class ItemUid:
         return self.of_all([item])[0]
 
     def of_all(self, items: tp.Sequence[tp.Any]) -> list[str]:
-        """The uids of many items.
-
-        Raises
-        ------
-        TypeError
-            if the function gives anything but text
-        """
+        """The uids of many items."""
         uids = list(map(self.function, items))
         limit = self.max_length
         for uid in uids:

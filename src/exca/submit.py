@@ -8,6 +8,7 @@ import time
 import typing as tp
 from pathlib import Path
 
+from .engine.links import link_code
 from .errors import InfraError, JobError, SubmissionError
 from .identity import check_secrets
 from .infra.attribute import has_infra
@@ -15,7 +16,6 @@ from .infra.base import Applied, BaseInfra, wrap
 from .jobs import arrays, backends
 from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
-from .engine.links import link_code
 from .jobs.submission import Submission
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
@@ -159,17 +159,7 @@ class SubmitInfra(BaseInfra):
 
 
 class Rest:
-    """Calls of one batch that are not sent yet, since there was no room for them.
-
-    Parameters
-    ----------
-    cluster: str
-        where they run
-    request: Request
-        the calls
-    jobs: list of PendingJob
-        one per call
-    """
+    """Calls of one batch that are not sent yet, since there was no room for them."""
 
     def __init__(self, cluster: str, request: "backends.Request", jobs: "list[PendingJob]") -> None:
         self.cluster = cluster
@@ -204,17 +194,7 @@ class Rest:
 
 
 class RemoteCall:
-    """A call of a method on its object, to be run elsewhere.
-
-    Parameters
-    ----------
-    infra: SubmitInfra
-        infra of the method
-    args: tuple
-        positional arguments
-    kwargs: dict
-        arguments by name
-    """
+    """A call of a method on its object, to be run elsewhere."""
 
     def __init__(self, infra: SubmitInfra, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> None:
         self.obj, _ = infra._bound

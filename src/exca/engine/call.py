@@ -29,18 +29,10 @@ class Worker(tp.Protocol):
 
 @dataclasses.dataclass
 class Shared:
-    """A worker that many jobs need, pickled once beside their logs.
-
-    Parameters
-    ----------
-    path: Path
-        its pickle
-    digest: str
-        of what was written there; it travels with the call, which is checked itself
-    """
+    """A worker that many jobs need, pickled once beside their logs."""
 
     path: Path
-    digest: str
+    digest: str  # of what was written there; it travels with the call, which is checked itself
 
     @classmethod
     def write(cls, worker: Worker, folder: Path, max_gb: float | None) -> "Shared":
@@ -63,21 +55,11 @@ class Shared:
 
 @dataclasses.dataclass(repr=False)
 class Call:
-    """What a job runs: some keys of a folder, under the claim that it was given.
+    """What a job runs: some keys of a folder, under the claim that it was given."""
 
-    Parameters
-    ----------
-    folder: Path
-        folder of the claim, and of the results
-    token: str
-        token of the claim
-    logs: str
-        folder of the job's logs, with ``%j`` for its id
-    """
-
-    folder: Path
-    token: str
-    logs: str
+    folder: Path  # of the claim, and of the results
+    token: str  # of the claim
+    logs: str  # folder of the job's logs, with ``%j`` for its id
 
     def __call__(self) -> tp.Any:
         """Run in a job; an error that is stored nowhere is returned, to be raised in the caller."""
@@ -110,17 +92,7 @@ class Call:
 
 @dataclasses.dataclass(repr=False)
 class ItemsCall(Call):
-    """A share of the items of one computation.
-
-    Parameters
-    ----------
-    worker: Shared
-        computes and stores
-    keys: list of str
-        keys of the items
-    items: list
-        the items
-    """
+    """A share of the items of one computation."""
 
     worker: Shared
     keys: list[str]

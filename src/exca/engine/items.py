@@ -19,15 +19,7 @@ if tp.TYPE_CHECKING:
 
 
 class ItemStore:
-    """Results of items by uid; where they are forced, one counts as missing until it was computed for this call.
-
-    Parameters
-    ----------
-    cache: CacheDict
-        where they are kept
-    force: bool
-        whether earlier ones count as missing
-    """
+    """Results of items by uid; where they are forced, one counts as missing until it was computed for this call."""
 
     def __init__(self, cache: "CacheDict[tp.Any]", *, force: bool) -> None:
         self.cache = cache
@@ -48,21 +40,7 @@ class ItemStore:
 
 
 class ItemWork:
-    """The missing items of one call and how to compute them (a ``once.Work``).
-
-    Parameters
-    ----------
-    method: Method
-        the map method
-    items: dict
-        missing items by uid
-    store: ItemStore
-        where results go
-    most, fewest: int
-        the most shares of one call (None for no limit), and the fewest items of each
-    cache_type: str, optional
-        name of the handler that stores the results
-    """
+    """The missing items of one call and how to compute them (a ``once.Work``)."""
 
     def __init__(
         self,
@@ -77,8 +55,8 @@ class ItemWork:
         self.method = method
         self.items = items
         self.store = store
-        self.most = most
-        self.fewest = fewest
+        self.most = most  # shares of one call
+        self.fewest = fewest  # items of a share
         self.cache_type = cache_type
         self.missing = store.missing
 
@@ -121,23 +99,14 @@ class ItemWork:
     def _request(self, calls: list[tp.Callable[[], tp.Any]], tag: str) -> "Request":
         from .links import link_code
 
-        request = self.method.request(calls, max_workers=self.most or max(1, len(self.items)), tag=tag)
+        most = self.most or max(1, len(self.items))
+        request = self.method.request(calls, max_workers=most, name=self.method.title, tag=tag)
         link_code(self.folder, request.workdir)
         return request
 
 
 class ItemWorker:
-    """Computes items and stores their results; travels to jobs and to other processes, without its store.
-
-    Parameters
-    ----------
-    method: Method
-        the map method
-    cache_type: str, optional
-        name of the handler that stores the results
-    store: ItemStore, optional
-        where results go, in this process
-    """
+    """Computes items and stores their results; travels to jobs and to other processes, without its store."""
 
     def __init__(self, method: Method, cache_type: str | None, store: ItemStore | None = None) -> None:
         self.method = method

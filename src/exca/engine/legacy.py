@@ -56,14 +56,7 @@ class _Unpickler(pickle.Unpickler):
 def outcome(path: Path, record: Path | None, known_error: str | None) -> dict[str, tp.Any] | None:
     """The content of a record of what an earlier release left for a task; None where the task's own record counts.
 
-    Parameters
-    ----------
-    path: Path
-        what it left
-    record: Path, optional
-        the record of this release, where there is one
-    known_error: str, optional
-        message of the error in that record
+    That record is given by its path, where there is one, and the message of the error in it.
     """
     try:
         if record is not None and _written_here(path):

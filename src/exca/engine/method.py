@@ -32,6 +32,11 @@ class Method(tp.Protocol):
         ...
 
     @property
+    def title(self) -> str:
+        """The same without the module, as a name for its job."""
+        ...
+
+    @property
     def infra_name(self) -> str:
         """The attribute of the configuration that is the infra."""
         ...
@@ -74,18 +79,18 @@ class Method(tp.Protocol):
     def require_unchanged(self) -> None:
         """Raise a ChangedConfigError where the configuration is no more what its uid was computed from."""
 
-    def title(self, *, shared: bool = False) -> str:
-        """The address of its result without the module, or of all its family, for jobs."""
-        ...
-
     def request(
         self,
         calls: list[tp.Callable[[], tp.Any]],
         *,
-        max_workers: int = 256,
-        tag: str = "",
+        max_workers: int,
+        resources: "Resources | None" = None,
         name: str = "",
+        tag: str = "",
         workdir: Path | None = None,
     ) -> "Request":
-        """Make the request for jobs, copying the working directory where it has one that is not copied yet."""
+        """Make the request for jobs, copying the working directory where it has one that is not copied yet.
+
+        They are named after the method, unless its resources or the caller name them.
+        """
         ...

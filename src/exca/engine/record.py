@@ -34,21 +34,11 @@ logger = logging.getLogger("exca")
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Outcome of a task.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    content: dict
-        content of the record file
-    trusted: bool
-        whether it may have an error unpickled, and files removed
-    """
+    """Outcome of a task."""
 
     folder: Path
     content: dict[str, tp.Any]
-    trusted: bool = True
+    trusted: bool = True  # whether it may have an error unpickled, and files removed
 
     @property
     def state(self) -> str:
@@ -182,25 +172,13 @@ def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
 
 
 class Attempt:
-    """One computation of a task, from its start to the publication of its outcome.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    token: str
-        token of the claim under which it is computed
-    where: dict
-        cluster, job id and logs, for the record
-    source: str, optional
-        folder of the code, whose git commit is recorded
-    """
+    """One computation of a task, from its start to the publication of its outcome."""
 
     def __init__(self, folder: Path, token: str, where: dict[str, tp.Any], source: str | None = None) -> None:
         self.folder = folder
-        self.token = token
-        self.where = where
-        self.source = source
+        self.token = token  # of the claim
+        self.where = where  # cluster, job id and logs
+        self.source = source  # folder of the code, whose git commit is recorded
         self.started = time.time()
         self._clock = time.monotonic()
 

@@ -42,24 +42,9 @@ def run_shares(
 ) -> None:
     """Have shares of items computed in threads, processes or jobs, and return when that is done.
 
-    Parameters
-    ----------
-    cluster: str
-        where
-    worker: Worker
-        computes and stores
-    shares: sequence of (keys, items)
-        one per thread, process or job
-    claim: Claim or sequence of Claim
-        on all the keys, or for jobs one per share; None where the caller holds it, or where nothing is kept
-    request: callable (calls, tag) -> Request
-        makes the request for the backend
-    progress: callable (number of items)
-        called for what is done
-    cache: CacheDict, optional
-        takes the results of processes, where there is no folder to store them in
-    computed: callable (keys), optional
-        called with what another process stored
+    The claim is on all the keys, or for jobs one per share; there is none where the caller holds it, or where nothing
+    is kept. The cache takes the results of processes where there is no folder. ``computed`` gets the keys that another
+    process stored.
     """
     if cluster in ("threadpool", "processpool"):
         from ..jobs import pools
@@ -86,14 +71,7 @@ def run_in_jobs(
 ) -> None:
     """Submit shares of items as one array and wait for the jobs, each owning what it was given.
 
-    Parameters: as of ``run_shares``.
-
-    Raises
-    ------
-    Exception
-        the error of the first job that failed, with its own type where it can be carried, once all jobs ended
-    JobError
-        if a job ended without an outcome
+    The error of the first job that failed is raised once all jobs ended.
     """
     from ..claims import chain
 
@@ -151,17 +129,7 @@ def transfer_to(claim: "Claim", submission: Submission) -> None:
 
 
 class _Sending:
-    """Jobs of one computation, those that were sent and those that there is no room for yet.
-
-    Parameters
-    ----------
-    cluster: str
-        where they run
-    request: Request
-        all of them
-    claims: list of Claim
-        one per job
-    """
+    """Jobs of one computation, those that were sent and those that there is no room for yet."""
 
     def __init__(self, cluster: str, request: backends.Request, claims: "list[Claim]") -> None:
         self.cluster = cluster

@@ -24,13 +24,6 @@ class Seen:
     Of a sequence nothing is held but where the first item of each uid is, once a uid comes again. Of items that
     can't be gone through again a hash is held of each that is a plain value, and nothing of others, which are only
     compared within a share.
-
-    Parameters
-    ----------
-    items: iterable
-        all items of the call
-    name: str
-        the method, for messages
     """
 
     def __init__(self, items: tp.Iterable[tp.Any], name: str) -> None:
@@ -46,21 +39,7 @@ class Seen:
     ) -> None:
         """Take note of the next share of items, and check that those with one uid are the same.
 
-        Parameters
-        ----------
-        uids: list of str
-            uids of all items so far
-        count: int
-            how many of them are of this share
-        share: sequence
-            its items
-        known: mapping
-            earlier items by uid
-
-        Raises
-        ------
-        AmbiguousItemError
-            if two different plain values have one uid
+        The uids are those of all items so far, the last ``count`` of them of this share; ``known`` holds earlier items.
         """
         start = len(uids) - count
         keys = uids[start:] if start else uids
@@ -109,24 +88,7 @@ def _hash(item: tp.Any) -> int:
 def check(
     keys: tp.Sequence[str], items: tp.Iterable[tp.Any], known: tp.Mapping[str, tp.Any], name: str
 ) -> None:
-    """Check that items with one uid are the same.
-
-    Parameters
-    ----------
-    keys: sequence of str
-        uids of the items
-    items: iterable
-        the items
-    known: mapping
-        earlier items by uid
-    name: str
-        the method, for messages
-
-    Raises
-    ------
-    AmbiguousItemError
-        if two different plain values have one uid: one of them would get the result of the other
-    """
+    """Raise an AmbiguousItemError where different plain values have one uid: one would get the result of the other."""
     first: dict[str, tp.Any] = {}
     for key, item in zip(keys, items, strict=True):
         other = first.setdefault(key, known.get(key, item))
@@ -148,13 +110,7 @@ def check(
 
 
 def are_equal(one: tp.Any, other: tp.Any) -> bool | None:
-    """Whether two values are equal; None for objects of which only their class knows what counts.
-
-    Parameters
-    ----------
-    one, other: Any
-        the values
-    """
+    """Whether two values are equal; None for objects of which only their class knows what counts."""
     if one is other:
         return True
     if isinstance(one, _PLAIN + _DATES) and isinstance(other, _PLAIN + _DATES):

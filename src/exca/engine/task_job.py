@@ -22,21 +22,7 @@ logger = logging.getLogger("exca")
 
 
 class TaskJob(Job[R]):
-    """The computation of a task, whose outcome is the record in its uid folder.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder of the task
-    submission: Submission
-        where it went
-    attempt: str
-        token of the computation that is meant; empty for whichever is recorded
-    hint: str
-        how to compute it again, added to errors
-    replaces: str, optional
-        the attempt whose outcome was there before and does not count
-    """
+    """The computation of a task, whose outcome is the record in its uid folder."""
 
     def __init__(
         self,
@@ -48,9 +34,9 @@ class TaskJob(Job[R]):
     ) -> None:
         super().__init__(submission)
         self.folder = folder
-        self.attempt = attempt
-        self.hint = hint
-        self.replaces = replaces
+        self.attempt = attempt  # token of the computation that is meant; empty for whichever is recorded
+        self.hint = hint  # how to compute it again, added to errors
+        self.replaces = replaces  # the attempt whose outcome was there before and does not count
         self.nothing_kept = False  # it ended, and is as if it had never been submitted
 
     def outcome(self) -> record.Record | None:
@@ -115,12 +101,10 @@ class TaskJob(Job[R]):
             Claims(self.folder).revoke(self.attempt)
 
     def result(self) -> R:
-        """Wait for the task and return its result.
+        """Wait for the task and return its result, or raise its error.
 
         Raises
         ------
-        Exception
-            the error of the task, with its own type where it can be carried, the remote traceback in it
         JobError
             if the job ended without an outcome
         SchedulerError
@@ -146,12 +130,8 @@ class TaskJob(Job[R]):
     def record_death(self) -> record.Record | None:
         """Publish that the job ended without an outcome, so that every later reader knows why.
 
-        Returns
-        -------
-        Record or None
-            None where nothing is kept: the job was cancelled before it began, or ended by the mere warning of a
-            preemption, which says nothing about the computation. A result that it was to replace stays: then only
-            the caller is told.
+        None where nothing is kept: the job was cancelled before it began, or ended by the mere warning of a preemption,
+        which says nothing about the computation. A result that it was to replace stays: then only the caller is told.
         """
         if not self._ended_without_outcome():
             return self.outcome()
@@ -170,13 +150,7 @@ class EarlierJob(TaskJob[R]):
     """A task's job that an earlier release submitted: no failure is kept on its behalf."""
 
     def record_death(self) -> record.Record | None:
-        """Raise that the job ended without an outcome.
-
-        Raises
-        ------
-        JobError
-            always, if there is no outcome by now
-        """
+        """Raise a JobError where the job ended without an outcome."""
         found = self.outcome()
         if found is None and self._ended_without_outcome():
             raise JobError(
@@ -188,17 +162,7 @@ class EarlierJob(TaskJob[R]):
 
 
 class UnsentJob(TaskJob[R]):
-    """A task that waits for room in the queue.
-
-    Parameters
-    ----------
-    task: Task
-        the task
-    logs: Path
-        folder of the logs, beside which it is listed
-    cluster: str
-        where it is to run
-    """
+    """A task that waits for room in the queue."""
 
     def __init__(self, task: "Task", logs: Path, cluster: str) -> None:
         super().__init__(task.method.folder, Submission(cluster, "", str(logs / "%j")), "", task.hint)
@@ -237,13 +201,7 @@ class UnsentJob(TaskJob[R]):
         return self._finished() is not None or (self.sent() is not None and super().done())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job is sent and done, sending what there is room for meanwhile.
-
-        Parameters
-        ----------
-        timeout: float, optional
-            how long at most, in seconds
-        """
+        """Wait until the job is sent and done, sending what there is room for meanwhile."""
         start, told = time.monotonic(), False
         try:
             while self._finished() is None:

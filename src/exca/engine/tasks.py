@@ -27,10 +27,10 @@ from ..identity import check_secrets
 from ..jobs import backends
 from ..jobs.job import DoneJob, Job
 from ..jobs.paths import JobPaths, fixed_folder
-from .links import link_code, link_logs
 from ..jobs.submission import Submission
 from . import once, record, unsent
 from .call import Call
+from .links import link_code, link_logs
 from .method import Method
 from .record import KEY
 from .runner import announce, transfer_to
@@ -63,15 +63,7 @@ AnyJob = TaskJob[tp.Any] | DoneTask[tp.Any]
 
 
 class Task:
-    """A task as one object of the user's sees it.
-
-    Parameters
-    ----------
-    method: Method
-        what it computes
-    lock: RLock
-        under which this object asks for the job
-    """
+    """A task as one object of the user's sees it."""
 
     __slots__ = ("forced", "job", "lock", "method")
 
@@ -324,18 +316,7 @@ def compute(
 ) -> tp.Any:
     """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
 
-    Parameters
-    ----------
-    method: Method
-        what it computes
-    folder: Path
-        uid folder
-    claim: Claim
-        the claim on the task
-    where: dict
-        cluster, job id and logs, for the record
-    attempt: str
-        token of the attempt in the record, by default the claim's
+    ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's.
     """
     from ..claims import chain
 
@@ -407,18 +388,10 @@ def note_submission(folder: Path, where: dict[str, tp.Any], attempt: str, replac
 def start(
     tasks: list[Task], through: Method, max_workers: int = 256, *, listed: bool = False
 ) -> list[AnyJob]:
-    """Claim tasks and compute or submit those that no other process computes.
+    """Claim tasks without an outcome, and compute or submit those that no other process computes.
 
-    Parameters
-    ----------
-    tasks: list of Task
-        tasks without an outcome
-    through: Method
-        of the infra whose cluster, resources and mode are used
-    max_workers: int
-        how many jobs may run at once
-    listed: bool
-        whether those that there is no room for are on the list of them already
+    Cluster, resources and mode are those of the infra that they go through. ``listed``: those that there is no room for
+    are on the list of them already.
     """
     for task in tasks:
         check_secrets(task.method.obj)
@@ -476,12 +449,9 @@ def _submit_groups(
     submissions: list[Submission | None] = []
     for (resources, members), most in zip(groups, workers, strict=True):
         part = [claimed[m] for m in members]
-        # jobs of an array share a name
-        title = part[0].task.method.title() if len(part) == 1 else through.title(shared=True)
-        name = resources.job_name or title
-        request = through.request([], max_workers=most, name=name, workdir=workdir)
+        name = part[0].task.method.title if len(part) == 1 else ""  # jobs of an array share one
+        request = through.request([], max_workers=most, resources=resources, name=name, workdir=workdir)
         workdir = request.workdir  # one copy for all
-        request.resources = resources
         sent = _submit(part, request, cluster)
         submissions += sent
         for one, submission in zip(part, sent, strict=True):
@@ -517,18 +487,10 @@ def _transferred(one: _Claimed, submission: Submission, request: "backends.Reque
 
 @dataclasses.dataclass(repr=False)
 class TaskCall(Call):
-    """A task.
-
-    Parameters
-    ----------
-    method: Method
-        what it computes
-    replaces: str, optional
-        the attempt whose outcome is there already
-    """
+    """A task."""
 
     method: Method
-    replaces: str | None = None
+    replaces: str | None = None  # the attempt whose outcome is there already
 
     def __repr__(self) -> str:
         return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"

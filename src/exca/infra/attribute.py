@@ -18,20 +18,11 @@ class InfraAttribute:
 
     A descriptor rather than a hook at construction: objects also come to be by unpickling, copying
     and ``model_copy``, and an infra bound to another object would answer for the wrong configuration.
-
-    Parameters
-    ----------
-    name: str
-        attribute name of the infra on the class
-    default: BaseInfra
-        the infra that stands as default on the class; its set fields seed those of each object
-    owner: type
-        the class on which the infra was placed
     """
 
     def __init__(self, name: str, default: "BaseInfra", owner: type) -> None:
         self.name = name
-        self.default = default
+        self.default = default  # on the class; its set fields seed those of each object
         self.owner = owner
         self.private = name.startswith("_")
 
@@ -64,13 +55,7 @@ class InfraAttribute:
 
 
 def place(owner: type, name: str, default: "BaseInfra") -> None:
-    """Prepare a class for the infra that stands as default on one of its attributes.
-
-    Raises
-    ------
-    InfraError
-        if the class is no pydantic model
-    """
+    """Prepare a class for the infra that stands as default on one of its attributes."""
     if not issubclass(owner, pydantic.BaseModel):
         raise InfraError(
             f"{type(default).__name__} {name!r} stands on {owner.__qualname__}, which is no pydantic model: "
@@ -99,13 +84,7 @@ def settle_waiting() -> None:
 
 
 def _check_exclusions(owner: type, default: "BaseInfra") -> None:
-    """Check that the names listed in ``exclude_from_cache_uid`` are fields of the class.
-
-    Raises
-    ------
-    ExclusionError
-        if one is not: misspelled, it would exclude nothing
-    """
+    """Check that the names listed in ``exclude_from_cache_uid`` are fields of the class."""
     names = default._applied.exclude if default._applied is not None else ()
     if not isinstance(names, tuple):
         return  # only an object can tell
@@ -122,13 +101,7 @@ def _check_exclusions(owner: type, default: "BaseInfra") -> None:
 
 
 def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
-    """All infra attributes of a class, by name, parents' first.
-
-    Parameters
-    ----------
-    cls: type
-        a class with infras, its own or inherited
-    """
+    """All infra attributes of a class, by name, parents' first."""
     cached = cls.__dict__.get("_exca_infra_attributes")
     if cached is None:
         found = {}

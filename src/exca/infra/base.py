@@ -1,6 +1,7 @@
 """BaseInfra: what task, map and submit infras share."""
 
 import collections.abc
+import dataclasses
 import datetime
 import os
 import threading
@@ -29,23 +30,13 @@ Exclusion = tp.Iterable[str] | tp.Callable[[tp.Any], tp.Iterable[str]] | str
 
 
 class Applied:
-    """The method an infra is applied to, and how.
-
-    Parameters
-    ----------
-    function: callable
-        the undecorated function (or staticmethod) of the class body
-    exclude: iterable of str, callable or "method:<name>"
-        fields of the object left out of the uid, for the cache only
-    options: Any
-        what else the decorator was told (one keyword each)
-    """
+    """The method an infra is applied to, and how."""
 
     def __init__(self, function: tp.Any, exclude: Exclusion = (), **options: tp.Any) -> None:
-        self.function = function
+        self.function = function  # undecorated
         self.name: str = function.__name__
         self.exclude = _checked_exclusion(self.name, exclude)
-        self.options = options
+        self.options = options  # what else the decorator was told
         self.wrapper: tp.Any = None
         self.token = uuid.uuid4().hex
         _APPLIED[self.token] = self
@@ -81,41 +72,26 @@ def _applied_of(token: str) -> Applied:
     return applied
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class InfraState:
     """Run-time state of a bound infra; never copied nor pickled."""
 
-    __slots__ = (
-        "batch",
-        "cache_dict",
-        "exported",
-        "folder",
-        "forced",
-        "home",
-        "job",
-        "lock",
-        "origin",
-        "settled",
-        "task",
-        "uid",
-        "uid_config",
-        "uid_string",
-    )
-
-    def __init__(self) -> None:
-        self.uid: str | None = None
-        self.uid_config: dict[str, tp.Any] = {}
-        self.exported: dict[str, tp.Any] = {}  # what the uid was computed from
-        self.uid_string = UID_STRING
-        self.home: Path | None = None  # the folder named after the uid
-        self.folder: Path | None = None  # the one that is used: another where two configurations share a uid
-        self.settled = False  # whether the folder is there, with its configuration files
-        self.origin: Path | None = None  # the uid folder from which the object was made
-        self.task: tp.Any = None  # of a task with a folder
-        self.job: tp.Any = None  # of a task without one
-        self.cache_dict: tp.Any = None
-        self.forced: set[str] = set()  # items that this object has computed again already
-        self.batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
-        self.lock = threading.RLock()
+    uid: str | None = None
+    uid_config: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
+    exported: dict[str, tp.Any] = dataclasses.field(default_factory=dict)  # what the uid was computed from
+    uid_string: str = UID_STRING
+    home: Path | None = None  # the folder named after the uid
+    folder: Path | None = None  # the one that is used: another where two configurations share a uid
+    settled: bool = False  # whether the folder is there, with its configuration files
+    origin: Path | None = None  # the uid folder from which the object was made
+    task: tp.Any = None  # of a task with a folder
+    job: tp.Any = None  # of a task without one
+    cache_dict: tp.Any = None
+    forced: set[str] = dataclasses.field(
+        default_factory=set
+    )  # items that this object has computed again already
+    batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
+    lock: tp.Any = dataclasses.field(default_factory=threading.RLock)
 
     def __getattr__(self, name: str) -> None:
         if name != "cache_dict":  # kept for dependants, which delete it to have it opened anew
@@ -356,13 +332,7 @@ class BaseInfra(Edge, SubmititMixin):
         return state.uid
 
     def _require_unchanged(self) -> None:
-        """Check that the object still is what its uid was computed from: a list in it can be changed.
-
-        Raises
-        ------
-        ChangedConfigError
-            if it is not
-        """
+        """Check that the object still is what its uid was computed from: a list in it can be changed."""
         from .. import identity
 
         if self.folder is None or not identity.holds_containers(self._obj):
@@ -574,6 +544,10 @@ class _BoundMethod:
         return self._infra.uid()
 
     @property
+    def title(self) -> str:
+        return self._infra._title(self._infra.uid())
+
+    @property
     def infra_name(self) -> str:
         return self._infra._infra_name
 
@@ -607,16 +581,14 @@ class _BoundMethod:
     def require_unchanged(self) -> None:
         self._infra._require_unchanged()
 
-    def title(self, *, shared: bool = False) -> str:
-        return self._infra._title(self.family if shared else self.uid)
-
     def request(
         self,
         calls: list[tp.Callable[[], tp.Any]],
         *,
-        max_workers: int = 256,
-        tag: str = "",
+        max_workers: int,
+        resources: Resources | None = None,
         name: str = "",
+        tag: str = "",
         workdir: Path | None = None,
     ) -> "Request":
         from ..jobs.backends import Request
@@ -624,10 +596,10 @@ class _BoundMethod:
         infra = self._infra
         if infra.workdir is not None and workdir is None:
             workdir = infra.workdir.prepare(infra._code_folder())
-        name = name or infra._job_name()
-        request = Request(calls, infra, str(infra._logs_folder()), name, max_workers, workdir, tag)
-        request.parameters = infra._launcher_parameters()
-        return request
+        resources = resources or infra
+        name = resources.job_name or name or infra._title(infra._factory())
+        parameters = infra._launcher_parameters()
+        return Request(calls, resources, str(self.logs), name, max_workers, workdir, tag, parameters)
 
 
 def _method_of(obj: tp.Any, infra_name: str) -> _BoundMethod:
@@ -636,15 +608,7 @@ def _method_of(obj: tp.Any, infra_name: str) -> _BoundMethod:
 
 
 def wrap(function: tp.Any, call: tp.Callable[..., tp.Any]) -> tp.Any:
-    """Give the function that stands in for a method the method's name, docstring and signature.
-
-    Parameters
-    ----------
-    function: callable
-        the method
-    call: callable
-        what is called in its place
-    """
+    """Give the function that stands in for a method the method's name, docstring and signature."""
     for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "__type_params__"):
         if hasattr(function, name):
             setattr(call, name, getattr(function, name))

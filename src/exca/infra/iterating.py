@@ -19,20 +19,10 @@ _skipped: set[str] = set()  # folders that were reported
 
 
 def objects_in(folder: Path, asking: "BaseInfra") -> tp.Iterator[tp.Any]:
-    """Make the objects that have an outcome in the folder of a method.
+    """Make the objects that have an outcome in the folder of a method, for the infra through which they are asked for.
 
-    Parameters
-    ----------
-    folder: Path
-        folder of the method
-    asking: BaseInfra
-        infra through which they are asked for: they get its folder, and where a ``config.yaml`` may be another user's,
-        all its fields, since some of them run commands in jobs
-
-    Yields
-    ------
-    Any
-        objects of the class of the infra's object; a folder that does not fit it is skipped, and reported once
+    They get its folder, and where a ``config.yaml`` may be another user's, all its fields, since some of them run
+    commands in jobs. A folder that does not fit the class is skipped, and reported once.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -99,20 +89,7 @@ def _replace_resources(new: tp.Any, asking: tp.Any) -> None:
 
 
 def uid_config_of(folder: Path, full: tp.Any) -> tp.Any:
-    """What the uid of a folder was computed from, if the folder is this very configuration's, defaults included.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder
-    full: Any
-        uid configuration with the defaults
-
-    Returns
-    -------
-    dict or None
-        None if it is another's
-    """
+    """What the uid of a folder was computed from, if the folder is of this very configuration, defaults included."""
     from ..identity import comparing
     from ..identity.nesting import absorb
 

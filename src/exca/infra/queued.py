@@ -28,17 +28,7 @@ _UNREADABLE = {"exca.base": ("_InfraMethodPickler",), "exca.steps.backends": ("_
 def answer(module: str, name: str) -> tp.Any:
     """Answer for a name that only pickled jobs of an earlier release hold (a module's ``__getattr__``).
 
-    Parameters
-    ----------
-    module, name: str
-        the module and the name that is looked for in it
-
-    Raises
-    ------
-    SubmissionError
-        if the name belongs to a job that cannot be run here
-    AttributeError
-        if there never was such a name
+    Raises a SubmissionError for a job that cannot be run here.
     """
     if name in _STATE.get(module, ()):
         return _FrozenSetattr
@@ -52,31 +42,13 @@ def answer(module: str, name: str) -> tp.Any:
 
 
 def run_call(infra: tp.Any, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> tp.Any:
-    """Run what an earlier release queued for a method, and return what the method returns.
-
-    Parameters
-    ----------
-    infra: BaseInfra
-        infra as it was pickled there
-    args, kwargs: tuple and dict
-        arguments of the method
-    """
+    """Run what an earlier release queued for a method, and return what the method returns."""
     obj, infra = _revived(infra)
     return getattr(obj, infra._applied.name)(*args, **kwargs)
 
 
 def run_items(infra: tp.Any, items: tp.Iterable[tp.Any], keep: bool) -> dict[str, tp.Any]:
-    """Compute what an earlier release queued for some items of a map.
-
-    Parameters
-    ----------
-    infra: MapInfra
-        infra as it was pickled there
-    items: iterable
-        the items
-    keep: bool
-        whether the results go to the cache, else they are returned by uid
-    """
+    """Compute what an earlier release queued for some items of a map; those that are not kept are returned by uid."""
     items = list(items)
     obj, infra = _revived(infra)
     results = getattr(obj, infra._applied.name)(items)
