@@ -25,7 +25,7 @@ CIRCULAR = {  # rooms whose files still import each other in a circle; none join
     "identity": "the uid asks how earlier releases wrote a value, and that takes apart what the uid is made of",
 }
 # rooms whose files still reach for private names of others; none joins them
-REACHING = {"infra", "jobs", "kept", "map", "steps", "submit", "task"}
+REACHING = {"infra", "kept", "steps"}
 
 
 def rooms() -> list[str]:

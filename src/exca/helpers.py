@@ -88,7 +88,7 @@ class FuncConfig(pydantic.BaseModel, tp.Generic[X_co]):
         )
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
-        # the class lies in no module: it is made again from the function where the pickle is loaded
+        # the class is in no module: it is made again from the function where the pickle is loaded
         return _restore, (_reachable(self._exca_function), self.__getstate__())
 
 
@@ -105,7 +105,7 @@ def _restore(function: tp.Any, state: dict[tp.Any, tp.Any]) -> FuncConfig[tp.Any
 
 
 def _reachable(function: tp.Any) -> tp.Any:
-    """The function, or what stands in its place in its module, which is what a pickle can name."""
+    """The function, or what took its place in its module, which is what a pickle can name."""
     found: tp.Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None)

@@ -1,4 +1,4 @@
-"""MapInfra: one result an item, each cached and computed once."""
+"""MapInfra: one result per item, each cached and computed once."""
 
 import itertools
 import os
@@ -56,7 +56,7 @@ class ItemUid:
 
 
 class MapInfra(BaseInfra):
-    """Runs a method over items where its fields say, and keeps one result an item.
+    """Runs a method over items where its fields tell to, and keeps one result per item.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class MapInfra(BaseInfra):
 
         def call(obj: tp.Any, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
             infra = getattr(obj, self._infra_name)
-            if infra is None or infra._applied is not applied:
+            if not applied.is_of(infra):
                 # no infra, or super().method() from a child with one of its own
                 return function(obj, *args, **kwargs)
             if len(args) == 1 and not kwargs:
@@ -301,7 +301,7 @@ class MapInfra(BaseInfra):
         found = Items()
         for uid, item in zip(self.item_uid.of_all(again), again, strict=False):
             if uid not in window or cache.get(uid, _END) is not _END:
-                continue  # read, and perhaps read again in a moment: a job an item would cost more
+                continue  # read, and perhaps read again in a moment: a job per item would cost more
             found[uid] = item
         if uids[place] not in found:
             raise DamagedEntryError(

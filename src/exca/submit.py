@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 import logging
 import threading
-import time
 import typing as tp
 from pathlib import Path
 
+from ._polling import Poller
 from .engine.links import link_code
+from .engine.method import Method
 from .errors import InfraError, JobError, SubmissionError
 from .identity import check_secrets
 from .infra.attribute import has_infra
@@ -24,7 +25,7 @@ _ROOM_EVERY = 5.0  # seconds between two attempts to send calls that there was n
 
 
 class SubmitInfra(BaseInfra):
-    """Runs a method with any arguments where its fields say; nothing is cached."""
+    """Runs a method with any arguments where its fields tell to; nothing is cached."""
 
     # narrower than for maps: pools make no sense for a single call
     cluster: tp.Literal["auto", "local", "slurm", "debug"] | None = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
@@ -42,10 +43,10 @@ class SubmitInfra(BaseInfra):
 
         def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
             obj = args[0] if args else None
-            infra = getattr(obj, self._infra_name, None)
-            if not isinstance(infra, SubmitInfra) or infra._applied is not applied:
+            infra: tp.Any = getattr(obj, self._infra_name, None)
+            if not applied.is_of(infra):
                 # an object with infra=None, a parent's method, or a static method called on the class
-                bound = applied.options["static"] and has_infra(obj, self._infra_name)
+                bound = applied.static and has_infra(obj, self._infra_name)
                 return function(*(args[1:] if bound else args), **kwargs)
             return infra._call(*args[1:], **kwargs)
 
@@ -65,7 +66,7 @@ class SubmitInfra(BaseInfra):
     def _call(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         """Run and wait."""
         if self.cluster is None:
-            return RemoteCall(self, args, kwargs).run()
+            return RemoteCall(self._method, args, kwargs).run()
         job = self.submit(*args, **kwargs)
         try:
             return job.result()
@@ -92,7 +93,7 @@ class SubmitInfra(BaseInfra):
         SubmissionError
             if the arguments or the object cannot be pickled, or the backend refuses the job
         """
-        call = RemoteCall(self, args, kwargs)
+        call = RemoteCall(self._method, args, kwargs)
         if self.cluster is None:
             return DoneJob.of(call.run)
         pending = PendingJob()
@@ -196,21 +197,18 @@ class Rest:
 class RemoteCall:
     """A call of a method on its object, to be run elsewhere."""
 
-    def __init__(self, infra: SubmitInfra, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> None:
-        self.obj, _ = infra._bound
-        check_secrets(self.obj)
-        self.infra_name = infra._infra_name
+    def __init__(self, method: Method, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> None:
+        check_secrets(method.obj)
+        self.method = method
         self.args = args
         self.kwargs = kwargs
 
     def __repr__(self) -> str:
-        return f"a call of {type(self.obj).__qualname__}.{getattr(self.obj, self.infra_name)._applied.name}"
+        return f"a call of {self.method.name}"
 
     def run(self) -> tp.Any:
         """Call the method."""
-        applied = getattr(self.obj, self.infra_name)._applied
-        args = self.args if applied.options["static"] else (self.obj, *self.args)
-        return applied.function(*args, **self.kwargs)
+        return self.method.call(*self.args, **self.kwargs)
 
     def __call__(self) -> tp.Any:
         """Run in a job: an error is carried to the caller as a value."""
@@ -232,14 +230,12 @@ class PendingJob(CallJob[tp.Any]):
 
     def _require_sent(self, timeout: float | None = None) -> bool:
         """Complain if it was never sent; wait for room if that is what it waits for."""
-        start = time.monotonic()
+        poller = Poller(timeout)
         try:
             while (rest := self.rest) is not None:
                 rest.send()
-                if self.rest is not None:
-                    if timeout is not None and time.monotonic() - start > timeout:
-                        return False
-                    time.sleep(_ROOM_EVERY if timeout is None else min(_ROOM_EVERY, timeout))
+                if self.rest is not None and not poller.pause(at_least=_ROOM_EVERY):
+                    return False
         except KeyboardInterrupt:
             logger.warning(
                 "Interrupted while waiting for room in the queue: this call was not submitted. To wait on, ask for "

@@ -19,7 +19,7 @@ __all__ = ["SubmitInfra", "TaskInfra"]  # the former had its home here in earlie
 
 
 class TaskInfra(BaseInfra):
-    """Runs a method without arguments where its fields say, and keeps the result.
+    """Runs a method without arguments where its fields tell to, and keeps the result.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class TaskInfra(BaseInfra):
                 raise InfraError(
                     f"{applied.name!r} was called on {obj!r}, which has no infra {name!r}"
                 ) from None
-            if infra is None or infra._applied is not applied:
+            if not applied.is_of(infra):
                 return function(obj)  # no infra, or super().method() from a child that applied one of its own
             return infra._result()
 

@@ -1,4 +1,4 @@
-"""The items of one call of a map: their missing results, computed where the infra says and stored one by one."""
+"""The items of one call of a map: their missing results, computed where the infra tells to and stored one by one."""
 
 import collections.abc
 import sys
@@ -66,7 +66,7 @@ class ItemWork:
         return self.method.folder
 
     def execute(self, claim: "Claim | None", keys: tp.Sequence[str]) -> None:
-        """Compute items where the infra says, under a claim on them; there is none without a folder."""
+        """Compute items where the infra tells to, under a claim on them; there is none without a folder."""
         from ..claims import chain
 
         check_secrets(self.method.obj)

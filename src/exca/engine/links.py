@@ -10,29 +10,13 @@ logger = logging.getLogger("exca")
 
 
 def link_code(folder: Path, workdir: Path | None) -> None:
-    """Link the code that computes a result into its folder, as ``code``.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder
-    workdir: Path or None
-        working directory of the job
-    """
+    """Link the copy of the code that computes a result, if there is one, into its uid folder, as ``code``."""
     if workdir is not None:
         _link(folder / "code", workdir)
 
 
 def link_logs(folder: Path, logs: Path) -> None:
-    """Link the logs of the job that computes a task into its folder, as ``submitit``.
-
-    Parameters
-    ----------
-    folder: Path
-        uid folder
-    logs: Path
-        folder of the job's logs
-    """
+    """Link the folder of the logs of the job that computes a task into its uid folder, as ``submitit``."""
     _link(folder / "submitit", logs)
 
 

@@ -66,7 +66,7 @@ class Method(tp.Protocol):
         """Folder of a job's logs, with ``%j`` for its id."""
         ...
 
-    def call(self, *args: tp.Any) -> tp.Any:
+    def call(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         """Call the undecorated method."""
 
     def freeze(self) -> None:

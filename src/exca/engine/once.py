@@ -24,7 +24,7 @@ class Work(tp.Protocol):
 
 
 class Claimed(tp.NamedTuple):
-    """What came of claiming: the claim with the keys to compute under it, if any, and who holds the others."""
+    """What came of claiming: the claim with the keys to compute under it, if any, and the holders of the others."""
 
     claim: "Claim | None"
     keys: list[str]

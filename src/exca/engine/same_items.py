@@ -21,7 +21,7 @@ _warned: set[str] = set()  # methods for which it was said that items cannot be 
 class Seen:
     """The items of one call so far, by uid.
 
-    Of a sequence nothing is held but where the first item of each uid is, once a uid comes again. Of items that
+    Of a sequence only the place of the first item of each uid is held, and only once a uid comes again. Of items that
     can't be gone through again a hash is held of each that is a plain value, and nothing of others, which are only
     compared within a share.
     """

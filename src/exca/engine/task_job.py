@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-import time
 import typing as tp
 from pathlib import Path
 
+from .._polling import Poller
 from ..errors import JobError
 from ..jobs import backends
 from ..jobs.job import SAY_WHY, Job
@@ -131,7 +131,7 @@ class TaskJob(Job[R]):
         """Publish that the job ended without an outcome, so that every later reader knows why.
 
         None where nothing is kept: the job was cancelled before it began, or ended by the mere warning of a preemption,
-        which says nothing about the computation. A result that it was to replace stays: then only the caller is told.
+        which tells nothing about the computation. A result that it was to replace stays: then only the caller sees it.
         """
         if not self._ended_without_outcome():
             return self.outcome()
@@ -202,25 +202,19 @@ class UnsentJob(TaskJob[R]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job is sent and done, sending what there is room for meanwhile."""
-        start, told = time.monotonic(), False
+        poller = Poller(timeout)
         try:
             while self._finished() is None:
-                waited = time.monotonic() - start
-                left = None if timeout is None else timeout - waited
                 job = self.sent()
                 if job is not None:
-                    break
-                if left is not None and left <= 0:
-                    return False
+                    return job.wait(poller.left)
                 unsent.send(self._logs)
                 if not unsent.holds(self._logs, self.folder) and self.sent() is None:
                     return self._finished() is not None  # nothing waits any more: ask again
-                if not told and waited > SAY_WHY:
-                    told = True
+                if poller.is_time_once("to tell", after=SAY_WHY):
                     logger.info("Still waiting for %s", self.describe())
-                time.sleep(0.25 if left is None else min(0.25, left))
-            else:
-                return True
+                if not poller.pause():
+                    return False
         except KeyboardInterrupt:
             logger.warning(
                 "Interrupted while waiting for room in the queue: %s was not submitted yet. It is sent as soon as "
@@ -228,7 +222,7 @@ class UnsentJob(TaskJob[R]):
                 self.folder.name,
             )
             raise
-        return job.wait(left)
+        return True
 
     def result(self) -> R:
         """Wait for the task and return its result."""

@@ -149,7 +149,7 @@ class Task:
         """The job that left an outcome."""
         try:
             submission = Submission.from_json(found.content, trusted=found.trusted)
-        except ValueError:  # another user wrote it, and what it says of the job is of no use
+        except ValueError:  # another user wrote it, and what it holds about the job is of no use
             submission = Submission(None, "", "")
         return TaskJob(found.folder, submission, found.attempt, self.hint)
 
@@ -194,7 +194,7 @@ class Task:
         return "not submitted" if found is None else tp.cast(Status, found.state)
 
     def _holder_status(self, found: record.Record | None) -> Status | None:
-        """The state of whoever holds the task, None where its outcome is there."""
+        """The state of the holder of the task, None where its outcome is there."""
         holder = self._holder()
         if holder is None or (found is not None and found.attempt == holder.token):
             return None
@@ -513,7 +513,7 @@ class TaskCall(Call):
             logger.exception("%r failed", self)
 
     def reclaim(self) -> "Claim | None":
-        """Claim the task again where its record says that this very job failed, though it has just been requeued."""
+        """Claim the task again where its record tells that this very job failed, though it has just been requeued."""
         from ..claims import Claims
 
         claims = Claims(self.folder)
@@ -524,8 +524,7 @@ class TaskCall(Call):
         claim, _ = claims.acquire([KEY])
         if claim is not None:
             logger.warning(
-                "The record of %r says that this job had ended (%s), but it runs again: computing, and replacing the "
-                "record",
+                "The record of %r has this job as ended (%s), but it runs again: computing, and replacing the record",
                 self,
                 found.content["ended"],
             )

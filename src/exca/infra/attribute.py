@@ -55,10 +55,10 @@ class InfraAttribute:
 
 
 def place(owner: type, name: str, default: "BaseInfra") -> None:
-    """Prepare a class for the infra that stands as default on one of its attributes."""
+    """Prepare a class for the infra that is the default of one of its attributes."""
     if not issubclass(owner, pydantic.BaseModel):
         raise InfraError(
-            f"{type(default).__name__} {name!r} stands on {owner.__qualname__}, which is no pydantic model: "
+            f"{type(default).__name__} {name!r} was placed on {owner.__qualname__}, which is no pydantic model: "
             f"let {owner.__qualname__} inherit from pydantic.BaseModel"
         )
     if owner.model_config.get("extra") is None:

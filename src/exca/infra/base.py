@@ -32,14 +32,21 @@ Exclusion = tp.Iterable[str] | tp.Callable[[tp.Any], tp.Iterable[str]] | str
 class Applied:
     """The method an infra is applied to, and how."""
 
-    def __init__(self, function: tp.Any, exclude: Exclusion = (), **options: tp.Any) -> None:
+    def __init__(
+        self, function: tp.Any, exclude: Exclusion = (), *, static: bool = False, **options: tp.Any
+    ) -> None:
         self.function = function  # undecorated
+        self.static = static
         self.name: str = function.__name__
         self.exclude = _checked_exclusion(self.name, exclude)
-        self.options = options  # what else the decorator was told
+        self.options = options  # what else was given to the decorator
         self.wrapper: tp.Any = None
         self.token = uuid.uuid4().hex
         _APPLIED[self.token] = self
+
+    def is_of(self, infra: tp.Any) -> bool:
+        """Whether it is what this infra is applied to, if it is one at all."""
+        return getattr(infra, "_applied", None) is self
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         # A class pickled by value and unpickled where it was made is updated in place (as cloudpickle does):
@@ -461,7 +468,7 @@ class BaseInfra(Edge, SubmititMixin):
         """Go through all configurations with an outcome in the cache of this method.
 
         A folder that does not fit the class (any more) is skipped, and reported once. Where the configuration may have
-        been written by a user who is not trusted, everything that says how jobs run is taken from this infra.
+        been written by a user who is not trusted, everything about how jobs run is taken from this infra.
 
         Returns
         -------
@@ -567,8 +574,13 @@ class _BoundMethod:
     def logs(self) -> Path:
         return self._infra._logs_folder()
 
-    def call(self, *args: tp.Any) -> tp.Any:
-        return self._applied.function(self.obj, *args)
+    def call(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        applied = self._applied
+        return (
+            applied.function(*args, **kwargs)
+            if applied.static
+            else applied.function(self.obj, *args, **kwargs)
+        )
 
     def freeze(self) -> None:
         self._infra.uid()

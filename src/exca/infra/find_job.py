@@ -61,7 +61,7 @@ class _SlurmTaskJob(TaskJob[tp.Any], InfraSlurmJob):
 
 
 class _SlurmCallJob(CallJob[tp.Any], InfraSlurmJob):
-    """A job whose outcome lies beside its logs, as that of a part of a map."""
+    """A job whose outcome is beside its logs, as that of a part of a map."""
 
     def __init__(self, folder: Path, submission: Submission) -> None:
         super().__init__(submission)
@@ -114,7 +114,7 @@ def _folders(root: Path) -> tp.Iterator[Path]:
             continue
         yield folder
         if _METHOD_FOLDER.fullmatch(folder.parent.name):
-            continue  # what lies below is the user's
+            continue  # what is below is the user's
         skipped = _NO_RESULTS if _METHOD_FOLDER.fullmatch(folder.name) else _NO_CACHE
         names = [entry.name for entry in found if entry.name not in skipped and entry.name[0] != "."]
         pending.extend(folder / name for name in names)
@@ -162,7 +162,7 @@ def _submission_of(logs: Path, job_id: str) -> Submission:
 
 
 def _what_was_sent(pickled: Path) -> tp.Any:
-    """What a job was asked to run, or None where that cannot be told."""
+    """What a job was asked to run, or None where that is unknown."""
     from submitit.core.utils import DelayedSubmission
 
     try:
@@ -194,12 +194,12 @@ def _folder_from_slurm(job_id: str) -> Path:
     try:
         command = ["scontrol", "show", "job", "-o", job_id]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        told = done.stdout if done.returncode == 0 else ""
+        output = done.stdout if done.returncode == 0 else ""
         said = done.stderr.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        told, said = "", str(error)
-    for output in re.findall(r"\bStdOut=(\S+)", told):
-        for parent in Path(output).parents:
+        output, said = "", str(error)
+    for log in re.findall(r"\bStdOut=(\S+)", output):
+        for parent in Path(log).parents:
             if _METHOD_FOLDER.fullmatch(parent.name):
                 return parent
     raise ValueError(

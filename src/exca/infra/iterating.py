@@ -66,7 +66,7 @@ def _object(place: Path, asking: "BaseInfra") -> tp.Any:
 
 
 def _replace_resources(new: tp.Any, asking: tp.Any) -> None:
-    """Give whatever says where things run the fields that it has in the asking object, or else the defaults."""
+    """Give all models about where things run the fields that it has in the asking object, or else the defaults."""
     from ..utils import find_models
 
     own: dict[str, tp.Any] = dict(find_models(asking, pydantic.BaseModel))

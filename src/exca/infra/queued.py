@@ -1,9 +1,9 @@
 """Jobs that an earlier release queued and that start under this one. Kept for jobs in flight during an upgrade.
 
 The pickle of such a job names functions and classes of the release that wrote it. Those of tasks, maps and
-submitted calls whose class lies in a module are resolved to what is here, and the job computes as if it were called
+submitted calls whose class is in a module are resolved to what is here, and the job computes as if it were called
 in this process: under a claim, with its outcome published. All others (classes of ``__main__``, steps) hold too much
-of that release's inside; their first name is answered with an error that says to submit again.
+of that release's inside; their first name is answered with an error that asks to submit again.
 """
 
 import typing as tp
