@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ._earlier import earlier_names
 from .identity import nesting
 from .identity.nesting import Ops
 from .identity.uid import UidMaker, uid_text
@@ -264,10 +265,4 @@ def _is_file(text: str) -> bool:
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -10,6 +10,7 @@ import warnings
 
 import pydantic
 
+from ._earlier import earlier_names
 from .errors import InfraError
 from .identity import DiscriminatedModel
 from .infra.find_job import InfraSlurmJob, find_slurm_job
@@ -442,10 +443,4 @@ def _shown(annotation: tp.Any) -> str:
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

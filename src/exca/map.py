@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydantic
 
+from ._earlier import earlier_names
 from .engine import once, same_items
 from .engine.items import ItemStore, ItemWork
 from .errors import DamagedEntryError, InfraError, ReadOnlyError
@@ -332,10 +333,4 @@ def _items_parameter(function: tp.Any) -> str:
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -2,15 +2,10 @@
 
 import typing as tp
 
+from ._earlier import earlier_names
 from .infra.edge import SubmititMixin
 
 __all__ = ["SubmititMixin"]
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

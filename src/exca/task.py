@@ -6,6 +6,7 @@ import os
 import typing as tp
 from pathlib import Path
 
+from ._earlier import earlier_names
 from .engine import record
 from .engine.tasks import SUBMISSION, Status, Task, start
 from .errors import InfraError, ReadOnlyError
@@ -248,10 +249,4 @@ def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydantic
 
+from ._earlier import earlier_names
 from .errors import NothingToDeleteError
 from .identity.comparing import DEFAULT_CHECK_SKIPS
 
@@ -315,10 +316,4 @@ class _FrozenSetattr:  # kept for jobs that 0.6 queued: part of their frozen obj
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

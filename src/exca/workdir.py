@@ -2,16 +2,10 @@
 
 import typing as tp
 
+from ._earlier import earlier_names
 from .jobs.workdir import WorkDir, identify_path
 
 __all__ = ["WorkDir", "identify_path"]
 
-
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from . import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

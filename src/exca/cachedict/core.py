@@ -8,6 +8,7 @@ import typing as tp
 import orjson
 
 from .. import _files, _trust
+from .._earlier import earlier_names
 from ..errors import DamagedEntryError, UntrustedFileError
 from .dumpcontext import DumpContext, DumpOptions
 from .index import NOT_PRELOADED, WAITING, FolderIndex, Found, index_of
@@ -411,10 +412,4 @@ def _rebuild(
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from .. import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

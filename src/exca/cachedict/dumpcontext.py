@@ -11,6 +11,7 @@ import typing as tp
 import xxhash
 
 from .. import _files
+from .._earlier import earlier_names
 from .._files import pread
 from ..errors import (
     CacheWriteError,
@@ -527,10 +528,4 @@ def _sum_of(fd: int, start: int, length: int) -> str:
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from .. import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -6,6 +6,7 @@ import logging
 import pathlib
 import typing as tp
 
+from .._earlier import earlier_names
 from ..errors import HandlerError, UnknownHandlerError
 
 logger = logging.getLogger("exca")
@@ -158,10 +159,4 @@ def report_pickled(type_: type, reason: str = "no handler is registered for it")
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from .. import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _files
+from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
 
 if tp.TYPE_CHECKING:
@@ -315,12 +316,5 @@ class Auto(Slurm):
 
 ADAPTER: tp.Final[pydantic.TypeAdapter[Backend]] = pydantic.TypeAdapter(Backend)
 
-
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from .. import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import pydantic
 
 from .. import identity
+from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
 from . import addresses, conversions
 from .addresses import NO_INPUT
@@ -521,12 +522,5 @@ class Chain(Step):
 
 Step._exca_chain_class = Chain
 
-
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from .. import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -3,6 +3,8 @@
 import typing as tp
 from pathlib import Path
 
+from .._earlier import earlier_names
+
 
 def extract_cache_folders(folder: Path | str) -> tuple[str, ...]:
     """Return the folders below a folder that hold results.
@@ -24,10 +26,4 @@ def extract_cache_folders(folder: Path | str) -> tuple[str, ...]:
 
 
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from .. import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)

@@ -2,6 +2,7 @@
 
 import typing as tp
 
+from ..._earlier import earlier_names
 from . import python_types as python_types  # registers itself
 from .arrays import ContiguousMemmapArray, MemmapArray, NumpyArray
 from .neuro import MneRawBrainVision, MneRawFif, NibabelNifti
@@ -26,12 +27,5 @@ __all__ = [
     "TorchTensor",
 ]
 
-
 if not tp.TYPE_CHECKING:
-
-    def __getattr__(name: str) -> tp.Any:  # kept for dependants: names of earlier releases
-        if name.startswith("__"):
-            raise AttributeError(name)
-        from ... import kept
-
-        return kept.lookup(__name__, name)
+    __getattr__ = earlier_names(__name__)
