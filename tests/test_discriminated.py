@@ -503,3 +503,17 @@ def test_a_name_that_no_wrap_validator_defines_is_refused() -> None:
 def test_classes_by_name_hold_the_class_itself_and_abstract_ones() -> None:
     assert Instrument._get_discriminated_subclasses() == {"Piano": Piano, "Instrument": Instrument}
     assert Piano._get_discriminated_subclasses() == {"Piano": Piano}
+
+
+class WritesField(pydantic.BaseModel):
+    """Writes a field itself, by what would be written anyway."""
+
+    step: Step
+
+    @pydantic.field_serializer("step", mode="wrap")
+    def _written(self, value: Step, handler: pydantic.SerializerFunctionWrapHandler) -> tp.Any:
+        return handler(value)
+
+
+def test_a_serializer_of_a_field_keeps_the_key() -> None:
+    assert WritesField(step=AddMore()).model_dump()["step"] == {"type": "AddMore", "value": 1, "more": 2}

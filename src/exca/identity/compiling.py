@@ -90,7 +90,7 @@ def _read_fields(plan: Plan) -> None:
     reader = ShapeReader(values, cls.model_config)
     serialized = {name for d in decorators.field_serializers.values() for name in d.info.fields}
     steps: list[Step] = []
-    asked: list[str] = []
+    asked: dict[str, Export | None] = {}
     plan.fault = _fault(plan)
     for name, field in cls.__pydantic_fields__.items():
         if name in plan.excluded or field.exclude:
@@ -99,23 +99,23 @@ def _read_fields(plan: Plan) -> None:
         shape = reader.read(field)
         if shape.ambiguous and plan.fault is None and values.uid and values.exclude_defaults:
             plan.fault = functools.partial(_ambiguous, cls.__qualname__, name, shape)
-        export = shape.export
-        if export is None or not serialized.isdisjoint((name, "*")) or getattr(field, "exclude_if", None):
-            asked.append(name)
+        if not serialized.isdisjoint((name, "*")) or getattr(field, "exclude_if", None):
+            asked[name] = _step(values, name, field, shape)[-1]
         elif issubclass(cls, pydantic.RootModel):
-            plan.root = export
+            plan.root = shape.export
         else:
-            steps.append(_step(values, name, field, export))
+            steps.append(_step(values, name, field, shape))
     computed = [name for name in cls.__pydantic_computed_fields__ if name not in plan.excluded]
     plan.steps = tuple(steps)
-    plan.asked = frozenset(asked + computed)
+    plan.asked = asked | dict.fromkeys(computed)
     head = [] if plan.head is None else [plan.head[0]]
     plan.order = (*head, *cls.__pydantic_fields__, *computed)
     plan.by_serializer = bool(decorators.model_serializers or cls.model_config.get("json_encoders"))
 
 
-def _step(values: "ValueExporter", name: str, field: FieldInfo, export: Export) -> Step:
-    direct = _BY_ANNOTATION.get(field.annotation, SCALARS)
+def _step(values: "ValueExporter", name: str, field: FieldInfo, shape: Shape) -> Step:
+    export = shape.export
+    direct = _BY_ANNOTATION.get(field.annotation, SCALARS) if shape.scalars else _NOTHING
     default: tp.Any = MISSING
     factory = field.default_factory
     if factory is not None and not field.default_factory_takes_validated_data:

@@ -245,11 +245,9 @@ class DiscriminatedModel(pydantic.BaseModel):
         schema = handler(source)
         if (schema.get("metadata") or {}).get(_OURS) is not None:
             return schema  # pydantic reuses the schema of a class for the fields that hold it
-        return core_schema.with_info_wrap_validator_function(
-            _validator(cls),
-            schema,
-            serialization=core_schema.wrap_serializer_function_ser_schema(
-                _serializer(cls), info_arg=True, schema=schema
-            ),
-            metadata={_OURS: True},
+        written = core_schema.wrap_serializer_function_ser_schema(
+            _serializer(cls), info_arg=True, schema=schema
         )
+        # of the inner schema: a serializer of a field takes the place of that of the outer one
+        inner = tp.cast(core_schema.CoreSchema, {**schema, "serialization": written})
+        return core_schema.with_info_wrap_validator_function(_validator(cls), inner, metadata={_OURS: True})

@@ -168,7 +168,9 @@ class Plan:
         self.steps: tuple[Step, ...] = ()
         self.fault: tp.Callable[[], IdentityError] | None = None
         self.root: Export | None = None
-        self.asked: frozenset[str] = frozenset()
+        self.asked: dict[
+            str, Export | None
+        ] = {}  # what pydantic writes, and how models there are written otherwise
         self.order: tuple[str, ...] = ()
         self.excluded: frozenset[str] = frozenset()
         self.static: tp.Any = None
@@ -253,7 +255,10 @@ class Plan:
         out = self.fields(obj)
         if self.asked:
             dump = self._dump(obj, set(self.asked))
-            dump = {name: self._in_containers(value, obj.__dict__.get(name)) for name, value in dump.items()}
+            dump = {
+                name: self._in_containers(value, obj.__dict__.get(name), self.asked.get(name))
+                for name, value in dump.items()
+            }
             dump.update(out)
             out = {name: dump[name] for name in self.order if dump.get(name, DROPPED) is not DROPPED}
         if extra:
@@ -312,10 +317,10 @@ class Plan:
                         out[name] = exported
         return out
 
-    def _in_containers(self, written: tp.Any, value: tp.Any) -> tp.Any:
+    def _in_containers(self, written: tp.Any, value: tp.Any, export: Export | None = None) -> tp.Any:
         """Returns what pydantic wrote, with the models and OrderedDicts in it as they are written elsewhere."""
         if is_model(value):
-            return self.values.value(value) if written == self._plain(value) else written
+            return (export or self.values.value)(value) if written == self._plain(value) else written
         if type(written) is dict and isinstance(value, dict) and len(written) == len(value):
             pairs = zip(written.items(), value.values(), strict=True)
             items = {key: self._in_containers(item, part) for (key, item), part in pairs}

@@ -15,10 +15,11 @@ import typing as tp
 import weakref
 
 import pydantic
+import pydantic_core
 import typing_extensions
 from pydantic.fields import FieldInfo
 
-from .scalars import DROPPED, SCALARS, Export, dumped, is_model, listed, text_order
+from .scalars import DROPPED, SCALARS, Export, dumped, is_model, listed, text_order, unexportable
 
 if tp.TYPE_CHECKING:
     from .values import ValueExporter
@@ -63,19 +64,17 @@ _HARMLESS: tp.Final[tuple[tp.Any, ...]] = (
 DISCRIMINATORS: tp.Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
 
 
-class _OddError(Exception):
-    """Only pydantic knows how to write values of this annotation."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """What an annotation says.
 
-    export: how values are written, or None where pydantic has to be asked
+    export: how values are written
+    scalars: whether numbers and text are written as they are
     ambiguous: the models of a union that nothing tells apart
     """
 
-    export: Export | None
+    export: Export
+    scalars: bool = True
     ambiguous: tuple[type, ...] = ()
 
 
@@ -94,22 +93,23 @@ class ShapeReader:
         self._config = config
         self._ambiguous: tuple[type, ...] = ()
         self._in_union = False
+        self._scalars = True
 
     def read(self, field: FieldInfo) -> Shape:
         """Returns the shape of a field."""
         self._ambiguous = ()
         self._in_union = False
-        try:
-            export: Export | None = self._annotated(field.annotation, field.metadata, field.discriminator)
-        except _OddError:
-            export = None
-        return Shape(export, self._ambiguous)
+        self._scalars = True
+        export = self._annotated(field.annotation, field.metadata, field.discriminator)
+        return Shape(export, self._scalars, self._ambiguous)
 
     def _annotated(self, annotation: tp.Any, metadata: tp.Iterable[tp.Any], key: tp.Any = None) -> Export:
+        metadata = tuple(metadata)
         for item in metadata:
             odd = not isinstance(item, _HARMLESS) and hasattr(item, "__get_pydantic_core_schema__")
             if odd and not self._values.by_type:
-                raise _OddError
+                self._scalars = False
+                return _Asked(self._values, self._config, tp.Annotated[annotation, *metadata]).export
             if isinstance(item, FieldInfo | pydantic.Discriminator) and item.discriminator is not None:
                 key = item.discriminator
         return self._export(annotation, key)
@@ -137,17 +137,23 @@ class ShapeReader:
         if not isinstance(annotation, type):
             return self._value
         if any(self._config.get(name) for name in _CONFIGURED.get(annotation, ())):
-            raise _OddError
+            return _Asked(self._values, self._config, annotation).export
         if issubclass(annotation, pydantic.BaseModel | enum.Enum | pathlib.PurePath):
             return self._value
-        if hasattr(annotation, "__get_pydantic_core_schema__"):
-            raise _OddError
-        if dataclasses.is_dataclass(annotation) and not self._values.by_type:
-            raise _OddError
-        if typing_extensions.is_typeddict(annotation) or _is_named_tuple(annotation):
-            for member in typing_extensions.get_type_hints(annotation, include_extras=True).values():
-                self._export(member)  # raises if one of them is odd
+        if self._is_odd(annotation):
+            return _Asked(self._values, self._config, annotation).export
         return self._value
+
+    def _is_odd(self, kind: type) -> bool:
+        """Tells if only pydantic knows how to write the values of a type."""
+        if hasattr(kind, "__get_pydantic_core_schema__"):
+            return True
+        if self._values.by_type:
+            return False
+        if typing_extensions.is_typeddict(kind) or _is_named_tuple(kind):
+            hints = typing_extensions.get_type_hints(kind, include_extras=True)
+            return any(self._export(member) != self._value for member in hints.values())
+        return dataclasses.is_dataclass(kind)
 
     def _float(self, value: tp.Any) -> tp.Any:
         # a default like `x: float = 1` is never validated, and has to read as the same value given by hand
@@ -203,8 +209,18 @@ class ShapeReader:
         models = [arg for arg in members if _is_undiscriminated(arg)]
         if key is None and len(models) > 1:
             self._ambiguous = tuple(models)
-        branches = _Branches(self._value, [(_matched_types(arg), self._export(arg)) for arg in members])
-        choose: Export = branches.export if branches.known else self._value
+        outer_scalars, self._scalars = self._scalars, True
+        exports = [self._export(arg) for arg in members]
+        value = self._value
+        if (
+            not self._scalars
+        ):  # one of them says how a number or a text is written, which has no type of its own
+            value = _Asked(self._values, self._config, tp.Union[args]).export  # noqa: UP007 # the members are only known here
+        self._scalars = self._scalars and outer_scalars
+        branches = _Branches(
+            value, [(_matched_types(arg), e) for arg, e in zip(members, exports, strict=True)]
+        )
+        choose: Export = branches.export if branches.known else value
         if any(map(_holds_number, members)):
             outer, self._in_union = self._in_union, True
             as_they_are = [(_matched_types(arg), self._export(arg)) for arg in members]
@@ -228,6 +244,26 @@ class ShapeReader:
             return out
 
         return export_choice
+
+
+class _Asked:
+    """Exports values as pydantic writes them in a field of a model with this configuration."""
+
+    def __init__(self, values: "ValueExporter", config: tp.Mapping[str, tp.Any], annotation: tp.Any) -> None:
+        self._values = values
+        self._config = config
+        self._annotation = annotation
+        self._holder: tp.Any = None
+
+    def export(self, value: tp.Any) -> tp.Any:
+        if self._holder is None:
+            config = pydantic.ConfigDict(**{**self._config, "defer_build": False, "title": None})  # type: ignore[typeddict-item] # of a model
+            self._holder = pydantic.create_model("Holder", __config__=config, value=(self._annotation, ...))
+        held = self._holder.model_construct(value=value)
+        try:
+            return dumped(self._holder.__pydantic_serializer__, held, **self._values.told)["value"]
+        except pydantic_core.PydanticSerializationError as error:
+            raise unexportable(value) from error
 
 
 class _Branches:

@@ -345,6 +345,12 @@ def _class(
         lines += _exclusion(draw, list(fields))
     if draw(st.integers(0, 9)) == 0:
         lines += _override(draw, list(fields))
+    if draw(st.integers(0, 11)) == 0:
+        lines += [
+            f"    @pydantic.field_serializer({draw(st.sampled_from(list(fields)))!r}, mode='wrap')",
+            "    def _written(self, value, handler):",
+            "        return handler(value)",
+        ]
     infra = key is None and parent is None and "Discriminated" not in bases and draw(st.integers(0, 11)) == 0
     if infra:
         lines += [

@@ -173,6 +173,24 @@ class Apart(Strict):
         return ["."] if self.whole else ["left"]
 
 
+class Serialized(Strict):
+    """Fields that a function of the class writes."""
+
+    one: Apart = Apart()
+    rows: list[Apart] = []
+    table: dict[str, Apart] = {}
+    order: Ordered[str, int] = Ordered()
+    other: Apart = Apart()
+
+    @pydantic.field_serializer("one", "rows", "table", "order", mode="wrap")
+    def _as_ever(self, value: tp.Any, handler: tp.Any) -> tp.Any:
+        return handler(value)
+
+    @pydantic.field_serializer("other")
+    def _left(self, value: Apart) -> Json:
+        return {"seen": value.left}
+
+
 class _TypedFields(pydantic.BaseModel):
     """Fields whose annotation has a say in how they are written, where it is asked."""
 
@@ -214,6 +232,8 @@ class Typed(pydantic.BaseModel):
     named: TypedNamed = TypedNamed()
     rows: list[TypedNamed] = []
     holder: Holder = Holder()
+    serialized: Serialized = Serialized()
+    part: Line | Part = Part(infra=exca.MapInfra(keep_in_ram=True))
     infra: exca.TaskInfra = exca.TaskInfra()
 
     @infra.apply
@@ -395,6 +415,10 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
         yield f"typed-plain-{name}", Typed(plain=plain)
         yield f"typed-named-{name}", Typed(named=named, rows=[named], holder=Holder(named, Apart(left=2)))
         yield f"typed-part-{name}", Typed(named=TypedNamed(part=plain))
+    yield "typed-serialized-default", Typed(serialized=Serialized(one=Apart(left=2)))
+    changed = Apart(left=3, kept=Point(2))
+    yield "typed-serialized-models", Typed(serialized=Serialized(one=changed, rows=[changed], table={"a": changed}))
+    yield "typed-serialized-others", Typed(serialized=Serialized(order=Ordered(b=1, a=2), other=changed))
     yield "typed-outside", TypedOutside(point=Point(4))
     yield "nested", Nested()
     yield "nested-changed", Nested(only={"x": 2}, table={"c": {"d": 1}})
