@@ -126,9 +126,8 @@ class MapInfra(BaseInfra):
         applied = Applied(function, exclude, item_uid=item_uid, cache_type=cache_type, parameter=name)
 
         def call(obj: tp.Any, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-            infra = getattr(obj, self._infra_name)
-            if not applied.is_of(infra):
-                # no infra, or super().method() from a child with one of its own
+            infra = applied.infra_of(obj, self._infra_name)
+            if infra is None:
                 return function(obj, *args, **kwargs)
             if len(args) == 1 and not kwargs:
                 return infra._process(args[0])

@@ -42,11 +42,11 @@ class SubmitInfra(BaseInfra):
         applied = Applied(function, static=isinstance(method, staticmethod))
 
         def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-            obj = args[0] if args else None
-            infra: tp.Any = getattr(obj, self._infra_name, None)
-            if not applied.is_of(infra):
-                # an object with infra=None, a parent's method, or a static method called on the class
-                bound = applied.static and has_infra(obj, self._infra_name)
+            obj, name = args[0] if args else None, self._infra_name
+            bound = has_infra(obj, name)  # else it is a static method called on the class
+            infra = applied.infra_of(obj, name) if bound and hasattr(obj, name) else None
+            if infra is None:
+                bound = bound and applied.static
                 return function(*(args[1:] if bound else args), **kwargs)
             return infra._call(*args[1:], **kwargs)
 

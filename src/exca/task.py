@@ -75,14 +75,12 @@ class TaskInfra(BaseInfra):
             except (KeyError, AttributeError):
                 name = self._infra_name
             try:
-                infra = getattr(obj, name)
+                infra = applied.infra_of(obj, name)
             except AttributeError:
                 raise InfraError(
                     f"{applied.name!r} was called on {obj!r}, which has no infra {name!r}"
                 ) from None
-            if not applied.is_of(infra):
-                return function(obj)  # no infra, or super().method() from a child that applied one of its own
-            return infra._result()
+            return function(obj) if infra is None else infra._result()
 
         self._register(applied, wrap(function, call))
         return tp.cast(F, applied.wrapper)

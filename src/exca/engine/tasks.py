@@ -51,8 +51,7 @@ class DoneTask(DoneJob[R]):
     nothing_kept = False
 
     def __init__(self, folder: Path, value: tp.Any, error: Exception | None = None) -> None:
-        super().__init__(value, error)
-        self.folder = folder
+        self.folder, self.value, self.error = folder, value, error
 
     def outcome(self) -> record.Record | None:
         """The outcome on disk, if any."""
@@ -226,7 +225,11 @@ class Task:
                 except DamagedEntryError as e:
                     record.set_aside(found.folder, str(e), found.attempt)
                     continue
-            if job is not None and (job.cluster is not None or isinstance(job, DoneJob)):
+            if isinstance(job, DoneTask):
+                if job.error is not None:
+                    raise job.error
+                return job.value
+            if job is not None and job.cluster is not None:
                 return job.result()
             self._wait_for_process(found)
 

@@ -44,9 +44,16 @@ class Applied:
         self.token = uuid.uuid4().hex
         _APPLIED[self.token] = self
 
-    def is_of(self, infra: tp.Any) -> bool:
-        """Whether it is what this infra is applied to, if it is one at all."""
-        return getattr(infra, "_applied", None) is self
+    def infra_of(self, obj: tp.Any, name: str) -> tp.Any:
+        """The infra through which a call of the method goes.
+
+        None where the object has none (``infra=None``), or where a child that applied one of its own calls the method
+        of its parent.
+        """
+        infra = obj.__dict__.get(name)
+        if infra is None or infra._obj is not obj or infra._infra_name != name:  # not bound yet
+            infra = getattr(obj, name)
+        return infra if infra is not None and infra._applied is self else None
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         # A class pickled by value and unpickled where it was made is updated in place (as cloudpickle does):

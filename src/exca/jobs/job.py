@@ -285,8 +285,9 @@ class DoneJob(Job[R]):
         its error
     """
 
+    submission = Submission(None, "inline", "")  # of all of them: nothing was submitted
+
     def __init__(self, value: tp.Any, error: Exception | None = None) -> None:
-        super().__init__(Submission(None, "inline", ""))
         self.value = value
         self.error = error
 
