@@ -14,7 +14,7 @@ import pydantic
 import blocks
 import exca
 from exca.engine.task_job import TaskJob
-from exca.jobs.submission import Submission
+from exca.jobs.backends import Submission
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "exca"

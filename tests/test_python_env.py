@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exca.jobs.python_env import clean_environment, cleaned, python_of
+from exca.jobs.environment import clean_environment, cleaned, python_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the layout of an environment is that of POSIX")
 
@@ -164,7 +164,7 @@ def test_a_slurm_job_submits_a_job_of_other_resources(tmp_path: Path) -> None:
     script.write_text(
         "import subprocess, sys\n"
         f"sys.path.insert(0, {str(Path(__file__).resolve().parent.parent / 'src')!r})\n"
-        "from exca.jobs.python_env import clean_environment\n"
+        "from exca.jobs.environment import clean_environment\n"
         "with clean_environment():\n"
         "    inner = ['sbatch', '--wait', '--mem-per-cpu=50', '--output=inner.txt', '--wrap', 'env']\n"
         "    subprocess.run(inner, check=True)\n"

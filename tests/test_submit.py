@@ -17,8 +17,8 @@ import pytest
 
 import exca
 from exca.errors import InfraError, JobError, SubmissionError
+from exca.jobs.backends import Submission
 from exca.jobs.job import CallJob
-from exca.jobs.submission import Submission
 
 SLURM = pytest.param("slurm", marks=pytest.mark.slurm)
 every_cluster = pytest.mark.parametrize("cluster", [None, "debug", "local", SLURM])

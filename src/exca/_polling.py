@@ -3,11 +3,8 @@
 import threading
 import time
 
-FIRST_PAUSE, LAST_PAUSE, GROWTH = (
-    0.002,
-    0.25,
-    1.3,
-)  # seconds, seconds, and what a pause is longer than the one before
+FIRST_PAUSE, LAST_PAUSE = 0.002, 0.25  # seconds
+GROWTH = 1.3  # how much longer a pause is than the one before
 
 
 class Poller:

@@ -15,9 +15,9 @@ from .identity import check_secrets
 from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
 from .jobs import arrays, backends
+from .jobs.backends import Submission
 from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
-from .jobs.submission import Submission
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
 logger = logging.getLogger("exca")

@@ -17,7 +17,7 @@ from exca import _files
 from exca.claims.owner import Process
 from exca.errors import JobError
 from exca.jobs import backends, entry, local, paths
-from exca.jobs.submission import Submission
+from exca.jobs.backends import Submission
 from waiting import wait_for
 
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time

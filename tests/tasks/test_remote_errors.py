@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from exca.errors import UnknownClusterError
 from exca.jobs import backends, remote_errors
-from exca.jobs.submission import Submission
+from exca.jobs.backends import Submission
 
 
 class TwoArguments(Exception):

@@ -420,8 +420,8 @@ def test_a_job_that_the_warning_ended_before_its_python_was_up_leaves_no_error(i
 
 
 def ending(state: str, exit_code: str = "", reason: str = "", memory: str = "") -> str:
+    from exca.jobs.backends import Submission
     from exca.jobs.slurm import ending_of
-    from exca.jobs.submission import Submission
 
     job = scheduler.JobState("12", state, reason, exit_code, memory, alive=False)
     return ending_of(job, Submission("slurm", "12", "/cache/logs/%j")).text

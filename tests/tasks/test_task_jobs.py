@@ -14,7 +14,7 @@ from task_models import Double, Failing
 
 import exca
 from exca.errors import JobError, SubmissionError
-from exca.jobs import current
+from exca.jobs import environment
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
@@ -423,7 +423,7 @@ def test_gpus_of_a_local_job_are_the_first_visible_ones(
 
 
 def test_outside_of_a_job_there_is_no_rank() -> None:
-    assert current.current_job("logs")[1] == 0
+    assert environment.current_job("logs")[1] == 0
 
 
 # ------------------------------------------------------------------ Slurm only

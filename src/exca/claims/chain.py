@@ -39,15 +39,7 @@ _claim: contextvars.ContextVar["Claim | None"] = contextvars.ContextVar("exca_cl
 
 
 class Batch:
-    """Claimed keys that are computed one after the other, in this thread.
-
-    Parameters
-    ----------
-    claim
-        the claim on them
-    keys
-        in the order in which they are handed out
-    """
+    """Claimed keys that are computed in this thread, handed out one after the other."""
 
     def __init__(self, claim: "Claim | None", keys: Sequence[str]) -> None:
         self.claim = claim
@@ -105,15 +97,7 @@ def under(claim: "Claim | None") -> Iterator[None]:
 
 @contextlib.contextmanager
 def computing(keys: Sequence[str], *, started: bool = False) -> Iterator[Batch]:
-    """Context in which keys of the current claim are computed.
-
-    Parameters
-    ----------
-    keys
-        which ones
-    started
-        all of them from the beginning
-    """
+    """Context in which keys of the current claim are computed, all of them from the beginning if `started`."""
     batch = Batch(_claim.get(), keys)
     if started:
         for _ in batch.hand_out():
@@ -131,10 +115,7 @@ def computing(keys: Sequence[str], *, started: bool = False) -> Iterator[Batch]:
 def let_nested_compute(folder: tp.Any, keys: Sequence[str]) -> None:
     """Give back what this thread has claimed and a call inside of that computation asks for.
 
-    Raises
-    ------
-    ReentrantClaimError
-        one of them is what is being computed
+    Raises ReentrantClaimError where one of them is what is being computed.
     """
     chain = _chain.get()
     if not chain:
@@ -158,13 +139,7 @@ def asks_for_itself(key: str, folder: tp.Any) -> ReentrantClaimError:
 
 
 class Waiting:
-    """What a thread does while it waits for others: see above. A context manager.
-
-    Parameters
-    ----------
-    folder, keys
-        what it waits for; a folder of None is one that no other process can look into
-    """
+    """Context in which a thread waits for keys; a folder of None is one that no other process can look into."""
 
     def __init__(self, folder: tp.Any, keys: Sequence[str]) -> None:
         self._chain = _chain.get()
@@ -187,13 +162,7 @@ class Waiting:
             self._note(None)
 
     def look(self, waited: float) -> None:
-        """To be called now and then, with the seconds waited so far.
-
-        Raises
-        ------
-        ReentrantClaimError
-            what is waited for waits in turn for what this thread computes
-        """
+        """To be called now and then, with the seconds waited so far; raises ReentrantClaimError for a circle."""
         if not self._chain:
             return
         if not self._gave_back and waited >= GIVE_BACK:

@@ -128,13 +128,7 @@ class Claim:
                 self._succeed([dataclasses.replace(self._current(), waits=tuple(self._waits.values()))])
 
     def split(self, groups: Sequence[Sequence[str]]) -> list["Claim"]:
-        """Divide the claim, one for each job of an array; this one is void then, and keys in no group are released.
-
-        Raises
-        ------
-        ValueError
-            a key is not in this claim, or in two groups
-        """
+        """Divide the claim, one for each job of an array; keys in no group are released, and this one is void."""
         flat = [k for group in groups for k in group]
         if len(set(flat)) != len(flat) or not set(flat) <= set(self.keys):
             raise ValueError(

@@ -191,11 +191,8 @@ class Claims:
     def wait(self, keys: Sequence[str], *, done: Callable[[], bool], timeout: float | None = None) -> None:
         """Wait until it is done, a holder of some of the keys is gone, or the time is over: then look and claim again.
 
-        Raises
-        ------
-        ReentrantClaimError
-            when this very thread holds one of the keys, so that it would wait for itself, or what it waits for waits
-            for what it computes
+        Raises ReentrantClaimError when this very thread holds one of the keys, so that it would wait for itself, or
+        what it waits for waits for what it computes.
         """
         first: dict[str, Holder] | None = None
         entries = _Overlapping(self._claim_files, keys)

@@ -58,12 +58,7 @@ class Heart:
     def watch(self, path: str, process: Process, remember: bool = True) -> None:
         """Beat for this claim file, which is about to appear, while the process lives.
 
-        Parameters
-        ----------
-        path, process
-            the file, and for whom
-        remember
-            False for a worker of ours: it soon has a heartbeat process of its own
+        Not to `remember` is for a worker of ours, which soon has a heartbeat process of its own.
         """
         if remember:
             self.watched[path] = process
@@ -201,30 +196,14 @@ def _write(pipe: int, data: bytes) -> None:
 
 
 class Observer:
-    """Remembers how long each claim's counter has stood still.
-
-    Parameters
-    ----------
-    clock
-        seconds that never go back
-    """
+    """Remembers how long each claim's counter has not changed, by a clock that never goes back."""
 
     def __init__(self, clock: tp.Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[str, tuple[tp.Hashable, float, float]] = {}
 
     def still(self, path: str, counter: tp.Hashable, every: float) -> bool:
-        """Whether this counter, just read, has stood still for long enough to call its owner dead.
-
-        Parameters
-        ----------
-        path
-            the claim file
-        counter
-            what was just read from it
-        every
-            seconds between two beats, as its owner announced
-        """
+        """Whether this counter, just read, has been the same for long enough to call its owner dead."""
         now = self._clock()
         before, credit, last = self._seen.get(path, (None, 0.0, now))
         if before != counter:

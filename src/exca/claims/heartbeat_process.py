@@ -39,10 +39,7 @@ class Beats:
     def beat(self, *, last: bool = False) -> None:
         """Beat once for every claim whose process lives, and forget the others.
 
-        Parameters
-        ----------
-        last
-            whether no process gives orders any more: then a file that is gone will not come
+        The `last` time no process gives orders any more: a file that is gone will not come.
         """
         alive = {who: _lives(*who) for who in set(self.paths.values())}
         self.paths = {path: who for path, who in self.paths.items() if alive[who]}
@@ -101,15 +98,7 @@ def _lives(pid: int, start: str) -> bool:
 
 
 def main(every: float, owner: tuple[int, str]) -> None:
-    """Beat until the owner is dead and no other process is left to beat for.
-
-    Parameters
-    ----------
-    every
-        seconds between two beats
-    owner
-        pid and start time of the process that gives the orders
-    """
+    """Beat until the owner (pid, start time) is dead and no other process is left to beat for."""
     beats, rest, open_ = Beats(), b"", True
     due = time.monotonic() + every
     while True:

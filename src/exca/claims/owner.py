@@ -14,23 +14,12 @@ from .._files import host_name, user_name
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Process:
-    """A process, told apart from every other one by host, pid and start time.
+    """A process, told apart from every other one by host, pid and start time."""
 
-    Parameters
-    ----------
-    host
-        identity of the host: see :func:`host_identity`
-    hostname
-        name for people
-    pid
-        process id on that host
-    start
-        start time in the host's own unit (clock ticks since boot on Linux): guards against reused pids
-    """
-
-    host: str
-    hostname: str
-    pid: int
+    host: str  # identity of the host: see :func:`host_identity`
+    hostname: str  # name for people
+    pid: int  # process id on that host
+    # start time in the host's own unit (clock ticks since boot on Linux): guards against reused pids
     start: str
 
     @classmethod
@@ -55,54 +44,26 @@ class Process:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a claim.
+    """The owner of a claim."""
 
-    Parameters
-    ----------
-    kind
-        "process" (a thread of a process) or "job" (a scheduler's job)
-    user
-        login name
-    process
-        the process; of a job: the worker that runs it, once it is known
-    thread
-        number of the thread within its process, never used twice; None when the claim is bound to no thread
-    cluster, job_id, folder
-        of a job: "slurm" or "local", the scheduler's id ("12" or "12_3"), and where its logs lie
-    """
-
-    kind: tp.Literal["process", "job"]
-    user: str
-    process: Process | None = None
+    kind: tp.Literal["process", "job"]  # a thread of a process, or a job
+    user: str  # login name
+    process: Process | None = None  # the process; of a job: the worker that runs it, once it is known
+    # number of the thread within its process, never used twice; None when the claim is bound to no thread
     thread: int | None = None
+    # of a job: "slurm" or "local", the scheduler's id ("12" or "12_3"), and where its logs lie
     cluster: str | None = None
     job_id: str | None = None
     folder: str | None = None
 
     @classmethod
     def current(cls, *, thread_bound: bool = True) -> "Owner":
-        """This thread of this process.
-
-        Parameters
-        ----------
-        thread_bound
-            False when the work is done in the background, so that this thread may wait for it
-        """
+        """This thread of this process; not bound to the thread when it may wait for what others do."""
         return cls("process", user_name(), Process.current(), _thread_number() if thread_bound else None)
 
     @classmethod
     def for_job(cls, *, cluster: str, job_id: str, folder: str | None = None) -> "Owner":
-        """A job that was submitted.
-
-        Parameters
-        ----------
-        cluster
-            "slurm", or "local" for a worker process on this host whose pid is the job id
-        job_id
-            the scheduler's id: "12", or "12_3" for a task of an array
-        folder
-            where its logs lie
-        """
+        """A job that was submitted; the id of a "local" one is the pid of its worker."""
         process = Process.of(int(job_id)) if cluster == "local" else None
         return cls("job", user_name(), process, None, cluster, job_id, folder)
 

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -50,30 +51,15 @@ _COLUMNS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobState:
-    """How a job is.
+    """How a job is."""
 
-    Parameters
-    ----------
-    job_id
-        the scheduler's id
-    state
-        the scheduler's word ("PENDING", "RUNNING", "COMPLETED", "OUT_OF_MEMORY"...), "UNKNOWN" when it has none
-    reason
-        why it waits or how it ended, as the scheduler says; may be empty
-    exit_code
-        "<code>:<signal>" of an ended job, else empty
-    memory
-        the memory that was asked for, as the scheduler writes it; may be empty
-    alive
-        whether it runs or may run later; None when the scheduler cannot be asked
-    """
-
-    job_id: str
+    job_id: str  # the scheduler's id
+    # the scheduler's word ("PENDING", "RUNNING", "COMPLETED", "OUT_OF_MEMORY"...), "UNKNOWN" when it has none
     state: str
-    reason: str = ""
-    exit_code: str = ""
-    memory: str = ""
-    alive: bool | None = None
+    reason: str = ""  # why it waits or how it ended, as the scheduler says; may be empty
+    exit_code: str = ""  # "<code>:<signal>" of an ended job, else empty
+    memory: str = ""  # the memory that was asked for, as the scheduler writes it; may be empty
+    alive: bool | None = None  # whether it runs or may run later; None when the scheduler cannot be asked
 
     @property
     def ended(self) -> bool:
@@ -87,13 +73,9 @@ def is_job_id(text: str) -> bool:
 
 
 def job_states(job_ids: tp.Iterable[str]) -> dict[str, JobState]:
-    """The states of Slurm jobs: at most one ``squeue`` a second, and ``sacct`` for what that has forgotten.
+    """The states of Slurm jobs: at most one ``squeue`` per second, and ``sacct`` for what that has forgotten.
 
-    Parameters
-    ----------
-    job_ids
-        "12" for a job (or a whole array, alive while one task is), "12_3" for a task of an array; what can be no
-        job id counts as ended
+    A whole array is alive while one of its tasks is; what can be no job id counts as ended.
     """
     ids = list(job_ids)
     known = _slurm.states([i for i in ids if is_job_id(i)])
@@ -101,58 +83,24 @@ def job_states(job_ids: tp.Iterable[str]) -> dict[str, JobState]:
 
 
 def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) -> str | None:
-    """The id of the job whose comment is this tag, None when there is none.
+    """The id of the job whose comment is this tag, None when there is none; raises OSError where that cannot be asked.
 
-    Parameters
-    ----------
-    tag
-        the tag, which for one array of several is followed by the numbers of its tasks: ``tag[1000-1999]``
-    task
-        number of the task, None for a job that is no array
-    not_before
-        monotonic time: an older answer will not do
-
-    Raises
-    ------
-    OSError
-        when the scheduler cannot be asked
+    A tag of one array of several is followed by the numbers of its tasks: ``tag[1000-1999]``. An answer from before the
+    monotonic time `not_before` will not do.
     """
     return _slurm.tagged(tag, task, not_before)
 
 
 def submitted_with(tag: str, first: int = 0) -> list[str]:
-    """The ids of all jobs and arrays that were submitted with a tag, as their comments tell at this moment.
+    """The ids of all jobs and arrays submitted with a tag, as their comments tell at this moment.
 
-    Parameters
-    ----------
-    tag
-        the tag
-    first
-        number of the first task: arrays that begin before it do not count
-
-    Raises
-    ------
-    OSError
-        when the scheduler cannot be asked
+    Arrays that begin before the task `first` do not count. Raises OSError where Slurm cannot be asked.
     """
     return _slurm.submitted_with(tag, first)
 
 
 def cancel(job_ids: tp.Iterable[str], *, pending: bool = False) -> None:
-    """Cancel jobs with one command.
-
-    Parameters
-    ----------
-    job_ids
-        ids of jobs, of tasks of arrays, or of whole arrays
-    pending
-        whether those that have begun go on
-
-    Raises
-    ------
-    ValueError
-        when one is no job id; none is cancelled then
-    """
+    """Cancel jobs, or only the `pending` among them, with one command; none if one is no job id (ValueError)."""
     ids = list(job_ids)
     for job_id in ids:
         if not is_job_id(job_id):
@@ -168,14 +116,19 @@ def cancel(job_ids: tp.Iterable[str], *, pending: bool = False) -> None:
 
 
 def check_patience() -> None:
-    """Complain when the scheduler has not answered for too long; called while waiting for jobs.
-
-    Raises
-    ------
-    SchedulerError
-        after ``EXCA_SCHEDULER_PATIENCE`` seconds (default 1800) without an answer
-    """
+    """Raise SchedulerError after ``EXCA_SCHEDULER_PATIENCE`` seconds (default 1800) without an answer."""
     _slurm.check_patience()
+
+
+def answers() -> bool:
+    """Whether there is a Slurm controller that answers from here."""
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return " is UP" in done.stdout
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import _files
 from ..errors import UntrustedFileError
 from ..jobs import backends
-from ..jobs.current import current_job
+from ..jobs.environment import current_job
 from ..jobs.remote_errors import RemoteError
 
 if tp.TYPE_CHECKING:

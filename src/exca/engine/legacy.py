@@ -22,7 +22,7 @@ from pathlib import Path
 from .. import _files, _trust
 from ..errors import DamagedEntryError, OddFileError, StoredValueError
 from ..jobs import backends
-from ..jobs.submission import Submission
+from ..jobs.backends import Submission
 
 logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call

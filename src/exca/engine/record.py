@@ -223,7 +223,7 @@ class Attempt:
             **self.where,
         }
         if self.source is not None:
-            from ..jobs.workdir_git import git_commit
+            from ..jobs.workdir_copy import git_commit
 
             commit = git_commit(self.source)
             if commit is not None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ..errors import ClaimLostError
 from ..jobs import arrays, backends
+from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
-from ..jobs.submission import Submission
 from .call import ItemsCall, Shared, Worker
 
 if tp.TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 from .._polling import Poller
 from ..errors import JobError
 from ..jobs import backends
+from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, Job
 from ..jobs.paths import fixed_folder
-from ..jobs.submission import Submission
 from . import record, unsent
 from .record import KEY
 

@@ -25,9 +25,9 @@ from ..errors import (
 )
 from ..identity import check_secrets
 from ..jobs import backends
+from ..jobs.backends import Submission
 from ..jobs.job import DoneJob, Job
 from ..jobs.paths import JobPaths, fixed_folder
-from ..jobs.submission import Submission
 from . import once, record, unsent
 from .call import Call
 from .links import link_code, link_logs

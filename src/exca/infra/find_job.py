@@ -11,10 +11,10 @@ from .. import _files, _trust
 from ..engine.call import ItemsCall
 from ..engine.task_job import TaskJob
 from ..engine.tasks import SUBMISSION, TaskCall
+from ..jobs.backends import Submission
 from ..jobs.entry import BEGAN, noted_process
 from ..jobs.job import CallJob, Job
 from ..jobs.paths import JobPaths
-from ..jobs.submission import Submission
 
 if tp.TYPE_CHECKING:
     from ..confdict import ConfDict

@@ -13,9 +13,8 @@ from .._log import logger
 from ..errors import SubmissionError
 
 if tp.TYPE_CHECKING:
-    from .backends import Request
+    from .backends import Request, Submission
     from .resources import Resources
-    from .submission import Submission
 
 SMALL = 500  # calls for which the limit of an array is not asked for: Slurm's default is 1001
 # what Slurm says where fewer jobs would be taken, or the same ones later
@@ -50,15 +49,7 @@ _ADVICE = (  # the first that fits
 
 
 class RefusedError(SubmissionError):
-    """A scheduler took none of the jobs of one submission.
-
-    Parameters
-    ----------
-    said: str
-        the scheduler's own words
-    request: Request
-        what was to be submitted
-    """
+    """A scheduler took none of the jobs of one submission; `said` are its own words."""
 
     def __init__(self, said: str, request: "Request") -> None:
         limits = _LIMIT.findall(said)
@@ -86,24 +77,9 @@ class Sender(tp.Protocol):
 
 
 def send(request: "Request", sender: Sender) -> "list[Submission | None]":
-    """Send the calls of a request in arrays that fit, in order.
+    """Send the calls of a request in arrays that fit, in order; None for those, at the end, that have no room now.
 
-    Parameters
-    ----------
-    request: Request
-        what is to be submitted
-    sender: Sender
-        sends one array
-
-    Returns
-    -------
-    list
-        what became of each call; None for those, at the end, that there is no room for now
-
-    Raises
-    ------
-    SubmissionError
-        if they are refused for another reason than the lack of room
+    Raises SubmissionError if they are refused for another reason than the lack of room.
     """
     total = len(request.calls)
     sent: list[Submission | None] = []
@@ -128,19 +104,9 @@ def send(request: "Request", sender: Sender) -> "list[Submission | None]":
 def by_resources(
     members: "tp.Sequence[Resources]", through: "Resources"
 ) -> "list[tuple[Resources, list[int]]]":
-    """Group the members of an array by what their jobs get.
+    """Group the members of an array by what their jobs get: resources, and the numbers of the members.
 
-    Parameters
-    ----------
-    members: sequence of Resources
-        the members, each with the fields that were set on it
-    through: Resources
-        where a member leaves a field unset, that of this one holds
-
-    Returns
-    -------
-    list of (Resources, list of int)
-        what the jobs of a group get, and the numbers of its members
+    Where a member leaves a field unset, that of `through` holds.
     """
     groups: dict[str, tuple[Resources, list[int]]] = {}
     for k, member in enumerate(members):
@@ -162,15 +128,7 @@ def _with(through: "Resources", changed: dict[str, tp.Any]) -> "Resources":
 
 
 def shares(max_workers: int, sizes: tp.Sequence[int]) -> list[int]:
-    """How many jobs of each of several arrays may run at once, so that all together keep to a number.
-
-    Parameters
-    ----------
-    max_workers: int
-        for all of them together
-    sizes: sequence of int
-        jobs of each array
-    """
+    """How many jobs of each of several arrays may run at once, so that all together keep to a number."""
     total = sum(sizes)
     if len(sizes) == 1 or total <= max_workers:
         return [max_workers] * len(sizes)
@@ -178,17 +136,7 @@ def shares(max_workers: int, sizes: tp.Sequence[int]) -> list[int]:
 
 
 def report(submissions: "tp.Sequence[Submission | None]", name: str, cluster: str) -> None:
-    """Say in one line what was submitted.
-
-    Parameters
-    ----------
-    submissions: sequence of Submission or None
-        what became of the calls
-    name: str
-        what they compute
-    cluster: str
-        where
-    """
+    """Say in one line what was submitted."""
     sent = [s for s in submissions if s is not None]
     bases = list(dict.fromkeys(s.job_id.partition("_")[0] for s in sent))
     left = len(submissions) - len(sent)
@@ -218,13 +166,5 @@ def _fixed(pattern: str) -> str:
 
 
 def rest_of(request: "Request", sent: int) -> "Request":
-    """The request for the calls after those that were sent.
-
-    Parameters
-    ----------
-    request: Request
-        the whole
-    sent: int
-        how many of its calls were sent
-    """
+    """The request for the calls after those that were sent."""
     return dataclasses.replace(request, calls=request.calls[sent:], first=request.first + sent)

@@ -7,10 +7,8 @@ import typing as tp
 import uuid
 
 from .._files import write_atomically
-from .backends import Ending, Request
-from .inline import InlineBackend
+from .backends import Ending, InlineBackend, Request, Submission
 from .paths import JobPaths
-from .submission import Submission
 
 
 class DebugBackend(InlineBackend):

@@ -29,18 +29,7 @@ CANCELLED = "cancelled"  # says that what has not begun must not begin
 
 
 def main(arguments: tp.Sequence[str]) -> int:
-    """Run one process of a Slurm job.
-
-    Parameters
-    ----------
-    arguments: sequence of str
-        as in the usage above
-
-    Returns
-    -------
-    int
-        exit code
-    """
+    """Run one process of a Slurm job."""
     folder, pattern, digest = arguments
     env = os.environ
     job_id, task = env["SLURM_JOB_ID"], env.get("SLURM_ARRAY_TASK_ID")
@@ -73,22 +62,7 @@ def _pass(number: int, frame: tp.Any) -> None:
 
 
 def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
-    """Call what was submitted, and keep what it returns.
-
-    Parameters
-    ----------
-    content: str
-        the file that holds it
-    job_paths: JobPaths
-        files of the job, and the rank of this process in it
-    digest: str
-        of what was submitted; anything else is not unpickled
-
-    Returns
-    -------
-    int
-        exit code: 0 unless the call failed
-    """
+    """Call what a file holds, if it has this digest, and keep what it returns; exit code 0 unless the call failed."""
     # in this order: whoever cancels leaves the mark first and looks then, so that one of the two sees the other
     note_process(job_paths.folder / began(job_paths.rank))
     if (job_paths.folder / CANCELLED).exists():
@@ -124,13 +98,7 @@ def _failed(value: tp.Any) -> bool:
 
 
 def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:
-    """Pickle what a process returned, or the error that says why that cannot be.
-
-    Parameters
-    ----------
-    outcome: tuple
-        "success" and the value, or "error" and the traceback
-    """
+    """Pickle what a process returned, or the error that says why that cannot be."""
     if outcome[1] is None:
         return pickle.dumps(outcome)  # a task's, published elsewhere: spare it the import
     import cloudpickle
@@ -149,15 +117,7 @@ def began(rank: int) -> str:
 
 
 def note_process(path: Path, process: "Process | None" = None) -> None:
-    """Write down which process does something, told apart from every other by its start time.
-
-    Parameters
-    ----------
-    path: Path
-        the file
-    process: Process, optional
-        the process, this one by default
-    """
+    """Note which process (by default this one) does something, told from every other by its start time."""
     import orjson
 
     from ..claims.owner import Process
@@ -168,13 +128,7 @@ def note_process(path: Path, process: "Process | None" = None) -> None:
 
 
 def noted_process(path: Path) -> "Process | None":
-    """The process that a file tells of; None where there is no such file, or it says nothing of use.
-
-    Parameters
-    ----------
-    path: Path
-        as `note_process` wrote it
-    """
+    """The process that was noted in a file; None where there is no such file, or nothing of use in it."""
     import orjson
 
     from ..claims.owner import Process

@@ -3,21 +3,21 @@
 import abc
 import contextlib
 import dataclasses
-import time
 import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
 from .._log import logger
+from .._polling import Poller
 from ..errors import JobError
 from . import backends, entry, paths
+from .backends import Submission
 from .remote_errors import RemoteError, rebuild_error
-from .submission import Submission
 
 R = tp.TypeVar("R")
 
-# A finished job leaves its mark before the scheduler says it ended; files may show up late on a shared folder.
-_FIRST_POLL, _LAST_POLL, _LIVENESS_EVERY = 0.002, 0.25, 1.0
+# seconds: a finished job leaves its mark before the scheduler says it ended
+_LIVENESS_EVERY = 1.0
 SAY_WHY = 60.0  # seconds of waiting after which it is said why a job is pending
 
 
@@ -79,28 +79,19 @@ class Job(abc.ABC, tp.Generic[R]):
         bool
             whether it is done
         """
-        with self._waiting() as look:
-            return self._wait(timeout, look)
-
-    def _wait(self, timeout: float | None, look: tp.Callable[[float], None]) -> bool:
-        start = time.monotonic()
-        pause, looked, told = _FIRST_POLL, start, False
+        poller = Poller(timeout)
         try:
-            while self._finished() is None:
-                now = time.monotonic()
-                if timeout is not None and now - start > timeout:
-                    return False
-                if now - looked > min(_LIVENESS_EVERY, 10 * pause):
-                    looked = now
-                    if self._ended_without_outcome():
-                        return True
-                    self._send_others()
-                    if not told and now - start > SAY_WHY:
-                        told = True
-                        logger.info("Still waiting for %s", self.describe())
-                look(now - start)
-                time.sleep(pause)
-                pause = min(pause * 1.3, _LAST_POLL)
+            with self._waiting() as look:
+                while self._finished() is None:
+                    if poller.is_time_to("look for its end", every=_LIVENESS_EVERY):
+                        if self._ended_without_outcome():
+                            return True
+                        self._send_others()
+                        if poller.is_time_once("tell why", after=SAY_WHY):
+                            logger.info("Still waiting for %s", self.describe())
+                    look(poller.waited)
+                    if not poller.pause():
+                        return False
         except KeyboardInterrupt:
             if timeout is None:  # else the caller has something to say
                 say_they_go_on([self])
@@ -192,10 +183,7 @@ class Job(abc.ABC, tp.Generic[R]):
     def _process_alive(self) -> bool | None:
         """Whether the job is waiting or running, as far as the backend can tell.
 
-        Raises
-        ------
-        SchedulerError
-            if a scheduler has not answered for so long that waiting on makes no sense
+        Raises SchedulerError if a scheduler has not answered for so long that waiting on makes no sense.
         """
         alive = backends.alive(self.submission)
         if alive is None and self._backend.decides:
@@ -213,12 +201,11 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def _result_of_rank(self, rank: int) -> tp.Any:
         path = dataclasses.replace(self.paths, rank=rank).result_pickle
-        deadline = time.monotonic() + 60
+        poller = Poller(60)
         while not path.exists():
-            late = self._process_alive() is False or time.monotonic() > deadline
+            late = self._process_alive() is False or not poller.pause()
             if late and not path.exists():  # it may have come just before the end
                 raise JobError(f"process {rank} of {self.label()} left no result; see {path.parent}")
-            time.sleep(0.02)
         return load_result_pickle(path, self)
 
     def _error_of_a_rank(self) -> dict[str, tp.Any] | None:
@@ -249,13 +236,7 @@ class Job(abc.ABC, tp.Generic[R]):
 
 
 def say_they_go_on(jobs: "tp.Sequence[Job[tp.Any]]") -> None:
-    """Say, when the waiting is interrupted, that the jobs go on and how they are ended.
-
-    Parameters
-    ----------
-    jobs: sequence of Job
-        those that were waited for
-    """
+    """Say, when the waiting is interrupted, that the jobs go on and how they are ended."""
     submitted = [job for job in jobs if job.cluster is not None]
     if not submitted:
         return
@@ -293,13 +274,7 @@ class DoneJob(Job[R]):
 
     @classmethod
     def of(cls, call: tp.Callable[[], tp.Any]) -> "tp.Self":
-        """Call, and keep what came of it.
-
-        Parameters
-        ----------
-        call: callable
-            without arguments
-        """
+        """Call, and keep what came of it."""
         try:
             return cls(call())
         except Exception as e:
@@ -316,15 +291,7 @@ class DoneJob(Job[R]):
 
 
 def load_result_pickle(path: Path, job: Job[tp.Any]) -> tp.Any:
-    """Load what a process of a job returned, or raise what it raised.
-
-    Parameters
-    ----------
-    path: Path
-        file in submitit's format: a pickled pair of "success" and the value or "error" and the traceback
-    job: Job
-        the job, for the error
-    """
+    """Load what a process of a job returned, or raise what it raised."""
     kind, value = read_outcome(path)
     if kind != "success":
         raise JobError(f"{job.label()} failed:\n{value}")
@@ -334,13 +301,7 @@ def load_result_pickle(path: Path, job: Job[tp.Any]) -> tp.Any:
 
 
 def read_outcome(path: Path) -> tuple[str, tp.Any]:
-    """Read what a process of a job left: "success" and the value, or "error" and the traceback.
-
-    Parameters
-    ----------
-    path: Path
-        its file
-    """
+    """Read what a process of a job left: "success" and the value, or "error" and the traceback."""
     kind, value = _trust.load_pickle(path)
     return kind, value
 

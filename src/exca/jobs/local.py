@@ -6,19 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import typing as tp
 import uuid
 from pathlib import Path
 
 from .. import _files
+from .._polling import Poller
 from ..claims.owner import Process
 from ..errors import SubmissionError
 from . import entry
-from .backends import Backend, Ending, Request, pickled
-from .import_path import import_path
+from .backends import Backend, Ending, Request, Submission, pickled
+from .environment import import_path
 from .paths import JobPaths, make_log_folder, open_log, write_digests
-from .submission import Submission
 from .workdir_copy import CODE, require_ours
 
 if tp.TYPE_CHECKING:
@@ -204,10 +203,11 @@ def _end(processes: "tp.Sequence[Process]") -> None:
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 getattr(victim, send)()
-        deadline = time.monotonic() + 3
-        while any(_runs(victim) for victim in victims) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if not any(_runs(victim) for victim in victims):
+        poller = Poller(3)
+        while any(_runs(victim) for victim in victims):
+            if not poller.pause():
+                break
+        else:
             return
 
 
@@ -224,14 +224,14 @@ def _runs(process: "psutil.Process") -> bool:
 def _python(request: Request) -> str:
     if request.resources.conda_env is None:
         return sys.executable
-    from .python_env import python_of
+    from .environment import python_of
 
     return str(python_of(request.resources.conda_env))
 
 
 def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bool) -> int:
     """Start a detached process, its output in the logs of the (first) job."""
-    from .python_env import clean_environment
+    from .environment import clean_environment
 
     with clean_environment():
         env = dict(os.environ)
@@ -265,17 +265,7 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
 
 
 def submitit_variables(job_paths: JobPaths, rank: int, processes: int) -> dict[str, str]:
-    """Environment by which ``submitit.JobEnvironment`` knows where it is.
-
-    Parameters
-    ----------
-    job_paths: JobPaths
-        the job
-    rank: int
-        which of its processes
-    processes: int
-        how many there are
-    """
+    """Environment by which ``submitit.JobEnvironment`` knows where it is."""
     return {
         "SUBMITIT_EXECUTOR": "local",
         "SUBMITIT_FOLDER": job_paths.pattern,

@@ -16,21 +16,11 @@ DIGESTS = "digests"  # what each task of an array runs, one line each
 
 @dataclasses.dataclass(frozen=True)
 class JobPaths:
-    """Files of one job.
+    """Files of one job."""
 
-    Parameters
-    ----------
-    pattern: str
-        folder of the job, with ``%j`` for the job's id and ``%A`` for the id of its array
-    job_id: str
-        id of the job, e.g. ``12`` or ``12_3``
-    rank: int
-        which of the job's processes
-    """
-
-    pattern: str
-    job_id: str
-    rank: int = 0
+    pattern: str  # folder of the job, with ``%j`` for the job's id and ``%A`` for the id of its array
+    job_id: str  # id of the job, e.g. ``12`` or ``12_3``
+    rank: int = 0  # which of the job's processes
 
     @property
     def folder(self) -> Path:
@@ -71,30 +61,14 @@ class JobPaths:
 
 
 def fixed_folder(pattern: str) -> Path:
-    """The innermost folder of a pattern that is the same for all jobs.
-
-    Parameters
-    ----------
-    pattern: str
-        folder of a job, with ``%j`` for its id
-    """
+    """The innermost folder of a pattern that is the same for all jobs."""
     return Path(*itertools.takewhile(lambda part: "%" not in part, Path(pattern).parts))
 
 
 def make_log_folder(pattern: str, folder: Path) -> None:
     """Make a folder for the files of a job, in which no other user can exchange any.
 
-    Parameters
-    ----------
-    pattern: str
-        folder of a job, with ``%j`` for its id
-    folder: Path
-        the folder to make
-
-    Raises
-    ------
-    UntrustedFileError
-        it, or the folder of all jobs of this user, belongs to another user or is a link of theirs
+    Raises UntrustedFileError if it, or the folder of all jobs of this user, belongs to another user.
     """
     fixed = fixed_folder(pattern)
     if fixed.name == _files.user_name():
@@ -121,37 +95,14 @@ def _require_ours(folder: str) -> None:
 
 
 def write_digests(folder: Path, contents: tp.Sequence[bytes]) -> str:
-    """Write down the digests of what the tasks of an array run; returns what their command line carries.
-
-    Parameters
-    ----------
-    folder: Path
-        a folder of the array
-    contents: sequence of bytes
-        the pickles, one per task
-    """
+    """Write the digests of what the tasks of an array run; returns the one of them all, for the command line."""
     text = "".join(f"{_files.digest(content)}\n" for content in contents).encode()
     _files.write_atomically(folder / DIGESTS, text, mode=_files.OWN)
     return _files.digest(text)
 
 
 def digest_of(folder: str | Path, task: int, expected: str) -> str:
-    """The digest of what a task of an array runs.
-
-    Parameters
-    ----------
-    folder: str or Path
-        the folder of the array
-    task: int
-        which task
-    expected: str
-        what `write_digests` returned
-
-    Raises
-    ------
-    UntrustedFileError
-        the list of digests is not the one that was written
-    """
+    """The digest of what a task of an array runs; raises UntrustedFileError if the list is not the expected one."""
     path = f"{folder}/{DIGESTS}"
     data = _files.read_file(path)
     if _files.digest(data) != expected:
@@ -163,13 +114,6 @@ def link_logs(own: str | Path, job_paths: JobPaths) -> None:
     """Let the folder that is named after a job lead to the one that was made for it before it had an id.
 
     Called by the submitter and by the job itself, whichever is first: the submitter may end in between.
-
-    Parameters
-    ----------
-    own: str or Path
-        the folder that was made
-    job_paths: JobPaths
-        the job
     """
     folder = job_paths.folder
     _files.make_folders(str(folder.parent))
@@ -191,26 +135,12 @@ def _link(link: Path, target: str) -> None:
 
 
 def open_log(path: Path) -> tp.BinaryIO:
-    """Open a text log for appending; nothing is written through what another user put in its place.
-
-    Parameters
-    ----------
-    path: Path
-        the file
-    """
+    """Open a text log for appending; nothing is written through what another user put in its place."""
     return open(_files.open_to_append(str(path)), "ab")
 
 
 def tail(path: Path, lines: int = 20) -> str:
-    """Last lines of a text file, or an empty text where there is no such file.
-
-    Parameters
-    ----------
-    path: Path
-        the file
-    lines: int
-        how many lines at most
-    """
+    """Last lines of a text file, or an empty text where there is no such file."""
     try:
         with _files.open_regular(str(path)) as f:
             size = f.seek(0, os.SEEK_END)

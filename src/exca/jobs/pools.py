@@ -26,37 +26,14 @@ _LOOK_EVERY = 0.1  # seconds
 
 
 def worker_count(cluster: str, limit: int | None) -> int:
-    """How many threads or processes to use.
-
-    Parameters
-    ----------
-    cluster: str
-        "threadpool" or "processpool"
-    limit: int, optional
-        most that are wanted
-    """
+    """How many threads or processes to use."""
     cpus = os.cpu_count() or 1
     count = cpus if cluster == "processpool" else 4 * cpus  # threads mostly wait
     return count if limit is None else max(1, min(limit, count))
 
 
 def run_in_threads(computer: tp.Any, groups: Groups, tick: tp.Callable[[int], None]) -> None:
-    """Compute shares of items in threads of this process.
-
-    Parameters
-    ----------
-    computer: Computer
-        computes and stores
-    groups: sequence of (keys, items)
-        the shares
-    tick: callable (number of items)
-        told about progress
-
-    Raises
-    ------
-    Exception
-        the error of the first share that failed, once all ended
-    """
+    """Compute shares of items in threads of this process; raises the first error once all ended."""
     with concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool:
         futures = [
             pool.submit(contextvars.copy_context().run, computer.compute, keys, items, tick)
@@ -74,29 +51,10 @@ def run_in_processes(
     computed: tp.Callable[[list[str]], None] | None = None,
     claim: "Claim | None" = None,
 ) -> None:
-    """Compute shares of items in processes of this machine.
+    """Compute shares of items in processes of this machine; raises the first error once all ended.
 
-    Parameters
-    ----------
-    computer: Computer
-        computes and stores; pickled by value where its class cannot be imported
-    groups: sequence of (keys, items)
-        the shares
-    cache: CacheDict, optional
-        given without a folder: results then come back (by the computer's ``gather``) and are stored here
-    tick: callable (number of items)
-        told about progress
-    computed: callable (keys), optional
-        told what a process did
-    claim: Claim, optional
-        the claim on all the keys: each process gets its share of it, and gives back what others are to compute
-
-    Raises
-    ------
-    Exception
-        the error of the first share that failed, once all ended
-    JobError
-        if a process was killed
+    A cache is given without a folder: then results come back (by the computer's ``gather``) and are stored here. Each
+    process gets its share of the claim, and gives back what others are to compute.
     """
     from ..claims import chain
 
@@ -167,24 +125,12 @@ def _raise_first(errors: tp.Sequence[BaseException | None]) -> None:
 
 @dataclasses.dataclass(repr=False)
 class _Share:
-    """What one process computes.
+    """What one process computes."""
 
-    Parameters
-    ----------
-    keys: list of str
-        keys of the items
-    items: list
-        the items
-    give_back: bool
-        whether the results come back
-    claim: (Path, str), optional
-        folder and token of the claim on them
-    """
-
-    keys: list[str]
-    items: list[tp.Any]
-    give_back: bool
-    claim: "tuple[Path, str] | None" = None
+    keys: list[str]  # keys of the items
+    items: list[tp.Any]  # the items
+    give_back: bool  # whether the results come back
+    claim: "tuple[Path, str] | None" = None  # folder and token of the claim on them
 
     def __repr__(self) -> str:
         return f"{len(self.keys)} item(s), from {self.keys[0]!r} to {self.keys[-1]!r},"

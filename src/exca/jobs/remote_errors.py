@@ -17,13 +17,7 @@ _KEPT_IN_C = ("errno", "strerror", "filename", "filename2", "name", "path", "obj
 
 
 class RemoteError:
-    """An error on its way from another process to the caller.
-
-    Parameters
-    ----------
-    error: BaseException
-        what the computation raised
-    """
+    """An error on its way from another process to the caller."""
 
     def __init__(self, error: BaseException) -> None:
         self.content = error_content(error)
@@ -34,13 +28,7 @@ class RemoteError:
 
 
 def error_content(error: BaseException) -> dict[str, tp.Any]:
-    """An error in JSON types: its type, message, traceback, and pickle where it can be carried.
-
-    Parameters
-    ----------
-    error: BaseException
-        the error
-    """
+    """An error in JSON types: its type, message, traceback, and pickle where it can be carried."""
     kind = type(error)
     return {
         "type": kind.__qualname__
@@ -53,21 +41,9 @@ def error_content(error: BaseException) -> dict[str, tp.Any]:
 
 
 def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> BaseException:
-    """Rebuild an error from its JSON form, the traceback added as a note.
+    """Rebuild an error from its JSON form, with its own type where it could be carried, else as a JobError.
 
-    Parameters
-    ----------
-    content: dict
-        as ``error_content`` gives
-    trusted: bool
-        whether its pickle may be loaded
-    where: str
-        where the error was raised, for the note
-
-    Returns
-    -------
-    BaseException
-        of the error's own type where it could be carried, else a JobError
+    Its traceback, and where it was raised, become a note.
     """
     error = load(content.get("pickle")) if trusted else None
     if error is None:
@@ -79,13 +55,7 @@ def rebuild_error(content: dict[str, tp.Any], *, trusted: bool, where: str) -> B
 
 
 def dump(error: BaseException) -> str | None:
-    """The error as text, or None where it cannot be carried.
-
-    Parameters
-    ----------
-    error: BaseException
-        the error
-    """
+    """The error as text, or None where it cannot be carried."""
     for own_way in (True, False):
         try:
             data = _pickled(error, own_way)
@@ -98,13 +68,7 @@ def dump(error: BaseException) -> str | None:
 
 
 def load(data: str | None) -> BaseException | None:
-    """Rebuild an error, or return None where its class is not there.
-
-    Parameters
-    ----------
-    data: str, optional
-        what `dump` returned
-    """
+    """Rebuild an error, or return None where its class is not there."""
     if not data:
         return None
     try:
@@ -162,19 +126,7 @@ def _reduced(error: BaseException) -> tuple[tp.Any, ...]:
 def rebuild(
     cls: type[BaseException], args: tuple[tp.Any, ...], state: dict[str, tp.Any], left_out: list[str]
 ) -> BaseException:
-    """Make an error without calling its own constructor.
-
-    Parameters
-    ----------
-    cls: type
-        its class
-    args: tuple
-        what its constructor passed on
-    state: dict
-        its attributes
-    left_out: list of str
-        names of the attributes that could not be pickled, for a note
-    """
+    """Make an error without calling its own constructor; `left_out` are attributes that could not be pickled."""
     builtin: tp.Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     error: BaseException = builtin.__new__(cls, *args)
     builtin.__init__(error, *args)
@@ -190,15 +142,7 @@ def rebuild(
 
 
 def rebuild_validation_error(title: str, errors: list[dict[str, tp.Any]]) -> BaseException:
-    """Make pydantic's error again.
-
-    Parameters
-    ----------
-    title: str
-        what was validated
-    errors: list of dict
-        what its `errors` returned
-    """
+    """Make pydantic's error again."""
     from pydantic_core import PydanticCustomError, PydanticKnownError, ValidationError
 
     details: list[tp.Any] = []

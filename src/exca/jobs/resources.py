@@ -21,20 +21,7 @@ def warn_of_no_folder() -> None:
 
 
 def require_one_line(value: tp.Any, field: str) -> None:
-    """Refuse what would end the line of the batch script on which it is written.
-
-    Parameters
-    ----------
-    value: Any
-        a value, or a dict of them
-    field: str
-        its name, for the error
-
-    Raises
-    ------
-    ValueError
-        it holds a control character
-    """
+    """Refuse what would end its line in the batch script: a value, or a dict of them, with control characters."""
     parts = [*value, *value.values()] if isinstance(value, dict) else [value]
     for part in parts:
         if isinstance(part, str) and not part.isprintable():
@@ -152,7 +139,7 @@ class Resources(pydantic.BaseModel):
                 "without srun only one of the tasks would run"
             )
         if self.conda_env is not None:
-            from .python_env import python_of
+            from .environment import python_of
 
             python_of(self.conda_env)
 
@@ -166,9 +153,9 @@ class Resources(pydantic.BaseModel):
         """
         if self.cluster != "auto":
             return self.cluster
-        from .detect import slurm_answers
+        from ..claims import scheduler
 
-        return "slurm" if slurm_answers() else "local"
+        return "slurm" if scheduler.answers() else "local"
 
     def _run_method(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         # kept for jobs that 0.6 queued, which call exca.slurm.SubmititMixin._run_method

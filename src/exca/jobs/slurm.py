@@ -18,10 +18,9 @@ from ..claims import scheduler
 from ..errors import SubmissionError
 from . import arrays, paths
 from .arrays import RefusedError, UnsureError
-from .backends import Backend, Ending, Request, pickled
+from .backends import Backend, Ending, Request, Submission, pickled
 from .entry import BEGAN
-from .import_path import import_path
-from .submission import Submission
+from .environment import import_path
 
 if tp.TYPE_CHECKING:
     from .resources import Resources
@@ -46,27 +45,7 @@ def make_executor(
     workdir: Path | None = None,
     tag: str = "",
 ) -> tp.Any:
-    """A submitit executor with the given resources.
-
-    Parameters
-    ----------
-    resources: Resources
-        what each job asks for
-    logs: Path or str
-        folder of a job's logs, with ``%j`` for its id
-    name: str
-        name shown by the scheduler
-    max_workers: int
-        how many jobs of an array may run at once
-    workdir: Path, optional
-        folder in which the jobs run
-    tag: str
-        comment by which the jobs can be found again
-
-    Returns
-    -------
-    submitit.AutoExecutor
-    """
+    """A submitit executor with the given resources."""
     import submitit
 
     cluster = resources.resolved_cluster()
@@ -98,7 +77,7 @@ def make_executor(
 def _python_command(resources: "Resources") -> str:
     python = Path(sys.executable)
     if resources.conda_env is not None:
-        from .python_env import python_of
+        from .environment import python_of
 
         python = python_of(resources.conda_env)
     return shlex.quote(str(python))
@@ -202,11 +181,6 @@ class _Sbatch:
 
     The folder is there before the jobs have an id: a job may start before ``sbatch`` has answered, or when its
     submitter is gone, and finds its log files and what it runs.
-
-    Parameters
-    ----------
-    request: Request
-        what is to be submitted
     """
 
     def __init__(self, request: Request) -> None:
@@ -227,20 +201,7 @@ class _Sbatch:
         return count if count <= arrays.SMALL else scheduler.max_array_size()
 
     def send(self, first: int, count: int) -> list[Submission]:
-        """Submit some of the calls as one array.
-
-        Parameters
-        ----------
-        first: int
-            number of the first call
-        count: int
-            how many
-
-        Raises
-        ------
-        RefusedError
-            if Slurm takes none of them
-        """
+        """Submit some of the calls as one array; raises RefusedError if Slurm takes none of them."""
         folder = paths.fixed_folder(self.pattern) / f".sent-{uuid.uuid4().hex[:12]}"
         self.made.append(folder)
         try:
@@ -341,7 +302,7 @@ class _Sbatch:
 
     def _sbatch(self, script: Path, first: int, count: int) -> str:
         """Submit a script, return the id of its job."""
-        from .python_env import cleaned
+        from .environment import cleaned
 
         try:
             done = subprocess.run(
@@ -380,15 +341,7 @@ class _Sbatch:
 
 
 def ending_of(state: "scheduler.JobState", submission: Submission) -> Ending:
-    """Say how a job ended, each way of ending as what it is.
-
-    Parameters
-    ----------
-    state: JobState
-        what Slurm says of it
-    submission: Submission
-        the job
-    """
+    """Say how a job ended, each way of ending as what it is."""
     word = state.state.split()[0] if state.state else scheduler.UNKNOWN
     code, number = _code_and_signal(state.exit_code)
     details = [f"reason {state.reason}"] if state.reason else []

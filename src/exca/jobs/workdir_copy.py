@@ -1,4 +1,4 @@
-"""Copying code: which files match, where they go, and a copy that appears whole or not at all."""
+"""Copies of code: which files match, where they go, a copy that appears whole or not at all, and its commits."""
 
 import fnmatch
 import functools
@@ -6,11 +6,12 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import typing as tp
 from pathlib import Path
 
-from .._files import OWN_FOLDER, make_folders, temporary_name
-from ..errors import UntrustedFileError, WorkDirError
+from .. import _files
+from ..errors import UncommittedChangesError, UntrustedFileError, WorkDirError
 
 logger = logging.getLogger("exca")
 
@@ -21,6 +22,9 @@ _RESULTS_FOLDER = re.compile(r"[^,]+\.[^,]+\.[^,]+,[^,]+")
 _ENVIRONMENT_MARKS = frozenset(("pyvenv.cfg", "conda-meta"))
 _POOL_FROM = 64  # files; below, starting threads costs more than network file systems make wait
 _POOL_SIZE = 8
+COMMITS_TEXT = "git-hashes.log"
+COMMITS = ".exca-commits.json"  # in a copy of code: the commits that it was made from
+_SHOWN = 20  # changed files, in an error
 
 
 class Source(tp.NamedTuple):
@@ -85,7 +89,7 @@ def _matching_once(sources: tuple[Source, ...], rules: Rules) -> None:
     # a configuration is built once for each task of a large array: what was seen to match needs no second
     # look (the copy itself looks again); an exception is not kept, so what did not match is
     for source in sources:
-        if next(_files(source, rules), None) is not None:
+        if next(_files_of(source, rules), None) is not None:
             return
     raise LookupError
 
@@ -107,21 +111,10 @@ def _nothing_matches(sources: tp.Sequence[Source]) -> WorkDirError:
 
 
 def files(sources: tp.Iterable[Source], rules: Rules) -> dict[str, str]:
-    """List what is copied.
-
-    Returns
-    -------
-    dict of str to str
-        place in the copy (relative) -> absolute path of the file.
-
-    Raises
-    ------
-    WorkDirError
-        two different files have the same place, or a folder cannot be read.
-    """
+    """The files to copy, by their place in the copy; raises WorkDirError where two have the same place."""
     plan: dict[str, str] = {}
     for source in sources:
-        for place, path in _files(source, rules):
+        for place, path in _files_of(source, rules):
             other = plan.setdefault(place, path)
             if other != path and not os.path.samefile(other, path):
                 raise WorkDirError(
@@ -131,7 +124,7 @@ def files(sources: tp.Iterable[Source], rules: Rules) -> dict[str, str]:
     return plan
 
 
-def _files(source: Source, rules: Rules) -> tp.Iterator[tuple[str, str]]:
+def _files_of(source: Source, rules: Rules) -> tp.Iterator[tuple[str, str]]:
     """Yield (place, path) of the files of a source, those near its top first."""
     if not source.path.is_dir():
         yield source.place, str(source.path)
@@ -175,13 +168,7 @@ def _never_entered(entry: os.DirEntry[str], rules: Rules) -> bool:
 
 
 def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
-    """Copy the matching files; a folder that holds the same code already is left as it is.
-
-    Raises
-    ------
-    WorkDirError
-        nothing matches, a file cannot be read or written, or the folder holds another version of the code.
-    """
+    """Copy the matching files; a folder that holds the same code already is left as it is."""
     plan = files(sources, rules)
     if not plan:
         raise _nothing_matches(sources)
@@ -205,18 +192,7 @@ def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
 
 
 def require_ours(folder: str | os.PathLike[str]) -> None:
-    """Refuse to run code of a folder that another user owns, who may have exchanged it.
-
-    Parameters
-    ----------
-    folder: path
-        a copy of code
-
-    Raises
-    ------
-    UntrustedFileError
-        it belongs to another user
-    """
+    """Refuse to run code of a folder that another user owns, who may have exchanged it."""
     owner = os.stat(folder).st_uid
     if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):
         raise UntrustedFileError(
@@ -232,7 +208,7 @@ def _copy_aside(plan: tp.Mapping[str, str], folder: Path) -> bool:
             return False
         _copy_all(plan, folder)  # the user's own folder, which holds other things
         return True
-    aside = folder.with_name(temporary_name(folder.name))
+    aside = folder.with_name(_files.temporary_name(folder.name))
     try:
         _copy_all(plan, aside)
         if folder.is_dir() and not _is_filled(folder):
@@ -253,7 +229,7 @@ def _is_filled(folder: Path) -> bool:
 
 def _copy_all(plan: tp.Mapping[str, str], folder: Path) -> None:
     for parent in sorted({os.path.dirname(place) for place in plan}):
-        make_folders(str((folder / parent).absolute()), OWN_FOLDER)
+        _files.make_folders(str((folder / parent).absolute()), _files.OWN_FOLDER)
     pairs = [(path, str(folder / place)) for place, path in plan.items()]
     if len(pairs) < _POOL_FROM:
         _copy_files(pairs)
@@ -292,3 +268,142 @@ def _same(path: str, copied: Path) -> bool:
     import filecmp
 
     return copied.is_file() and filecmp.cmp(path, copied, shallow=False)
+
+
+# ---------------------------------------------------------------- commits
+
+
+@functools.lru_cache(maxsize=256)
+def check_committed(sources: tuple[Source, ...], rules: Rules) -> None:
+    """Refuse uncommitted changes when a configuration is built.
+
+    What was clean needs no second look, since the copy itself looks again: git costs some 10 ms, and a large
+    array builds a configuration for each of its tasks. Raises as :func:`commits_of`.
+    """
+    commits_of(sources, rules)
+
+
+def commits_of(sources: tp.Sequence[Source], rules: Rules) -> dict[str, str]:
+    """The commit of each git repository that is copied from, by the name of its folder, or by its path.
+
+    What is in no repository is warned about and left out. Raises UncommittedChangesError where a tracked file of what
+    is copied was changed since, or a file to copy is not tracked; WorkDirError without git or a commit.
+    """
+    commits: dict[str, str] = {}
+    for source in sources:
+        place = source.path if source.path.is_dir() else source.path.parent
+        top = _git(place, "rev-parse", "--show-toplevel")
+        if top is None:
+            logger.warning("No commit is recorded for %s, which lies in no git repository", source.path)
+            continue
+        commit = _git(place, "rev-parse", "--verify", "HEAD")
+        if commit is None:
+            raise WorkDirError(
+                f"workdir.log_commit is set, but the repository {top} has no commit: make one."
+            )
+        _check_clean(source, Path(top), rules)
+        name = Path(top).name
+        if commits.get(name, commit) != commit:
+            name = top
+        commits[name] = commit
+    for name, commit in commits.items():
+        logger.info("The commit of %s is %s", name, commit)
+    return commits
+
+
+def write_commits(commits: tp.Mapping[str, str], folder: Path) -> None:
+    """Write the commits into the copy, one ``name: commit`` a line."""
+    text = "".join(f"{name}: {commit}\n" for name, commit in sorted(commits.items()))
+    (folder / COMMITS_TEXT).write_text(text, "utf8")
+
+
+def _check_clean(source: Source, top: Path, rules: Rules) -> None:
+    status = _git(
+        source.path if source.path.is_dir() else source.path.parent,
+        *("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", str(source.path)),
+    )
+    lines = [line for line in (status or "").split("\0") if line]
+    if not lines:
+        return
+    # an untracked file matters if it is copied, a tracked one always
+    copied = {os.path.realpath(path) for path in files([source], rules).values()}
+    changed = [line for line in lines if line[:2] != "??" or os.path.realpath(top / line[3:]) in copied]
+    if changed:
+        shown = "".join(f"\n  {line}" for line in changed[:_SHOWN])
+        more = f"\n  ... and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise UncommittedChangesError(
+            f"workdir.log_commit is set, but {source.path} holds changes that are not committed "
+            f"(as git status shows them):{shown}{more}\nCommit them, or unset workdir.log_commit."
+        )
+
+
+def _git(folder: Path, *args: str) -> str | None:
+    """What git prints, or None where it refuses."""
+    try:
+        done = subprocess.run(
+            ["git", *args], cwd=folder, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
+    except FileNotFoundError as error:
+        raise WorkDirError("workdir.log_commit needs git, which is not on the PATH: install git.") from error
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+@functools.lru_cache(maxsize=64)
+def git_commit(folder: str) -> dict[str, tp.Any] | None:
+    """Commit of the git repository that holds a folder, and whether it is dirty, asked once per process."""
+    noted = _noted_commit(folder)
+    if noted is not None:
+        return noted
+    command = [
+        "git",
+        "-C",
+        folder,
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-uno",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def note_commits(sources: tp.Mapping[str, str], copy: Path) -> None:
+    """Write into a copy of code which commits it was made from: the copy is in no repository, or in another one."""
+    import orjson
+
+    commits = {}
+    for place, path in sources.items():
+        if not os.path.isdir(path):
+            place, path = os.path.dirname(place), os.path.dirname(path)
+        commits[place] = git_commit(path)
+    if not any(commits.values()):
+        return
+    try:
+        _files.write_atomically(copy / COMMITS, orjson.dumps(commits))
+    except OSError as e:
+        logger.debug("the commits of %s cannot be noted: %s", copy, e)
+
+
+def _noted_commit(folder: str) -> dict[str, tp.Any] | None:
+    """The commit that a copy of code was made from, in which a folder is; None where it is in no such copy."""
+    import orjson
+
+    here, place = os.getcwd(), Path(folder)  # a job with a copy runs in it
+    if not place.is_relative_to(here):
+        return None
+    try:
+        commits = orjson.loads(_files.read_file(f"{here}/{COMMITS}"))
+    except (OSError, ValueError):
+        return None
+    relative = place.relative_to(here)
+    fitting = [p for p in commits if p in ("", ".") or relative.is_relative_to(p)]
+    return tp.cast("dict[str, tp.Any] | None", commits[max(fitting, key=len)] if fitting else None)

@@ -21,18 +21,7 @@ from .workdir_copy import CODE, require_ours
 
 
 def main(arguments: tp.Sequence[str]) -> int:
-    """Run a job or an array of jobs.
-
-    Parameters
-    ----------
-    arguments: sequence of str
-        as in the usage above
-
-    Returns
-    -------
-    int
-        exit code: 0 where every job left an outcome
-    """
+    """Run a job or an array of jobs; exit code 0 where every job left an outcome."""
     logs, base = arguments[:2]
     size, workers, processes = (int(a) for a in arguments[2:5])
     seconds, digest = float(arguments[5]), arguments[6]
@@ -51,17 +40,7 @@ def main(arguments: tp.Sequence[str]) -> int:
 
 
 def run(job_paths: paths.JobPaths, seconds: float, digest: str) -> int:
-    """Run one process of a job here and keep what it returns beside its logs.
-
-    Parameters
-    ----------
-    job_paths: JobPaths
-        the job and the rank of the process
-    seconds: float
-        time limit; 0 for none
-    digest: str
-        of what was submitted
-    """
+    """Run one process of a job here and keep what it returns beside its logs."""
     if seconds:
         timer = threading.Timer(seconds, _time_out, (seconds, job_paths))
         timer.daemon = True
@@ -70,19 +49,7 @@ def run(job_paths: paths.JobPaths, seconds: float, digest: str) -> int:
 
 
 def keep(logs: str, job_id: str, processes: int, seconds: float, digest: str) -> int:
-    """Start the processes of one job and wait for them.
-
-    Parameters
-    ----------
-    logs, job_id: str
-        the job
-    processes: int
-        how many
-    seconds: float
-        time limit; 0 for none
-    digest: str
-        of what was submitted
-    """
+    """Start the processes of one job and wait for them."""
     started: list[subprocess.Popen[bytes]] = []
     job_paths = paths.JobPaths(logs, job_id)
     if (job_paths.folder / entry.CANCELLED).exists():

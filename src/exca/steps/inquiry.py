@@ -128,8 +128,8 @@ class StageHandle:
         """Return the job that computes or computed the item last, or None where no job did."""
         if self.stage.folder is None:
             return None
+        from ..jobs.backends import Submission
         from ..jobs.job import CallJob
-        from ..jobs.submission import Submission
 
         holder = self._holder()
         if holder is not None and holder.owner.kind == "job" and holder.alive():
@@ -162,7 +162,7 @@ def _age(path: Path) -> float:
 
 
 def _submission_of(holder: "Holder", logs: str) -> tp.Any:
-    from ..jobs.submission import Submission
+    from ..jobs.backends import Submission
 
     owner = holder.owner
     where: dict[str, tp.Any] = {

@@ -29,7 +29,7 @@ def note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
     """In a job, note beside its logs what it computes, so that the job of an item can be found."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return
-    from ..jobs.current import current_job
+    from ..jobs.environment import current_job
     from ..jobs.paths import JobPaths
 
     logs = logs or logs_of(folder)

@@ -13,6 +13,7 @@ import time
 import typing as tp
 from collections.abc import Callable, Sequence
 
+from .._polling import Poller
 from .pipeline import Stage
 
 if tp.TYPE_CHECKING:
@@ -20,7 +21,6 @@ if tp.TYPE_CHECKING:
 
 logger = logging.getLogger("exca")
 
-_FIRST_POLL, _LAST_POLL = 0.005, 0.25  # seconds between two looks at what has been stored
 _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stages are looked at again
 Progress = Callable[[int], None]
 
@@ -117,16 +117,16 @@ class Scheduler:
 
     def _loop(self) -> None:
         """Hand items from stage to stage until none is computed any more."""
-        pause = _FIRST_POLL
+        poller = Poller(wake=self._wake)
         while True:
             moved = self._hand_on()
             started = self._start()
             if not any(queue.waiting or queue.running or queue.busy for queue in self.queues):
                 break
-            pause = _FIRST_POLL if moved or started else min(2 * pause, _LAST_POLL)
+            if moved or started:
+                poller.restart()
             if not started:
-                self._wake.wait(pause)
-                self._wake.clear()
+                poller.pause()
 
     def _hand_on(self) -> bool:
         """Move what has been stored to the next stage, and give up what has failed."""
@@ -267,16 +267,14 @@ class Background:
         from ..engine import runner
 
         store = self._part.stage.store
-        pause = _FIRST_POLL
+        poller = Poller(wake=self._wake)
         try:
             while not store.has(key):
                 if not self._thread.is_alive():
                     if not store.has(key) and self._error is not None:
                         raise self._error
                     return
-                self._wake.wait(pause)
-                self._wake.clear()
-                pause = min(2 * pause, _LAST_POLL)
+                poller.pause()
         except KeyboardInterrupt:
             runner.say_jobs_go_on([self._thread])
             raise

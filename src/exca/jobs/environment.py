@@ -1,8 +1,9 @@
-"""The Python that runs a job, and an environment from which a job can be submitted."""
+"""The environment of a job: its Python, where it looks for modules, its variables, and what they tell of the job."""
 
 import contextlib
 import os
 import re
+import sys
 import threading
 import typing as tp
 from pathlib import Path
@@ -21,24 +22,9 @@ _WINDOWS = os.name == "nt"
 
 
 def python_of(conda_env: str | Path) -> Path:
-    """Find the Python of an environment.
+    """Find the Python of an environment (of conda, venv or alike), given as its folder, its Python or conda's name.
 
-    Parameters
-    ----------
-    conda_env: str or Path
-        the folder of an environment (of conda, venv or another tool with that layout), its Python itself, or the
-        name of a conda environment.
-
-    Returns
-    -------
-    Path
-        the absolute path of the environment's Python, links not followed (a virtual environment is told by the
-        place of its link).
-
-    Raises
-    ------
-    ValueError
-        there is no such environment; the message says where it was looked for.
+    Links are not followed: a virtual environment is known by the place of its link.
     """
     given = Path(conda_env).expanduser().absolute()
     if given.is_file() and os.access(given, os.X_OK):
@@ -97,16 +83,6 @@ def cleaned(environment: tp.Mapping[str, str]) -> dict[str, str]:
     Outside a job nothing is left out: there ``SLURM_`` variables are options that the user set. In a job, what says
     how the scheduler is reached stays (``SLURM_CONF``, ``SLURM_CLUSTERS``...), and so do the user's defaults for
     submissions (``SBATCH_ACCOUNT``, ``SBATCH_PARTITION``...), which Slurm hands on to jobs but never writes itself.
-
-    Parameters
-    ----------
-    environment: mapping of str to str
-        environment variables, such as ``os.environ``.
-
-    Returns
-    -------
-    dict of str to str
-        the variables for the submission.
     """
     if not any(name in environment for name in _INSIDE_A_JOB):
         return dict(environment)
@@ -150,3 +126,40 @@ def clean_environment() -> tp.Iterator[None]:
                 for name, value in _cleaning.taken.items():
                     os.environ.setdefault(name, value)  # what was set meanwhile was set on purpose
                 _cleaning.taken = {}
+
+
+def import_path(workdir: Path | None) -> str:
+    """Value of PYTHONPATH for a job.
+
+    The folder of a script stands on ``sys.path`` of its interpreter only: a job that unpickles a class of
+    a module beside the script would not find it. So what a job gets is, in this order: its working directory, the
+    PYTHONPATH in force, and what else ``sys.path`` holds outside of Python's own folders.
+    """
+    own = {os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    given = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    found = [os.path.abspath(p) for p in sys.path if os.path.isdir(p or ".")]
+    extra = [p for p in found if not any(_inside(p, folder) for folder in own)]
+    folders = ([str(workdir)] if workdir is not None else []) + given + extra
+    return os.pathsep.join(dict.fromkeys(folders))
+
+
+def _inside(path: str, folder: str) -> bool:
+    path = os.path.realpath(path)
+    packages = "site-packages" in path or "dist-packages" in path
+    return packages or path.startswith(os.path.join(folder, "lib"))
+
+
+def current_job(logs: str) -> tuple[dict[str, tp.Any], int]:
+    """What the environment tells of the job of this process, as records have it, and the rank of the process."""
+    env = os.environ
+    if env.get("SUBMITIT_EXECUTOR") == "local" and "SUBMITIT_LOCAL_JOB_ID" in env:
+        rank = int(env.get("SUBMITIT_LOCAL_GLOBALID", "0"))
+        where = {"cluster": "local", "job_id": env["SUBMITIT_LOCAL_JOB_ID"], "logs": logs}
+        return {**where, "processes": int(env.get("SUBMITIT_LOCAL_NTASKS", "1"))}, rank
+    if "SLURM_JOB_ID" in env and env.get("SUBMITIT_EXECUTOR") == "slurm":
+        job_id = env["SLURM_JOB_ID"]
+        if "SLURM_ARRAY_JOB_ID" in env:
+            job_id = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
+        where = {"cluster": "slurm", "job_id": job_id, "logs": logs}
+        return {**where, "processes": int(env.get("SLURM_NTASKS", "1"))}, int(env.get("SLURM_PROCID", "0"))
+    return {"cluster": "debug", "job_id": env.get("SUBMITIT_DEBUG_JOB_ID", ""), "logs": logs}, 0
