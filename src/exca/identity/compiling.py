@@ -100,7 +100,8 @@ def _read_fields(plan: Plan) -> None:
         if shape.ambiguous and plan.fault is None and values.uid and values.exclude_defaults:
             plan.fault = functools.partial(_ambiguous, cls.__qualname__, name, shape)
         if not serialized.isdisjoint((name, "*")) or getattr(field, "exclude_if", None):
-            asked[name] = _step(values, name, field, shape)[-1]
+            write = _step(values, name, field, shape, serialized=True)[-1]
+            asked[name] = write if shape.scalars else None
         elif issubclass(cls, pydantic.RootModel):
             plan.root = shape.export
         else:
@@ -113,7 +114,9 @@ def _read_fields(plan: Plan) -> None:
     plan.by_serializer = bool(decorators.model_serializers or cls.model_config.get("json_encoders"))
 
 
-def _step(values: "ValueExporter", name: str, field: FieldInfo, shape: Shape) -> Step:
+def _step(
+    values: "ValueExporter", name: str, field: FieldInfo, shape: Shape, *, serialized: bool = False
+) -> Step:
     export = shape.export
     direct = _BY_ANNOTATION.get(field.annotation, SCALARS) if shape.scalars else _NOTHING
     default: tp.Any = MISSING
@@ -126,7 +129,7 @@ def _step(values: "ValueExporter", name: str, field: FieldInfo, shape: Shape) ->
     if not values.exclude_defaults or (default is MISSING and not changing):
         return name, direct, MISSING, export
     maker = tp.cast(tp.Callable[[], tp.Any], factory) if changing else None
-    write = FieldDefault(values, export, default, maker).written
+    write = FieldDefault(values, export, default, maker, serialized).written
     if changing or is_unsafe(default):
         return name, _NOTHING, MISSING, write
     return name, direct, default, write

@@ -7,7 +7,6 @@ every object of a class: they are read once.
 import enum
 import pathlib
 import typing as tp
-from collections import OrderedDict, deque
 
 import pydantic
 import pydantic_core
@@ -24,7 +23,8 @@ from .scalars import (
     dumped,
     is_model,
     is_nan,
-    listed,
+    json_value,
+    ordered,
     same,
     split_dots,
     unexportable,
@@ -48,9 +48,10 @@ class FieldDefault:
     export: how values are written
     default: the default; ignored if there is a factory
     factory: makes the default anew where it may change from call to call
+    serialized: a function of the class writes the field: pydantic leaves out no such field since it is at its default
     """
 
-    __slots__ = ("_default", "_export", "_exported", "_factory", "_given", "_values")
+    __slots__ = ("_default", "_export", "_exported", "_factory", "_given", "_serialized", "_values")
 
     def __init__(
         self,
@@ -58,7 +59,9 @@ class FieldDefault:
         export: Export,
         default: tp.Any,
         factory: tp.Callable[[], tp.Any] | None,
+        serialized: bool,
     ) -> None:
+        self._serialized = serialized
         self._values = values
         self._export = export
         self._default = default
@@ -73,11 +76,13 @@ class FieldDefault:
             exported = self._export(value)
             if self._values.uid and exported is not DROPPED:
                 return DROPPED if self._is_default(value, exported, default) else exported
+            if self._serialized:
+                return exported
             is_default = type(value) is type(default) and exported == self._exported_default(default)
             # an infra is never a default
             return DROPPED if is_default and same(value, default) and not _holds_infra(value) else exported
         # uids were computed from the start as if infras in a container made it another one
-        if same(value, default) and not _holds_infra(value):
+        if not self._serialized and same(value, default) and not _holds_infra(value):
             return DROPPED
         return self._export(value)
 
@@ -92,7 +97,8 @@ class FieldDefault:
         if self._factory is None and isinstance(exported, dict) and self._says_default(exported, default):
             return True
         return (
-            type(value) is type(default)
+            not self._serialized
+            and type(value) is type(default)
             and same(value.__dict__, default.__dict__)  # most differ here, at a tenth of the cost
             and not _holds_infra(value)
             and same(value, default)
@@ -255,10 +261,7 @@ class Plan:
         out = self.fields(obj)
         if self.asked:
             dump = self._dump(obj, set(self.asked))
-            dump = {
-                name: self._in_containers(value, obj.__dict__.get(name), self.asked.get(name))
-                for name, value in dump.items()
-            }
+            dump = {name: self._as_ever(name, value, obj.__dict__.get(name)) for name, value in dump.items()}
             dump.update(out)
             out = {name: dump[name] for name in self.order if dump.get(name, DROPPED) is not DROPPED}
         if extra:
@@ -317,21 +320,14 @@ class Plan:
                         out[name] = exported
         return out
 
-    def _in_containers(self, written: tp.Any, value: tp.Any, export: Export | None = None) -> tp.Any:
-        """Returns what pydantic wrote, with the models and OrderedDicts in it as they are written elsewhere."""
-        if is_model(value):
-            return (export or self.values.value)(value) if written == self._plain(value) else written
-        if type(written) is dict and isinstance(value, dict) and len(written) == len(value):
-            pairs = zip(written.items(), value.values(), strict=True)
-            items = {key: self._in_containers(item, part) for (key, item), part in pairs}
-            kind = OrderedDict if isinstance(value, OrderedDict) else dict
-            return kind({key: item for key, item in items.items() if item is not DROPPED})
-        if type(written) is list and isinstance(value, (list, tuple, deque)) and len(written) == len(value):
-            pairs_of_items = zip(written, value, strict=True)
-            return [
-                listed(self._in_containers(item, part), self.values.splits) for item, part in pairs_of_items
-            ]
-        return written
+    def _as_ever(self, name: str, written: tp.Any, value: tp.Any) -> tp.Any:
+        """Returns what a function of the class wrote of a field, or if that is nothing else, what we write."""
+        export = self.asked.get(name)
+        try:
+            unchanged = export is not None and written == json_value(value, **self.values.told)
+        except ExportError:  # which is why there is a function
+            unchanged = False
+        return export(value) if export is not None and unchanged else ordered(written, value)
 
     def _plain(self, value: pydantic.BaseModel) -> tp.Any:
         return dumped(value.__pydantic_serializer__, value, **self.values.told)

@@ -82,6 +82,15 @@ def _with_sets_sorted(written: tp.Any, value: tp.Any) -> tp.Any:
     return written
 
 
+def ordered(written: tp.Any, value: tp.Any) -> tp.Any:
+    """Returns what was written of a value, with the OrderedDicts that lie in dicts: pydantic writes them as dicts."""
+    if type(written) is not dict or not isinstance(value, dict) or len(written) != len(value):
+        return written
+    pairs = zip(written.items(), value.values(), strict=True)
+    out = {key: ordered(item, part) for (key, item), part in pairs}
+    return OrderedDict(out) if isinstance(value, OrderedDict) else out
+
+
 def unexportable(value: tp.Any) -> ExportError:
     """Returns the error for a value that has no JSON form."""
     kind = type(value)

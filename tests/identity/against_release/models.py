@@ -130,7 +130,7 @@ LEAVES: tuple[tuple[str, Source, Source], ...] = (
     ("dict[str, OrderedDict[str, Written]]", mapped(ordered(_INTS)), mapped(ordered(_INTS))),
     ("list[Written]", listed(_INTS), listed(_INTS)),
     ("pydantic.Base64Bytes", st.just("b'YWI='"), st.just("b'YWI='")),
-    ("tp.Any", _POINTS | _LINES | _MARKS, _POINTS | listed(_LINES)),
+    ("tp.Any", _POINTS | _LINES, _POINTS | listed(_LINES)),
 )
 
 

@@ -173,24 +173,6 @@ class Apart(Strict):
         return ["."] if self.whole else ["left"]
 
 
-class Serialized(Strict):
-    """Fields that a function of the class writes."""
-
-    one: Apart = Apart()
-    rows: list[Apart] = []
-    table: dict[str, Apart] = {}
-    order: Ordered[str, int] = Ordered()
-    other: Apart = Apart()
-
-    @pydantic.field_serializer("one", "rows", "table", "order", mode="wrap")
-    def _as_ever(self, value: tp.Any, handler: tp.Any) -> tp.Any:
-        return handler(value)
-
-    @pydantic.field_serializer("other")
-    def _left(self, value: Apart) -> Json:
-        return {"seen": value.left}
-
-
 class _TypedFields(pydantic.BaseModel):
     """Fields whose annotation has a say in how they are written, where it is asked."""
 
@@ -213,6 +195,25 @@ class _TypedFields(pydantic.BaseModel):
 
 class TypedPlain(_TypedFields):
     pass
+
+
+class Serialized(Strict):
+    """Fields that a function of the class writes."""
+
+    one: Apart = Apart()
+    rows: list[Apart] = []
+    table: dict[str, Apart] = {}
+    order: Ordered[str, int] = Ordered()
+    other: Apart = Apart()
+    holds: TypedPlain = TypedPlain(either=Apart(left=4))
+
+    @pydantic.field_serializer("holds", "one", "rows", "table", "order", mode="wrap")
+    def _as_ever(self, value: tp.Any, handler: tp.Any) -> tp.Any:
+        return handler(value)
+
+    @pydantic.field_serializer("other")
+    def _left(self, value: Apart) -> Json:
+        return {"seen": value.left}
 
 
 class TypedNamed(DiscriminatedModel, _TypedFields):
