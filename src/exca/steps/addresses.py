@@ -47,19 +47,12 @@ NO_INPUT: tp.Final = NoInput()
 
 
 def segment(config: dict[str, tp.Any]) -> str:
-    """Return the part of an address of one step.
-
-    Parameters: `config` what the uid of the step is made of.
-    """
+    """Return the part of an address of one step."""
     return identity.uid_text(config)
 
 
 def address(segments: Sequence[str]) -> str:
-    """Return the folder of a pipeline below the folder of its infra.
-
-    Parameters: `segments` one per step, in order.
-    Returns: the segments joined by slashes, the last ones folded into one where that is longer than 350 characters.
-    """
+    """Return the folder of a pipeline below the folder of its infra."""
     whole = "/".join(segments)
     if len(whole) <= MAX_ADDRESS:
         return whole
@@ -94,20 +87,12 @@ Namer = Callable[[tp.Any], str | None]
 
 
 def key_of(step: "Step", value: tp.Any) -> str:
-    """Return the key of an item, the same at every stage of a pipeline.
-
-    Parameters: `step` the first of the pipeline, or the whole of it; `value` what the caller gave.
-    Raises: TypeError where the value has no text to be known by.
-    """
+    """Return the key of an item, the same at every stage of a pipeline."""
     return named_key(step._exca_namer(), value, step)
 
 
 def named_key(namer: Namer | None, value: tp.Any, step: "Step") -> str:
-    """Return the key of an item.
-
-    Parameters: `namer` the function that may name it, None for the default one; `value` and `step` as of ``key_of``.
-    Raises: TypeError where a step that may also be given a value names the absence of one.
-    """
+    """Return the key of an item."""
     if namer is not None:
         text = namer(value)
         if isinstance(text, str):
@@ -128,10 +113,7 @@ def _takes_value(step: "Step") -> bool:
 
 
 def keys_of(step: "Step", values: Sequence[tp.Any]) -> list[str]:
-    """Return the keys of many items.
-
-    Parameters: `step` and `values` as of ``key_of``.
-    """
+    """Return the keys of many items."""
     namer = step._exca_namer()
     if namer is None:
         return [_int_key(value) if type(value) is int else named_key(None, value, step) for value in values]
@@ -147,10 +129,7 @@ def _int_key(value: int) -> str:
 
 
 def value_key(value: tp.Any, name: str) -> str:
-    """Return the key of a value without a name of its own.
-
-    Parameters: `value` any; `name` of the step that takes it, for the error.
-    """
+    """Return the key of a value without a name of its own."""
     if type(value) is int:
         return _int_key(value)
     try:

@@ -20,10 +20,7 @@ _adapters: dict[tp.Any, tuple[pydantic.TypeAdapter[tp.Any], pydantic.TypeAdapter
 
 
 def coerce(cls: "type[Step]", value: tp.Any) -> tp.Any:
-    """Convert a sequence of steps, or a dict of named steps, to a chain.
-
-    Parameters: `cls` the class that is expected; `value` anything but an object of it.
-    """
+    """Convert a sequence of steps, or a dict of named steps, to a chain."""
     if isinstance(value, list | tuple):
         return cls._exca_chain_class(steps=value)
     if isinstance(value, Mapping) and cls._exca_discriminator_key not in value:
@@ -56,10 +53,7 @@ def _names_steps(cls: "type[Step]", value: Mapping[tp.Any, tp.Any]) -> bool:
 
 
 def as_fields(step: "Step", wanted: int = identity.PATCHABLE) -> dict[str, tp.Any]:
-    """Return what an equal step can be made of, with the steps of a chain as dicts, so that they can be patched.
-
-    Parameters: `step` any; `wanted` as for `identity.as_patched`.
-    """
+    """Return what an equal step can be made of, with the steps of a chain as dicts, so that they can be patched."""
     fields = identity.as_input(step, wanted)
     if step._exca_is_chain:
         steps = step.__dict__["steps"]
@@ -82,11 +76,7 @@ def _as_member(step: "Step", wanted: int) -> tp.Any:
 
 
 def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
-    """Read the steps of a chain.
-
-    Parameters: `base` the class of steps that the chain is for; `value` what was given.
-    Returns: a list, a tuple or an OrderedDict of steps.
-    """
+    """Read the steps of a chain."""
     if base not in _adapters:
         member = _member(base)
         _adapters[base] = (
@@ -132,8 +122,6 @@ def hand_folder(step: "Step") -> None:
     """Give the folder of a step to the steps in its fields that have an infra and no folder.
 
     These are found in lists, dicts and other models, too. What is changed is copied: the caller's objects stay.
-
-    Parameters: `step` just made.
     """
     if step.infra is not None and step.infra.folder is not None:
         fields, extra = _changes(step, step.infra.folder, step._exca_root)
@@ -184,10 +172,7 @@ def _model_with_folder(model: pydantic.BaseModel, folder: Path, root: "type[Step
 
 
 def steps_within(step: "Step") -> "tp.Iterator[Step]":
-    """Yield the steps in the fields of a step, and in theirs, in lists, dicts and other models as well.
-
-    Parameters: `step` any.
-    """
+    """Yield the steps in the fields of a step, and in theirs, in lists, dicts and other models as well."""
     yield from _steps_in([*vars(step).values(), *(step.__pydantic_extra__ or {}).values()], step._exca_root)
 
 
@@ -204,11 +189,7 @@ def _steps_in(values: tp.Iterable[tp.Any], root: "type[Step]") -> "tp.Iterator[S
 
 
 def check_chain(chain: "Chain") -> None:
-    """Check what no single step can tell.
-
-    Parameters: `chain` with its steps in place.
-    Raises: ValueError for a step that can never get or give what its place asks for.
-    """
+    """Check what no single step can tell."""
     before: list[Step] = []
     for number, step in enumerate(chain.step_list):
         if step._exca_alone:

@@ -25,26 +25,12 @@ NoValue = type(addresses.NO_INPUT)
 
 
 def materialize_uid(step: "Step", value: tp.Any) -> str:
-    """Return the key under which the result for a value is kept.
-
-    Parameters
-    ----------
-    step: Step
-        the step
-    value: Any
-        the value, `exca.steps.NO_INPUT` for none
-    """
+    """Return the key under which the result for a value is kept."""
     return addresses.key_of(step, value)
 
 
 def step_uid(steps: "tp.Sequence[Step]") -> str:
-    """Return the folder of the results of steps that run one after the other, below the folder of their infra.
-
-    Parameters
-    ----------
-    steps: sequence of Step
-        the steps
-    """
+    """Return the folder of the results of steps that run one after the other, below the folder of their infra."""
     if not steps:
         return ""
     lineage = _lineage(steps)
@@ -53,15 +39,6 @@ def step_uid(steps: "tp.Sequence[Step]") -> str:
 
 def write_configs(step_folder: Path, aligned_steps: "tp.Sequence[Step]", *, write: bool = True) -> None:
     """Check the configuration files in the folder of a step, and write those that are missing.
-
-    Parameters
-    ----------
-    step_folder: Path
-        the folder
-    aligned_steps: sequence of Step
-        the steps up to it
-    write: bool
-        write what is missing; otherwise nothing is written
 
     Raises
     ------

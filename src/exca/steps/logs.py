@@ -18,10 +18,7 @@ ITEMS = "items.json"  # beside the logs of a job: the keys it was given
 
 
 def logs_of(folder: Path) -> str:
-    """Return the pattern of the folders of a stage's jobs.
-
-    Parameters: `folder` of the stage.
-    """
+    """Return the pattern of the folders of a stage's jobs."""
     return str((folder / "logs" / "%j").absolute())
 
 

@@ -24,22 +24,14 @@ if tp.TYPE_CHECKING:
 
 
 class Variant:
-    """One step and the items it still has to compute.
-
-    Parameters
-    ----------
-    step: Step
-        the variant
-    values: sequence
-        the items
-    """
+    """One step and the items it still has to compute."""
 
     def __init__(self, step: "Step", values: Sequence[tp.Any]) -> None:
-        self.pipeline: Pipeline = pipeline_of(step)
+        self.pipeline: Pipeline = pipeline_of(step)  # the variant
         for value in values:
             run.check_input(step, self.pipeline, value)
         keys = [addresses.key_of(step, value) for value in values]
-        self.values = dict(zip(keys, values, strict=True))
+        self.values = dict(zip(keys, values, strict=True))  # the items
         self.keys = list(self.values)
         run.prepare(step._exca_state, self.pipeline, self.keys)
 
@@ -62,43 +54,20 @@ class Variant:
 
 
 class VariantsWorker:
-    """Computes items of several stages; travels to jobs once for all of them.
-
-    Parameters
-    ----------
-    workers: sequence of StageWorker
-        one per stage
-    """
+    """Computes items of several stages; travels to jobs once for all of them."""
 
     def __init__(self, workers: Sequence[StageWorker]) -> None:
-        self.workers = list(workers)
+        self.workers = list(workers)  # one per stage
 
     def compute(
         self, keys: Sequence[str], items: Sequence[tp.Any], progress: Callable[[int], None] | None = None
     ) -> None:
-        """Compute items of one stage.
-
-        Parameters
-        ----------
-        keys: sequence of str
-            keys of the items
-        items: sequence of (int, Any)
-            number of the stage, and the input
-        progress: callable, optional
-            called for each item done
-        """
+        """Compute items of one stage."""
         self.workers[items[0][0]].compute(keys, [value for _, value in items], progress)
 
 
 def compute(steps: Sequence["Step"], values: Sequence[tp.Any]) -> None:
     """Compute variants for the same items, and return when all results are there.
-
-    Parameters
-    ----------
-    steps: sequence of Step
-        the variants, each with an infra
-    values: sequence
-        the items
 
     Raises
     ------

@@ -29,21 +29,14 @@ _NOTE: tp.Final = "Raised by "
 
 
 class Lineage:
-    """All steps of a pipeline in order, chains taken apart: what its addresses are made of.
-
-    Parameters
-    ----------
-    upstream: sequence of dict
-        uid configurations of the steps before, where the pipeline is part of a step
-    full: sequence of dict
-        the same, with the defaults
-    """
+    """All steps of a pipeline in order, chains taken apart: what its addresses are made of."""
 
     def __init__(self, upstream: Sequence[Config] = (), full: Sequence[Config] = ()) -> None:
         self.steps: list[Step] = []
         self._folders: list[Path | None] = []
+        # uid configurations of the steps before, where the pipeline is part of a step
         self._upstream = list(upstream)
-        self._full_upstream = list(full)
+        self._full_upstream = list(full)  # the same, with the defaults
         self._configs: list[Config] = []
         self._full: list[Config] = []
         self._whole: list[Config] = []
@@ -106,11 +99,6 @@ class Lineage:
     def require_unchanged(self, placed: "PlacedStep") -> None:
         """Check that a step still is what its address was made from: a list in it can be changed.
 
-        Parameters
-        ----------
-        placed: PlacedStep
-            the step in its place
-
         Raises
         ------
         ChangedConfigError
@@ -144,56 +132,30 @@ def _with_folder(config: Config, folder: Path | None) -> Config:
 
 
 class PlacedStep:
-    """A step that computes, in its place.
-
-    Parameters
-    ----------
-    step: Step
-        the step
-    lineage: Lineage
-        the pipeline it is part of
-    depth: int
-        number of steps up to it
-    folder: Path, optional
-        the folder handed down by the chain around it
-    level: int
-        how much is computed again
-    """
+    """A step that computes, in its place."""
 
     __slots__ = ("body", "depth", "folder", "forced", "level", "lineage", "step")
 
     def __init__(self, step: "Step", lineage: Lineage, depth: int, folder: Path | None, level: int) -> None:
         self.step = step
-        self.lineage = lineage
-        self.depth = depth
-        self.folder = folder
-        self.level = level
+        self.lineage = lineage  # the pipeline it is part of
+        self.depth = depth  # number of steps up to it
+        self.folder = folder  # the folder handed down by the chain around it
+        self.level = level  # how much is computed again
         self.forced: set[str] = set()  # branches that were computed again already
         self.body: Pipeline | None = None  # of a step that runs others: their resolved form
 
 
 class Stage:
-    """A part of a pipeline whose results are kept.
-
-    Parameters
-    ----------
-    step: Step
-        the step or chain with the infra
-    infra: Backend
-        where it runs
-    folder: Path, optional
-        where results are kept, below which the address begins
-    inner: Pipeline
-        what it computes
-    """
+    """A part of a pipeline whose results are kept."""
 
     def __init__(
         self, step: "Step", infra: "Backend", folder: Path | None, inner: "Pipeline", depth: int
     ) -> None:
-        self.step = step
-        self.infra = infra
-        self.folder = folder
-        self.inner = inner
+        self.step = step  # the step or chain with the infra
+        self.infra = infra  # where it runs
+        self.folder = folder  # where results are kept, below which the address begins
+        self.inner = inner  # what it computes
         self.depth = depth
         self.level = CACHED
         self.read_only = infra.mode == "read-only"
@@ -256,13 +218,7 @@ class Stage:
         return folder / "chains" / str(depth) if depth else folder
 
     def share_bounds(self, cluster: str) -> tuple[int | None, int]:
-        """Return the most shares of a computation, and the fewest items of a share.
-
-        Parameters
-        ----------
-        cluster: str
-            where it runs
-        """
+        """Return the most shares of a computation, and the fewest items of a share."""
         from ..jobs import pools
 
         most, fewest = self.infra.shares()
@@ -273,19 +229,7 @@ class Stage:
     def split(
         self, keys: Sequence[str], cluster: str, *, size: int | None = None, of: int | None = None
     ) -> list[Sequence[str]]:
-        """Cut items into shares.
-
-        Parameters
-        ----------
-        keys: sequence of str
-            the items
-        cluster: str
-            where they are computed
-        size: int, optional
-            items of a share, by default as many as the backend asks for
-        of: int, optional
-            number of all items that the most shares of the backend are for, where these are only a part
-        """
+        """Cut items into shares."""
         from ..utils import even_chunks
 
         most, fewest = self.share_bounds(cluster)
@@ -300,16 +244,10 @@ class Stage:
 
 
 class Pipeline:
-    """Stages, and the uncached steps behind the last of them.
-
-    Parameters
-    ----------
-    lineage: Lineage
-        all steps of the outermost pipeline
-    """
+    """Stages, and the uncached steps behind the last of them."""
 
     def __init__(self, lineage: Lineage) -> None:
-        self.lineage = lineage
+        self.lineage = lineage  # all steps of the outermost pipeline
         self.stages: list[Stage] = []
         self.uncached: list[PlacedStep] = []
 
@@ -393,17 +331,6 @@ def compiled(
 ) -> Pipeline:
     """Make the resolved form of a step.
 
-    Parameters
-    ----------
-    step: Step
-        the step or chain
-    lineage: Lineage, optional
-        the steps before, where the pipeline is part of a step
-    folder: Path, optional
-        handed down to it
-    level: int
-        how much is computed again
-
     Raises
     ------
     ResolutionError
@@ -417,10 +344,7 @@ def compiled(
 
 
 def pipeline_of(step: "Step") -> Pipeline:
-    """Return the resolved form of a step, made when it is first asked for; freezes the step.
-
-    Parameters: `step` the outermost one.
-    """
+    """Return the resolved form of a step, made when it is first asked for; freezes the step."""
     state = step._exca_state
     if state.pipeline is None:
         pipeline = compiled(step)
@@ -445,20 +369,12 @@ class _Taken(Iterator[tp.Any]):
 
 
 class Keyed(Iterator[tp.Any]):
-    """Values on their way into a pipeline, with the keys that error messages name.
-
-    Parameters
-    ----------
-    batch: Batch
-        the keys
-    fetch: callable
-        gives the value of a key
-    """
+    """Values on their way into a pipeline, with the keys that error messages name."""
 
     def __init__(self, batch: "Batch", fetch: Callable[[str], tp.Any]) -> None:
-        self._batch = batch
+        self._batch = batch  # the keys
         self._numbers = batch.hand_out()
-        self._fetch = fetch
+        self._fetch = fetch  # gives the value of a key
         self.keys: list[str] = []  # those handed out, one per value
         self.broken = False  # whether a value could not be had: no fault of the steps that wanted it
 
@@ -477,20 +393,6 @@ def composed(
     placed_steps: Sequence[PlacedStep], keys: Iterable[str], values: Iterator[tp.Any]
 ) -> Iterator[tp.Any]:
     """Run steps one after the other, each item going through all of them where they do not collect batches.
-
-    Parameters
-    ----------
-    placed_steps: sequence of PlacedStep
-        the steps
-    keys: iterable of str
-        keys of the items; each is there once its value is
-    values: iterator
-        the items
-
-    Returns
-    -------
-    iterator
-        one result per value, computed when it is asked for
 
     Raises
     ------

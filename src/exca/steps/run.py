@@ -70,26 +70,15 @@ class Deferred(abc.ABC):
 
 
 class StageWorker:
-    """Computes items of a stage and stores their results; travels to jobs.
-
-    Parameters
-    ----------
-    stage: Stage
-        the stage
-    source: Stage, optional
-        the stage before, from whose results the inputs are read
-    fetch: callable, optional
-        gives the input of a key, in this process
-    logs: str, optional
-        folder of the job's logs, with ``%j`` for its id, where that is not below the folder of the stage
-    """
+    """Computes items of a stage and stores their results; travels to jobs."""
 
     def __init__(
         self, stage: Stage, source: Stage | None, fetch: Fetch | None = None, logs: str | None = None
     ) -> None:
         self.stage = stage
-        self.source = source
-        self.fetch = fetch
+        self.source = source  # the stage before, from whose results the inputs are read
+        self.fetch = fetch  # gives the input of a key, in this process
+        # folder of the job's logs, with ``%j`` for its id, where that is not below the folder of the stage
         self.logs = logs
 
     def __getstate__(self) -> dict[str, tp.Any]:
@@ -99,17 +88,7 @@ class StageWorker:
         return f"the computation of {self.stage.address}"
 
     def compute(self, keys: Sequence[str], items: Sequence[tp.Any], progress: Progress | None = None) -> None:
-        """Compute items, and store each result as soon as it is there; errors are stored as well.
-
-        Parameters
-        ----------
-        keys: sequence of str
-            keys of the items
-        items: sequence
-            their inputs, where they are not read from the stage before
-        progress: callable, optional
-            called for each item done
-        """
+        """Compute items, and store each result as soon as it is there; errors are stored as well."""
         from ..claims import chain
 
         store = self.stage.store
@@ -201,10 +180,7 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def results_of(stage: Stage) -> Fetch:
-    """Return what gives the results of a stage to the next one.
-
-    Parameters: `stage` the stage.
-    """
+    """Return what gives the results of a stage to the next one."""
     get = stage.store.results.__getitem__
 
     def fetch(key: str) -> tp.Any:
@@ -220,21 +196,7 @@ def results_of(stage: Stage) -> Fetch:
 
 
 class StageRun:
-    """Missing items of a stage and how to compute them (a ``once.Work``).
-
-    Parameters
-    ----------
-    stage: Stage
-        the stage
-    fetch: callable
-        gives the input of a key
-    source: Stage, optional
-        the stage before, where the inputs are its results
-    size: int, optional
-        items of a share, by default as many as the backend asks for
-    progress: callable, optional
-        called for items done, in this process
-    """
+    """Missing items of a stage and how to compute them (a ``once.Work``)."""
 
     def __init__(
         self,
@@ -246,10 +208,10 @@ class StageRun:
         progress: Progress | None = None,
     ) -> None:
         self.stage = stage
-        self.fetch = fetch
-        self.source = source
-        self.size = size
-        self.progress = progress or (lambda count: None)
+        self.fetch = fetch  # gives the input of a key
+        self.source = source  # the stage before, where the inputs are its results
+        self.size = size  # items of a share, by default as many as the backend asks for
+        self.progress = progress or (lambda count: None)  # called for items done, in this process
 
     @property
     def folder(self) -> Path:
@@ -283,10 +245,7 @@ class StageRun:
 
 
 def cluster_of(stage: Stage) -> str:
-    """Return where a stage that does not run in this thread is computed just now.
-
-    Parameters: `stage` the stage.
-    """
+    """Return where a stage that does not run in this thread is computed just now."""
     cluster = stage.infra.resources(stage.store.folder).resolved_cluster() or stage.infra.cluster
     assert cluster is not None, "only backends that are not inline run elsewhere"
     return cluster
@@ -301,23 +260,7 @@ def run_shares(
     *,
     progress: Progress,
 ) -> None:
-    """Have shares of items computed in threads, processes or jobs, and return when that is done.
-
-    Parameters
-    ----------
-    stage: Stage
-        whose infra configures the jobs
-    cluster: str
-        where they are computed
-    worker: StageWorker or VariantsWorker
-        computes and stores
-    shares: sequence of (keys, items)
-        the shares
-    claim: Claim, or sequence of Claim, or None
-        on all items; for jobs also one per share; None where the caller holds it and there are no jobs
-    progress: callable
-        called for items done
-    """
+    """Have shares of items computed in threads, processes or jobs, and return when that is done."""
     from ..engine import runner
     from ..jobs.backends import Request
 
@@ -334,37 +277,13 @@ def run_shares(
 def run_of(
     part: MissingKeys, fetch: Fetch, progress: Progress | None = None, size: int | None = None
 ) -> StageRun:
-    """Return the work on missing keys of a stage.
-
-    Parameters
-    ----------
-    part: MissingKeys
-        the stage and its keys
-    fetch: callable
-        gives the inputs of the first stage of the pipeline
-    progress, size: optional
-        as of ``StageRun``
-    """
+    """Return the work on missing keys of a stage."""
     inputs = fetch if part.source is None else results_of(part.source)
     return StageRun(part.stage, inputs, part.source, size=size, progress=progress)
 
 
 def missing_keys(pipeline: Pipeline, keys: Sequence[str], *, absent: bool = False) -> list[MissingKeys]:
     """Return what has to be computed for some items, found from the end: what comes before a result is not looked at.
-
-    Parameters
-    ----------
-    pipeline: Pipeline
-        the pipeline
-    keys: sequence of str
-        distinct keys
-    absent: bool
-        whether the last stage was just found to have no results for them
-
-    Returns
-    -------
-    list of MissingKeys
-        in the order of the stages, those that have nothing to compute left out
 
     Raises
     ------
@@ -404,17 +323,6 @@ def run_stages(
 ) -> None:
     """Return when the last stage has a result for every key.
 
-    Parameters
-    ----------
-    pipeline: Pipeline
-        the pipeline, with one stage at least
-    keys: sequence of str
-        distinct keys
-    fetch: callable
-        gives the value of a key
-    missing: sequence of MissingKeys, optional
-        what was just found missing
-
     Raises
     ------
     Exception
@@ -441,11 +349,7 @@ def _checked_missing(pipeline: Pipeline, keys: Sequence[str], *, absent: bool = 
 
 
 def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> Background | None:
-    """Compute what is missing; where only the last stage is, and runs in a pool, start that.
-
-    Parameters: as of ``run_stages``; the last stage was just found to have no results for the `keys`.
-    Returns: the computation that goes on, if any.
-    """
+    """Compute what is missing; where only the last stage is, and runs in a pool, start that."""
     missing = _checked_missing(pipeline, keys, absent=True)
     (last,) = missing[-1:]
     if len(missing) == 1 and last.stage.infra.cluster in ("threadpool", "processpool"):
@@ -455,15 +359,7 @@ def start_stages(pipeline: Pipeline, keys: Sequence[str], fetch: Fetch) -> Backg
 
 
 def compute_missing(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
-    """Compute what is missing of stages, the results of each being the inputs of the next.
-
-    Parameters
-    ----------
-    missing: sequence of MissingKeys
-        neighbouring stages, in order
-    fetch: callable
-        gives the inputs of the first stage of the pipeline
-    """
+    """Compute what is missing of stages, the results of each being the inputs of the next."""
     from ..engine import once
 
     if all(part.stage.infra.inline or number == len(missing) - 1 for number, part in enumerate(missing)):
@@ -520,10 +416,7 @@ def check_input(step: "Step", pipeline: Pipeline, value: tp.Any) -> None:
 
 
 def without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) -> Iterator[tp.Any]:
-    """Compute each result when it is asked for.
-
-    Parameters: `step` with its `pipeline`, which has no stage; `values` the items.
-    """
+    """Compute each result when it is asked for."""
     asking = sum(placed.step._exca_placed for placed in pipeline.uncached)
     if not asking:
         return composed(pipeline.uncached, (), iter(values))
@@ -532,19 +425,11 @@ def without_cache(step: "Step", pipeline: Pipeline, values: Iterable[tp.Any]) ->
 
 
 class _Keys(Iterable[str]):
-    """The keys of values, made when a step asks for them: most never do.
-
-    Parameters
-    ----------
-    step: Step
-        the step or chain
-    values: list of iterator
-        the values, once for each step that asks for keys
-    """
+    """The keys of values, made when a step asks for them: most never do."""
 
     def __init__(self, step: "Step", values: list[Iterator[tp.Any]]) -> None:
-        self._step = step
-        self._values = values
+        self._step = step  # the step or chain
+        self._values = values  # the values, once for each step that asks for keys
 
     def __iter__(self) -> Iterator[str]:
         return (addresses.key_of(self._step, value) for value in self._values.pop())
@@ -553,24 +438,7 @@ class _Keys(Iterable[str]):
 def compute(
     step: "Step", pipeline: Pipeline, keys: Sequence[str], values: Sequence[tp.Any]
 ) -> Background | None:
-    """Compute what is missing of the results of the last stage.
-
-    Parameters
-    ----------
-    step: Step
-        the step or chain
-    pipeline: Pipeline
-        its resolved form, with one stage at least
-    keys: sequence of str
-        keys of the items
-    values: sequence
-        the items
-
-    Returns
-    -------
-    Background, optional
-        the computation that goes on, if any
-    """
+    """Compute what is missing of the results of the last stage."""
     prepare(step._exca_state, pipeline, keys)
     last = pipeline.stages[-1].store
     wanted: dict[str, tp.Any] = {}
@@ -593,10 +461,7 @@ def results(
     values: Sequence[tp.Any],
     background: Background | None,
 ) -> Iterator[tp.Any]:
-    """Return an iterator over results, what follows the last stage computed in place.
-
-    Parameters: as of ``compute``; `background` what it returned.
-    """
+    """Return an iterator over results, what follows the last stage computed in place."""
     stored = _read(pipeline, keys, values, background)
     return composed(pipeline.uncached, keys, stored) if pipeline.uncached else stored
 
@@ -608,17 +473,7 @@ class Remembers(tp.Protocol):
 
 
 def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
-    """Remove errors that are to be computed again, and remember which results are.
-
-    Parameters
-    ----------
-    memory: StepState or PlacedStep
-        remembers what was forced or retried already: an object does so once for each item
-    pipeline: Pipeline
-        the resolved form
-    keys: sequence of str
-        the items
-    """
+    """Remove errors that are to be computed again, and remember which results are."""
     forced = memory.forced
     fresh: list[str] | None = None
     for stage in pipeline.all_stages():

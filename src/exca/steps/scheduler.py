@@ -27,21 +27,11 @@ Progress = Callable[[int], None]
 
 @dataclasses.dataclass
 class MissingKeys:
-    """A stage and the items it has to compute.
-
-    Parameters
-    ----------
-    stage: Stage
-        the stage
-    source: Stage, optional
-        the stage before
-    keys: list of str
-        the items
-    """
+    """A stage and the items it has to compute."""
 
     stage: Stage
-    source: Stage | None
-    keys: list[str]
+    source: Stage | None  # the stage before
+    keys: list[str]  # the items
 
 
 WorkOf = Callable[[MissingKeys, Progress, int | None], "Work"]
@@ -82,15 +72,7 @@ class StageQueue:
 
 
 class Scheduler:
-    """Runs stages at the same time.
-
-    Parameters
-    ----------
-    missing: sequence of MissingKeys
-        neighbouring stages, in order
-    work_of: callable
-        makes the work on missing keys
-    """
+    """Runs stages at the same time."""
 
     def __init__(self, missing: Sequence[MissingKeys], work_of: WorkOf) -> None:
         self.work_of = work_of
@@ -219,18 +201,10 @@ def _start_thread(target: Callable[[], None], stage: Stage) -> threading.Thread:
 
 
 class Background:
-    """The last stage of a pipeline, being computed in a pool while its results are read.
-
-    Parameters
-    ----------
-    part: MissingKeys
-        what is computed
-    work_of: callable
-        makes the work on missing keys
-    """
+    """The last stage of a pipeline, being computed in a pool while its results are read."""
 
     def __init__(self, part: MissingKeys, work_of: WorkOf) -> None:
-        self._part = part
+        self._part = part  # what is computed
         self._error: BaseException | None = None
         self._wake = threading.Event()
         self._work = work_of(part, lambda count: self._wake.set(), None)
@@ -253,11 +227,6 @@ class Background:
 
     def wait_for(self, key: str) -> None:
         """Return when there is a result for a key.
-
-        Parameters
-        ----------
-        key: str
-            one of those that are computed
 
         Raises
         ------

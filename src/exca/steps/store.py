@@ -23,11 +23,6 @@ class StageStore:
     A key has a result, an error, or none of them; where it has both, the result counts. A result that is to be
     replaced (mode "force") stays until the new outcome is there: it does not count for the object that asked, and
     does for all others.
-
-    Parameters
-    ----------
-    stage: Stage
-        the stage
     """
 
     def __init__(self, stage: "Stage") -> None:
