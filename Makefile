@@ -16,7 +16,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright bench downstream identity torture format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness bench downstream identity torture format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -45,7 +45,7 @@ test: $(TEST_VENV) ## run the tests, those that need Slurm too where the test cl
 	@scripts/slurm/up.sh || echo "Slurm tests skipped: the test cluster is not up, the line above says why"
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
-check: check-format check-lint check-mypy check-pyright ## look at format, style and types (make -k check: all, even if one fails)
+check: check-format check-lint check-mypy check-pyright check-completeness ## look at format, style and types (make -k check: all, even if one fails)
 
 check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -58,6 +58,11 @@ check-mypy: $(TEST_VENV)
 
 check-pyright: $(TEST_VENV)
 	$(BIN)/pyright
+
+# every name that can be imported has a type that all type checkers agree on
+check-completeness: $(TEST_VENV)
+	@set -o pipefail; PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes exca --ignoreexternal \
+	  | sed '1,/^Public modules/d; /^   exca/d'
 
 bench: $(VENV)/.dev ## measure beside the published release
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -549,7 +549,7 @@ class Handle:
     __slots__ = ("fd",)
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd: int = fd
 
     @classmethod
     def open(cls, owner: _DropsHandle, path: str) -> "Handle":

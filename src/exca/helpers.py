@@ -35,7 +35,7 @@ __all__ = [
 P = tp.ParamSpec("P")
 X = tp.TypeVar("X")
 X_co = tp.TypeVar("X_co", covariant=True)
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _ABSENT = inspect.Parameter.empty
 # compared as they are: a configuration that holds "1" where a number is meant is a mistake worth telling
 _PLAIN = (str, int, float, bool)
@@ -50,7 +50,9 @@ class FuncConfig(pydantic.BaseModel, tp.Generic[X_co]):
         where the function runs, and where what it returns is kept
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+    )
     infra: TaskInfra = TaskInfra(version="1")
     _exca_function: tp.ClassVar[tp.Callable[..., tp.Any]]
 

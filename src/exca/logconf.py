@@ -4,4 +4,4 @@ import logging
 
 __all__ = ["logger"]
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")

@@ -31,7 +31,7 @@ class ItemUid:
 
     def __init__(self, function: tp.Callable[[tp.Any], str], max_length: int | None) -> None:
         self.function = function
-        self.max_length = sys.maxsize if max_length is None else max_length
+        self.max_length: int = sys.maxsize if max_length is None else max_length
         self._shorten = ShortItemUid(str, self.max_length)
 
     def __call__(self, item: tp.Any) -> str:

@@ -20,7 +20,7 @@ from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send calls that there was no room for
 
 
@@ -164,9 +164,9 @@ class Rest:
 
     def __init__(self, cluster: str, request: "backends.Request", jobs: "list[PendingJob]") -> None:
         self.cluster = cluster
-        self.request = request
-        self.jobs = jobs
-        self.lock = threading.Lock()
+        self.request: backends.Request = request
+        self.jobs: list[PendingJob] = jobs
+        self.lock: threading.Lock = threading.Lock()
 
     def send(self) -> None:
         """Send what there is room for."""

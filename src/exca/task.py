@@ -15,7 +15,7 @@ from .jobs.job import DoneJob, Job
 from .submit import SubmitInfra
 
 F = tp.TypeVar("F", bound=tp.Callable[[tp.Any], tp.Any])
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 __all__ = ["SubmitInfra", "TaskInfra"]  # the former had its home here in earlier releases
 
 

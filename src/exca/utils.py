@@ -28,7 +28,7 @@ __all__ = [
     "to_chunks",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = tp.TypeVar("T")
 X = tp.TypeVar("X")
@@ -214,7 +214,7 @@ class ConfigExporter(pydantic.BaseModel):
     ignore_first_override: do not call `_exca_uid_dict_override` of the model itself
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     uid: bool = False
     exclude_defaults: bool = False
@@ -251,7 +251,7 @@ class ShortItemUid:
         if max_length < 32:
             raise ValueError(f"max_length of item uids must be at least 32, got {max_length}")
         self.item_uid = item_uid
-        self.max_length = int(max_length)
+        self.max_length: int = int(max_length)
 
     def __call__(self, item: tp.Any) -> str:
         """Return the uid of an item: its head and tail, the number of characters cut, and a hash, when it is long."""

@@ -49,7 +49,9 @@ class CacheDict(tp.Generic[X]):
     ) -> None:
         if folder is None and not keep_in_ram:
             raise ValueError("A CacheDict needs a folder, keep_in_ram=True, or both")
-        self.folder = None if folder is None else pathlib.Path(_files.expand(os.fspath(folder)))
+        self.folder: pathlib.Path | None = (
+            None if folder is None else pathlib.Path(_files.expand(os.fspath(folder)))
+        )
         self.cache_type = cache_type
         self._keep_in_ram = keep_in_ram
         self.in_ram: dict[str, X] = {}  # values kept in memory; maps look there before they ask for anything

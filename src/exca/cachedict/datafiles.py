@@ -41,8 +41,8 @@ class SharedFile(io.RawIOBase):
         self._flushed = os.fstat(self._fd).st_size
         self._parts: list[bytes] = []
         self._waiting = 0
-        self.unsynced = False
-        self.full = False  # as large as a file may be
+        self.unsynced: bool = False
+        self.full: bool = False  # as large as a file may be
         self._hasher: tp.Any = None
 
     def start_sum(self) -> None:

@@ -75,11 +75,11 @@ class DumpContext:
     def __init__(
         self, folder: str | os.PathLike[str], *, key: str = "", options: DumpOptions | None = None
     ) -> None:
-        self.folder = folder if isinstance(folder, pathlib.Path) else pathlib.Path(folder)
-        self.key = key
-        self.options = DumpOptions() if options is None else options
-        self.root = os.fspath(self.folder)
-        self.files = DataFiles(self.root)
+        self.folder: pathlib.Path = folder if isinstance(folder, pathlib.Path) else pathlib.Path(folder)
+        self.key: str = key
+        self.options: DumpOptions = DumpOptions() if options is None else options
+        self.root: str = os.fspath(self.folder)
+        self.files: DataFiles = DataFiles(self.root)
         self.keeps_order = False  # whether arrays keep their order in memory; release 0.6 reads C order only
         self._cache: dict[tp.Hashable, tp.Any] = {}
         self._cache_lock = threading.Lock()

@@ -50,7 +50,7 @@ if tp.TYPE_CHECKING:
     from .dumpcontext import DumpContext
     from .writer import FolderWriter
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 Found = tuple[Info, LineRef]  # an entry and its line
 WAITING: Found = ({}, -1)  # of a key that this process has set and not yet written
@@ -146,9 +146,9 @@ class FolderIndex:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self.writer: FolderWriter | None = None  # of this process
-        self.trusted = True  # whether all files are
+        self.trusted: bool = True  # whether all files are
         self.in_memory: Preloaded | None = None  # all entries, once so many were asked for that this pays
         self._files: list[TextFile] = []  # only ever grows, so that a reference keeps its meaning
         self._numbers: dict[str, int] = {}

@@ -25,8 +25,8 @@ class Preloaded(dict[str, tp.Any]):
 
     def __init__(self, mtime: int) -> None:
         super().__init__()
-        self.mtime = mtime  # of the folder, when these were read
-        self.until = time.monotonic() + INTERVAL
+        self.mtime: int = mtime  # of the folder, when these were read
+        self.until: float = time.monotonic() + INTERVAL
 
     def add(self, key: str, line: bytes) -> None:
         """Take note of a new line; a damaged one is left out."""

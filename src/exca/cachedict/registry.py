@@ -9,7 +9,7 @@ import typing as tp
 from .._earlier import earlier_names
 from ..errors import HandlerError, UnknownHandlerError
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 HANDLERS: dict[str, type] = {}  # by the name under "#type"
 TYPE_DEFAULTS: dict[type, type] = {}  # registered by users

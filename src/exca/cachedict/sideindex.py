@@ -100,7 +100,11 @@ class Table:
     )
 
     def __init__(self, slots: int, rows: int, entries: int, keys: int, marks: list[FileMark]) -> None:
-        self.slots, self.rows, self.entries, self.keys, self.marks = slots, rows, entries, keys, marks
+        self.slots: int = slots
+        self.rows: int = rows
+        self.entries: int = entries
+        self.keys: int = keys
+        self.marks: list[FileMark] = marks
         self._data: bytes = b""
         self._handle: Handle | None = None
         self._path = ""  # of the file; empty for a table in memory

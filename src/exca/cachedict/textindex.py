@@ -89,20 +89,24 @@ class TextFile:
     )
 
     def __init__(self, folder: str, name: str, number: int) -> None:
-        self.name = name
-        self.path = os.path.join(folder, name)
-        self.number = number
-        self.scanned = 0  # bytes, up to a line end
-        self.size = 0
-        self.trusted = True  # whether what it holds may have a module imported
-        self.listed_trusted = False  # whether the one in the folder was found to be, when last looked at
-        self.opened_trusted = True  # the same of the file that is open: it may be another one than was listed
-        self.mtime = 0  # as last seen, ns
-        self.inode = 0
-        self.blanks = 0  # deleted lines before `scanned`
-        self.counted_mtime = -1  # the mtime at which `blanks` was true
-        self.within = False  # whether `scanned` is in the middle of a line longer than any entry
-        self.reached = 0  # where the last `lines` that was gone through has ended
+        self.name: str = name
+        self.path: str = os.path.join(folder, name)
+        self.number: int = number
+        self.scanned: int = 0  # bytes, up to a line end
+        self.size: int = 0
+        self.trusted: bool = True  # whether what it holds may have a module imported
+        self.listed_trusted: bool = (
+            False  # whether the one in the folder was found to be, when last looked at
+        )
+        self.opened_trusted: bool = (
+            True  # the same of the file that is open: it may be another one than was listed
+        )
+        self.mtime: int = 0  # as last seen, ns
+        self.inode: int = 0
+        self.blanks: int = 0  # deleted lines before `scanned`
+        self.counted_mtime: int = -1  # the mtime at which `blanks` was true
+        self.within: bool = False  # whether `scanned` is in the middle of a line longer than any entry
+        self.reached: int = 0  # where the last `lines` that was gone through has ended
         self._handle: Handle | None = None
 
     def handle(self) -> Handle:

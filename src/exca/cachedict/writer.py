@@ -38,11 +38,11 @@ class FolderWriter:
 
     def __init__(self, index: FolderIndex) -> None:
         self.index = index
-        self.files = DataFiles(index.folder)
+        self.files: DataFiles = DataFiles(index.folder)
         self.pending: dict[str, bytes] = {}  # lines without their ends
         self.bare: set[str] = set()  # keys of those that are written without a seal
         self._replaced: dict[str, tuple[int, list[LineRef]]] = {}  # generation, and the older lines
-        self.users = 0  # write() contexts open
+        self.users: int = 0  # write() contexts open
         self._delete_data: tp.Callable[[Info], None] = _ignore
         self._bytes = 0
         self._name = ""

@@ -44,10 +44,10 @@ class Batch:
     def __init__(self, claim: "Claim | None", keys: Sequence[str]) -> None:
         self.claim = claim
         self.keys = keys
-        self.folder = None if claim is None else _normal(claim.folder)
+        self.folder: str | None = None if claim is None else _normal(claim.folder)
         self.taken: collections.deque[str] = collections.deque()  # handed out and not answered yet
         self.given: set[str] = set()  # given back: not handed out, or their results are dropped
-        self.promised = False  # whether the method counts on getting all of them
+        self.promised: bool = False  # whether the method counts on getting all of them
         self._next = 0
 
     def hand_out(self) -> Iterator[int]:

@@ -37,9 +37,9 @@ class Claim:
         self._claim_files = files
         self._entry: Entry | None = entry
         self._pid = os.getpid()
-        self.token = entry.token
+        self.token: str = entry.token
         self.folder: Path = files.folder
-        self.keys = keys
+        self.keys: tuple[str, ...] = keys
         # threads that compute shares of it give back and note what they wait for
         self._lock = threading.RLock()
         self._waits: dict[int, Wait] = {}

@@ -152,7 +152,7 @@ class ClaimFolder:
     """The claim files of one folder, whose keys are claimed."""
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = folder if isinstance(folder, Path) else Path(folder)
+        self.folder: Path = folder if isinstance(folder, Path) else Path(folder)
         text = os.fspath(folder)
         self._base = text if os.path.isabs(text) else os.path.abspath(text)
 

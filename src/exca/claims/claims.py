@@ -28,10 +28,10 @@ class Holder:
     def __init__(self, files: ClaimFolder, entry: Entry) -> None:
         self._claim_files, self._entry = files, entry
         self.owner: Owner = entry.owner or Owner("process", "unknown", entry.maker())
-        self.token = entry.token
-        self.since = entry.since
-        self.trusted = entry.trusted
-        self.path = Path(files.path(entry.name))
+        self.token: str = entry.token
+        self.since: float = entry.since
+        self.trusted: bool = entry.trusted
+        self.path: Path = Path(files.path(entry.name))
 
     @property
     def job_id(self) -> str | None:
@@ -77,7 +77,7 @@ class Claims:
     """The claims of a folder, over all threads, processes and hosts that share it."""
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = folder if isinstance(folder, Path) else Path(folder)
+        self.folder: Path = folder if isinstance(folder, Path) else Path(folder)
         self._claim_files = ClaimFolder(self.folder)
 
     def acquire(

@@ -216,7 +216,7 @@ class Observer:
         return credit >= MISSED * every
 
 
-heart = Heart()
-observer = Observer()
+heart: Heart = Heart()
+observer: Observer = Observer()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=heart.after_fork)

@@ -23,7 +23,7 @@ class Beats:
     def __init__(self) -> None:
         self.paths: dict[str, tuple[int, str]] = {}
         self.unwanted: set[str] = set()
-        self.count = time.time_ns() // 100_000_000  # another one of the same claim starts elsewhere
+        self.count: int = time.time_ns() // 100_000_000  # another one of the same claim starts elsewhere
 
     def order(self, line: str) -> None:
         """Take one line of orders."""

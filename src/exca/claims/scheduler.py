@@ -18,7 +18,7 @@ import typing as tp
 
 from ..errors import SchedulerError
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 REMEMBER = 1.0  # seconds an answer is good for
 WANTED = 10.0  # seconds for which a job that was asked about is asked for along with others

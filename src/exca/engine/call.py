@@ -17,7 +17,7 @@ from ..jobs.remote_errors import RemoteError
 if tp.TYPE_CHECKING:
     from ..claims import Claim
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 class Worker(tp.Protocol):

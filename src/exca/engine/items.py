@@ -58,7 +58,7 @@ class ItemWork:
         self.most = most  # shares of one call
         self.fewest = fewest  # items of a share
         self.cache_type = cache_type
-        self.missing = store.missing
+        self.missing: tp.Callable[[tp.Sequence[str]], list[str]] = store.missing
 
     @property
     def folder(self) -> Path:
@@ -112,7 +112,7 @@ class ItemWorker:
         self.method = method
         self.cache_type = cache_type
         self.store = store
-        self.folder = method.folder
+        self.folder: Path = method.folder
 
     def __getstate__(self) -> dict[str, tp.Any]:
         return {**self.__dict__, "store": None}

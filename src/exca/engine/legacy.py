@@ -24,7 +24,7 @@ from ..errors import DamagedEntryError, OddFileError, StoredValueError
 from ..jobs import backends
 from ..jobs.backends import Submission
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
 _CALLED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in result\b')
 _LOADED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in load\b')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import _files
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 def link_code(folder: Path, workdir: Path | None) -> None:

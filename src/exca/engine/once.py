@@ -15,7 +15,7 @@ class Work(tp.Protocol):
         """Folder of the claims on the keys."""
         ...
 
-    def missing(self, keys: tp.Sequence[str]) -> list[str]:
+    def missing(self, keys: tp.Sequence[str], /) -> list[str]:
         """Those of the keys that have no result yet, in order."""
         ...
 

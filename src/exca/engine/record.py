@@ -29,7 +29,7 @@ DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
 _SEAL_LENGTH = len(SEALED % (b"", 0))
 _OUTCOME = {"completed": "result", "failed": "error"}  # what a record of each state must hold
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Attempt:
         self.token = token  # of the claim
         self.where = where  # cluster, job id and logs
         self.source = source  # folder of the code, whose git commit is recorded
-        self.started = time.time()
+        self.started: float = time.time()
         self._clock = time.monotonic()
 
     def completed(self, value: tp.Any) -> None:

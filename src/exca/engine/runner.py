@@ -21,7 +21,7 @@ from .call import ItemsCall, Shared, Worker
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
 _OTHERS_EVERY = 0.5  # seconds, while waiting for one job, between looks at the others
 Shares = tp.Sequence[tuple[list[str], list[tp.Any]]]

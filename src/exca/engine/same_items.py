@@ -12,7 +12,7 @@ import typing as tp
 
 from ..errors import AmbiguousItemError
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), pathlib.PurePath, enum.Enum, decimal.Decimal)
 _DATES = (datetime.date, datetime.time, datetime.timedelta)
 _warned: set[str] = set()  # methods for which it was said that items cannot be compared

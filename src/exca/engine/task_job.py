@@ -18,7 +18,7 @@ if tp.TYPE_CHECKING:
     from .tasks import Task
 
 R = tp.TypeVar("R")
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 class TaskJob(Job[R]):
@@ -37,7 +37,7 @@ class TaskJob(Job[R]):
         self.attempt = attempt  # token of the computation that is meant; empty for whichever is recorded
         self.hint = hint  # how to compute it again, added to errors
         self.replaces = replaces  # the attempt whose outcome was there before and does not count
-        self.nothing_kept = False  # it ended, and is as if it had never been submitted
+        self.nothing_kept: bool = False  # it ended, and is as if it had never been submitted
 
     def outcome(self) -> record.Record | None:
         """The outcome of this attempt, or of a later one that has taken its place."""
@@ -176,7 +176,7 @@ class UnsentJob(TaskJob[R]):
             found = self._task.running_job(record.latest(self.folder))
             if found is not None and found.job_id:
                 self._sent = found
-                self.submission = found.submission
+                self.submission: Submission = found.submission
         return self._sent
 
     @property

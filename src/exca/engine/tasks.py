@@ -42,7 +42,7 @@ if tp.TYPE_CHECKING:
 R = tp.TypeVar("R")
 Status = tp.Literal["not submitted", "running", "completed", "failed"]
 SUBMISSION = "submission.json"  # the job last submitted for a task
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 class DoneTask(DoneJob[R]):
@@ -51,7 +51,9 @@ class DoneTask(DoneJob[R]):
     nothing_kept = False
 
     def __init__(self, folder: Path, value: tp.Any, error: Exception | None = None) -> None:
-        self.folder, self.value, self.error = folder, value, error
+        self.folder: Path = folder
+        self.value: tp.Any = value
+        self.error: Exception | None = error
 
     def outcome(self) -> record.Record | None:
         """The outcome on disk, if any."""
@@ -67,10 +69,10 @@ class Task:
     __slots__ = ("forced", "job", "lock", "method")
 
     def __init__(self, method: Method, lock: "threading.RLock") -> None:
-        self.method = method
-        self.lock = lock
+        self.method: Method = method
+        self.lock: threading.RLock = lock
         self.job: TaskJob[tp.Any] | DoneTask[tp.Any] | None = None  # the one that this object asked for
-        self.forced = False  # whether this object has had it computed again already
+        self.forced: bool = False  # whether this object has had it computed again already
 
     @property
     def hint(self) -> str:

@@ -28,7 +28,7 @@ _unread: set[str] = set()  # pickles that could not be read here, of which this 
 Batch = dict[str, tp.Any]
 Submit = tp.Callable[[list[Method], Method, int], list[Path]]
 _submit: list[Submit] = []  # set by `tasks`, which uses this list
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 def add(logs: Path, methods: tp.Sequence[Method], through: Method, max_workers: int) -> None:

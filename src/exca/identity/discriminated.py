@@ -174,7 +174,7 @@ class DiscriminatedModel(pydantic.BaseModel):
     Pipeline(steps=[Add(value=2)])
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     _exca_discriminator_key: tp.ClassVar[str] = "type"
 

@@ -9,6 +9,7 @@ import types
 import typing as tp
 
 import pydantic
+import pydantic_core
 from pydantic.fields import FieldInfo
 
 from . import nesting
@@ -148,7 +149,7 @@ class InputPlan:
 
     def __init__(self, cls: type[pydantic.BaseModel]) -> None:
         self.cls = cls
-        self.serializer = cls.__pydantic_serializer__
+        self.serializer: pydantic_core.SchemaSerializer = cls.__pydantic_serializer__
         by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
         self._fields = tuple(
             (

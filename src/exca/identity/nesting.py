@@ -22,7 +22,7 @@ class Ops:
 OPS = frozenset((Ops.REPLACE, Ops.DELETE, Ops.BEFORE, Ops.AFTER))
 MOVES = (Ops.BEFORE, Ops.AFTER)
 LEAVES = frozenset((str, int, float, bool, type(None)))
-NEVER_FOLDED = LEAVES | {list, tuple}
+NEVER_FOLDED: frozenset[object] = LEAVES | {list, tuple}
 
 Level = type[dict[str, tp.Any]]
 

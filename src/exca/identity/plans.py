@@ -168,7 +168,7 @@ class Plan:
     def __init__(self, values: "ValueExporter", cls: type[pydantic.BaseModel]) -> None:
         self.cls = cls
         self.values = values
-        self.serializer = cls.__pydantic_serializer__
+        self.serializer: pydantic_core.SchemaSerializer = cls.__pydantic_serializer__
         self.run: tp.Callable[[tp.Any], tp.Any] = self.fields
         self.head: tuple[str, str] | None = None
         self.steps: tuple[Step, ...] = ()

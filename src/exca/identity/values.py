@@ -59,10 +59,13 @@ class ValueExporter:
         self.uid = uid
         self.exclude_defaults = exclude_defaults
         # config.yaml keeps the keys of dicts as they are: everywhere else a dot is a level
-        self.splits = uid or exclude_defaults
+        self.splits: bool = uid or exclude_defaults
         self.readable = readable
         self.noticed: Noticed = Noticed() if within is None else within.noticed
-        self.told = {"exclude_defaults": exclude_defaults, "serialize_as_any": within is not None}
+        self.told: dict[str, bool] = {
+            "exclude_defaults": exclude_defaults,
+            "serialize_as_any": within is not None,
+        }
         self.below_discriminated: ValueExporter = (
             ValueExporter(uid, exclude_defaults, readable, self) if within is None else self
         )

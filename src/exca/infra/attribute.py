@@ -24,7 +24,7 @@ class InfraAttribute:
         self.name = name
         self.default = default  # on the class; its set fields seed those of each object
         self.owner = owner
-        self.private = name.startswith("_")
+        self.private: bool = name.startswith("_")
 
     def __get__(self, obj: tp.Any, cls: type | None = None) -> tp.Any:
         if obj is None:  # pydantic expects a field to be no attribute of the class

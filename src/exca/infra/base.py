@@ -38,10 +38,10 @@ class Applied:
         self.function = function  # undecorated
         self.static = static
         self.name: str = function.__name__
-        self.exclude = _checked_exclusion(self.name, exclude)
+        self.exclude: tp.Any = _checked_exclusion(self.name, exclude)
         self.options = options  # what else was given to the decorator
         self.wrapper: tp.Any = None
-        self.token = uuid.uuid4().hex
+        self.token: str = uuid.uuid4().hex
         _APPLIED[self.token] = self
 
     def infra_of(self, obj: tp.Any, name: str) -> tp.Any:

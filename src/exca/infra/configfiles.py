@@ -31,7 +31,7 @@ from ..identity.yamltext import from_text, to_nested_text, to_text
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Config = Mapping[str, tp.Any] | list[tp.Any]
 

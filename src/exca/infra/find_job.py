@@ -19,7 +19,7 @@ from ..jobs.paths import JobPaths
 if tp.TYPE_CHECKING:
     from ..confdict import ConfDict
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 # <module>.<Class>.<method>,<version>
 _METHOD_FOLDER = re.compile(r"[^,]+\.[^,]+,[^,]+")
 # what is not entered: in the folder of a method, and elsewhere

@@ -14,7 +14,7 @@ from . import configfiles
 if tp.TYPE_CHECKING:
     from .base import BaseInfra
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _skipped: set[str] = set()  # folders that were reported
 
 

@@ -53,7 +53,7 @@ class RefusedError(SubmissionError):
 
     def __init__(self, said: str, request: "Request") -> None:
         limits = _LIMIT.findall(said)
-        self.for_room = _NO_ROOM.search(said) is not None
+        self.for_room: bool = _NO_ROOM.search(said) is not None
         if limits:  # the sentence beside it is the same for every limit
             self.for_room = any("SubmitJob" in limit for limit in limits)
         advice = next((text for pattern, text in _ADVICE if re.search(pattern, said, re.IGNORECASE)), "")

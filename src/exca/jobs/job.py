@@ -266,7 +266,7 @@ class DoneJob(Job[R]):
         its error
     """
 
-    submission = Submission(None, "inline", "")  # of all of them: nothing was submitted
+    submission: Submission = Submission(None, "inline", "")  # of all of them: nothing was submitted
 
     def __init__(self, value: tp.Any, error: Exception | None = None) -> None:
         self.value = value

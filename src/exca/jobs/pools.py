@@ -21,7 +21,7 @@ if tp.TYPE_CHECKING:
     from .remote_errors import RemoteError
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _LOOK_EVERY = 0.1  # seconds
 
 

@@ -20,7 +20,7 @@ class RemoteError:
     """An error on its way from another process to the caller."""
 
     def __init__(self, error: BaseException) -> None:
-        self.content = error_content(error)
+        self.content: dict[str, tp.Any] = error_content(error)
 
     def rebuilt(self, where: str) -> BaseException:
         """The error as it was raised there, the remote traceback added as a note."""

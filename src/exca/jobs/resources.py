@@ -9,7 +9,7 @@ import pydantic
 
 from .. import _files
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 @functools.cache
@@ -71,7 +71,9 @@ class Resources(pydantic.BaseModel):
         environment (folder or conda name) whose Python runs the job
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", validate_assignment=True)
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(
+        extra="forbid", validate_assignment=True
+    )
 
     folder: Path | str | None = None
     cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None = None

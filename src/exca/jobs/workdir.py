@@ -21,7 +21,7 @@ __all__ = ["WorkDir", "identify_path", "inside"]
 if tp.TYPE_CHECKING:
     import importlib.metadata
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 _PACKAGES = frozenset(("site-packages", "dist-packages"))
 
 
@@ -54,7 +54,9 @@ class WorkDir(pydantic.BaseModel):
         ``folder`` does not exist.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", validate_assignment=True)
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(
+        extra="forbid", validate_assignment=True
+    )
 
     copied: tp.Sequence[str | Path] = []
     folder: str | Path | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import _files
 from ..errors import UncommittedChangesError, UntrustedFileError, WorkDirError
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 CODE = "EXCA_CODE"  # variable that tells a local job where the copy is that it runs on
 # folders that hold the results, logs and copies of a method: no code of the user lies there

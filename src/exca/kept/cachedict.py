@@ -107,7 +107,7 @@ class JsonlReader:
     """
 
     def __init__(self, filepath: Path | str) -> None:
-        self.filepath = Path(filepath)
+        self.filepath: Path = Path(filepath)
         self._start = 0
 
     def read(self) -> dict[str, DumpInfo]:

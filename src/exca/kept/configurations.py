@@ -79,9 +79,9 @@ class ConfigDump:
         self, model: tp.Any, *, uid: tp.Any = None, full_uid: tp.Any = None, config: tp.Any = None
     ) -> None:
         self.model = model
-        self.uid = to_dict(model, uid=True, exclude_defaults=True) if uid is None else uid
-        self.full_uid = to_dict(model, uid=True) if full_uid is None else full_uid
-        self.config = to_dict(model) if config is None else config
+        self.uid: dict[str, tp.Any] = to_dict(model, uid=True, exclude_defaults=True) if uid is None else uid
+        self.full_uid: dict[str, tp.Any] = to_dict(model, uid=True) if full_uid is None else full_uid
+        self.config: dict[str, tp.Any] = to_dict(model) if config is None else config
 
     def check_and_write(self, folder: Path, *, write: bool = True) -> None:
         """Check the files in a folder, and write those that are missing.

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..confdict import ConfDict
 from ..identity import earlier
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 def update_uids(folder: str | Path, dryrun: bool = True) -> None:

@@ -24,7 +24,7 @@ __all__ = [
     "inflight_session",
 ]
 
-logger = logging.getLogger("exca.cachedict.inflight")
+logger: logging.Logger = logging.getLogger("exca.cachedict.inflight")
 
 
 class Liveness(DiscriminatedModel):

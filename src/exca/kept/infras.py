@@ -11,7 +11,7 @@ from .typing import ExcludeCallable, X
 if tp.TYPE_CHECKING:
     from ..infra.base import BaseInfra
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 class Sentinel:
@@ -157,5 +157,5 @@ def _unchanged(value: X) -> X:
 
 
 # infras prepare the classes they are placed on by themselves
-model_with_infra_validator_after = pydantic.model_validator(mode="after")(_unchanged)
-model_with_infra_validator_before = pydantic.model_validator(mode="before")(_unchanged)
+model_with_infra_validator_after: tp.Any = pydantic.model_validator(mode="after")(_unchanged)
+model_with_infra_validator_before: tp.Any = pydantic.model_validator(mode="before")(_unchanged)

@@ -21,8 +21,8 @@ class AdvisoryRegistry:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self.claims = Claims(self.folder)
+        self.folder: Path = Path(folder)
+        self.claims: Claims = Claims(self.folder)
 
     def close(self) -> None:
         """Release what is held."""

@@ -15,13 +15,13 @@ def _gone(name: str, advice: str) -> type:
 _RUN = "use step.run(value) or step.run_many(values), which claim, submit and store by themselves"
 _JOBS = "use step.lookup(value).job()"
 
-CacheDispatch = _gone("CacheDispatch", _RUN)
-ErrorRegistry = _gone(
+CacheDispatch: type = _gone("CacheDispatch", _RUN)
+ErrorRegistry: type = _gone(
     "ErrorRegistry", "step.lookup(value).status and .result() tell of errors, clear_cache() removes them"
 )
-JobInfo = _gone("JobInfo", _JOBS)
-JobRegistry = _gone("JobRegistry", _JOBS)
-Runner = _gone("Runner", _RUN)
-Submission = _gone("Submission", _JOBS)
-SubmissionSource = _gone("SubmissionSource", _JOBS)
-WriteTask = _gone("WriteTask", _RUN)
+JobInfo: type = _gone("JobInfo", _JOBS)
+JobRegistry: type = _gone("JobRegistry", _JOBS)
+Runner: type = _gone("Runner", _RUN)
+Submission: type = _gone("Submission", _JOBS)
+SubmissionSource: type = _gone("SubmissionSource", _JOBS)
+WriteTask: type = _gone("WriteTask", _RUN)

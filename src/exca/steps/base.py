@@ -124,7 +124,8 @@ class StepState:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StepState)  # steps are compared by their fields
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
 
 class Step(DiscriminatedModel):

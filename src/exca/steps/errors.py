@@ -7,4 +7,4 @@ from ..kept.steps import ErrorRegistry
 
 __all__ = ["BatchProtocolError", "ErrorRegistry", "logger"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)

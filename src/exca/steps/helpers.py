@@ -33,7 +33,7 @@ class Func(Step):
     '[...]'
     """
 
-    model_config = pydantic.ConfigDict(extra="allow")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="allow")
 
     function: pydantic.ImportString[Callable[..., tp.Any]]
     input_param: str | None = None

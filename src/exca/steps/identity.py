@@ -21,7 +21,7 @@ __all__ = [
 
 MAX_STEP_UID_LENGTH = addresses.MAX_ADDRESS
 STEP_UID_TAIL_BUDGET = addresses.MAX_FOLDED
-NoValue = type(addresses.NO_INPUT)
+NoValue: type[addresses.NoInput] = type(addresses.NO_INPUT)
 
 
 def materialize_uid(step: "Step", value: tp.Any) -> str:

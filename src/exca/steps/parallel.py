@@ -31,8 +31,8 @@ class Variant:
         for value in values:
             run.check_input(step, self.pipeline, value)
         keys = [addresses.key_of(step, value) for value in values]
-        self.values = dict(zip(keys, values, strict=True))  # the items
-        self.keys = list(self.values)
+        self.values: dict[str, tp.Any] = dict(zip(keys, values, strict=True))  # the items
+        self.keys: list[str] = list(self.values)
         run.prepare(step._exca_state, self.pipeline, self.keys)
 
     @property
@@ -57,7 +57,7 @@ class VariantsWorker:
     """Computes items of several stages; travels to jobs once for all of them."""
 
     def __init__(self, workers: Sequence[StageWorker]) -> None:
-        self.workers = list(workers)  # one per stage
+        self.workers: list[StageWorker] = list(workers)  # one per stage
 
     def compute(
         self, keys: Sequence[str], items: Sequence[tp.Any], progress: Callable[[int], None] | None = None

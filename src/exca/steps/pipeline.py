@@ -137,11 +137,11 @@ class PlacedStep:
     __slots__ = ("body", "depth", "folder", "forced", "level", "lineage", "step")
 
     def __init__(self, step: "Step", lineage: Lineage, depth: int, folder: Path | None, level: int) -> None:
-        self.step = step
-        self.lineage = lineage  # the pipeline it is part of
-        self.depth = depth  # number of steps up to it
-        self.folder = folder  # the folder handed down by the chain around it
-        self.level = level  # how much is computed again
+        self.step: Step = step
+        self.lineage: Lineage = lineage  # the pipeline it is part of
+        self.depth: int = depth  # number of steps up to it
+        self.folder: Path | None = folder  # the folder handed down by the chain around it
+        self.level: int = level  # how much is computed again
         self.forced: set[str] = set()  # branches that were computed again already
         self.body: Pipeline | None = None  # of a step that runs others: their resolved form
 
@@ -158,8 +158,8 @@ class Stage:
         self.inner = inner  # what it computes
         self.depth = depth
         self.level = CACHED
-        self.read_only = infra.mode == "read-only"
-        self.cache_type = step._exca_cache_type()
+        self.read_only: bool = infra.mode == "read-only"
+        self.cache_type: str | None = step._exca_cache_type()
         self.caches: dict[tp.Any, tp.Any] = {}  # those in memory, shared with copies of the object
         # results that this object wants to replace, by key, and where they are: others go on reading them
         self.stale: dict[str, tuple[str, int]] = {}
@@ -376,7 +376,7 @@ class Keyed(Iterator[tp.Any]):
         self._numbers = batch.hand_out()
         self._fetch = fetch  # gives the value of a key
         self.keys: list[str] = []  # those handed out, one per value
-        self.broken = False  # whether a value could not be had: no fault of the steps that wanted it
+        self.broken: bool = False  # whether a value could not be had: no fault of the steps that wanted it
 
     def __next__(self) -> tp.Any:
         key = self._batch.keys[next(self._numbers)]

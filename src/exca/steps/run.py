@@ -38,7 +38,7 @@ if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
     from .base import Step
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 # what is wrong with how a computation was asked for, or where it runs: no outcome of an item, so it is not kept as one
 _NO_OUTCOMES: tp.Final = (
@@ -211,7 +211,7 @@ class StageRun:
         self.fetch = fetch  # gives the input of a key
         self.source = source  # the stage before, where the inputs are its results
         self.size = size  # items of a share, by default as many as the backend asks for
-        self.progress = progress or (lambda count: None)  # called for items done, in this process
+        self.progress: Progress = progress or (lambda count: None)  # called for items done, in this process
 
     @property
     def folder(self) -> Path:

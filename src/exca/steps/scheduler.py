@@ -19,7 +19,7 @@ from .pipeline import Stage
 if tp.TYPE_CHECKING:
     from ..engine.once import Work
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stages are looked at again
 Progress = Callable[[int], None]
@@ -43,14 +43,14 @@ class StageQueue:
 
     def __init__(self, part: MissingKeys, ready: Sequence[str]) -> None:
         self.part = part
-        self.inline = part.stage.infra.inline
-        self.waiting = list(ready)  # inputs are there
+        self.inline: bool = part.stage.infra.inline
+        self.waiting: list[str] = list(ready)  # inputs are there
         self.running: dict[str, None] = {}  # being computed
-        self.left = len(part.keys)  # neither stored nor given up
+        self.left: int = len(part.keys)  # neither stored nor given up
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
         most, fewest = part.stage.share_bounds(part.stage.infra.cluster or "")
-        self.size = max(fewest, -(-len(part.keys) // (most or len(part.keys))))
+        self.size: int = max(fewest, -(-len(part.keys) // (most or len(part.keys))))
 
     def take_stored(self) -> list[str]:
         """Take out what has been stored since the last look."""

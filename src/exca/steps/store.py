@@ -12,7 +12,7 @@ if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from .pipeline import Stage
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 ERRORS = "errors"  # folder of cached errors, beside that of the results
 
@@ -30,9 +30,9 @@ class StageStore:
 
         assert stage.folder is not None, "only stages with a folder keep anything"
         self.stage = stage
-        self.base = Path(_files.name_root(os.path.abspath(stage.folder)))
+        self.base: Path = Path(_files.name_root(os.path.abspath(stage.folder)))
         self._settled = False
-        self.folder = self._settle(create=False)
+        self.folder: Path = self._settle(create=False)
         self._errors: CacheDict[dict[str, tp.Any]] | None = None
         keep = stage.infra.keep_in_ram
         found = stage.caches.get(self.folder) if keep else None

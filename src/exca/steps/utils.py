@@ -153,5 +153,5 @@ def _unchanged(value: tp.Any) -> tp.Any:
 
 
 # models hand nothing to the steps in them but through the steps themselves
-infra_validator_after = pydantic.model_validator(mode="after")(_unchanged)
-infra_validator_before = pydantic.model_validator(mode="before")(_unchanged)
+infra_validator_after: tp.Any = pydantic.model_validator(mode="after")(_unchanged)
+infra_validator_before: tp.Any = pydantic.model_validator(mode="before")(_unchanged)

@@ -213,7 +213,7 @@ class Bytes(BuiltinHandler):
 class ByteArray(Bytes):
     """Byte arrays, as bytes."""
 
-    kind = bytearray
+    kind: tp.ClassVar[tp.Callable[[bytes], tp.Any]] = bytearray
 
 
 class _BuiltContainer(Container):
@@ -279,7 +279,7 @@ class Set(_BuiltContainer):
 class FrozenSet(Set):
     """Frozen sets."""
 
-    kind = frozenset
+    kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = frozenset
 
 
 class Deque(_BuiltContainer):
@@ -313,7 +313,7 @@ class Pairs(_BuiltContainer):
 class OrderedPairs(Pairs):
     """Ordered dicts."""
 
-    kind = collections.OrderedDict
+    kind: tp.ClassVar[tp.Callable[[tp.Any], tp.Any]] = collections.OrderedDict
 
 
 class NamedTuple(_BuiltContainer):
