@@ -159,14 +159,14 @@ class SubmitInfra(BaseInfra):
         arrays.report(sent, self._factory(), cluster)
 
 
+@dataclasses.dataclass(eq=False)
 class Rest:
     """Calls of one batch that are not sent yet, since there was no room for them."""
 
-    def __init__(self, cluster: str, request: "backends.Request", jobs: "list[PendingJob]") -> None:
-        self.cluster = cluster
-        self.request: backends.Request = request
-        self.jobs: list[PendingJob] = jobs
-        self.lock: threading.Lock = threading.Lock()
+    cluster: str
+    request: "backends.Request"
+    jobs: "list[PendingJob]"  # one per call
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def send(self) -> None:
         """Send what there is room for."""
@@ -194,14 +194,16 @@ class Rest:
             return True
 
 
+@dataclasses.dataclass(repr=False)
 class RemoteCall:
     """A call of a method on its object, to be run elsewhere."""
 
-    def __init__(self, method: Method, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> None:
-        check_secrets(method.obj)
-        self.method = method
-        self.args = args
-        self.kwargs = kwargs
+    method: Method
+    args: tuple[tp.Any, ...]
+    kwargs: dict[str, tp.Any]
+
+    def __post_init__(self) -> None:
+        check_secrets(self.method.obj)
 
     def __repr__(self) -> str:
         return f"a call of {self.method.name}"

@@ -28,14 +28,14 @@ class Worker(tp.Protocol):
 
 
 @dataclasses.dataclass
-class Shared:
+class PickledWorker:
     """A worker that many jobs need, pickled once beside their logs."""
 
     path: Path
     digest: str  # of what was written there; it travels with the call, which is checked itself
 
     @classmethod
-    def write(cls, worker: Worker, folder: Path, max_gb: float | None) -> "Shared":
+    def write(cls, worker: Worker, folder: Path, max_gb: float | None) -> "PickledWorker":
         """Pickle a worker into a fresh file of a folder."""
         data = backends.pickled(tp.cast(tp.Any, worker), max_gb)
         _files.make_folders(os.fspath(folder))
@@ -94,7 +94,7 @@ class Call:
 class ItemsCall(Call):
     """A share of the items of one computation."""
 
-    worker: Shared
+    worker: PickledWorker
     keys: list[str]
     items: list[tp.Any]
 

@@ -1,6 +1,7 @@
 """The items of one call of a map: their missing results, computed where the infra tells to and stored one by one."""
 
 import collections.abc
+import dataclasses
 import sys
 import typing as tp
 from pathlib import Path
@@ -18,13 +19,13 @@ if tp.TYPE_CHECKING:
     from ..jobs.remote_errors import RemoteError
 
 
+@dataclasses.dataclass
 class ItemStore:
     """Results of items by uid; where they are forced, one counts as missing until it was computed for this call."""
 
-    def __init__(self, cache: "CacheDict[tp.Any]", *, force: bool) -> None:
-        self.cache = cache
-        self.force = force
-        self.computed: set[str] = set()
+    cache: "CacheDict[tp.Any]"
+    force: bool
+    computed: set[str] = dataclasses.field(default_factory=set)
 
     def missing(self, keys: tp.Sequence[str]) -> list[str]:
         """Those of the keys that are to be computed, in order."""
@@ -39,26 +40,20 @@ class ItemStore:
         keys.clear()
 
 
+@dataclasses.dataclass
 class ItemWork:
     """The missing items of one call and how to compute them (a ``once.Work``)."""
 
-    def __init__(
-        self,
-        method: Method,
-        items: tp.Mapping[str, tp.Any],
-        store: ItemStore,
-        *,
-        most: int | None,
-        fewest: int,
-        cache_type: str | None,
-    ) -> None:
-        self.method = method
-        self.items = items
-        self.store = store
-        self.most = most  # shares of one call
-        self.fewest = fewest  # items of a share
-        self.cache_type = cache_type
-        self.missing: tp.Callable[[tp.Sequence[str]], list[str]] = store.missing
+    method: Method
+    items: tp.Mapping[str, tp.Any]  # missing ones, by uid
+    store: ItemStore
+    most: int | None  # shares of one call
+    fewest: int  # items of a share
+    cache_type: str | None  # name of the handler that stores the results
+
+    def missing(self, keys: tp.Sequence[str]) -> list[str]:
+        """Those of the keys that are to be computed, in order."""
+        return self.store.missing(keys)
 
     @property
     def folder(self) -> Path:

@@ -171,16 +171,16 @@ def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
     )
 
 
+@dataclasses.dataclass
 class Attempt:
     """One computation of a task, from its start to the publication of its outcome."""
 
-    def __init__(self, folder: Path, token: str, where: dict[str, tp.Any], source: str | None = None) -> None:
-        self.folder = folder
-        self.token = token  # of the claim
-        self.where = where  # cluster, job id and logs
-        self.source = source  # folder of the code, whose git commit is recorded
-        self.started: float = time.time()
-        self._clock = time.monotonic()
+    folder: Path
+    token: str  # of the claim
+    where: dict[str, tp.Any]  # cluster, job id and logs
+    source: str | None = None  # folder of the code, whose git commit is recorded
+    started: float = dataclasses.field(default_factory=time.time)
+    clock: float = dataclasses.field(default_factory=time.monotonic)  # at the start
 
     def completed(self, value: tp.Any) -> None:
         """Store a result and publish it; raises a ResultError if no handler can store it."""
@@ -210,7 +210,7 @@ class Attempt:
             error.add_note(f"This error could not be kept in {self.folder}: {e}")
 
     def _publish(self, content: dict[str, tp.Any]) -> None:
-        seconds = time.monotonic() - self._clock
+        seconds = time.monotonic() - self.clock
         content = {
             "version": 1,
             **content,

@@ -8,15 +8,15 @@ import dataclasses
 import itertools
 import logging
 import threading
-import time
 import typing as tp
 from pathlib import Path
 
+from .._polling import Poller
 from ..errors import ClaimLostError
 from ..jobs import arrays, backends
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
-from .call import ItemsCall, Shared, Worker
+from .call import ItemsCall, PickledWorker, Worker
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
@@ -77,11 +77,11 @@ def run_in_jobs(
 
     claims = list(claim) if isinstance(claim, tp.Sequence) else claim.split([keys for keys, _ in shares])
     folder = claims[0].folder
-    shared: Shared | None = None
+    shared: PickledWorker | None = None
     try:
         draft = request([], "")
         stable = Path(*itertools.takewhile(lambda part: "%" not in part, Path(draft.logs).parts))
-        shared = Shared.write(worker, stable, draft.resources.max_pickle_size_gb)
+        shared = PickledWorker.write(worker, stable, draft.resources.max_pickle_size_gb)
         calls: list[tp.Callable[[], tp.Any]] = [
             ItemsCall(c.folder, c.token, draft.logs, shared, keys, items)
             for c, (keys, items) in zip(claims, shares, strict=True)
@@ -128,26 +128,26 @@ def transfer_to(claim: "Claim", submission: Submission) -> None:
         logger.debug("%s has adopted %r already", submission.job_id, claim)
 
 
+@dataclasses.dataclass
 class _Sending:
     """Jobs of one computation, those that were sent and those that there is no room for yet."""
 
-    def __init__(self, cluster: str, request: backends.Request, claims: "list[Claim]") -> None:
-        self.cluster = cluster
-        self.request = request
-        self.left = claims
-        self.submissions: list[Submission] = []
-        self._before: _Sending | None = None
+    cluster: str
+    request: backends.Request  # of those that are left
+    left: "list[Claim]"  # one per job
+    submissions: list[Submission] = dataclasses.field(default_factory=list)
+    before: "_Sending | None" = None  # what this thread waited for already
 
     def __enter__(self) -> None:
         """This thread waits for the jobs from now on."""
-        self._before = _waited_for.get(threading.get_ident())
+        self.before = _waited_for.get(threading.get_ident())
         _waited_for[threading.get_ident()] = self
 
     def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
         """It does no more: what was not sent is left to others, and what was goes on."""
         del _waited_for[threading.get_ident()]
-        if self._before is not None:
-            _waited_for[threading.get_ident()] = self._before
+        if self.before is not None:
+            _waited_for[threading.get_ident()] = self.before
         for claim in self.left:
             claim.release()
         if kind is KeyboardInterrupt:
@@ -188,18 +188,17 @@ def _wait_for(
     """Wait until all jobs ended, in whatever order, and send those that there was no room for; errors by job."""
     waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(sending.submissions)}
     errors: dict[int, Exception] = {}
-    start = tried = started = time.monotonic()
+    poller, tried = Poller(), 0.0
     while waiting or sending.left:
-        nested.look(time.monotonic() - start)
-        if sending.left and time.monotonic() - tried > _ROOM_EVERY:
-            tried, first = time.monotonic(), len(sending.submissions)
+        nested.look(poller.waited)
+        if sending.left and poller.waited - tried > _ROOM_EVERY:
+            tried, first = poller.waited, len(sending.submissions)
             waiting.update((first + k, CallJob(s)) for k, s in enumerate(sending.send()))
         if not waiting:
-            time.sleep(_OTHERS_EVERY)
+            poller.pause(at_least=_OTHERS_EVERY)
             continue
         ended = _ended(waiting)
-        if started and time.monotonic() - started > SAY_WHY:
-            started = 0.0  # said once
+        if poller.is_time_once("to tell", after=SAY_WHY):
             logger.info(
                 "Still waiting for %d job(s): %s", len(waiting), next(iter(waiting.values())).describe()
             )

@@ -104,11 +104,13 @@ class Task:
             if not job.nothing_kept:
                 return job
             self.job = None
-        before = record.latest(self.method.folder)
+        folder = self.method.folder
+        before = record.latest(folder)
         found = self._if_it_counts(before, mode)
         if found is not None:
             return self.later_attempt(found) or self.job_of_record(found)
-        return self.running_job(before) if running else None
+        # what is in no folder yet is computed by no process: were that only not visible yet, the claim would tell
+        return self.running_job(before) if running and os.path.isdir(folder) else None
 
     def running_job(self, before: record.Record | None, mode: str | None = None) -> TaskJob[tp.Any] | None:
         """The job of the process that computes the task now.
