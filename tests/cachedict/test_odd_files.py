@@ -299,8 +299,8 @@ def test_fuzzed_submissions(content: bytes, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.getbasetemp()
     (folder / "submission.json").write_bytes(content)
     found = tasks.read_submission(folder)
-    assert found is None or (type(found.job_id) is str and type(found.logs) is str)
-    assert isinstance(tasks.read_attempt(folder), str)
+    assert found is None or (type(found.submission.job_id) is str and type(found.submission.logs) is str)
+    assert found is None or type(found.attempt) is str
 
 
 @fuzzed

@@ -167,7 +167,8 @@ class Task:
         submission = Submission(None, "", "")
         announced = holder.announced
         if holder.owner.kind == "job":
-            submission = read_submission(self.method.folder) or submission
+            submitted = read_submission(self.method.folder)
+            submission = submission if submitted is None else submitted.submission
             if not holder.trusted:
                 submission = dataclasses.replace(submission, trusted=False)
         elif announced is not None:  # its submitter died before it could say which job it had become
@@ -363,24 +364,26 @@ def _source_folder(cls: type) -> str:
     return os.path.dirname(file or "") or os.getcwd()
 
 
-def read_submission(folder: Path) -> Submission | None:
+class Submitted(tp.NamedTuple):
+    """The job that was last submitted for a task."""
+
+    submission: Submission
+    attempt: str  # token of the claim that it was given
+    replaces: str | None  # the attempt whose outcome was there
+
+
+def read_submission(folder: Path) -> Submitted | None:
     """Read which job was last submitted for a uid folder."""
     try:
         data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
-        return Submission.from_json(orjson.loads(data), trusted=_trust.is_trusted(status))
-    except FileNotFoundError:
+        content = orjson.loads(data)
+        submission = Submission.from_json(content, trusted=_trust.is_trusted(status))
+        return Submitted(submission, str(content.get("attempt", "")), content.get("replaces"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OddFileError, UntrustedFileError, ValueError, TypeError) as e:
         _trust.skip(f"{folder}/{SUBMISSION}", e)
         return None
-
-
-def read_attempt(folder: Path) -> str:
-    """Token of the attempt for which a job was last submitted; empty where there is none."""
-    try:
-        return str(orjson.loads(_files.read_file(f"{folder}/{SUBMISSION}"))["attempt"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def note_submission(folder: Path, where: dict[str, tp.Any], attempt: str, replaces: str | None) -> None:
@@ -508,9 +511,11 @@ class TaskCall(Call):
 
     def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> None:
         """Compute and publish the outcome; an error is part of it."""
-        if where["cluster"] != "debug" and read_attempt(self.folder) != self.token:
-            with contextlib.suppress(OSError):  # the submitter died before it could say which job it is
-                note_submission(self.folder, where, self.token, self.replaces)
+        if where["cluster"] != "debug":
+            submitted = read_submission(self.folder)
+            if submitted is None or submitted.attempt != self.token:
+                with contextlib.suppress(OSError):  # the submitter died before it could note which job it is
+                    note_submission(self.folder, where, self.token, self.replaces)
         self.method.freeze()
         try:
             compute(self.method, self.folder, claim, where, self.token)

@@ -1,5 +1,6 @@
 """From the id of a job back to the configuration that it computes."""
 
+import contextlib
 import logging
 import os
 import pickle
@@ -7,10 +8,10 @@ import re
 import typing as tp
 from pathlib import Path
 
-from .. import _files, _trust
+from .. import _trust
 from ..engine.call import ItemsCall
 from ..engine.task_job import TaskJob
-from ..engine.tasks import SUBMISSION, TaskCall
+from ..engine.tasks import SUBMISSION, TaskCall, read_submission
 from ..jobs.backends import Submission
 from ..jobs.entry import BEGAN, noted_process
 from ..jobs.job import CallJob, Job
@@ -122,18 +123,10 @@ def _folders(root: Path) -> tp.Iterator[Path]:
 
 def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
     """The job, if the folder tells of it."""
-    import orjson
-
-    try:
-        data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
-        content = orjson.loads(data)
-        if content["job_id"] == job_id:
-            submission = Submission.from_json(content, trusted=_trust.is_trusted(status))
-            return _SlurmTaskJob(
-                folder, submission, content.get("attempt", ""), replaces=content.get("replaces")
-            )
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: then it names no job
-        pass
+    with contextlib.suppress(OSError):  # not ours to read
+        submitted = read_submission(folder)
+        if submitted is not None and submitted.submission.job_id == job_id:
+            return _SlurmTaskJob(folder, submitted.submission, submitted.attempt, replaces=submitted.replaces)
     link = folder / "submitit"  # to the folder of the job's logs: all that earlier releases left of the job
     if link.is_symlink() and Path(os.readlink(link)).name == job_id:
         return _SlurmTaskJob(folder, _submission_of(Path(os.path.realpath(link)), job_id))
