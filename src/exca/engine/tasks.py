@@ -85,19 +85,16 @@ class Task:
 
     # ---------------------------------------------------------------- what there is
 
-    def outcome(self, mode: str | None = None) -> record.Record | None:
-        """The outcome on disk, unless the mode (by default its own) asks to compute again."""
+    def outcome(self, mode: str) -> record.Record | None:
+        """The outcome on disk, unless the mode asks to compute again."""
         return self._if_it_counts(record.latest(self.method.folder), mode)
 
-    def _if_it_counts(self, found: record.Record | None, mode: str | None) -> record.Record | None:
-        if found is None or self.forced:
-            return found
-        mode = mode or self.method.mode
-        if mode in ("cached", "read-only"):
+    def _if_it_counts(self, found: record.Record | None, mode: str) -> record.Record | None:
+        if found is None or self.forced or mode in ("cached", "read-only"):
             return found
         return None if mode == "force" or found.state == "failed" else found
 
-    def known_job(self, mode: str | None = None, *, running: bool = True) -> AnyJob | None:
+    def known_job(self, mode: str, *, running: bool = True) -> AnyJob | None:
         """The job of this object, the one that left a record, or the one of the process that computes the task now."""
         job = self.job
         if job is not None and (self.forced or job.outcome() is not None):
@@ -213,8 +210,9 @@ class Task:
 
     def result(self) -> tp.Any:
         """The result, from the record or computed."""
+        mode = self.method.mode
         while True:
-            found = self.outcome()
+            found = self._if_it_counts(record.latest(self.method.folder), mode)
             job: AnyJob | None
             if found is None:
                 job = self.start()
@@ -243,7 +241,7 @@ class Task:
         from ..claims import Claims
 
         def done() -> bool:
-            found = self.outcome()
+            found = self.outcome(self.method.mode)
             return found is not None and (old is None or found.attempt != old.attempt)
 
         Claims(self.method.folder).wait([KEY], done=done)
@@ -251,7 +249,7 @@ class Task:
     def start(self) -> AnyJob:
         """The job of the task, started now if there is neither a job nor a result."""
         with self.lock:
-            known = self.known_job()
+            known = self.known_job(self.method.mode)
             if known is None:
                 if self.method.mode == "read-only":
                     self.refuse_to_compute()

@@ -282,8 +282,7 @@ class BaseInfra(Edge, SubmititMixin):
                     f"{type(obj).__qualname__} does not have: define {name!r}, or name one that is there"
                 )
             return tuple(getattr(obj, name)())
-        names: tp.Any = exclude(obj) if callable(exclude) else exclude
-        return tuple(names)
+        return tuple(exclude(obj))
 
     def config(self, uid: bool = True, exclude_defaults: bool = False) -> "ConfDict":
         """Export the configuration of the object.
@@ -308,7 +307,9 @@ class BaseInfra(Edge, SubmititMixin):
         from ..identity.export import export
 
         obj, applied = self._bound
-        exclude = self._excluded(obj, applied) if uid else ()
+        exclude = applied.exclude if uid else ()
+        if type(exclude) is not tuple:  # names of fields are the common case
+            exclude = self._excluded(obj, applied)
         return export(obj, uid=uid, exclude_defaults=exclude_defaults, exclude=exclude)
 
     def _factory(self) -> str:
@@ -575,7 +576,10 @@ class _BoundMethod:
 
     @property
     def folder(self) -> Path:
-        return self._infra._state.folder or tp.cast(Path, self._infra.uid_folder())
+        infra = self._infra
+        if infra.folder is None:
+            return tp.cast(Path, None)  # of a map that keeps results in memory only
+        return infra._state.folder or infra._settle(create=False)
 
     @property
     def logs(self) -> Path:
