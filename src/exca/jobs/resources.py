@@ -10,6 +10,8 @@ import pydantic
 from .. import _files
 
 logger: logging.Logger = logging.getLogger("exca")
+# each a line of the batch script
+_SLURM_LINES = ("constraint", "partition", "account", "qos", "additional_parameters")
 
 
 @functools.cache
@@ -20,18 +22,41 @@ def warn_of_no_folder() -> None:
     )
 
 
-def require_one_line(value: tp.Any, field: str) -> None:
-    """Refuse what would end its line in the batch script: a value, or a dict of them, with control characters."""
-    parts = [*value, *value.values()] if isinstance(value, dict) else [value]
-    for part in parts:
-        if isinstance(part, str) and not part.isprintable():
-            raise ValueError(
-                f"{field} holds a control character, in {part!r}: Slurm's fields are single lines of printable text, "
-                "so leave out line breaks, tabs and the like"
-            )
+class Placed(pydantic.BaseModel):
+    """Where a computation runs, and where it keeps what comes of it: see `Resources`."""
+
+    folder: Path | str | None = None
+    cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None = None
+    logs: Path | str = "{folder}/logs/{user}/%j"
 
 
-class Resources(pydantic.BaseModel):
+class JobFields(pydantic.BaseModel):
+    """What each job asks for, of an infra or of a step: see `Resources`."""
+
+    job_name: str | None = None
+    timeout_min: pydantic.PositiveInt | None = None
+    nodes: pydantic.PositiveInt | None = None
+    tasks_per_node: pydantic.PositiveInt | None = None
+    cpus_per_task: pydantic.PositiveInt | None = None
+    gpus_per_node: pydantic.NonNegativeInt | None = None
+    mem_gb: pydantic.PositiveFloat | None = None
+
+    @pydantic.field_validator(
+        "job_name", *_SLURM_LINES, *(f"slurm_{name}" for name in _SLURM_LINES), check_fields=False
+    )
+    @classmethod
+    def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
+        """Refuse what would end its line in the batch script: a value, or a dict of them, with control characters."""
+        for part in [*value, *value.values()] if isinstance(value, dict) else [value]:
+            if isinstance(part, str) and not part.isprintable():
+                raise ValueError(
+                    f"{info.field_name} holds a control character, in {part!r}: Slurm's fields are single lines of "
+                    "printable text, so leave out line breaks, tabs and the like"
+                )
+        return value
+
+
+class Resources(JobFields, Placed):  # in this order, the fields of the latter come first
     """What a computation asks of the machine it runs on.
 
     Parameters
@@ -75,16 +100,9 @@ class Resources(pydantic.BaseModel):
         extra="forbid", validate_assignment=True
     )
 
-    folder: Path | str | None = None
-    cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None = None
-    logs: Path | str = "{folder}/logs/{user}/%j"
-    job_name: str | None = None
-    timeout_min: pydantic.PositiveInt | None = None
-    nodes: pydantic.PositiveInt = 1
-    tasks_per_node: pydantic.PositiveInt = 1
-    cpus_per_task: pydantic.PositiveInt | None = None
-    gpus_per_node: pydantic.NonNegativeInt | None = None
-    mem_gb: pydantic.PositiveFloat | None = None
+    # an infra always has a number, a step leaves it out of what it asks for
+    nodes: pydantic.PositiveInt = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+    tasks_per_node: pydantic.PositiveInt = 1  # pyright: ignore[reportIncompatibleVariableOverride]
     max_pickle_size_gb: pydantic.PositiveFloat | None = None
     slurm_constraint: str | None = None
     slurm_partition: str | None = None
@@ -104,19 +122,6 @@ class Resources(pydantic.BaseModel):
         text = str(folder)
         expanded = _files.expand(text, tp.cast(str, info.field_name))
         return folder if expanded is text else type(folder)(expanded)
-
-    @pydantic.field_validator(
-        "job_name",
-        "slurm_constraint",
-        "slurm_partition",
-        "slurm_account",
-        "slurm_qos",
-        "slurm_additional_parameters",
-    )
-    @classmethod
-    def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
-        require_one_line(value, tp.cast(str, info.field_name))
-        return value
 
     def check_resources(self) -> None:
         """Check what no single field can tell.

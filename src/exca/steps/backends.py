@@ -10,9 +10,7 @@ import pydantic
 from .. import _files
 from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
-
-if tp.TYPE_CHECKING:
-    from ..jobs.resources import Resources
+from ..jobs.resources import JobFields, Resources
 
 Mode = tp.Literal["cached", "force", "read-only", "retry"]
 
@@ -110,7 +108,7 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
             name: values[name] for name in self.__pydantic_fields_set__ if name in target.__pydantic_fields__
         }
 
-    def resources(self, folder: Path) -> "Resources":
+    def resources(self, folder: Path) -> Resources:
         """Return what each job asks for.
 
         Parameters
@@ -118,8 +116,6 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         folder: Path
             folder of the step
         """
-        from ..jobs.resources import Resources
-
         return Resources(folder=folder)
 
 
@@ -189,7 +185,7 @@ class ProcessPool(_Pool):
         return "processpool"
 
 
-class _Jobs(_Shared):
+class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come first
     """Sends jobs.
 
     Parameters
@@ -212,26 +208,9 @@ class _Jobs(_Shared):
         most jobs of one computation
     """
 
-    job_name: str | None = None
-    timeout_min: pydantic.PositiveInt | None = None
-    nodes: pydantic.PositiveInt | None = None
-    tasks_per_node: pydantic.PositiveInt | None = None
-    cpus_per_task: pydantic.PositiveInt | None = None
-    gpus_per_node: pydantic.NonNegativeInt | None = None
-    mem_gb: pydantic.PositiveFloat | None = None
     max_jobs: pydantic.PositiveInt = 128
 
-    @pydantic.field_validator(
-        "job_name", "constraint", "partition", "account", "qos", "additional_parameters", check_fields=False
-    )
-    @classmethod
-    def _one_line(cls, value: tp.Any, info: pydantic.ValidationInfo) -> tp.Any:
-        from ..jobs.resources import require_one_line
-
-        require_one_line(value, tp.cast(str, info.field_name))
-        return value
-
-    def resources(self, folder: Path) -> "Resources":
+    def resources(self, folder: Path) -> Resources:
         """Return what each job asks for.
 
         Parameters
@@ -239,8 +218,6 @@ class _Jobs(_Shared):
         folder: Path
             folder of the step
         """
-        from ..jobs.resources import Resources
-
         own = set(_Pool.__pydantic_fields__)
         known = Resources.__pydantic_fields__
         values = {
