@@ -38,7 +38,7 @@ class Double(pydantic.BaseModel):
         return 2 * self.x
 
 
-class Plus(steps.Step):
+class CountedStep(steps.Step):
     """A stage of a chain."""
 
     x: int = 1
@@ -77,7 +77,7 @@ def cases(folder: Path, number: int) -> dict[str, Callable[[], tp.Any]]:
 
     def chain(x: int) -> steps.Chain:
         infra: tp.Any = {"backend": "Cached", "folder": folder}
-        return steps.Chain(steps=[Plus(x=x, infra=infra), Plus(x=x, infra=infra)])
+        return steps.Chain(steps=[CountedStep(x=x, infra=infra), CountedStep(x=x, infra=infra)])
 
     task(0).run()
     chain(0).run(1)
