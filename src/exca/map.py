@@ -149,9 +149,8 @@ class MapInfra(BaseInfra):
         """The results on disk (and in memory), by item uid."""
         state = self._state
         if state.cache_dict is None:
-            with (
-                state.lock
-            ):  # were two threads to get one each, one would miss what the other keeps in memory
+            # were two threads to get one each, one would miss what the other keeps in memory
+            with state.lock:
                 if state.cache_dict is None:
                     state.cache_dict = self._make_cache()
         return tp.cast("CacheDict[tp.Any]", state.cache_dict)

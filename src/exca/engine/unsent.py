@@ -59,7 +59,7 @@ def send(logs: Path) -> None:
     """Submit the tasks on the list that there is room for now; at most every few seconds."""
     path = f"{logs}/{NAME}"
     now = time.monotonic()
-    if not os.access(path, os.F_OK) or now - _tried.get(path, -EVERY) < EVERY:
+    if not _submit or not os.access(path, os.F_OK) or now - _tried.get(path, -EVERY) < EVERY:
         return
     _tried[path] = now
     with _changing(logs, wait=False) as mine:
@@ -99,9 +99,7 @@ def _send_batch(batch: Batch) -> list[str]:
         return waiting
     try:
         return [str(folder) for folder in _submit[0](methods, through, batch["max_workers"])]
-    except (
-        Exception
-    ) as e:  # it is refused for good: a caller who asks for one of them submits it, and sees why
+    except Exception as e:  # refused for good: a caller who asks for one of them submits it, and sees why
         logger.warning("%d task(s) that waited for room can't be submitted any more: %s", len(waiting), e)
         return []
 

@@ -70,7 +70,7 @@ def place(owner: type, name: str, default: "BaseInfra") -> None:
     owner._exca_check_infras = pydantic.model_validator(mode="after")(_check_infras)  # type: ignore[attr-defined] # picked up by pydantic's class building
 
 
-def settle_waiting() -> None:
+def place_waiting() -> None:
     """Put the descriptors on the classes whose fields pydantic has collected by now.
 
     Called wherever an infra may come to be read: when a schema is built, an object validated, copied or unpickled.
@@ -120,7 +120,7 @@ def has_infra(obj: tp.Any, name: str) -> bool:
 def _check_infras(self: pydantic.BaseModel) -> pydantic.BaseModel:
     """Validate what only shows once an infra is merged with the default on its class."""
     if _WAITING:
-        settle_waiting()
+        place_waiting()
     for name, attribute in infra_attributes(type(self)).items():
         if attribute.default._applied is None:
             raise InfraError(

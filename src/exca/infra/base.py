@@ -96,7 +96,7 @@ class InfraState:
     uid_string: str = UID_STRING
     home: Path | None = None  # the folder named after the uid
     folder: Path | None = None  # the one that is used: another where two configurations share a uid
-    settled: bool = False  # whether the folder is there, with its configuration files
+    ensured: bool = False  # whether the folder is there, with its configuration files
     origin: Path | None = None  # the uid folder from which the object was made
     task: tp.Any = None  # of a task with a folder
     job: tp.Any = None  # of a task without one
@@ -177,7 +177,7 @@ class BaseInfra(Edge, SubmititMixin):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: tp.Any, handler: tp.Any) -> tp.Any:
-        attribute.settle_waiting()
+        attribute.place_waiting()
         return handler(source)
 
     def _register(self, applied: Applied, wrapper: tp.Any) -> None:
@@ -219,7 +219,7 @@ class BaseInfra(Edge, SubmititMixin):
         return state
 
     def __setstate__(self, state: dict[tp.Any, tp.Any]) -> None:
-        attribute.settle_waiting()
+        attribute.place_waiting()
         super().__setstate__(state)
         if "default" in state:
             self._infra_name, self._applied = state["default"]
@@ -402,11 +402,11 @@ class BaseInfra(Edge, SubmititMixin):
         if self.folder is None:
             return None
         state = self._state
-        if state.settled or (state.folder is not None and not create):
+        if state.ensured or (state.folder is not None and not create):
             return state.folder
-        return self._settle(create)
+        return self._ensure_folder(create)
 
-    def _settle(self, create: bool, first_claim: "FirstClaim | None" = None) -> Path:
+    def _ensure_folder(self, create: bool, first_claim: "FirstClaim | None" = None) -> Path:
         """Find or make the uid folder, and check that it is this configuration's."""
         state = self._state
         assert self.folder is not None
@@ -422,7 +422,7 @@ class BaseInfra(Edge, SubmititMixin):
             create=create,
             first_claim=first_claim,
         )
-        state.settled = create
+        state.ensured = create
         return state.folder
 
     def _whole(self) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
@@ -579,7 +579,7 @@ class _BoundMethod:
         infra = self._infra
         if infra.folder is None:
             return tp.cast(Path, None)  # of a map that keeps results in memory only
-        return infra._state.folder or infra._settle(create=False)
+        return infra._state.folder or infra._ensure_folder(create=False)
 
     @property
     def logs(self) -> Path:
@@ -599,7 +599,7 @@ class _BoundMethod:
     def make_folder(self, first_claim: "FirstClaim | None" = None) -> Path:
         if first_claim is None:
             return tp.cast(Path, self._infra.uid_folder(create=True))
-        return self._infra._settle(create=True, first_claim=first_claim)
+        return self._infra._ensure_folder(create=True, first_claim=first_claim)
 
     def require_unchanged(self) -> None:
         self._infra._require_unchanged()
