@@ -13,7 +13,7 @@ import pytest
 
 from exca import errors
 from exca.identity import export
-from exca.identity.values import exporter
+from exca.identity.export import exporter
 from identity_stand_ins import Conv, Dense, Model, Part, Placed, Strict
 
 

@@ -1,15 +1,105 @@
 """Models whose fields may hold any subclass: the class is named by a key in the dict."""
 
 import functools
+import gc
 import inspect
+import itertools
 import typing as tp
+import weakref
 
 import pydantic
 import pydantic_core
 from pydantic_core import core_schema
 
 from ..errors import DiscriminatorError
-from .choices import AmbiguousNameError, by_name, choices, find, note_definition
+
+# ---------------------------------------------------------------- the classes of a hierarchy, by name
+
+# every class is numbered when it is defined: a table made before the last one is out of date
+_numbers: tp.Final = itertools.count(1)
+_last = [0]
+_tables: weakref.WeakKeyDictionary[type, tuple[int, dict[str, list[weakref.ref[type]]]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class AmbiguousNameError(LookupError):
+    """Several classes of one hierarchy bear the name."""
+
+
+def note_definition(cls: type) -> None:
+    """Make a new class known."""
+    number = next(_numbers)
+    type.__setattr__(cls, "_exca_definition", number)
+    _last[0] = number
+
+
+def choices(base: type) -> list[str]:
+    """The names that can be chosen for a class: its own and those of all that derive from it, if concrete."""
+    names = {cls.__name__ for cls in _family(base) if not inspect.isabstract(cls)}
+    return sorted(names)
+
+
+def by_name(base: type) -> dict[str, type]:
+    """A class and all that derive from it, by name; of several with one name the last definition."""
+    found = {
+        name: [cls for cls in (ref() for ref in refs) if cls is not None]
+        for name, refs in _table(base).items()
+    }
+    return {name: classes[-1] for name, classes in found.items() if classes}
+
+
+def find(base: type, name: object) -> type | None:
+    """The class of a name among a class and all that derive from it; AmbiguousNameError if there are several.
+
+    Of several definitions in one place (a notebook's cell run again) the last one counts.
+    """
+    if not isinstance(name, str):
+        return None
+    found = _named(base, name)
+    if len(found) > 1:
+        gc.collect()  # a class made inside a function outlives it until then
+        found = _named(base, name)
+    if len(found) > 1:
+        places = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in found)
+        raise AmbiguousNameError(f"several classes bear the name {name!r}: {places}")
+    return found[0] if found else None
+
+
+def _named(base: type, name: str) -> list[type]:
+    """The last definition of each place."""
+    by_place: dict[tuple[str, str], type] = {}
+    for ref in _table(base).get(name, ()):
+        cls = ref()
+        if cls is not None:
+            by_place[cls.__module__, cls.__qualname__] = cls
+    return list(by_place.values())
+
+
+def _table(base: type) -> dict[str, list[weakref.ref[type]]]:
+    count, table = _tables.get(base, (-1, {}))
+    if count != _last[0]:
+        count, table = _last[0], {}
+        for cls in _family(base):
+            table.setdefault(cls.__name__, []).append(weakref.ref(cls))
+        _tables[base] = count, table
+    return table
+
+
+def _family(base: type) -> list[type]:
+    """A class and all that derive from it, in the order of definition."""
+    family = {base}
+    waiting = [base]
+    while waiting:
+        kinds: list[type] = waiting.pop().__subclasses__()
+        for cls in kinds:
+            if cls not in family:
+                family.add(cls)
+                waiting.append(cls)
+    return sorted(family, key=lambda cls: cls.__dict__.get("_exca_definition", 0))
+
+
+# ---------------------------------------------------------------- validation and serialization
 
 _Read = tp.Callable[[tp.Any], tp.Any]
 
@@ -25,7 +115,7 @@ class _Fields(dict[str, tp.Any]):
 
 
 def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValidatorFunction:
-    """Returns the function that reads what is given for a field of the class."""
+    """The function that reads what is given for a field of the class."""
 
     def pick(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
         if type(value) is _Fields:
@@ -62,7 +152,7 @@ def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValid
 
 
 def _wrap_validators(cls: type["DiscriminatedModel"]) -> list[tuple[tp.Callable[..., tp.Any], bool]]:
-    """Returns the validators with ``mode="wrap"`` of a class, the outermost last, and whether each takes an info."""
+    """The validators with ``mode="wrap"`` of a class, the outermost last, and whether each takes an info."""
     found = []
     for validator in cls.__pydantic_decorators__.model_validators.values():
         if validator.info.mode == "wrap":
@@ -78,7 +168,7 @@ def _wrapped(validator: tp.Callable[..., tp.Any], inner: _Read, info: tp.Any) ->
 
 
 def _serializer(cls: type["DiscriminatedModel"]) -> core_schema.WrapSerializerFunction:
-    """Returns the function that writes the values of a field of the class."""
+    """The function that writes the values of a field of the class."""
 
     def write(value: tp.Any, handler: tp.Any, info: tp.Any) -> tp.Any:
         kind = type(value)
@@ -221,7 +311,7 @@ class DiscriminatedModel(pydantic.BaseModel):
 
     @classmethod
     def _get_discriminated_subclasses(cls) -> "dict[str, type[DiscriminatedModel]]":
-        """Returns the classes that can be named for this one, abstract ones too, by name (kept for dependants)."""
+        """The classes that can be named for this one, abstract ones too, by name (kept for dependants)."""
         return tp.cast("dict[str, type[DiscriminatedModel]]", by_name(cls))
 
     @classmethod

@@ -1,15 +1,45 @@
-"""From an object to its configuration: everything, or what its uid is made of."""
+"""From an object to its configuration: everything, or what its uid is made of.
 
+An object is walked by a plan that is made once per class and mode: exclusions, annotations and defaults (`fields`)
+are the same for all objects of a class.
+"""
+
+import collections
 import collections.abc
+import enum
+import functools
+import pathlib
+import threading
 import typing as tp
 
 import pydantic
+import pydantic_core
 
 from ..errors import ExportError, IdentityError
-from . import exclusions, secrets
-from .scalars import DROPPED, is_model
-from .shapes import DISCRIMINATORS
-from .values import ValueExporter, exporter
+from . import fields, secrets
+from .nesting import OrderedItem
+from .values import (
+    DROPPED,
+    SCALARS,
+    SECRETS,
+    Export,
+    class_has,
+    dumped,
+    is_model,
+    json_value,
+    keep,
+    kept,
+    key_text,
+    listed,
+    ordered,
+    refuse_bare,
+    same,
+    split_dots,
+    text_order,
+    unexportable,
+)
+
+_OVERRIDE: tp.Final = "_exca_uid_dict_override"
 
 
 def export(
@@ -21,7 +51,10 @@ def export(
     ignore_first_discriminator: bool = True,
     ignore_first_override: bool = False,
 ) -> dict[str, tp.Any]:
-    """Returns the configuration of an object, as nested plain dicts of JSON values.
+    """The configuration of an object, as nested plain dicts of JSON values that belong to the caller.
+
+    An OrderedDict stays one, sets are sorted by text, keys with dots are split into dicts (but where nothing at all is
+    left out).
 
     Parameters
     ----------
@@ -34,11 +67,6 @@ def export(
         would know the object (the key of a `DiscriminatedModel` is always written)
     ignore_first_override: do not call `_exca_uid_dict_override` of the object itself, so that it can build on this
 
-    Returns
-    -------
-    A dict of fresh values. An OrderedDict stays one, sets are sorted by text, keys with dots are split into dicts
-    (but where nothing at all is left out).
-
     Raises
     ------
     IdentityError: a model leaves `extra` unset, or a union of models has no discriminator (both only where `uid` and
@@ -49,8 +77,10 @@ def export(
     values = exporter(bool(uid), bool(exclude_defaults))
     out = _exported(values, obj, ignore_first_override)
     if not ignore_first_discriminator:
-        _add_discriminator(obj, out)
-    for name in exclusions.checked(type(obj), exclude) if exclude else ():
+        key = fields.DISCRIMINATORS.get(type(obj))
+        if key is not None and key in obj.__dict__:
+            out.setdefault(key, exporter(False, False).value(obj.__dict__[key]))
+    for name in fields.as_names(type(obj), exclude) if exclude else ():
         _leave_out(out, name)
     if values.noticed.secrets:
         values.noticed.secrets = False
@@ -59,14 +89,32 @@ def export(
     return out
 
 
+def export_readable(
+    obj: pydantic.BaseModel, *, ignore_first_override: bool = False
+) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+    """The whole configuration of an object as release 0.6 reads it, and apart from it what that cannot.
+
+    The latter holds, by dotted path, the fields that classes name in `_exca_new_fields`, where they are set to anything
+    but their default.
+    """
+    values = exporter(False, False, True)
+    found: list[tuple[tp.Any, dict[str, tp.Any]]] = []
+    values.noticed.fields = found
+    config = _exported(values, obj, ignore_first_override)
+    new = ((_path(obj, holder, set()), content) for holder, content in found)
+    return config, {f"{path}.{name}": value for path, content in new for name, value in content.items()}
+
+
 def _exported(
-    values: ValueExporter, obj: pydantic.BaseModel, ignore_first_override: bool
+    values: "ValueExporter", obj: pydantic.BaseModel, ignore_first_override: bool
 ) -> dict[str, tp.Any]:
     try:
         plan = values.plan(obj)
         out = plan.run(obj) if not ignore_first_override else plan.unusual(obj)
     except (IdentityError, ExportError) as error:
-        _tell_place(obj, error)
+        path = _path(obj, error.culprit, set()) if error.culprit is not None else None
+        if path:
+            error.add_note(f"Found at {path!r} of {type(obj).__module__}.{type(obj).__qualname__}.")
         raise
     if out is DROPPED:
         return {}
@@ -78,35 +126,6 @@ def _exported(
     return out
 
 
-def export_readable(
-    obj: pydantic.BaseModel, *, ignore_first_override: bool = False
-) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
-    """Returns the whole configuration of an object as release 0.6 reads it, and apart from it what that cannot.
-
-    Parameters
-    ----------
-    obj: the object
-    ignore_first_override: as for `export`
-
-    Returns
-    -------
-    The configuration, and by dotted path the fields that classes name in `_exca_new_fields`, where they are set to
-    anything but their default
-    """
-    values = exporter(False, False, True)
-    collected: list[tuple[tp.Any, dict[str, tp.Any]]] = []
-    values.noticed.fields = collected
-    config = _exported(values, obj, ignore_first_override)
-    new = ((_path(obj, holder, set()), fields) for holder, fields in collected)
-    return config, {f"{path}.{name}": value for path, fields in new for name, value in fields.items()}
-
-
-def _add_discriminator(obj: pydantic.BaseModel, out: dict[str, tp.Any]) -> None:
-    key = DISCRIMINATORS.get(type(obj))
-    if key is not None and key in obj.__dict__:
-        out.setdefault(key, exporter(False, False).value(obj.__dict__[key]))
-
-
 def _leave_out(config: dict[str, tp.Any], name: str) -> None:
     *parents, last = name.split(".")
     for parent in parents:
@@ -116,14 +135,8 @@ def _leave_out(config: dict[str, tp.Any], name: str) -> None:
     config.pop(last, None)
 
 
-def _tell_place(obj: tp.Any, error: IdentityError | ExportError) -> None:
-    path = _path(obj, error.culprit, set()) if error.culprit is not None else None
-    if path:
-        error.add_note(f"Found at {path!r} of {type(obj).__module__}.{type(obj).__qualname__}.")
-
-
 def _path(value: tp.Any, culprit: object, seen: set[int]) -> str | None:
-    """Returns where the culprit lies below a value, like "models.0.inner"; "" if it is the value."""
+    """Where the culprit is below a value, like "models.0.inner"; "" if it is the value."""
     if value is culprit:
         return ""
     if id(value) in seen:
@@ -141,3 +154,451 @@ def _path(value: tp.Any, culprit: object, seen: set[int]) -> str | None:
         if below is not None:
             return f"{key}.{below}" if below else str(key)
     return None
+
+
+# ---------------------------------------------------------------- values
+
+
+class Noticed(threading.local):
+    """What a thread met in the export that it makes.
+
+    fields: new fields that were left out, with the object that holds them
+    secrets: whether a secret may have been written since this was last looked at
+    """
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[tp.Any, dict[str, tp.Any]]] = []
+        self.secrets = False
+
+
+class ValueExporter:
+    """Writes values as plain dicts, lists and scalars, by their runtime type.
+
+    Parameters
+    ----------
+    uid: leave out what models exclude from their uid
+    exclude_defaults: leave out fields that equal their default
+    readable: leave out fields that classes name as new, and collect what they are set to
+    within: the mode of which this is the part below discriminated models. There values are written by their own type,
+        whatever their field is annotated with: all fields of a dataclass, and nothing that `Annotated` adds. (Uids were
+        computed like this from the start.)
+    """
+
+    def __init__(
+        self, uid: bool, exclude_defaults: bool, readable: bool, within: "ValueExporter | None" = None
+    ) -> None:
+        self.uid = uid
+        self.exclude_defaults = exclude_defaults
+        # config.yaml keeps the keys of dicts as they are: everywhere else a dot is a level
+        self.splits: bool = uid or exclude_defaults
+        self.readable = readable
+        self.noticed: Noticed = Noticed() if within is None else within.noticed
+        self.told: dict[str, bool] = {
+            "exclude_defaults": exclude_defaults,
+            "serialize_as_any": within is not None,
+        }
+        self.by_type = within is not None  # whether values are written by their own type
+        self.below_discriminated: ValueExporter = (
+            ValueExporter(uid, exclude_defaults, readable, self) if within is None else self
+        )
+        self._name = f"export {uid} {exclude_defaults} {readable} {within is not None}"
+
+    def plan(self, obj: pydantic.BaseModel) -> "ExportPlan":
+        """The plan for the class of an object, made anew if the class was changed since."""
+        plan: ExportPlan | None = kept(obj, self._name)
+        if plan is None or (plan.static and getattr(obj, fields.EXCLUDED, None) is not plan.static):
+            refuse_bare(obj)
+            plan = ExportPlan(self, type(obj))
+            keep(plan, self._name)
+        return plan
+
+    def value(self, value: tp.Any) -> tp.Any:
+        """The JSON form of any value, an OrderedDict staying one."""
+        kind = type(value)
+        if kind in SCALARS:
+            return value
+        if kind is list or kind is tuple:
+            return [item if type(item) in SCALARS else self._item(item) for item in value]
+        if kind is dict:
+            return self._dict(value)
+        if is_model(value):
+            return self.plan(value).run(value)
+        return self._rare(value)
+
+    def _dict(self, value: dict[tp.Any, tp.Any]) -> dict[str, tp.Any]:
+        out = {}
+        for key, item in value.items():
+            if type(key) is not str or "." in key:
+                return self.mapping(value)
+            exported = item if type(item) in SCALARS else self.value(item)
+            if exported is not DROPPED:
+                out[key] = exported
+        return out
+
+    def _item(self, value: tp.Any) -> tp.Any:
+        return listed(self.value(value), self.splits)
+
+    def _rare(self, value: tp.Any) -> tp.Any:
+        if isinstance(value, enum.Enum):
+            return self.value(value.value)
+        if isinstance(value, pathlib.PurePath):
+            return str(value)
+        if isinstance(value, list | tuple | collections.deque):
+            return [self._item(item) for item in value]
+        if isinstance(value, set | frozenset):
+            return sorted((self._item(item) for item in value), key=text_order)
+        if isinstance(value, collections.abc.Mapping):
+            return self.mapping(value)
+        if isinstance(value, SECRETS):
+            self.noticed.secrets = True
+        return json_value(value, **self.told)
+
+    def mapping(self, value: tp.Mapping[tp.Any, tp.Any], export: Export | None = None) -> dict[str, tp.Any]:
+        """A mapping with text for keys, dotted ones split, and values written by `export` if given."""
+        ordered = isinstance(value, collections.OrderedDict)
+        out: dict[str, tp.Any] = collections.OrderedDict() if ordered else {}
+        dotted = False
+        for key, item in value.items():
+            if type(key) is not str:
+                key = key_text(key)
+            if export is not None:
+                exported = export(item)
+            else:
+                exported = item if type(item) in SCALARS else self.value(item)
+            if exported is not DROPPED:
+                out[key] = exported
+                dotted = dotted or "." in key
+        return split_dots(out) if dotted and self.splits and not ordered else out
+
+    def as_written(self, value: tp.Any) -> tp.Any:
+        """A value that a class wrote itself: tuples, sets, paths, enums, OrderedDicts in lists stay so."""
+        if type(value) in (list, tuple, set):
+            return type(value)([self.as_written(item) for item in value])
+        if isinstance(value, dict):
+            written = self.mapping(value, self.as_written)
+            return OrderedItem(written) if type(value) is OrderedItem else written  # from an exporter of ours
+        return value if isinstance(value, enum.Enum | pathlib.PurePath) else self.value(value)
+
+    def unless_default(
+        self, export: Export, default: tp.Any, factory: tp.Callable[[], tp.Any] | None, serialized: bool
+    ) -> Export:
+        """The function that writes values of a field that is left out at its default."""
+        return FieldDefault(self, export, default, factory, serialized).written
+
+
+@functools.cache
+def exporter(uid: bool, exclude_defaults: bool, readable: bool = False) -> ValueExporter:
+    """The one exporter of a mode."""
+    return ValueExporter(uid, exclude_defaults, readable)
+
+
+# ---------------------------------------------------------------- models
+
+
+class ExportPlan:
+    """What to do with the objects of one class, in one mode.
+
+    Parameters
+    ----------
+    values: the mode
+    cls: a class, complete since there is an object of it
+    excluded: names of fields to leave out; None for those that the class itself names
+
+    Attributes
+    ----------
+    run: exports an object of the class to a dict, or DROPPED if it asks to be left out
+    """
+
+    def __init__(
+        self, values: ValueExporter, cls: type[pydantic.BaseModel], excluded: frozenset[str] | None = None
+    ) -> None:
+        key = getattr(cls, "_exca_discriminator_key", None)
+        if isinstance(key, str):
+            values = values.below_discriminated
+        self.cls = cls
+        self.values = values
+        self.serializer: pydantic_core.SchemaSerializer = cls.__pydantic_serializer__  # by which a rebuilt class is noticed
+        self.static: tp.Any = None
+        self.dynamic = False
+        if excluded is None and values.uid:
+            self.static = fields.never_counted(cls)
+            self.dynamic = self.static is None
+            excluded = frozenset(self.static or ())
+        elif excluded is None:
+            excluded = frozenset(getattr(cls, fields.NEW_FIELDS, ()) if values.readable else ())
+        self.excluded = excluded
+        self._head = (key, cls.__name__) if isinstance(key, str) else None
+        self._read = fields.ClassFields() if self.dynamic else fields.read_class(values, cls, excluded)
+        self._steps = self._read.steps
+        self._open = cls.model_config.get("extra") == "allow"
+        self._overrides = values.uid and values.exclude_defaults and hasattr(cls, _OVERRIDE)
+        self._variants: dict[frozenset[str], ExportPlan] = {}
+        if fields.WHOLE not in excluded and not self._open:
+            fields.require_known(cls, excluded)
+        self.run: tp.Callable[[tp.Any], tp.Any] = self._shortest()
+
+    def _shortest(self) -> tp.Callable[[tp.Any], tp.Any]:
+        """The shortest way that does all that the class asks for."""
+        read = self._read
+        if self._overrides:
+            return self._overridden
+        if self.values.readable and self.excluded:
+            return self._without_new
+        if fields.WHOLE in self.excluded:
+            return lambda obj: DROPPED
+        if self.dynamic or self._open or read.fault or read.root or read.asked or read.by_serializer:
+            return self.unusual
+        return self._fields
+
+    def _fields(self, obj: tp.Any) -> tp.Any:
+        """The fields, as they are in the object's dict: an infra's attribute is a descriptor that binds."""
+        values = obj.__dict__
+        out: dict[str, tp.Any] = {}
+        if self._head is not None:
+            out[self._head[0]] = self._head[1]
+        for name, direct, default, write in self._steps:
+            value = values.get(name, DROPPED)
+            if type(value) in direct:
+                if value != default:
+                    out[name] = value
+            elif value is not DROPPED:  # absent after model_construct
+                exported = write(value)
+                if exported is not DROPPED:
+                    out[name] = exported
+        return out
+
+    def _overridden(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes that write their own part of the uid configuration."""
+        out = getattr(obj, _OVERRIDE)()
+        return self.unusual(obj) if out is None else dict(self.values.mapping(out, self.values.as_written))
+
+    def is_overridden(self, obj: tp.Any) -> bool:
+        """Whether an object wrote its part itself: a class may leave it to us from one object to the next."""
+        return self._overrides and getattr(obj, _OVERRIDE)() is not None
+
+    def _without_new(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes with new fields, where these are to be left out."""
+        given = obj.__pydantic_fields_set__
+        known = self.cls.__pydantic_fields__
+        names = [n for n in self.excluded if n in given and obj.__dict__[n] != known[n].default]
+        if names:
+            new = {name: self.values.value(obj.__dict__[name]) for name in sorted(names)}
+            self.values.noticed.fields.append((obj, new))
+        return self.unusual(obj)
+
+    def unusual(self, obj: tp.Any) -> tp.Any:
+        """Stands for `run` on classes with anything beyond plain fields."""
+        if self.dynamic:
+            return self._variant(fields.excluded_by(obj)).unusual(obj)
+        if fields.WHOLE in self.excluded:
+            return DROPPED
+        read = self._read
+        if read.fault is not None:
+            fault = read.fault()
+            fault.culprit = obj
+            raise fault
+        if read.secrets:
+            self.values.noticed.secrets = True
+        extra = obj.__pydantic_extra__ or {}
+        if self._open and self.excluded:
+            fields.require_known(self.cls, self.excluded, extra)
+        if read.root is not None:
+            return read.root(obj.root)
+        if read.by_serializer:
+            return self._serialized(obj)
+        out = self._fields(obj)
+        if read.asked:
+            dump = self._dump(obj, set(read.asked))
+            dump = {name: self._as_ever(name, value, obj.__dict__.get(name)) for name, value in dump.items()}
+            dump.update(out)
+            order = read.order if self._head is None else (self._head[0], *read.order)
+            out = {name: dump[name] for name in order if dump.get(name, DROPPED) is not DROPPED}
+        if extra:
+            for name, value in extra.items():
+                if name not in self.excluded:
+                    out[name] = self.values.value(value)
+            out = split_dots({name: value for name, value in out.items() if value is not DROPPED})
+        return out
+
+    def names_left_out(self, obj: tp.Any) -> tp.Collection[str]:
+        """The names of the fields of an object that do not count."""
+        return fields.excluded_by(obj) if self.dynamic else self.excluded
+
+    def _variant(self, excluded: frozenset[str]) -> "ExportPlan":
+        """The plan of the class that leaves out these fields, in place of those that the class names."""
+        plan = self._variants.get(excluded)
+        if plan is None:
+            plan = ExportPlan(self.values, self.cls, excluded)
+            if len(self._variants) >= 64:  # a method may name fields by their values
+                self._variants.clear()
+            self._variants[excluded] = plan
+        return plan
+
+    def _dump(self, obj: tp.Any, names: set[str] | None) -> tp.Any:
+        try:
+            return dumped(self.serializer, obj, include=names, **self.values.told)
+        except pydantic_core.PydanticSerializationError as error:
+            raise self._explained(obj, names, error) from error
+
+    def _explained(self, obj: tp.Any, names: tp.Iterable[str] | None, error: Exception) -> ExportError:
+        for name in self.cls.__pydantic_fields__ if names is None else names:
+            try:
+                self.serializer.to_python(obj, mode="json", include={name}, warnings=False)
+            except pydantic_core.PydanticSerializationError:
+                return unexportable(obj.__dict__.get(name))
+        return ExportError(
+            f"Objects of {self.cls.__qualname__} cannot be written as a configuration: {error}"
+        )
+
+    def _serialized(self, obj: tp.Any) -> tp.Any:
+        """Trusts the class's own serializer, and looks into what it wrote for sub-models that exclude something."""
+        out = self._dump(obj, None)
+        if not isinstance(out, dict):
+            return out
+        for name in self.excluded:
+            out.pop(name, None)
+        if self.values.uid:
+            for name, _, _, write in self._steps:
+                value = obj.__dict__.get(name)
+                if name in out and is_model(value) and out[name] == self._plain(value):
+                    exported = write(value)
+                    if exported is DROPPED:
+                        del out[name]
+                    else:
+                        out[name] = exported
+        return out
+
+    def _as_ever(self, name: str, written: tp.Any, value: tp.Any) -> tp.Any:
+        """What a function of the class wrote of a field, or if that is nothing else, what we write."""
+        export = self._read.asked.get(name)
+        try:
+            unchanged = export is not None and written == json_value(value, **self.values.told)
+        except ExportError:  # which is why there is a function
+            unchanged = False
+        return export(value) if export is not None and unchanged else ordered(written, value)
+
+    def _plain(self, value: pydantic.BaseModel) -> tp.Any:
+        return dumped(value.__pydantic_serializer__, value, **self.values.told)
+
+
+# ---------------------------------------------------------------- defaults
+
+
+class FieldDefault:
+    """Writes the values of a field that is left out at its default.
+
+    Parameters
+    ----------
+    values: the mode
+    export: how values are written
+    default: the default; ignored if there is a factory
+    factory: makes the default anew where it may change from call to call
+    serialized: a function of the class writes the field: pydantic leaves out no such field since it is at its default
+    """
+
+    __slots__ = ("_default", "_export", "_exported", "_factory", "_given", "_serialized", "_values")
+
+    def __init__(
+        self,
+        values: ValueExporter,
+        export: Export,
+        default: tp.Any,
+        factory: tp.Callable[[], tp.Any] | None,
+        serialized: bool,
+    ) -> None:
+        self._serialized = serialized
+        self._values = values
+        self._export = export
+        self._default = default
+        self._factory = factory
+        self._exported: tp.Any = fields.MISSING
+        self._given: tuple[dict[str, tp.Any], dict[str, tp.Any], tp.Collection[str]] | None = None
+
+    def written(self, value: tp.Any) -> tp.Any:
+        """The exported value, or DROPPED if it is the default."""
+        default = self._default if self._factory is None else self._factory()
+        if is_model(value):
+            exported = self._export(value)
+            if self._values.uid and exported is not DROPPED:
+                return DROPPED if self._is_default(value, exported, default) else exported
+            if self._serialized:
+                return exported
+            is_default = type(value) is type(default) and exported == self._exported_default(default)
+            # an infra is never a default
+            return DROPPED if is_default and same(value, default) and not _holds_infra(value) else exported
+        # uids were computed from the start as if infras in a container made it another one
+        if not self._serialized and same(value, default) and not _holds_infra(value):
+            return DROPPED
+        return self._export(value)
+
+    def _is_default(self, value: tp.Any, exported: tp.Any, default: tp.Any) -> bool:
+        """Whether a model is the default of its field in a uid: as a whole, or by what is left of it in the uid.
+
+        The fields that the default was given are compared as they are with what is written of the value: a model in
+        the model, a Path or a discriminator makes it another one. Uids were computed like this from the start.
+        """
+        if not is_model(default):
+            return False
+        if self._factory is None and isinstance(exported, dict) and self._equals_given(exported, default):
+            return True
+        return (
+            not self._serialized
+            and type(value) is type(default)
+            and same(value.__dict__, default.__dict__)  # most differ here, at a tenth of the cost
+            and not _holds_infra(value)
+            and same(value, default)
+        )
+
+    def _equals_given(self, exported: dict[str, tp.Any], default: tp.Any) -> bool:
+        if self._given is None:
+            left_out = self._values.plan(default).names_left_out(default)
+            self._given = *_given(default, left_out), left_out
+        usual, unusual, left_out = self._given
+        if not usual and not left_out and len(exported) != len(unusual):
+            return False
+        counted = {
+            name: part
+            for name, part in exported.items()
+            if name not in left_out and (name not in usual or not _equals(part, usual[name]))
+        }
+        return counted.keys() == unusual.keys() and all(
+            _equals(part, unusual[n]) for n, part in counted.items()
+        )
+
+    def _exported_default(self, default: tp.Any) -> tp.Any:
+        if self._factory is not None:
+            return self._export(default) if is_model(default) else fields.MISSING
+        if self._exported is fields.MISSING:
+            # no model is written as None
+            self._exported = self._export(default) if is_model(default) else None
+        return self._exported
+
+
+def _equals(exported: tp.Any, value: tp.Any) -> bool:
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        value = split_dots(value)
+    return same(exported, value)
+
+
+def _given(model: tp.Any, left_out: tp.Collection[str]) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
+    """The values that a model was given and that count: those at the default of its class, and the others."""
+    known = type(model).__pydantic_fields__
+    values = {**model.__dict__, **(model.__pydantic_extra__ or {})}
+    usual: dict[str, tp.Any] = {}
+    unusual: dict[str, tp.Any] = {}
+    for name in model.__pydantic_fields_set__ - set(left_out):
+        if name in values:
+            value = values[name]
+            # infras never counted as equal
+            is_usual = name in known and same(value, known[name].default) and not _holds_infra(value)
+            (usual if is_usual else unusual)[name] = value
+    return usual, unusual
+
+
+def _holds_infra(value: tp.Any) -> bool:
+    if is_model(value):
+        parts = (part for part in value.__dict__.values() if type(part) not in SCALARS)
+        return class_has(type(value), "_infra_name") or any(map(_holds_infra, parts))
+    if isinstance(value, dict):
+        return any(map(_holds_infra, value.values()))
+    return isinstance(value, (list, tuple, set, frozenset)) and any(map(_holds_infra, value))

@@ -1,6 +1,6 @@
 """Freezing: an object whose uid is in use refuses changes that would make the uid a lie.
 
-The mark lies in the set of fields that were given to the object, which every pydantic model has and which no comparison
+The mark is in the set of fields that were given to the object, which every pydantic model has and which no comparison
 looks at. It is a plain set to everybody, and copies and pickles of it are plain sets: copies of objects are not frozen.
 """
 
@@ -15,11 +15,11 @@ import weakref
 import pydantic
 
 from ..errors import FrozenError
-from .scalars import SCALARS, is_model
-from .shapes import may_hold_models
+from .fields import may_hold_models
+from .values import SCALARS, is_model
 
 _MARK: tp.Final = "_exca_refuses_changes"
-# for each class that was made ready: the fields in which models may lie, or None if its objects never freeze
+# for each class that was made ready: the fields in which models may be, or None if its objects never freeze
 _ready: weakref.WeakKeyDictionary[type, tuple[str, ...] | None] = weakref.WeakKeyDictionary()
 _lock: tp.Final = threading.Lock()
 _ATOMS: tp.Final = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta)
@@ -44,14 +44,10 @@ class _FrozenSet(set[str]):
 
 
 def freeze(obj: pydantic.BaseModel) -> None:
-    """Makes an object and the models in it refuse to have their public fields set.
+    """Make an object and the models in it refuse to have their public fields set.
 
     Infras stay as they are: they say where something runs, not what it is. Private attributes and properties can still
     be set; copies are not frozen.
-
-    Parameters
-    ----------
-    obj: the object
     """
     given = obj.__pydantic_fields_set__
     if type(given) is _FrozenSet:
@@ -70,12 +66,7 @@ def freeze(obj: pydantic.BaseModel) -> None:
 
 
 def holds_containers(obj: pydantic.BaseModel) -> bool:
-    """Tells if anything in an object can be changed although it is frozen: a list, a dict, an object of any other kind.
-
-    Parameters
-    ----------
-    obj: the object
-    """
+    """Whether anything in a frozen object can still be changed: a list, a dict, an object of any other kind."""
     if obj.__pydantic_extra__:
         return True
     for value in obj.__dict__.values():
@@ -87,7 +78,7 @@ def holds_containers(obj: pydantic.BaseModel) -> bool:
 
 
 def is_frozen(obj: pydantic.BaseModel) -> bool:
-    """Tells if an object refuses to have its fields set."""
+    """Whether an object refuses to have its fields set."""
     return type(obj.__pydantic_fields_set__) is _FrozenSet
 
 
@@ -105,18 +96,7 @@ def _freeze_in(value: tp.Any) -> None:
 
 
 def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
-    """Raises if an object is frozen and the name is a public one.
-
-    Parameters
-    ----------
-    obj: the object
-    name: of the attribute to change
-    change: what is to become of it
-
-    Raises
-    ------
-    FrozenError: if the attribute may not change
-    """
+    """Raise a FrozenError if an object is frozen and the name of the attribute to change is a public one."""
     if name.startswith("_") or type(getattr(obj, "__pydantic_fields_set__", None)) is not _FrozenSet:
         return
     cls = type(obj)
@@ -132,7 +112,7 @@ def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
 
 
 def _make_ready(cls: type[pydantic.BaseModel]) -> tuple[str, ...] | None:
-    """Guards the attributes of a class, unless a parent's guard does already, and returns its entry in `_ready`."""
+    """Guard the attributes of a class, unless a parent's guard does already; returns its entry in `_ready`."""
     if hasattr(cls, "_infra_name"):  # infras know themselves what may change when
         _ready[cls] = None
         return None

@@ -13,10 +13,9 @@ import pydantic_core
 from pydantic.fields import FieldInfo
 
 from . import nesting
-from .choices import AmbiguousNameError, find
-from .perclass import keep, kept, refuse_bare
-from .scalars import DROPPED, SCALARS, is_model, key_text, same
-from .shapes import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
+from .discriminated import AmbiguousNameError, find
+from .fields import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
+from .values import DROPPED, SCALARS, is_model, keep, kept, key_text, refuse_bare, same
 
 # which fields are written: what it takes to make an equal object; models at their default, too; all that has parts
 GIVEN, MODELS, PATCHABLE = 0, 1, 2
@@ -33,20 +32,13 @@ _PATCHABLE: tp.Final = frozenset((dict, list, tuple, collections.OrderedDict))
 
 
 def as_input(obj: pydantic.BaseModel, wanted: int = PATCHABLE) -> dict[str, tp.Any]:
-    """Returns python values from which the class of an object makes an equal object, sharing nothing.
+    """Python values from which the class of an object makes an equal object, sharing nothing.
 
     Sub-models become dicts of the fields that were given to them, with the discriminators that choose their
     class, so that they can be patched. What a dict could not bring back (a child class where its
     parent is expected, a model in a field of any type) is a copy of the object.
 
-    Parameters
-    ----------
-    obj: the object
-    wanted: GIVEN, or with further fields at their default: MODELS, or PATCHABLE for all that could be patched in part
-
-    Returns
-    -------
-    Keyword arguments for its class.
+    `wanted` is GIVEN, or with further fields at their default MODELS, or PATCHABLE for what could be patched in part.
     """
     return _plan(obj).fields(obj, wanted)
 
@@ -56,19 +48,10 @@ def as_patched(
     patches: tp.Iterable[tp.Mapping[str, tp.Any]],
     read: tp.Callable[[tp.Any, int], dict[str, tp.Any]] = as_input,
 ) -> dict[str, tp.Any]:
-    """Returns python values from which the class of an object makes an equal object but for some patches.
+    """Python values from which the class of an object makes an equal object but for patches by (dotted) name.
 
     What no patch has changed of a default is left out: a default that was never validated is another value once it is.
-
-    Parameters
-    ----------
-    obj: the object
-    patches: changes by (dotted) name, one after the other
-    read: takes the object apart
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError: a patch does not fit the object
+    `read` takes the object apart. A patch that does not fit is a TypeError, ValueError or IndexError.
     """
     patches = [patch for patch in patches if patch]
     if not patches:
@@ -109,17 +92,7 @@ def _drop_unchanged(fields: tp.Any, before: tp.Any, models: tp.Any, given: tp.An
 
 
 def patched(fields: dict[str, tp.Any], patch: tp.Mapping[str, tp.Any]) -> dict[str, tp.Any]:
-    """Return arguments for a class with a patch applied: dotted keys, merged dicts and operations of a ConfDict.
-
-    Parameters
-    ----------
-    fields: the arguments
-    patch: what to change
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError: the patch does not fit the fields
-    """
+    """Arguments for a class with a patch applied: dotted keys, merged dicts and operations of a ConfDict."""
     touched = {key.partition(".")[0] for key in patch}
     if not touched.isdisjoint(nesting.OPS):
         touched |= fields.keys()
@@ -135,7 +108,7 @@ def patched(fields: dict[str, tp.Any], patch: tp.Mapping[str, tp.Any]) -> dict[s
 
 
 def _with_text_keys(value: tp.Any) -> tp.Any:
-    """Returns dicts with the text of keys that are an enum, a number or the like, from which pydantic reads them."""
+    """Dicts with the text of keys that are an enum, a number or the like, from which pydantic reads them."""
     if type(value) in (dict, collections.OrderedDict):
         items = (
             (key if type(key) is str else key_text(key), _with_text_keys(sub)) for key, sub in value.items()
@@ -164,7 +137,7 @@ class InputPlan:
         )
 
     def fields(self, obj: pydantic.BaseModel, wanted: int) -> dict[str, tp.Any]:
-        """Returns what the object was given, and what else it holds as far as that is wanted."""
+        """What the object was given, and what else it holds as far as that is wanted."""
         values = obj.__dict__
         given = obj.__pydantic_fields_set__
         out: dict[str, tp.Any] = {}
@@ -219,7 +192,7 @@ def _field_reader(field: FieldInfo) -> Reader:
 
 
 def _metadata(annotation: tp.Any, own: tp.Iterable[tp.Any] = ()) -> tp.Iterator[tp.Any]:
-    """Yields what is said of the values of an annotation beside their type, also of the parts of a union."""
+    """What is said of the values of an annotation beside their type, also of the parts of a union."""
     yield from own
     annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
@@ -231,7 +204,7 @@ def _metadata(annotation: tp.Any, own: tp.Iterable[tp.Any] = ()) -> tp.Iterator[
 
 
 def _encoder(metadata: tp.Iterable[tp.Any]) -> Reader | None:
-    """Returns the function that writes again what validation decodes."""
+    """The function that writes again what validation decodes."""
     encoded = next((item for item in metadata if type(item) in _ENCODED), None)
     if encoded is None:
         return None
@@ -245,7 +218,7 @@ def _encoder(metadata: tp.Iterable[tp.Any]) -> Reader | None:
 
 
 def _reader(annotation: tp.Any, key: tp.Any = None) -> Reader:
-    """Returns the function that takes values of an annotation apart."""
+    """The function that takes values of an annotation apart."""
     annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
     if origin is tp.Annotated:
@@ -313,7 +286,7 @@ def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:
 
 
 def _by_kind(annotation: tp.Any) -> list[tuple[type, Reader]]:
-    """Returns the runtime types that an annotation stands for, each with the function that takes it apart."""
+    """The runtime types that an annotation stands for, each with the function that takes it apart."""
     annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
     if origin is tp.Annotated and tp.get_origin(unwrapped(args[0])) in (tp.Union, types.UnionType):
@@ -370,7 +343,7 @@ def _mapping_reader(read: Reader) -> Reader:
 
 
 def _copied(value: tp.Any, wanted: int = PATCHABLE) -> tp.Any:
-    """Returns a copy that shares nothing that could change."""
+    """A copy that shares nothing that could change."""
     kind = type(value)
     if kind in SCALARS:
         return value

@@ -1,4 +1,4 @@
-"""Secrets in configurations: a mask stands for them in uids and files, so nothing can be told or computed from it."""
+"""Secrets in configurations: a mask stands for them in uids and files, so nothing can be computed from it."""
 
 import collections
 import typing as tp
@@ -8,31 +8,16 @@ import weakref
 import pydantic
 
 from ..errors import MaskedSecretError
-from .scalars import SCALARS, SECRETS, is_model
-from .shapes import may_hold_models, unwrapped
+from .fields import may_hold_models
+from .values import SCALARS, SECRETS, is_model
 
-# for each class: the fields in which secrets or models may lie, and those that were warned about
+# for each class: the fields in which secrets or models may be, and those that were warned of
 _fields: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
 _warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
 
 
-def covers(annotation: tp.Any) -> bool:
-    """Tells if values of an annotation are secrets, or hold some."""
-    annotation = unwrapped(annotation)
-    kind = tp.get_origin(annotation) or annotation
-    if isinstance(kind, type) and issubclass(kind, SECRETS):
-        return True
-    return any(map(covers, tp.get_args(annotation)))
-
-
 def warn_of_shared(obj: pydantic.BaseModel, config: dict[str, tp.Any]) -> None:
-    """Warns once per field of a class of a secret that the uid covers: objects with different secrets share a result.
-
-    Parameters
-    ----------
-    obj: the object
-    config: its uid configuration
-    """
+    """Warn, once per field of a class, of a secret in the uid configuration of an object."""
     known = _warned.setdefault(type(obj), set())
     for path, _ in _secrets_in(obj, "", set()):
         field = path.partition(".")[0]
@@ -48,7 +33,7 @@ def warn_of_shared(obj: pydantic.BaseModel, config: dict[str, tp.Any]) -> None:
 
 
 def check_secrets(obj: tp.Any) -> None:
-    """Raises a MaskedSecretError where an object holds a mask in place of a secret, which cannot be computed with."""
+    """Raise a MaskedSecretError where an object holds a mask in place of a secret, which cannot be computed with."""
     if not is_model(obj):
         return
     for path, secret in _secrets_in(obj, "", set()):
@@ -62,7 +47,7 @@ def check_secrets(obj: tp.Any) -> None:
 
 
 def _secrets_in(value: tp.Any, path: str, above: set[int]) -> tp.Iterator[tuple[str, tp.Any]]:
-    """Yields the secrets in a value, with their dotted paths."""
+    """The secrets in a value, with their dotted paths."""
     if isinstance(value, SECRETS):
         yield path, value
     elif id(value) in above:

@@ -1,150 +1,221 @@
-"""Values of every kind, by their runtime type."""
+"""What the runtime type of a value says about its place in a configuration, and what is kept once per class."""
 
-import collections
-import collections.abc
-import enum
-import functools
-import pathlib
-import threading
 import typing as tp
+import weakref
+from collections import OrderedDict, deque
 
 import pydantic
+import pydantic_core
+from pydantic_core import core_schema
 
-from . import exclusions
-from .compiling import compile_plan
-from .perclass import keep, kept, refuse_bare
-from .plans import Plan
-from .scalars import (
-    DROPPED,
-    SCALARS,
-    SECRETS,
-    Export,
-    is_model,
-    json_value,
-    key_text,
-    listed,
-    split_dots,
-    text_order,
+from ..errors import BareModelError, ExportError
+from .nesting import OrderedItem
+
+# JSON takes these as they are; the exact type is asked, since a subclass may print differently
+SCALARS: tp.Final[frozenset[type]] = frozenset((int, str, float, bool, type(None)))
+
+# written as a mask, in uids as anywhere
+SECRETS: tp.Final = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
+
+Export = tp.Callable[[tp.Any], tp.Any]
+
+_SETS: tp.Final = (set, frozenset)
+_LISTS: tp.Final = (list, tuple, deque)
+
+
+class Dropped:
+    """The type of `DROPPED`, which stands for a sub-model that asks to be left out with "."."""
+
+
+DROPPED: tp.Final = Dropped()
+
+# inf and nan would become None without the config, and two configurations would then share a uid
+_ANY = pydantic_core.SchemaSerializer(
+    core_schema.any_schema(), core_schema.CoreConfig(ser_json_inf_nan="constants")
 )
 
 
-class Noticed(threading.local):
-    """What a thread met in the export that it makes.
-
-    fields: new fields that were left out, with the object that holds them
-    secrets: whether a secret may have been written since this was last looked at
-    """
-
-    def __init__(self) -> None:
-        self.fields: list[tuple[tp.Any, dict[str, tp.Any]]] = []
-        self.secrets = False
+def json_value(value: tp.Any, **told: tp.Any) -> tp.Any:
+    """The JSON form that pydantic infers for a value of which no annotation is known."""
+    try:
+        return dumped(_ANY, value, **told)
+    except pydantic_core.PydanticSerializationError as error:
+        raise unexportable(value) from error
 
 
-class ValueExporter:
-    """Writes values as plain dicts, lists and scalars, with one plan a model class.
+def dumped(serializer: pydantic_core.SchemaSerializer, value: tp.Any, **told: tp.Any) -> tp.Any:
+    """The JSON form that pydantic writes, with sets sorted by text; `told` are further arguments of ``to_python``."""
+    told = {"by_alias": False, "warnings": False, **told}
+    written = serializer.to_python(value, mode="json", **told)
+    if not _has_list(written):
+        return written
+    try:
+        # in JSON a set is a list, in an order that differs from process to process: this says where they are
+        return _with_sets_sorted(written, serializer.to_python(value, mode="python", **told))
+    except Exception:  # what can only be written as JSON says nothing about sets
+        return written
 
-    Parameters
-    ----------
-    uid: leave out what models exclude from their uid
-    exclude_defaults: leave out fields that equal their default
-    readable: leave out fields that classes name as new, and collect what they are set to
-    within: the mode of which this is the part below discriminated models. There values are written by their own type,
-        whatever their field is annotated with: all fields of a dataclass, and nothing that `Annotated` adds. (Uids were
-        computed like this from the start.)
-    """
 
-    def __init__(
-        self, uid: bool, exclude_defaults: bool, readable: bool, within: "ValueExporter | None" = None
-    ) -> None:
-        self.uid = uid
-        self.exclude_defaults = exclude_defaults
-        # config.yaml keeps the keys of dicts as they are: everywhere else a dot is a level
-        self.splits: bool = uid or exclude_defaults
-        self.readable = readable
-        self.noticed: Noticed = Noticed() if within is None else within.noticed
-        self.told: dict[str, bool] = {
-            "exclude_defaults": exclude_defaults,
-            "serialize_as_any": within is not None,
-        }
-        self.below_discriminated: ValueExporter = (
-            ValueExporter(uid, exclude_defaults, readable, self) if within is None else self
+def _has_list(value: tp.Any) -> bool:
+    kind = type(value)
+    return kind is list or (kind is dict and any(map(_has_list, value.values())))
+
+
+def _with_sets_sorted(written: tp.Any, value: tp.Any) -> tp.Any:
+    if type(written) is dict and isinstance(value, dict) and len(written) == len(value):
+        pairs = zip(written.items(), value.values(), strict=True)
+        return {key: _with_sets_sorted(item, part) for (key, item), part in pairs}
+    if type(written) is list and isinstance(value, (*_LISTS, *_SETS)) and len(written) == len(value):
+        items = [_with_sets_sorted(item, part) for item, part in zip(written, value, strict=True)]
+        return sorted(items, key=text_order) if isinstance(value, _SETS) else items
+    return written
+
+
+def ordered(written: tp.Any, value: tp.Any) -> tp.Any:
+    """What was written of a value, with the OrderedDicts in dicts: pydantic writes them as dicts."""
+    if type(written) is not dict or not isinstance(value, dict) or len(written) != len(value):
+        return written
+    pairs = zip(written.items(), value.values(), strict=True)
+    out = {key: ordered(item, part) for (key, item), part in pairs}
+    return OrderedDict(out) if isinstance(value, OrderedDict) else out
+
+
+def unexportable(value: tp.Any) -> ExportError:
+    """The error for a value that has no JSON form."""
+    kind = type(value)
+    error = ExportError(
+        f"A value of type {kind.__module__}.{kind.__qualname__} has no place in a configuration: {value!r:.120}\n"
+        "Give a path, a list or a number instead, write a pydantic.field_serializer for the field, keep the value "
+        "in a private attribute (_name), or leave it out with pydantic.Field(exclude=True)."
+    )
+    error.culprit = value
+    return error
+
+
+def key_text(key: tp.Any) -> str:
+    """The JSON form of a key of a dict, which is always text."""
+    if type(key) is str:
+        return key
+    if type(key) is int:
+        return str(key)
+    (text,) = json_value({key: None})
+    return str(text)
+
+
+def text_order(value: tp.Any) -> tuple[str, str]:
+    """The order of the members of a set, on which every process agrees."""
+    return str(value), type(value).__name__
+
+
+def split_dots(mapping: dict[str, tp.Any]) -> dict[str, tp.Any]:
+    """Write `{"a.b": 1}` as `{"a": {"b": 1}}`, as configurations read it."""
+    out: dict[str, tp.Any] = {}
+    for key, value in mapping.items():
+        *parents, last = key.split(".")
+        place = out
+        for parent in parents:
+            inner = place.get(parent)
+            if type(inner) is not dict:
+                inner = place[parent] = {}
+            place = inner
+        _merge(place, last, value)
+    return out
+
+
+def _merge(place: dict[str, tp.Any], key: str, value: tp.Any) -> None:
+    old = place.get(key)
+    if type(old) is dict and type(value) is dict:
+        for name, item in value.items():
+            _merge(old, name, item)
+    else:
+        place[key] = value
+
+
+def listed(exported: tp.Any, splits: bool) -> tp.Any:
+    """What a list holds for an exported value: a place in a list cannot be left out."""
+    if exported is DROPPED:
+        return {}
+    if type(exported) is OrderedDict:
+        # an item's order was never part of a uid, and its dotted keys are split as those of a dict
+        dotted = splits and any("." in key for key in exported)
+        return OrderedItem(split_dots(exported) if dotted else exported)
+    return exported
+
+
+def is_nan(value: tp.Any) -> bool:
+    """Whether a value is the float that equals nothing."""
+    return type(value) is float and value != value
+
+
+def same(value: tp.Any, default: tp.Any) -> bool:
+    """Whether a value is its default, also for values whose `==` gives no truth value (arrays)."""
+    if value is default:
+        return True
+    try:
+        return bool(value == default) or (is_nan(value) and is_nan(default))
+    except Exception:  # `==` is the user's code: whatever goes wrong there, the value is not the default
+        return False
+
+
+_MODEL_TYPE: tp.Final = type(pydantic.BaseModel)
+
+
+def is_model(value: tp.Any) -> tp.TypeGuard[pydantic.BaseModel]:
+    """By its metaclass: `isinstance` takes three times longer."""
+    return isinstance(type(value), _MODEL_TYPE)
+
+
+_known_attributes: "weakref.WeakKeyDictionary[type, dict[str, bool]]" = weakref.WeakKeyDictionary()
+
+
+def class_has(cls: type, name: str) -> bool:
+    """As hasattr, from the second time on without pydantic's slow look for what is missing."""
+    known = _known_attributes.get(cls)
+    if known is None:
+        known = _known_attributes[cls] = {}
+    found = known.get(name)
+    if found is None:
+        found = known[name] = hasattr(cls, name)
+    return found
+
+
+# ---------------------------------------------------------------- what is worked out once per class
+
+_PLANS: tp.Final = "_exca_plans"  # kept on the class itself, so that it dies with it
+
+
+class _Plans(dict[str, tp.Any]):
+    """Empty after its class is pickled by value: every process works out its own."""
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return _Plans, ()
+
+
+def kept(obj: pydantic.BaseModel, name: str) -> tp.Any:
+    """What is kept under a name for the class of an object; None if the class was rebuilt since."""
+    try:
+        # asked of the object, since attributes of model classes are slow; it may answer with those of a parent
+        plan = obj._exca_plans[name]  # type: ignore[attr-defined] # set below, on the class
+    except (AttributeError, KeyError, TypeError):  # the last where a user's __getattr__ answers to any name
+        return None
+    return plan if plan.cls is type(obj) and plan.serializer is obj.__pydantic_serializer__ else None
+
+
+def keep(plan: tp.Any, name: str) -> None:
+    """Keep what has a `cls`, and the `serializer` that the class had, under a name for the class."""
+    plans = plan.cls.__dict__.get(_PLANS)
+    if plans is None:
+        plans = _Plans()
+        type.__setattr__(plan.cls, _PLANS, plans)
+    plans[name] = plan
+
+
+def refuse_bare(obj: pydantic.BaseModel) -> None:
+    """Raise a BareModelError for an object of ``pydantic.BaseModel`` itself, which lacks what its children have."""
+    if type(obj) is pydantic.BaseModel:
+        error = BareModelError(
+            "A plain pydantic.BaseModel has no fields, so what it was given is lost. Annotate the field that holds it "
+            "with the class that is meant, or with a discriminated union of several."
         )
-        self._name = f"export {uid} {exclude_defaults} {readable} {within is not None}"
-
-    @property
-    def by_type(self) -> bool:
-        """Whether values are written by their own type."""
-        return self.below_discriminated is self
-
-    def plan(self, obj: pydantic.BaseModel) -> Plan:
-        """Returns the plan for the class of an object, compiled anew if the class was changed since."""
-        plan: Plan | None = kept(obj, self._name)
-        if plan is None or (plan.static and getattr(obj, exclusions.ATTRIBUTE, None) is not plan.static):
-            refuse_bare(obj)
-            plan = compile_plan(self, type(obj))
-            keep(plan, self._name)
-        return plan
-
-    def value(self, value: tp.Any) -> tp.Any:
-        """Returns the JSON form of any value, an OrderedDict staying one."""
-        kind = type(value)
-        if kind in SCALARS:
-            return value
-        if kind is list or kind is tuple:
-            return [item if type(item) in SCALARS else self._item(item) for item in value]
-        if kind is dict:
-            return self._dict(value)
-        if is_model(value):
-            return self.plan(value).run(value)
-        return self._rare(value)
-
-    def _dict(self, value: dict[tp.Any, tp.Any]) -> dict[str, tp.Any]:
-        out = {}
-        for key, item in value.items():
-            if type(key) is not str or "." in key:
-                return self.mapping(value)
-            exported = item if type(item) in SCALARS else self.value(item)
-            if exported is not DROPPED:
-                out[key] = exported
-        return out
-
-    def _item(self, value: tp.Any) -> tp.Any:
-        return listed(self.value(value), self.splits)
-
-    def _rare(self, value: tp.Any) -> tp.Any:
-        if isinstance(value, enum.Enum):
-            return self.value(value.value)
-        if isinstance(value, pathlib.PurePath):
-            return str(value)
-        if isinstance(value, list | tuple | collections.deque):
-            return [self._item(item) for item in value]
-        if isinstance(value, set | frozenset):
-            return sorted((self._item(item) for item in value), key=text_order)
-        if isinstance(value, collections.abc.Mapping):
-            return self.mapping(value)
-        if isinstance(value, SECRETS):
-            self.noticed.secrets = True
-        return json_value(value, **self.told)
-
-    def mapping(self, value: tp.Mapping[tp.Any, tp.Any], export: Export | None = None) -> dict[str, tp.Any]:
-        """Returns a mapping with text for keys, dotted ones split, and values written by `export` if given."""
-        ordered = isinstance(value, collections.OrderedDict)
-        out: dict[str, tp.Any] = collections.OrderedDict() if ordered else {}
-        dotted = False
-        for key, item in value.items():
-            if type(key) is not str:
-                key = key_text(key)
-            if export is not None:
-                exported = export(item)
-            else:
-                exported = item if type(item) in SCALARS else self.value(item)
-            if exported is not DROPPED:
-                out[key] = exported
-                dotted = dotted or "." in key
-        return split_dots(out) if dotted and self.splits and not ordered else out
-
-
-@functools.cache
-def exporter(uid: bool, exclude_defaults: bool, readable: bool = False) -> ValueExporter:
-    """Returns the one exporter of a mode."""
-    return ValueExporter(uid, exclude_defaults, readable)
+        error.culprit = obj
+        raise error

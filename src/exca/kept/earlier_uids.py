@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 from ..confdict import ConfDict
-from ..identity import earlier
+from ..identity.uid import earlier_uid
 
 logger: logging.Logger = logging.getLogger("exca")
 
@@ -47,7 +47,7 @@ def update_uids(folder: str | Path, dryrun: bool = True) -> None:
 def _update(place: Path, dryrun: bool) -> None:
     try:
         config = ConfDict.from_yaml(place / "uid.yaml")
-        renamed = place.with_name(config.to_uid()) if earlier.config_uid(config) == place.name else place
+        renamed = place.with_name(config.to_uid()) if earlier_uid(config) == place.name else place
     except Exception as error:  # whatever the file holds, the others can still be renamed
         logger.warning("Skipping %s: its uid.yaml cannot be read (%s)", place, error)
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydantic
 
 from .. import identity
-from ..identity.choices import AmbiguousNameError, choices, find
+from ..identity.discriminated import AmbiguousNameError, choices, find
 
 if tp.TYPE_CHECKING:
     from .base import Chain, Step

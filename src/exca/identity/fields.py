@@ -1,14 +1,16 @@
-"""From the annotation of a field to the function that exports its values.
+"""What a model class says of its fields: which are left out, how values of an annotation are written, defaults.
 
 The runtime type of a value says nearly everything; the annotation adds what it cannot: which models form a
 discriminated union, where a number is meant to be a float, and where pydantic has to be asked since
-somebody wrote a serializer.
+there is a serializer of the user's. Reading it takes far longer than walking over an object, so it is done once.
 """
 
 import collections.abc
 import dataclasses
 import datetime
 import enum
+import functools
+import inspect
 import pathlib
 import types
 import typing as tp
@@ -19,10 +21,27 @@ import pydantic_core
 import typing_extensions
 from pydantic.fields import FieldInfo
 
-from .scalars import DROPPED, SCALARS, Export, dumped, is_model, listed, text_order, unexportable
+from ..errors import DiscriminatorError, ExclusionError, ExtraFieldsError, IdentityError
+from .values import (
+    DROPPED,
+    SCALARS,
+    SECRETS,
+    Export,
+    dumped,
+    is_model,
+    is_nan,
+    listed,
+    text_order,
+    unexportable,
+)
 
 if tp.TYPE_CHECKING:
-    from .values import ValueExporter
+    from .export import ValueExporter
+
+EXCLUDED: tp.Final = "_exclude_from_cls_uid"
+WHOLE: tp.Final = "."
+NEW_FIELDS: tp.Final = "_exca_new_fields"  # of infras and backends: fields that release 0.6 would refuse
+MISSING: tp.Final = object()
 
 _SEQUENCES: tp.Final = (list, tuple, set, frozenset, collections.deque)
 SEQUENCE_ORIGINS: tp.Final = frozenset(
@@ -58,17 +77,193 @@ _HARMLESS: tp.Final[tuple[tp.Any, ...]] = (
     pydantic.StringConstraints,
     pydantic.Tag,
 )
+# their results are always equal: they need not be called for every object
+_PURE_FACTORIES: tp.Final = frozenset((list, dict, set, frozenset, tuple, str, int, float, bool))
+_NOTHING: tp.Final[frozenset[type]] = frozenset()
+_DIRECT: tp.Final[dict[tp.Any, frozenset[type]]] = {
+    int: SCALARS - {bool},
+    float: SCALARS - {bool, int},
+    int | None: SCALARS - {bool},
+    float | None: SCALARS - {bool, int},
+}
 
+# ---------------------------------------------------------------- what is left out
+
+
+def never_counted(cls: type[pydantic.BaseModel]) -> tuple[str, ...] | frozenset[str] | None:
+    """What the class excludes where that can never change; None where each object has to be asked."""
+    value = inspect.getattr_static(cls, EXCLUDED, ())
+    if EXCLUDED in cls.__private_attributes__ or type(value) not in (tuple, frozenset):
+        return None
+    return tp.cast(tuple[str, ...] | frozenset[str], value)
+
+
+def excluded_by(obj: pydantic.BaseModel) -> frozenset[str]:
+    """What an object excludes, by whatever its class wrote: variable, property or method."""
+    names = getattr(obj, EXCLUDED)
+    return as_names(type(obj), names() if callable(names) else names)
+
+
+def as_names(cls: type[pydantic.BaseModel], names: tp.Any) -> frozenset[str]:
+    """Names as a set; ExclusionError if a string was given in place of a collection of strings."""
+    if isinstance(names, str) or not isinstance(names, tp.Iterable):
+        raise ExclusionError(
+            f"{EXCLUDED} of {cls.__qualname__} must be a list, tuple or set of names, not {names!r}: "
+            f"write ({names!r},) instead."
+        )
+    return frozenset(names)
+
+
+def require_known(
+    cls: type[pydantic.BaseModel], names: tp.Collection[str], extra: tp.Collection[str] = ()
+) -> None:
+    """Raise an ExclusionError if a name is neither a field of the class, nor an extra field, nor computed."""
+    known = {WHOLE, *cls.__pydantic_fields__, *cls.__pydantic_computed_fields__, *extra}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise ExclusionError(
+            f"{cls.__module__}.{cls.__qualname__} excludes {', '.join(map(repr, unknown))} from its uid, but has "
+            f"no such field: its fields are {', '.join(cls.__pydantic_fields__) or '(none)'}. Correct {EXCLUDED}."
+        )
+
+
+# ---------------------------------------------------------------- all fields of a class
+
+
+class FieldStep(tp.NamedTuple):
+    """How a field is written: as it is where its type is in `direct`, but not at its default; else by `write`."""
+
+    name: str
+    direct: frozenset[type]
+    default: tp.Any
+    write: Export
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFields:
+    """What a class says of the fields that are not left out, in one mode.
+
+    root: how the value of a RootModel is written
+    asked: fields that only pydantic can write, and how models in them are written otherwise
+    order: of all keys
+    fault: makes the error for a class whose objects have no uid
+    """
+
+    steps: tuple[FieldStep, ...] = ()
+    root: Export | None = None
+    asked: dict[str, Export | None] = dataclasses.field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    fault: tp.Callable[[], IdentityError] | None = None
+    by_serializer: bool = False
+    secrets: bool = False
+
+
+def read_class(
+    values: "ValueExporter", cls: type[pydantic.BaseModel], excluded: tp.Collection[str]
+) -> ClassFields:
+    """Read a class, complete since there is an object of it."""
+    in_uid = values.uid and values.exclude_defaults
+    is_root = issubclass(cls, pydantic.RootModel)
+    decorators = cls.__pydantic_decorators__
+    serialized = {name for d in decorators.field_serializers.values() for name in d.info.fields}
+    reader = ShapeReader(values, cls.model_config)
+    fault: tp.Callable[[], IdentityError] | None = None
+    if in_uid and cls.model_config.get("extra") is None and not is_root:
+        fault = functools.partial(_unset_extra, f"{cls.__module__}.{cls.__qualname__}")
+    root: Export | None = None
+    steps: list[FieldStep] = []
+    asked: dict[str, Export | None] = {}
+    secrets = False
+    for name, field in cls.__pydantic_fields__.items():
+        if name in excluded or field.exclude:
+            continue
+        secrets = secrets or _holds_secrets(field.annotation)
+        shape = reader.read(field)
+        if shape.ambiguous and fault is None and in_uid:
+            fault = functools.partial(_ambiguous, cls.__qualname__, name, shape)
+        if not serialized.isdisjoint((name, "*")) or getattr(field, "exclude_if", None):
+            write = _step(values, name, field, shape, serialized=True).write
+            asked[name] = write if shape.scalars else None
+        elif is_root:
+            root = shape.export
+        else:
+            steps.append(_step(values, name, field, shape))
+    computed = [name for name in cls.__pydantic_computed_fields__ if name not in excluded]
+    return ClassFields(
+        steps=tuple(steps),
+        root=root,
+        asked=asked | dict.fromkeys(computed),
+        order=(*cls.__pydantic_fields__, *computed),
+        fault=fault,
+        by_serializer=bool(decorators.model_serializers or cls.model_config.get("json_encoders")),
+        secrets=secrets,
+    )
+
+
+def _step(
+    values: "ValueExporter", name: str, field: FieldInfo, shape: "FieldShape", *, serialized: bool = False
+) -> FieldStep:
+    export = shape.export
+    direct = _DIRECT.get(field.annotation, SCALARS) if shape.scalars else _NOTHING
+    default: tp.Any = MISSING
+    factory: tp.Any = field.default_factory
+    if factory is None:
+        default = MISSING if field.is_required() else field.default
+    elif field.default_factory_takes_validated_data:
+        factory = None
+    elif factory in _PURE_FACTORIES:
+        default, factory = factory(), None
+    if not values.exclude_defaults or (default is MISSING and factory is None):
+        return FieldStep(name, direct, MISSING, export)
+    write = values.unless_default(export, default, factory, serialized)
+    if factory is not None or _is_unsafe(default):
+        return FieldStep(name, _NOTHING, MISSING, write)
+    return FieldStep(name, direct, default, write)
+
+
+def _is_unsafe(default: tp.Any) -> bool:
+    """Whether `value != default` on a scalar may go wrong or mislead."""
+    known = type(default) in SCALARS or type(default) in (list, tuple, dict) or is_model(default)
+    return is_nan(default) or not known
+
+
+def _holds_secrets(annotation: tp.Any) -> bool:
+    annotation = unwrapped(annotation)
+    kind = tp.get_origin(annotation) or annotation
+    if isinstance(kind, type) and issubclass(kind, SECRETS):
+        return True
+    return any(map(_holds_secrets, tp.get_args(annotation)))
+
+
+def _unset_extra(name: str) -> IdentityError:
+    return ExtraFieldsError(
+        f"{name} does not say what to do with unknown fields, so that a typing error would be ignored and change no "
+        'uid. Add `model_config = pydantic.ConfigDict(extra="forbid")` to the class (or extra="allow", if they '
+        "are meant)."
+    )
+
+
+def _ambiguous(cls: str, name: str, shape: "FieldShape") -> IdentityError:
+    kinds = [kind.__name__ for kind in shape.ambiguous]
+    return DiscriminatorError(
+        f"Field {name!r} of {cls} may hold {' or '.join(kinds)}, and its uid would not tell which. Give each of them "
+        'a field like `kind: typing.Literal["..."] = "..."` with a text of its own, and write '
+        f'`{name}: {" | ".join(kinds)} = pydantic.Field(..., discriminator="kind")` (for a member of a list or '
+        'dict: `typing.Annotated[A | B, pydantic.Field(discriminator="kind")]`).'
+    )
+
+
+# ---------------------------------------------------------------- from an annotation to how its values are written
 
 # the key by which a union knows a model, for models met as members of a discriminated union
 DISCRIMINATORS: tp.Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-    """What an annotation says.
+class FieldShape:
+    """What an annotation says of values.
 
-    export: how values are written
+    export: how they are written
     scalars: whether numbers and text are written as they are
     ambiguous: the models of a union that nothing tells apart
     """
@@ -79,13 +274,7 @@ class Shape:
 
 
 class ShapeReader:
-    """Reads the annotations of one model class.
-
-    Parameters
-    ----------
-    values: exports values whose annotation says nothing
-    config: the `model_config` of the class
-    """
+    """Reads the annotations of one model class; `values` writes what its annotation says nothing of."""
 
     def __init__(self, values: "ValueExporter", config: tp.Mapping[str, tp.Any]) -> None:
         self._values = values
@@ -95,13 +284,13 @@ class ShapeReader:
         self._in_union = False
         self._scalars = True
 
-    def read(self, field: FieldInfo) -> Shape:
-        """Returns the shape of a field."""
+    def read(self, field: FieldInfo) -> FieldShape:
+        """Read the annotation of a field."""
         self._ambiguous = ()
         self._in_union = False
         self._scalars = True
         export = self._annotated(field.annotation, field.metadata, field.discriminator)
-        return Shape(export, self._scalars, self._ambiguous)
+        return FieldShape(export, self._scalars, self._ambiguous)
 
     def _annotated(self, annotation: tp.Any, metadata: tp.Iterable[tp.Any], key: tp.Any = None) -> Export:
         metadata = tuple(metadata)
@@ -145,7 +334,7 @@ class ShapeReader:
         return self._value
 
     def _is_odd(self, kind: type) -> bool:
-        """Tells if only pydantic knows how to write the values of a type."""
+        """Whether only pydantic knows how to write the values of a type."""
         if hasattr(kind, "__get_pydantic_core_schema__"):
             return True
         if self._values.by_type:
@@ -233,7 +422,7 @@ class ShapeReader:
         return self._discriminated(choose, key)
 
     def _discriminated(self, export: Export, key: str) -> Export:
-        """Adds the discriminator to what is left of a model: without it nobody knows which model it was."""
+        """With the discriminator added to what is left of a model, which tells the model it was."""
 
         def export_choice(value: tp.Any) -> tp.Any:
             out = export(value)
@@ -247,7 +436,7 @@ class ShapeReader:
 
 
 class _Asked:
-    """Exports values as pydantic writes them in a field of a model with this configuration."""
+    """Writes values as pydantic does in a field of a model with this configuration."""
 
     def __init__(self, values: "ValueExporter", config: tp.Mapping[str, tp.Any], annotation: tp.Any) -> None:
         self._values = values
@@ -267,7 +456,7 @@ class _Asked:
 
 
 class _Branches:
-    """Exports a value as the first member of a union that it can be."""
+    """Writes a value as the first member of a union that it can be."""
 
     def __init__(self, value: Export, members: list[tuple[tuple[type, ...], Export]]) -> None:
         self._value = value
@@ -313,7 +502,7 @@ def _is_named_tuple(annotation: type) -> bool:
 
 
 def _holds_number(annotation: tp.Any) -> bool:
-    """Tells if numbers lie in containers of an annotation."""
+    """Whether numbers are in containers of an annotation."""
     args = tp.get_args(unwrapped(annotation))
     return any(arg in (int, float) or _holds_number(arg) for arg in args)
 
@@ -346,7 +535,7 @@ def _is_undiscriminated(annotation: tp.Any) -> bool:
 
 
 def unwrapped(annotation: tp.Any) -> tp.Any:
-    """Returns what a type alias or a NewType stands for."""
+    """What a type alias or a NewType stands for."""
     while True:
         if isinstance(annotation, typing_extensions.TypeAliasType | getattr(tp, "TypeAliasType", tuple)):
             annotation = annotation.__value__
@@ -357,7 +546,7 @@ def unwrapped(annotation: tp.Any) -> tp.Any:
 
 
 def may_hold_models(annotation: tp.Any) -> bool:
-    """Tells if models may lie in values of an annotation: False only where that is certain."""
+    """False only where it is certain that no values of an annotation hold models."""
     annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
     if origin is tp.Annotated:
