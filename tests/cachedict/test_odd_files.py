@@ -24,7 +24,7 @@ from exca.claims import Claims, claimfile
 from exca.claims.owner import Owner, Process
 from exca.engine import legacy, record, tasks, unsent
 from exca.errors import DamagedEntryError, MissingPackageError, StoredValueError, UnknownHandlerError
-from exca.infra import configfiles
+from exca.identity import configfolder
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 LINES = [orjson.loads(line) for line in (CORPUS / "lines.jsonl").read_bytes().splitlines()]
@@ -348,10 +348,10 @@ def verify_claims(folder: pathlib.Path) -> None:
 def test_fuzzed_configurations(content: bytes, new: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     for first in (content, b"x: 1\ny: {z: [1, {a: 2}]}\n"):
-        (folder / configfiles.CONFIG).write_bytes(first)
-        (folder / configfiles.NEW_FIELDS).write_bytes(new)
+        (folder / configfolder.CONFIG).write_bytes(first)
+        (folder / configfolder.NEW_FIELDS).write_bytes(new)
         try:
-            configfiles.read_config(folder)
+            configfolder.read_config(folder)
         except ValueError as e:
             said = str(e)
         else:

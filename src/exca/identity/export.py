@@ -20,6 +20,7 @@ from . import fields, secrets
 from .nesting import OrderedItem
 from .values import (
     DROPPED,
+    MODEL,
     SCALARS,
     SECRETS,
     Export,
@@ -221,7 +222,7 @@ class ValueExporter:
             return [item if type(item) in SCALARS else self._item(item) for item in value]
         if kind is dict:
             return self._dict(value)
-        if is_model(value):
+        if isinstance(kind, MODEL):
             return self.plan(value).run(value)
         return self._rare(value)
 
@@ -517,7 +518,7 @@ class FieldDefault:
     def written(self, value: tp.Any) -> tp.Any:
         """The exported value, or DROPPED if it is the default."""
         default = self._default if self._factory is None else self._factory()
-        if is_model(value):
+        if isinstance(type(value), MODEL):
             exported = self._export(value)
             if self._values.uid and exported is not DROPPED:
                 return DROPPED if self._is_default(value, exported, default) else exported

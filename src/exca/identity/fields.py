@@ -346,9 +346,13 @@ class ShapeReader:
 
     def _float(self, value: tp.Any) -> tp.Any:
         # a default like `x: float = 1` is never validated, and has to read as the same value given by hand
+        if type(value) is float:
+            return value
         return float(value) if type(value) in (int, bool) else self._value(value)
 
     def _int(self, value: tp.Any) -> tp.Any:
+        if type(value) is int:
+            return value
         return int(value) if type(value) is bool else self._value(value)
 
     def _sequence(self, args: tuple[tp.Any, ...]) -> Export:
@@ -373,7 +377,11 @@ class ShapeReader:
         def export_items(value: tp.Any) -> tp.Any:
             if not isinstance(value, _SEQUENCES):
                 return self._value(value)
-            out = [listed(export(item), self._values.splits) for item in value]
+            splits = self._values.splits
+            out = [
+                exported if type(exported := export(item)) in SCALARS else listed(exported, splits)
+                for item in value
+            ]
             if isinstance(value, set | frozenset):
                 out.sort(key=text_order)
             return out

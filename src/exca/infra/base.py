@@ -15,9 +15,10 @@ import pydantic
 
 from .. import _files
 from ..errors import ChangedConfigError, ExclusionError, InfraError
+from ..identity import configfolder
 from ..jobs.resources import Resources
 from ..jobs.workdir import WorkDir
-from . import attribute, configfiles
+from . import attribute
 from .edge import UID_STRING, Edge, SubmititMixin
 
 if tp.TYPE_CHECKING:
@@ -414,7 +415,7 @@ class BaseInfra(Edge, SubmititMixin):
             state.home = Path(f"{_files.name_root(os.path.abspath(self.folder))}/{self.uid()}")
         if create:
             self._require_unchanged()
-        state.folder = configfiles.settle(
+        state.folder = configfolder.ensure_config_folder(
             state.home,
             uid_config=state.uid_config,
             full_uid_config=lambda: self._export(uid=True),
@@ -438,7 +439,7 @@ class BaseInfra(Edge, SubmititMixin):
         method_folder = self._method_folder()
         assert method_folder is not None
         uid_config = self._export(uid=True, exclude_defaults=True)
-        return configfiles.settle(
+        return configfolder.ensure_config_folder(
             method_folder / (identity.uid_text(uid_config) or "default"),
             uid_config=uid_config,
             full_uid_config=lambda: self._export(uid=True),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pydantic
 
+from ..identity import configfolder
 from ..jobs.resources import Resources
-from . import configfiles
 
 if tp.TYPE_CHECKING:
     from .base import BaseInfra
@@ -47,7 +47,7 @@ def objects_in(folder: Path, asking: "BaseInfra") -> tp.Iterator[tp.Any]:
 def _object(place: Path, asking: "BaseInfra") -> tp.Any:
     from . import attribute
 
-    config, ours = configfiles.read_config(place)
+    config, ours = configfolder.read_config(place)
     name, cls = asking._infra_name, type(asking._obj)
     attributes = attribute.infra_attributes(cls)
     if not attributes[name].private:
@@ -94,6 +94,6 @@ def uid_config_of(folder: Path, full: tp.Any) -> tp.Any:
     from ..identity.nesting import absorb
 
     with contextlib.suppress(OSError, ValueError):
-        if comparing.same(absorb(full, dict), configfiles.load(folder / configfiles.FULL)[0]):
-            return configfiles.load(folder / configfiles.UID)[0]
+        if comparing.same(absorb(full, dict), configfolder.load(folder / configfolder.FULL)[0]):
+            return configfolder.load(folder / configfolder.UID)[0]
     return None

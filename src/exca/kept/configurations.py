@@ -98,9 +98,9 @@ class ConfigDump:
         RuntimeError
             if the folder holds another configuration, or a default changed
         """
-        from ..infra import configfiles
+        from ..identity import configfolder
 
-        configfiles.settle(
+        configfolder.ensure_config_folder(
             Path(folder),
             uid_config=self.uid,
             full_uid_config=lambda: self.full_uid,

@@ -45,10 +45,10 @@ def write_configs(step_folder: Path, aligned_steps: "tp.Sequence[Step]", *, writ
     RuntimeError
         if the folder holds another configuration, or a default changed
     """
-    from ..infra import configfiles
+    from ..identity import configfolder
 
     lineage = _lineage(aligned_steps)
-    configfiles.settle(
+    configfolder.ensure_config_folder(
         Path(step_folder),
         uid_config=lineage.configs(),
         full_uid_config=lineage.full_configs,

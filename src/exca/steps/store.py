@@ -43,11 +43,11 @@ class StageStore:
             stage.caches[self.folder] = self.results
 
     def _settle(self, *, create: bool) -> Path:
-        from ..infra import configfiles
+        from ..identity import configfolder
 
         stage = self.stage
         lineage, depth = stage.lineage, stage.depth
-        return configfiles.settle(
+        return configfolder.ensure_config_folder(
             self.base / stage.address,
             uid_config=lineage.configs(depth),
             full_uid_config=lambda: lineage.full_configs(depth),

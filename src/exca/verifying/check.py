@@ -25,7 +25,7 @@ from ..claims.claimfile import ClaimFolder, Entry
 from ..claims.protocol import alive
 from ..engine import record
 from ..errors import OddFileError
-from ..infra.configfiles import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID
+from ..identity.configfolder import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID
 from . import leftovers
 from .report import Damaged, FolderReport, Report
 

@@ -15,7 +15,7 @@ from ..claims import Claims
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
 from ..engine import record
 from ..errors import DamagedEntryError, OddFileError
-from ..infra.configfiles import CONFIG, FULL, SIDECAR, UID
+from ..identity.configfolder import CONFIG, FULL, SIDECAR, UID
 from . import leftovers
 from .check import ORPHANED, folders_below, is_whole, report_on, verify
 from .report import Damaged, FolderReport, Report

@@ -1,16 +1,20 @@
-"""The configuration files in a uid folder, and the checks that keep a folder to one configuration.
+"""The folder of a configuration: the files in it that say what it is for, and the checks that keep it to one.
 
 ``uid.yaml`` holds what differs from the defaults, ``full-uid.yaml`` the defaults as well, and ``config.yaml``
 everything, but for fields of infras and backends that release 0.6 does not know and would refuse: where such
-are set, they are in ``config-new.yaml``, by their dotted path. A file that holds the very text that would be
-written needs no parsing. Where the texts differ and say the same (a dict in another order, a field that came
-since), a derived ``.identity.json`` remembers so by their digests; it may be deleted at any moment.
+are set, they are in ``config-new.yaml``, by their dotted path.
+
+``.identity.json`` is derived from them and may be deleted at any moment. It holds, for each of the first two files,
+digests of the configurations that were found to be the same as what it holds, and its size and time: while these are
+as they were, a configuration with such a digest needs no YAML and no reading. It counts only if just trusted users can
+have written it; else, and where a digest is not there, texts are compared, and then what they mean.
 """
 
 import contextlib
 import errno
 import hashlib
 import itertools
+import json
 import logging
 import os
 import shutil
@@ -23,10 +27,10 @@ import xxhash
 
 from .. import _files, _trust
 from ..errors import ChangedDefaultError, FolderNotWritableError, InconsistentConfigError
-from ..identity import comparing
-from ..identity.nesting import absorb
-from ..identity.uid import uid_text
-from ..identity.yamltext import from_text, to_nested_text, to_text
+from . import comparing
+from .nesting import absorb
+from .uid import uid_text
+from .yamltext import from_text, to_nested_text, to_text
 
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
@@ -51,7 +55,7 @@ NO_CONFIGURATION = (
 )
 
 
-def settle(
+def ensure_config_folder(
     folder: Path,
     *,
     uid_config: Config,
@@ -83,26 +87,29 @@ def settle(
     ChangedDefaultError: a default changed under the results in the folder
     FolderNotWritableError: the files have to be written and cannot be
     """
-    there = _read(f"{folder}/{UID}")
-    if there is None and not create:
+    status = _status(f"{folder}/{UID}")
+    if status is None and not create:
         return folder  # no process has been here
     full = full_uid_config()
+    digests = {UID: _config_digest(uid_config), FULL: _config_digest(full)}
+    if status is not None and _is_known(str(folder), digests, status):
+        return folder
     texts = {UID: _text(uid_config), FULL: _text(full)}
-    if _is_known(str(folder), texts, there) or (create and _is_new(str(folder), texts, config, first_claim)):
+    if create and status is None and _is_new(str(folder), digests, texts, config, first_claim):
         return folder
     ours = absorb(uid_config, dict)
     for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
         if create:
             _make_folder(place)
-        found = _settle_uid(place, ours, texts[UID], uid_of or _uid, create)
+        found = _check_uid(place, ours, texts[UID], uid_of or _uid, create)
         if found is None:
             continue
-        compared = {UID: found, FULL: _settle_full(place, absorb(full, dict), texts[FULL], create)}
+        compared = {UID: found, FULL: _check_full(place, full, texts[FULL], create)}
         if create:
             if not os.path.lexists(f"{place}/{CONFIG}"):
                 for file, text in _config_files(config):
                     _write_first(f"{place}/{file}", text)
-            _remember(place, compared, texts)
+            _remember(place, digests, compared)
         return Path(place)
     raise InconsistentConfigError(
         f"{folder} and {MAX_PLACES - 1} folders with longer suffixes hold other configurations with its uid: "
@@ -130,7 +137,7 @@ def _places(folder: Path, uid_config: Config) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------ the two checks
 
 
-def _settle_uid(
+def _check_uid(
     place: str, ours: tp.Any, text: bytes, uid_of: Callable[[tp.Any], str], create: bool
 ) -> bytes | None:
     """Check or write uid.yaml; return what it holds, or None when another configuration has the same uid."""
@@ -163,9 +170,10 @@ def _has_uid(theirs: tp.Any, ours: tp.Any, uid_of: Callable[[tp.Any], str]) -> b
     return False
 
 
-def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
+def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
     """Check or write full-uid.yaml; return what it holds, or nothing when that is not to be remembered."""
     path = f"{place}/{FULL}"
+    full = absorb(config, dict)
     found, known = _found_or_written(path, full, text, create)
     changed = list(comparing.changes(full, known))
     refused = [
@@ -192,6 +200,7 @@ def _settle_full(place: str, full: tp.Any, text: bytes, create: bool) -> bytes:
 
 def _is_new(
     place: str,
+    digests: dict[str, str],
     texts: dict[str, bytes],
     config: Callable[[], tuple[Config, Config]],
     first_claim: "FirstClaim | None",
@@ -205,10 +214,14 @@ def _is_new(
         return False
     made = False
     try:
+        notes = {}
         for file, text in texts.items():
             _files.write_new(f"{draft}/{file}", text)
+            if digests[file]:
+                notes[file] = _note([digests[file]], text, os.stat(f"{draft}/{file}"))
         for file, text in _config_files(config):
             _files.write_new(f"{draft}/{file}", text)
+        _files.write_new(f"{draft}/{SIDECAR}", orjson.dumps(notes), mode=_files.OWN)
         if first_claim is not None:
             first_claim.write_into(draft)
         if not os.path.lexists(
@@ -234,15 +247,7 @@ def _config_files(config: Callable[[], tuple[Config, Config]]) -> Iterator[tuple
 
 
 def read_config(folder: Path) -> tuple[tp.Any, bool]:
-    """Read the whole configuration in a uid folder.
-
-    Parameters
-    ----------
-    folder: the folder
-
-    Returns
-    -------
-    The configuration, and whether only trusted users can have written it
+    """The whole configuration in a uid folder, and whether only trusted users can have written it.
 
     Raises
     ------
@@ -271,11 +276,7 @@ def _merge(holder: tp.Any, new: tp.Any) -> None:
 
 
 def load(path: Path) -> tuple[tp.Any, bool]:
-    """Read a configuration file, and tell whether nobody but trusted users can have written it.
-
-    Parameters
-    ----------
-    path: the file
+    """A configuration file, and whether only trusted users can have written it.
 
     Raises
     ------
@@ -330,6 +331,13 @@ def _parsed(path: str, text: bytes) -> tp.Any:
     return None
 
 
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def _read(path: str) -> bytes | None:
     try:
         return _files.read_file(path)
@@ -371,53 +379,79 @@ def _explained(path: str) -> Iterator[None]:
         raise
 
 
-# ------------------------------------------------------------------------------------------------- sidecar
+# ------------------------------------------------------------------------------------------------- digests
 
 
-def _is_known(folder: str, texts: dict[str, bytes], uid_file: bytes | None) -> bool:
-    """Tell whether the files in a folder hold these texts, or what the sidecar says is the same."""
-    record: tp.Any = None
-    for name, text in texts.items():
-        found = uid_file if name == UID else _read(f"{folder}/{name}")
-        if found != text:
-            if found is None:
-                return False
-            record = _remembered(folder) if record is None else record
-            if _digest(text) not in _spellings(record, name, found):
-                return False
-    return True
-
-
-def _digest(text: bytes) -> str:
-    return xxhash.xxh3_128_hexdigest(text)
-
-
-def _remembered(folder: str) -> tp.Any:
+def _is_known(place: str, digests: dict[str, str], uid_status: os.stat_result) -> bool:
+    """Whether the configurations with these digests are known to be what the files in a folder hold."""
+    record, sidecar = _remembered(place)
+    if sidecar is None or not _trust.is_trusted(sidecar):
+        return False
     try:
-        return orjson.loads(_read(f"{folder}/{SIDECAR}") or b"{}")
-    except (OSError, ValueError):
-        return {}
+        return all(
+            digest in record[name]["same"]
+            and _is_as_noted(record[name], f"{place}/{name}", uid_status if name == UID else None)
+            for name, digest in digests.items()
+        )
+    except (KeyError, TypeError, ValueError, OSError):  # damaged, or a file is not there
+        return False
 
 
-def _spellings(record: tp.Any, name: str, found: bytes) -> list[tp.Any]:
-    """Return the digests of the texts that were found to say the same as a file."""
-    known = record.get(name) if isinstance(record, dict) else None
-    if not isinstance(known, dict) or known.get("file") != _digest(found):
-        return []
-    same = known.get("same")
-    return same if isinstance(same, list) else []
+def _is_as_noted(note: tp.Any, path: str, status: os.stat_result | None) -> bool:
+    status = status or os.lstat(path)
+    if note["stat"] == [status.st_size, status.st_mtime_ns]:
+        return True
+    same: bool = note["file"] == _digest(_read(path) or b"")  # only copied
+    return same
 
 
-def _remember(place: str, compared: dict[str, bytes], texts: dict[str, bytes]) -> None:
-    """Note which texts say the same as files that hold others, so that YAML is parsed for them only once."""
-    different = {name: found for name, found in compared.items() if found and found != texts[name]}
-    if not different:
-        return
-    record = _remembered(place)
+def _remembered(place: str) -> tuple[tp.Any, os.stat_result | None]:
+    """What the sidecar holds, and whose it is."""
+    try:
+        data, status = _files.read_judged(f"{place}/{SIDECAR}")
+    except OSError:
+        return {}, None
+    try:
+        return orjson.loads(data), status
+    except ValueError:
+        return {}, status
+
+
+def _config_digest(config: Config) -> str:
+    """A digest that no two configurations with different YAML share; "" for what only YAML can write."""
+    try:
+        data = orjson.dumps(config)
+        if b"null" in data:  # that may have been a nan
+            data = json.dumps(config).encode()
+    except (TypeError, ValueError, RecursionError):
+        return ""
+    return _digest(data)
+
+
+def _digest(data: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def _note(same: list[tp.Any], text: bytes, status: os.stat_result) -> dict[str, tp.Any]:
+    return {"same": same, "stat": [status.st_size, status.st_mtime_ns], "file": _digest(text)}
+
+
+def _remember(place: str, digests: dict[str, str], compared: dict[str, bytes]) -> None:
+    """Note which configurations are what the files hold, so that YAML is made and parsed for them only once."""
+    record, sidecar = _remembered(place)
+    believed = sidecar is not None and _trust.is_trusted(sidecar)
+    if sidecar is not None and not believed and sidecar.st_uid != os.geteuid():
+        return  # two users would replace each other's for ever
     fresh = {}
-    for name, found in different.items():
-        digest = _digest(texts[name])
-        others = [spelling for spelling in _spellings(record, name, found) if spelling != digest]
-        fresh[name] = {"file": _digest(found), "same": [*others[1 - MAX_REMEMBERED :], digest]}
     with contextlib.suppress(OSError):  # a folder that only others can write to is as good
-        _files.write_atomically(f"{place}/{SIDECAR}", orjson.dumps(fresh))
+        for name, text in compared.items():
+            found, status = _files.read_judged(f"{place}/{name}")
+            if not text or not digests[name] or found != text:  # the last if another process was faster
+                continue
+            others: list[tp.Any] = []
+            with contextlib.suppress(KeyError, TypeError):  # damaged
+                if believed and record[name]["file"] == _digest(text):
+                    others = [digest for digest in record[name]["same"] if digest != digests[name]]
+            fresh[name] = _note([*others[1 - MAX_REMEMBERED :], digests[name]], text, status)
+        if fresh:
+            _files.write_atomically(f"{place}/{SIDECAR}", orjson.dumps(fresh), mode=_files.OWN)

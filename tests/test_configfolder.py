@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import typing as tp
 from collections import OrderedDict
@@ -15,9 +17,9 @@ from pathlib import Path
 import pytest
 import yaml  # noqa: F401 - a test reads YAML as somebody who may not read the packages
 
-from exca import errors, utils
+from exca import _files, errors, utils
+from exca.identity.configfolder import ensure_config_folder
 from exca.identity.uid import uid_text
-from exca.infra.configfiles import settle
 
 Config = dict[str, tp.Any]
 MINIMAL: Config = {"x": 3, "model": {"name": "conv"}}
@@ -42,7 +44,7 @@ def settled(
     uid_of: tp.Callable[[tp.Any], str] | None = None,
 ) -> Path:
     name = uid_of(uid) if uid_of else uid_text(uid)
-    return settle(
+    return ensure_config_folder(
         parent / name,
         uid_config=uid,
         full_uid_config=lambda: full,
@@ -52,6 +54,10 @@ def settled(
     )
 
 
+def texts_in(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.yaml")}
+
+
 def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in folder.iterdir()}
 
@@ -59,7 +65,7 @@ def stamps(folder: Path) -> dict[str, int]:
 def test_three_files_say_what_a_folder_is_for(tmp_path: Path) -> None:
     folder = settled(tmp_path / "not" / "there")
     assert folder == tmp_path / "not" / "there" / uid_text(MINIMAL)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+    assert texts_in(folder) == {
         "uid.yaml": "x: 3\nmodel.name: conv\n",
         "full-uid.yaml": "x: 3\ny: a\nmodel:\n  name: conv\n  layers: 2\nsteps:\n- k: 1\n- k: 2\n",
         "config.yaml": "x: 3\ny: a\nmodel:\n  name: conv\n  layers: 2\nsteps:\n- k: 1\n- k: 2\n"
@@ -89,19 +95,21 @@ def test_a_folder_is_only_looked_at_unless_it_may_be_created(tmp_path: Path) -> 
 
 def test_missing_files_come_back(tmp_path: Path) -> None:
     folder = settled(tmp_path)
-    texts = {path.name: path.read_text() for path in folder.iterdir()}
+    texts = texts_in(folder)
     for name in ("uid.yaml", "full-uid.yaml"):
         (folder / name).unlink()
         settled(tmp_path)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == texts
+    assert texts_in(folder) == texts
 
 
 def test_an_empty_configuration_and_a_pipeline_have_a_folder_as_well(tmp_path: Path) -> None:
-    folder = settle(tmp_path / "default", uid_config={}, full_uid_config=dict, config=lambda: ({}, {}))
+    folder = ensure_config_folder(
+        tmp_path / "default", uid_config={}, full_uid_config=dict, config=lambda: ({}, {})
+    )
     assert (folder / "uid.yaml").read_text() == "{}\n"
     steps: list[tp.Any] = [{"type": "Load"}, {"type": "Add", "value": 2}]
     for _ in range(2):
-        folder = settle(
+        folder = ensure_config_folder(
             tmp_path / "a/b", uid_config=steps, full_uid_config=lambda: steps, config=lambda: (steps, {})
         )
     assert (folder / "uid.yaml").read_text() == "- type: Load\n- type: Add\n  value: 2\n"
@@ -130,11 +138,11 @@ def test_what_was_understood_is_remembered_by_a_file_that_may_go(tmp_path: Path)
         for full in orders:
             assert settled(tmp_path, full=full) == folder
     sidecar = folder / ".identity.json"
-    assert len(json.loads(sidecar.read_text())["full-uid.yaml"]["same"]) == 2
+    assert len(json.loads(sidecar.read_text())["full-uid.yaml"]["same"]) == 3
     before = stamps(folder)
     settled(tmp_path, full=orders[1])
     assert stamps(folder) == before
-    for garbage in (b"", b"{", b"[]", b'{"full-uid.yaml": 3}', b"\xff\x00"):
+    for garbage in (b"", b"{", b"[]", b'{"full-uid.yaml": 3}', b'{"uid.yaml": {"same": 3}}', b"\xff\x00"):
         sidecar.write_bytes(garbage)
         assert settled(tmp_path, full=orders[1]) == folder
     sidecar.unlink()
@@ -150,6 +158,101 @@ def test_an_edit_by_hand_is_noticed(tmp_path: Path) -> None:
     assert issubclass(caught.type, RuntimeError)
     for part in ("-x: 4", "+x: 3", str(folder / "uid.yaml"), "remove the folder"):
         assert part in str(caught.value)
+
+
+def test_an_edit_of_the_same_size_right_after_is_noticed(tmp_path: Path) -> None:
+    folder = settled(tmp_path)
+    for text in ("x: 4\nmodel.name: conv\n", "x: 5\nmodel.name: conv\n"):
+        before = (folder / "uid.yaml").stat().st_mtime_ns
+        while (folder / "uid.yaml").stat().st_mtime_ns == before:
+            (folder / "uid.yaml").write_text(text)
+        with pytest.raises(errors.InconsistentConfigError):
+            settled(tmp_path, create=False)
+    (folder / "uid.yaml").write_text("x: 3\nmodel.name: conv\n")
+    assert settled(tmp_path) == folder
+
+
+_WITHOUT_YAML = """
+import json, sys
+from pathlib import Path
+import exca
+from exca.identity.configfolder import ensure_config_folder
+sys.modules["yaml"] = None
+uid, full, folder = json.loads(sys.argv[1])
+found = ensure_config_folder(
+    Path(folder), uid_config=uid, full_uid_config=lambda: full, config=lambda: (full, {}), create=False
+)
+print(found)
+"""
+PROSE: Config = {"about": "Häuser, as seen from the window of a train that never stops: " + "and more " * 20}
+
+
+def _found_without_yaml(folder: Path, uid: Config, full: Config) -> "subprocess.CompletedProcess[str]":
+    arguments = json.dumps([uid, full, str(folder)])
+    command = [sys.executable, "-c", _WITHOUT_YAML, arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_known_configuration_needs_no_yaml_whatever_it_holds(tmp_path: Path) -> None:
+    """Not for a copied folder either, whose files have other times; but for one that the digest does not know."""
+    uid, full = {**MINIMAL, **PROSE}, {**FULL, **PROSE}
+    folder = settled(tmp_path / "a", uid, full, full)
+    copied = Path(shutil.copytree(folder, tmp_path / "b" / folder.name, copy_function=shutil.copyfile))
+    assert (copied / "uid.yaml").stat().st_mtime_ns != (folder / "uid.yaml").stat().st_mtime_ns
+    for place in (folder, copied):
+        ran = _found_without_yaml(place, uid, full)
+        assert (ran.returncode, ran.stdout.strip()) == (0, str(place)), ran.stderr
+        (place / ".identity.json").unlink()
+        assert "yaml" in _found_without_yaml(place, uid, full).stderr
+    assert settled(tmp_path / "a", uid, full, full) == folder  # remembered again
+    assert _found_without_yaml(folder, uid, full).returncode == 0
+
+
+@pytest.mark.parametrize("by", ["another user", "everybody"])
+def test_a_digest_that_others_can_have_written_is_not_believed(open_folder: Path, by: str) -> None:
+    """The files are compared in its place, so that it cannot hide that a default changed."""
+    if by == "another user" and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    open_folder = Path(_files.name_root(str(open_folder)))
+    changed = {**FULL, "y": "b"}
+    folder, lying = settled(open_folder), settled(open_folder / "other", full=changed)
+    sidecar = folder / ".identity.json"
+    note = json.loads((lying / ".identity.json").read_text())["full-uid.yaml"]["same"]
+    record = json.loads(sidecar.read_text())
+    record["full-uid.yaml"]["same"] = note
+    sidecar.write_text(json.dumps(record))
+    assert settled(open_folder, full=changed) == folder  # of this user's own hand it is believed
+    if by == "everybody":
+        sidecar.chmod(0o666)
+    else:
+        os.chown(sidecar, 65534, 65534)
+    content = sidecar.read_bytes()
+    for create in (False, True):
+        with pytest.raises(errors.ChangedDefaultError):
+            settled(open_folder, full=changed, create=create)
+        assert settled(open_folder, create=create) == folder
+    # replaced where it is this user's own; two users never replace each other's
+    assert (sidecar.read_bytes() == content) is (by == "another user")
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (float("nan"), None),
+        (float("inf"), float("-inf")),
+        (1, True),
+        (1, "1"),
+        ([1], 1),
+        ({}, []),
+    ],
+)
+def test_values_that_yaml_tells_apart_have_other_digests(
+    tmp_path: Path, value: tp.Any, other: tp.Any
+) -> None:
+    folder = settled(tmp_path, full={**FULL, "y": value})
+    assert settled(tmp_path, full={**FULL, "y": value}) == folder
+    with pytest.raises(errors.ChangedDefaultError):
+        settled(tmp_path, full={**FULL, "y": other})
 
 
 @pytest.mark.parametrize(
@@ -277,7 +380,9 @@ def test_permissions_follow_the_umask_and_the_folder(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o7777 == 0o2770
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o660}
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("*.yaml")} == {0o660}
+    # what a group may write to is believed by none who does not trust the group
+    assert (folder / ".identity.json").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
@@ -371,6 +476,7 @@ def test_many_processes_settle_at_once(tmp_path: Path) -> None:
     for folders in places.values():
         (folder,) = folders
         assert sorted(path.name for path in Path(folder).iterdir()) == [
+            ".identity.json",
             "config.yaml",
             "full-uid.yaml",
             "uid.yaml",
