@@ -87,7 +87,7 @@ def ensure_config_folder(
     ChangedDefaultError: a default changed under the results in the folder
     FolderNotWritableError: the files have to be written and cannot be
     """
-    status = _status(f"{folder}/{UID}")
+    status = _status(f"{folder}/{UID}") if first_claim is None else None
     if status is None and not create:
         return folder  # no process has been here
     full = full_uid_config()
@@ -206,10 +206,16 @@ def _is_new(
     first_claim: "FirstClaim | None",
 ) -> bool:
     """Make the folder with all its files in one step; tell whether we were the ones who did so."""
+    if first_claim is None and os.path.lexists(place):  # made for the claim on what will be in it
+        return False
     parent, name = os.path.split(place)
     draft = f"{parent}/{_files.temporary_name(name)}"
     try:
-        os.mkdir(draft, _files.SHARED_FOLDER)
+        try:
+            os.mkdir(draft, _files.SHARED_FOLDER)
+        except FileNotFoundError:
+            _files.make_folders(parent)
+            os.mkdir(draft, _files.SHARED_FOLDER)
     except OSError:
         return False
     made = False
@@ -445,8 +451,10 @@ def _remember(place: str, digests: dict[str, str], compared: dict[str, bytes]) -
     fresh = {}
     with contextlib.suppress(OSError):  # a folder that only others can write to is as good
         for name, text in compared.items():
+            if not text or not digests[name]:
+                continue
             found, status = _files.read_judged(f"{place}/{name}")
-            if not text or not digests[name] or found != text:  # the last if another process was faster
+            if found != text:  # another process was faster
                 continue
             others: list[tp.Any] = []
             with contextlib.suppress(KeyError, TypeError):  # damaged
