@@ -1,8 +1,6 @@
 """Where the results of a pipeline are kept: the segments of its steps, and the keys of its items."""
 
-import functools
 import hashlib
-import importlib
 import re
 import typing as tp
 from collections.abc import Callable, Sequence
@@ -18,10 +16,6 @@ MAX_KEY = 256  # characters
 MAX_INT = 10**15
 MAX_ADDRESS = 350  # characters: a path below any ordinary folder stays under what file systems take
 MAX_FOLDED = 70
-try:
-    _md5 = importlib.import_module("_md5").md5  # a third of the cost of the one that OpenSSL gives
-except ImportError:
-    _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 _NAME = re.compile(r"(?:^|,)type=([^,\-{}()]*)")
 
 
@@ -124,7 +118,8 @@ def _int_key(value: int) -> str:
     """Return what UidMaker gives, at a quarter of its cost: items are mostly numbered."""
     if -MAX_INT < value < MAX_INT:
         text = str(value)
-        return f"{text}-{_md5(b'int:' + text.encode()).hexdigest()[:8]}"
+        digest = hashlib.md5(b"int:" + text.encode(), usedforsecurity=False)
+        return f"{text}-{digest.hexdigest()[:8]}"
     return identity.UidMaker(value).format()
 
 
