@@ -267,7 +267,7 @@ def read_config(folder: Path) -> tuple[tp.Any, bool]:
         return config, trusted
     try:
         _merge(config, new_fields)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+    except NO_CONFIGURATION as error:
         raise ValueError(f"{folder / NEW_FIELDS} is damaged: it fits no configuration: {error!r}") from error
     return config, trusted and also_trusted
 
@@ -289,16 +289,23 @@ def load(path: Path) -> tuple[tp.Any, bool]:
     ValueError: it is damaged
     OSError: it cannot be read
     """
+    text, status = _files.read_judged(str(path))
+    try:
+        return _configuration(text), _trust.is_trusted(status)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _configuration(text: bytes) -> tp.Any:
     import yaml
 
-    text, status = _files.read_judged(str(path))
     try:
         config = from_text(text)
         if isinstance(config, dict | list):
-            return absorb(config, dict), _trust.is_trusted(status)
+            return absorb(config, dict)
     except (yaml.YAMLError, *NO_CONFIGURATION) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    raise ValueError(f"{path} is damaged: it holds {type(config).__name__}")
+        raise ValueError(" ".join(str(error).split())) from error
+    raise ValueError(f"it holds {type(config).__name__}")
 
 
 def _make_folder(place: str) -> None:
@@ -307,7 +314,7 @@ def _make_folder(place: str) -> None:
 
 
 def _found_or_written(path: str, config: tp.Any, text: bytes, create: bool) -> tuple[bytes, tp.Any]:
-    """Return the text and the configuration in a file, which is written when it is missing or damaged."""
+    """The text and the configuration in a file, which is written when it is missing or damaged."""
     found = _read(path)
     if found is None:
         found = _write_first(path, text) if create else text
@@ -323,18 +330,12 @@ def _found_or_written(path: str, config: tp.Any, text: bytes, create: bool) -> t
 
 
 def _parsed(path: str, text: bytes) -> tp.Any:
-    """Return the configuration in a file, or None when the file is damaged."""
-    import yaml
-
+    """The configuration in a file, or None when the file is damaged."""
     try:
-        config = from_text(text)
-        if isinstance(config, (dict, list)):
-            return absorb(config, dict)
-        problem = f"it holds {type(config).__name__}"
-    except (yaml.YAMLError, *NO_CONFIGURATION) as error:
-        problem = " ".join(str(error).split())
-    logger.warning("%s is damaged and stands for no configuration: %s", path, problem)
-    return None
+        return _configuration(text)
+    except ValueError as error:
+        logger.warning("%s is damaged and stands for no configuration: %s", path, error)
+        return None
 
 
 def _status(path: str) -> os.stat_result | None:

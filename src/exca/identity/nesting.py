@@ -102,10 +102,8 @@ def _is_level(value: object) -> tp.TypeGuard[Mapping[str, tp.Any]]:
 
 
 def absorb(value: tp.Any, new: Level) -> tp.Any:
-    """Copy a value with its containers, dotted keys split and mappings made levels.
+    """Copy a value with its containers, dotted keys split and mappings made levels of the class `new`.
 
-    Parameters: `value` anything; `new` the class of a level.
-    Returns: the copy; what is no mapping, list or tuple is handed on as it is.
     Raises: TypeError for a key that is no str, ValueError for an unknown operation.
     """
     kind = type(value)
@@ -135,11 +133,10 @@ def merge(level: MutableMapping[str, tp.Any], items: Iterable[tuple[str, tp.Any]
 def assign(level: MutableMapping[str, tp.Any], key: str, value: tp.Any, new: Level) -> None:
     """Set a dotted key: a mapping merges into what is there, operations are applied, the rest replaces.
 
-    Parameters: `level` the container, changed in place; `key` the dotted key, numbers index into
-    lists and tuples; `value` the value; `new` the class of a level that has to be created.
+    Numbers in the key index into lists and tuples. An operation whose target is not there (yet) is kept, for the
+    configuration that this one will patch.
     Raises: TypeError for a key that does not fit the container, IndexError outside of a list,
-    ValueError for an unknown or impossible operation. An operation whose target is not there (yet)
-    is kept, for the configuration that this one will patch.
+    ValueError for an unknown or impossible operation.
     """
     if "." not in _require_str(key) or (isinstance(level, OrderedDict) and key in level):
         _assign_here(level, key, value, new)
@@ -374,9 +371,7 @@ def _leaves(level: Mapping[str, tp.Any], prefix: str) -> Iterable[tuple[str, tp.
 def fold(value: tp.Any) -> tp.Any:
     """Fold every level with a single key into its parent (`a: {b: 1}` becomes `a.b: 1`), except an OrderedDict.
 
-    Returns: plain dicts and lists, as they are written; what stands in a tuple stays as it is.
-    Raises: DottedKeyError for a dotted key (nest the configuration with `absorb` first), TypeError for a key that
-    is no str.
+    What is in a tuple stays as it is. Raises: DottedKeyError for a dotted key (nest it with `absorb` first).
     """
     if type(value) in LEAVES:
         return value

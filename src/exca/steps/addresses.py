@@ -115,7 +115,7 @@ def keys_of(step: "Step", values: Sequence[tp.Any]) -> list[str]:
 
 
 def _int_key(value: int) -> str:
-    """Return what UidMaker gives, at a quarter of its cost: items are mostly numbered."""
+    """Return what UidMaker gives, at two thirds of its cost: items are mostly numbered."""
     if -MAX_INT < value < MAX_INT:
         text = str(value)
         digest = hashlib.md5(b"int:" + text.encode(), usedforsecurity=False)
