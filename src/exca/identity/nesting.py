@@ -1,4 +1,4 @@
-"""Nested configurations written with dotted keys: set, look up, remove, merge, patch, fold.
+"""Nested configurations written with dotted keys: set, look up, remove, merge, patch.
 
 Everything here works on plain containers. Functions that create levels take the class of a level
 (``dict`` or a subclass of it, whose own ``__setitem__`` is not used), so that ``ConfDict`` and the
@@ -22,7 +22,6 @@ class Ops:
 OPS = frozenset((Ops.REPLACE, Ops.DELETE, Ops.BEFORE, Ops.AFTER))
 MOVES = (Ops.BEFORE, Ops.AFTER)
 LEAVES = frozenset((str, int, float, bool, type(None)))
-NEVER_FOLDED: frozenset[object] = LEAVES | {list, tuple}
 
 Level = type[dict[str, tp.Any]]
 
@@ -35,17 +34,8 @@ class OrderedItem(OrderedDict[str, tp.Any]):
     """
 
 
-def is_ordered(level: object) -> bool:
-    """Tell whether the order of a level's keys is part of the uid, and dots in them are no levels."""
-    kind = type(level)
-    return kind is not dict and kind is not OrderedItem and isinstance(level, OrderedDict)
-
-
-class DottedKeyError(ValueError):
-    """A key still holds a dot: the configuration must be nested first."""
-
-
-def _require_str(key: object) -> str:
+def require_str(key: object) -> str:
+    """The key; a TypeError if it is no str."""
     if not isinstance(key, str):
         raise TypeError(
             f"configuration keys must be str, got {key!r} ({type(key).__name__}): write it as a str"
@@ -111,7 +101,7 @@ def absorb(value: tp.Any, new: Level) -> tp.Any:
         return value
     if isinstance(value, OrderedDict):
         ordered = OrderedItem if kind is OrderedItem else OrderedDict
-        return ordered((_require_str(key), absorb(sub, new)) for key, sub in value.items())
+        return ordered((require_str(key), absorb(sub, new)) for key, sub in value.items())
     if isinstance(value, Mapping):
         level = new()
         merge(level, value.items(), new)
@@ -138,7 +128,7 @@ def assign(level: MutableMapping[str, tp.Any], key: str, value: tp.Any, new: Lev
     Raises: TypeError for a key that does not fit the container, IndexError outside of a list,
     ValueError for an unknown or impossible operation.
     """
-    if "." not in _require_str(key) or (isinstance(level, OrderedDict) and key in level):
+    if "." not in require_str(key) or (isinstance(level, OrderedDict) and key in level):
         _assign_here(level, key, value, new)
         return
     head, _, rest = key.partition(".")
@@ -366,34 +356,3 @@ def _leaves(level: Mapping[str, tp.Any], prefix: str) -> Iterable[tuple[str, tp.
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", flatten(value)
-
-
-def fold(value: tp.Any) -> tp.Any:
-    """Fold every level with a single key into its parent (`a: {b: 1}` becomes `a.b: 1`), except an OrderedDict.
-
-    What is in a tuple stays as it is. Raises: DottedKeyError for a dotted key (nest it with `absorb` first).
-    """
-    if type(value) in LEAVES:
-        return value
-    if isinstance(value, Mapping):
-        entries = [folded_entry(value, key, sub) for key, sub in value.items()]
-        kind: Level = OrderedDict if isinstance(value, OrderedDict) else dict
-        return kind((key, fold(sub)) for key, sub in entries)
-    if isinstance(value, list):
-        return [fold(sub) for sub in value]
-    return value
-
-
-def folded_entry(level: Mapping[str, tp.Any], key: str, value: tp.Any) -> tuple[str, tp.Any]:
-    """Return the key and value under which an entry of a level is written, levels of a single key folded."""
-    ordered = is_ordered(level)
-    if "." in _require_str(key) and not ordered:
-        raise DottedKeyError(key)
-    path, inner = key, value
-    while isinstance(inner, dict) and len(inner) == 1 and not isinstance(inner, OrderedDict):
-        ((name, inner),) = inner.items()
-        if "." in _require_str(name):
-            raise DottedKeyError(name)
-        path = f"{path}.{name}"
-    # keys of an OrderedDict may hold dots of their own: never let two of them meet
-    return (key, value) if ordered and path != key and path in level else (path, inner)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
-from .nesting import NEVER_FOLDED, OPS, DottedKeyError, absorb, fold, folded_entry, is_ordered
+from .nesting import LEAVES, OPS, OrderedItem, absorb, require_str
 
 MAX_TEXT = 128  # characters of the readable text of one value, before its brackets
 
@@ -24,6 +24,7 @@ _DASHES = str.maketrans(dict.fromkeys("/\\\n\t ", "-"))
 # what a value or a key of the form "=...=" looks like in a hash text; false alarms only cost a second look
 _looks_like_op = re.compile(r"[:{,.]=[^=]+=").search
 
+NEVER_FOLDED: frozenset[object] = LEAVES | {list, tuple}
 # how keys are treated: as they are; nested, so that a dotted one is refused; nested, and single keys folded
 AS_IS, NEST, FOLD = 0, 1, 2
 
@@ -180,7 +181,7 @@ def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
             )
         if mode:
             if mode == FOLD and type(item) not in NEVER_FOLDED:
-                key, item = folded_entry(value, key, item)
+                key, item = folded_entry(value, key, item, ordered)
             elif "." in key and not ordered:
                 raise DottedKeyError(key)
         maker = _MAKERS.get(type(item))
@@ -281,6 +282,50 @@ def _foreign_maker(value: tp.Any) -> _Maker | None:
     if torch is not None and isinstance(value, torch.Tensor):
         return _tensor
     return None
+
+
+# ---------------------------------------------------------------- folding, for uids and YAML
+
+
+class DottedKeyError(ValueError):
+    """A key still holds a dot: the configuration must be nested first."""
+
+
+def is_ordered(level: object) -> bool:
+    """Whether the order of a level's keys is part of the uid, and dots in them are no levels."""
+    kind = type(level)
+    return kind is not dict and kind is not OrderedItem and isinstance(level, OrderedDict)
+
+
+def fold(value: tp.Any) -> tp.Any:
+    """Fold every level with a single key into its parent (`a: {b: 1}` becomes `a.b: 1`), except an OrderedDict.
+
+    What is in a tuple stays as it is. Raises: DottedKeyError for a dotted key (nest it with `absorb` first).
+    """
+    if type(value) in LEAVES:
+        return value
+    if isinstance(value, Mapping):
+        ordered = is_ordered(value)
+        entries = [folded_entry(value, key, sub, ordered) for key, sub in value.items()]
+        kind: type[dict[str, tp.Any]] = OrderedDict if isinstance(value, OrderedDict) else dict
+        return kind((key, fold(sub)) for key, sub in entries)
+    if isinstance(value, list):
+        return [fold(sub) for sub in value]
+    return value
+
+
+def folded_entry(level: Mapping[str, tp.Any], key: str, value: tp.Any, ordered: bool) -> tuple[str, tp.Any]:
+    """The key and value under which an entry of a level is written, levels of a single key folded."""
+    if "." in require_str(key) and not ordered:
+        raise DottedKeyError(key)
+    path, inner = key, value
+    while isinstance(inner, dict) and len(inner) == 1 and not isinstance(inner, OrderedDict):
+        ((name, inner),) = inner.items()
+        if "." in require_str(name):
+            raise DottedKeyError(name)
+        path = f"{path}.{name}"
+    # keys of an OrderedDict may hold dots of their own: never let two of them meet
+    return (key, value) if ordered and path != key and path in level else (path, inner)
 
 
 # ---------------------------------------------------------------- the text of the first releases

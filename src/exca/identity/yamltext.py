@@ -15,8 +15,8 @@ import typing as tp
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
-from .nesting import NEVER_FOLDED, DottedKeyError, absorb, fold, folded_entry, is_ordered
-from .uid import UidMaker
+from .nesting import absorb
+from .uid import NEVER_FOLDED, DottedKeyError, UidMaker, fold, folded_entry, is_ordered
 
 Config = Mapping[str, tp.Any] | Sequence[tp.Any]
 
@@ -88,7 +88,7 @@ def _block(value: tp.Any, indent: str, folded: bool) -> str:
     for key, sub in value.items():
         if folded:
             if type(sub) not in NEVER_FOLDED:
-                key, sub = folded_entry(value, key, sub)
+                key, sub = folded_entry(value, key, sub, ordered)
             elif "." in key and not ordered:
                 raise DottedKeyError(key)
         write = _SCALARS.get(type(sub))
