@@ -91,11 +91,15 @@ def ensure_config_folder(
     if status is None and not create:
         return folder  # no process has been here
     full = full_uid_config()
-    digests = {UID: _config_digest(uid_config), FULL: _config_digest(full)}
-    if status is not None and _is_known(str(folder), digests, status):
+    configs = {UID: uid_config, FULL: full}
+    if status is not None and _is_known(str(folder), configs, status):
         return folder
     texts = {UID: _text(uid_config), FULL: _text(full)}
-    if create and status is None and _is_new(str(folder), digests, texts, config, first_claim):
+    if status is not None and all(_read(f"{folder}/{name}") == text for name, text in texts.items()):
+        if create:
+            _remember(str(folder), configs, texts)
+        return folder
+    if create and status is None and _is_new(str(folder), configs, texts, config, first_claim):
         return folder
     ours = absorb(uid_config, dict)
     for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
@@ -109,7 +113,7 @@ def ensure_config_folder(
             if not os.path.lexists(f"{place}/{CONFIG}"):
                 for file, text in _config_files(config):
                     _write_first(f"{place}/{file}", text)
-            _remember(place, digests, compared)
+            _remember(place, configs, compared)
         return Path(place)
     raise InconsistentConfigError(
         f"{folder} and {MAX_PLACES - 1} folders with longer suffixes hold other configurations with its uid: "
@@ -200,7 +204,7 @@ def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
 
 def _is_new(
     place: str,
-    digests: dict[str, str],
+    configs: dict[str, Config],
     texts: dict[str, bytes],
     config: Callable[[], tuple[Config, Config]],
     first_claim: "FirstClaim | None",
@@ -223,8 +227,9 @@ def _is_new(
         notes = {}
         for file, text in texts.items():
             _files.write_new(f"{draft}/{file}", text)
-            if digests[file]:
-                notes[file] = _note([digests[file]], text, os.stat(f"{draft}/{file}"))
+            digest = _config_digest(configs[file])
+            if digest:
+                notes[file] = _note([digest], text, os.stat(f"{draft}/{file}"))
         for file, text in _config_files(config):
             _files.write_new(f"{draft}/{file}", text)
         _files.write_new(f"{draft}/{SIDECAR}", orjson.dumps(notes), mode=_files.OWN)
@@ -389,16 +394,16 @@ def _explained(path: str) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------- digests
 
 
-def _is_known(place: str, digests: dict[str, str], uid_status: os.stat_result) -> bool:
-    """Whether the configurations with these digests are known to be what the files in a folder hold."""
+def _is_known(place: str, configs: dict[str, Config], uid_status: os.stat_result) -> bool:
+    """Whether configurations are known to be what the files in a folder hold."""
     record, sidecar = _remembered(place)
     if sidecar is None or not _trust.is_trusted(sidecar):
         return False
     try:
         return all(
-            digest in record[name]["same"]
+            _config_digest(config) in record[name]["same"]
             and _is_as_noted(record[name], f"{place}/{name}", uid_status if name == UID else None)
-            for name, digest in digests.items()
+            for name, config in configs.items()
         )
     except (KeyError, TypeError, ValueError, OSError):  # damaged, or a file is not there
         return False
@@ -443,7 +448,7 @@ def _note(same: list[tp.Any], text: bytes, status: os.stat_result) -> dict[str, 
     return {"same": same, "stat": [status.st_size, status.st_mtime_ns], "file": _digest(text)}
 
 
-def _remember(place: str, digests: dict[str, str], compared: dict[str, bytes]) -> None:
+def _remember(place: str, configs: dict[str, Config], compared: dict[str, bytes]) -> None:
     """Note which configurations are what the files hold, so that YAML is made and parsed for them only once."""
     record, sidecar = _remembered(place)
     believed = sidecar is not None and _trust.is_trusted(sidecar)
@@ -452,7 +457,8 @@ def _remember(place: str, digests: dict[str, str], compared: dict[str, bytes]) -
     fresh = {}
     with contextlib.suppress(OSError):  # a folder that only others can write to is as good
         for name, text in compared.items():
-            if not text or not digests[name]:
+            digest = _config_digest(configs[name])
+            if not text or not digest:
                 continue
             found, status = _files.read_judged(f"{place}/{name}")
             if found != text:  # another process was faster
@@ -460,7 +466,7 @@ def _remember(place: str, digests: dict[str, str], compared: dict[str, bytes]) -
             others: list[tp.Any] = []
             with contextlib.suppress(KeyError, TypeError):  # damaged
                 if believed and record[name]["file"] == _digest(text):
-                    others = [digest for digest in record[name]["same"] if digest != digests[name]]
-            fresh[name] = _note([*others[1 - MAX_REMEMBERED :], digests[name]], text, status)
+                    others = [other for other in record[name]["same"] if other != digest]
+            fresh[name] = _note([*others[1 - MAX_REMEMBERED :], digest], text, status)
         if fresh:
             _files.write_atomically(f"{place}/{SIDECAR}", orjson.dumps(fresh), mode=_files.OWN)
