@@ -9,7 +9,7 @@ from pathlib import Path
 from ._earlier import earlier_names
 from .identity import nesting
 from .identity.nesting import Ops
-from .identity.uid import CURRENT, UidMaker, earlier_uid, uid_text, warn_of_version
+from .identity.uid import UidMaker, uid_text
 from .identity.yamltext import from_text, to_text
 
 if tp.TYPE_CHECKING:
@@ -211,9 +211,11 @@ class ConfDict(dict[str, tp.Any]):
         Raises: TypeError for a value that has no uid, ValueError for an operation that was not applied.
         """
         if version is not None:
-            warn_of_version("ConfDict.to_uid")
-            if version < CURRENT:
-                return earlier_uid(self)
+            from .kept import earlier_uids
+
+            earlier_uids.warn_of_version("ConfDict.to_uid")
+            if version < earlier_uids.CURRENT:
+                return earlier_uids.config_uid(self)
         return uid_text(self)
 
 

@@ -9,7 +9,6 @@ import re
 import reprlib
 import sys
 import typing as tp
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
@@ -72,12 +71,14 @@ class UidMaker:
         return _format(self.string[1:-1] if self._brackets else self.string, self.hash)
 
     def _write_earlier(self, data: tp.Any, version: int) -> None:
-        warn_of_version("UidMaker", stacklevel=4)
-        if version >= CURRENT:
+        from ..kept import earlier_uids
+
+        earlier_uids.warn_of_version("UidMaker", stacklevel=4)
+        if version >= earlier_uids.CURRENT:
             self.__init__(data)  # type: ignore[misc]  # the same object, with the current version
             return
-        self.string, self.hash = _earlier_pair(data)
-        self._earlier = _earlier_uid(data)
+        self.string, self.hash = earlier_uids.pair(data)
+        self._earlier = earlier_uids.uid(data)
         self._brackets = None
 
     def __repr__(self) -> str:
@@ -326,56 +327,3 @@ def folded_entry(level: Mapping[str, tp.Any], key: str, value: tp.Any, ordered: 
         path = f"{path}.{name}"
     # keys of an OrderedDict may hold dots of their own: never let two of them meet
     return (key, value) if ordered and path != key and path in level else (path, inner)
-
-
-# ---------------------------------------------------------------- the text of the first releases
-# kept for dependants: folders under such uids are found and renamed, nothing is stored under them any more
-
-CURRENT: tp.Final = 3  # the version of uids that is written; below it is this text
-_MAX_EARLIER_TEXT = 82
-_drop_unsafe_earlier = re.compile(r"[^a-zA-Z0-9{}\-=,.\[\]]+").sub
-
-
-def warn_of_version(name: str, stacklevel: int = 3) -> None:
-    """Warn the caller of the function `name`."""
-    warnings.warn(
-        f"the parameter `version` of {name} is deprecated: leave it out, results are found under current uids only",
-        DeprecationWarning,
-        stacklevel=stacklevel,
-    )
-
-
-def _earlier_pair(data: tp.Any) -> tuple[str, str]:
-    if isinstance(data, Mapping):
-        pairs = {key: _earlier_pair(data[key]) for key in sorted(data)}
-        text = ",".join(f"{key}={text}" for key, (text, _) in pairs.items())
-        return _earlier_clean(f"{{{text}}}"), ",".join(hashed for _, hashed in pairs.values())
-    if isinstance(data, (list, tuple, set, frozenset)):
-        items = [
-            _earlier_pair(item) for item in (sorted(data) if isinstance(data, (set, frozenset)) else data)
-        ]
-        text = ",".join(text for text, _ in items)
-        return _earlier_clean(f"[{text}]"), ",".join(hashed for _, hashed in items)
-    if hasattr(data, "tobytes"):
-        digest = hashlib.md5(data.tobytes(), usedforsecurity=False).hexdigest()
-        return f"data-{digest[:8]}", digest
-    maker = UidMaker(data)
-    hashed = maker.hash.partition(":")[2]
-    return _earlier_clean(hashed if maker.hash.startswith("str:") else maker.string), hashed
-
-
-def _earlier_uid(data: tp.Any) -> str:
-    text, hashed = _earlier_pair(data)
-    if isinstance(data, (Mapping, list, tuple, set, frozenset)):
-        text = text[1:-1]
-    return f"{text}-{hashlib.md5(hashed.encode(), usedforsecurity=False).hexdigest()[:8]}" if text else ""
-
-
-def earlier_uid(config: Mapping[str, tp.Any]) -> str:
-    """The uid that the first releases gave a configuration, nested or with dotted keys."""
-    return _earlier_uid(fold(absorb(dict(config), dict)))
-
-
-def _earlier_clean(text: str) -> str:
-    text = _drop_unsafe_earlier("", text.translate(_DASHES))
-    return text if len(text) <= _MAX_EARLIER_TEXT else f"{text[:35]}[.]{text[-35:]}"
