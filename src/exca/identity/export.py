@@ -198,7 +198,7 @@ class ValueExporter:
             "exclude_defaults": exclude_defaults,
             "serialize_as_any": within is not None,
         }
-        self.by_type = within is not None  # whether values are written by their own type
+        self.by_type: bool = within is not None  # whether values are written by their own type
         self.below_discriminated: ValueExporter = (
             ValueExporter(uid, exclude_defaults, readable, self) if within is None else self
         )
@@ -318,7 +318,8 @@ class ExportPlan:
             values = values.below_discriminated
         self.cls = cls
         self.values = values
-        self.serializer: pydantic_core.SchemaSerializer = cls.__pydantic_serializer__  # by which a rebuilt class is noticed
+        # a rebuilt class is noticed by it
+        self.serializer: pydantic_core.SchemaSerializer = cls.__pydantic_serializer__
         self.static: tp.Any = None
         self.dynamic = False
         if excluded is None and values.uid:
