@@ -5,8 +5,6 @@ import concurrent.futures.process
 import contextvars
 import dataclasses
 import logging
-import multiprocessing.context
-import multiprocessing.spawn
 import os
 import threading
 import time
@@ -18,6 +16,7 @@ if tp.TYPE_CHECKING:
     from pathlib import Path
 
     from ..claims import Claim, chain
+    from ..claims.owner import Process
     from .remote_errors import RemoteError
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
@@ -82,15 +81,19 @@ def _run_shares(
     computed: tp.Callable[[list[str]], None] | None,
     waiting: "chain.Waiting",
 ) -> None:
+    import loky  # slow to import, and few need it
+
+    from ..claims.owner import Process
     from .backends import pickled
 
     content = [pickled(tp.cast(tp.Any, share), None) for share in shares]
     errors: list[BaseException | None] = [None] * len(shares)
-    with concurrent.futures.ProcessPoolExecutor(
+    # fresh interpreters (a forked one inherits locks of other threads) that do not run the main script again: scripts
+    # need no ``if __name__ == "__main__"``, and what lives in them comes pickled by value
+    with loky.ProcessPoolExecutor(
         max(1, len(shares)),
-        mp_context=_Spawn(),
         initializer=_start_worker,
-        initargs=(pickled(tp.cast(tp.Any, computer), None),),
+        initargs=(Process.current(), pickled(tp.cast(tp.Any, computer), None)),
     ) as pool:
         futures = {pool.submit(_compute_share, data): k for k, data in enumerate(content)}
         for future in _as_completed(futures, waiting):
@@ -160,41 +163,6 @@ def _outcome(
     return carried.rebuilt(f"process {pid} of a pool")
 
 
-class _Process(multiprocessing.context.SpawnProcess):
-    """A fresh interpreter that does not run the main script: what lives there comes pickled by value.
-
-    So scripts need no ``if __name__ == "__main__"``, and what they do at their top is not done again.
-    """
-
-    _lock = threading.Lock()
-
-    @staticmethod
-    def _Popen(process_obj: tp.Any) -> tp.Any:  # noqa: N802  # the name that multiprocessing calls
-        original: tp.Any = multiprocessing.spawn.get_preparation_data
-        thread = threading.get_ident()
-
-        def without_main(name: str) -> dict[str, tp.Any]:
-            data: dict[str, tp.Any] = original(name)
-            if threading.get_ident() == thread:  # another one may start processes of its own right now
-                data.pop("init_main_from_name", None)
-                data.pop("init_main_from_path", None)
-            return data
-
-        with _Process._lock:
-            multiprocessing.spawn.get_preparation_data = without_main
-            try:
-                start: tp.Any = multiprocessing.context.SpawnProcess
-                return start._Popen(process_obj)
-            finally:
-                multiprocessing.spawn.get_preparation_data = original
-
-
-class _Spawn(multiprocessing.context.SpawnContext):
-    """Starts processes afresh: a forked one inherits locks held by other threads, and may hang."""
-
-    Process = _Process
-
-
 # ---------------------------------------------------------------- in a process of the pool
 
 # pid, results that go back, error, keys left to others
@@ -202,21 +170,18 @@ _Outcome = tuple[int, bytes | None, "RemoteError | None", tp.Sequence[str]]
 _LOADED: dict[str, tp.Any] = {}  # the computer, loaded once
 
 
-def _start_worker(data: bytes) -> None:
+def _start_worker(parent: "Process", data: bytes) -> None:
     import pickle
 
-    threading.Thread(target=_end_with_parent, name="exca-parent", daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), name="exca-parent", daemon=True).start()
     _LOADED["computer"] = pickle.loads(data)
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: "Process") -> None:
     """End when the parent does: its claim ends with it, and another process may compute the same."""
-    import multiprocessing.connection
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+    while parent.alive() is not False:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
 
 
 def _compute_share(content: bytes) -> _Outcome:
