@@ -25,7 +25,7 @@ from .owner import Process
 
 MISSED = 8
 MAX_REMEMBERED = 100_000
-MAX_KEEPERS = 5  # in a process's life: after so many killed ones, a thread does it
+MAX_STARTED = 5  # in a process's life: after so many killed ones, a thread does it
 PATIENCE = 2.0  # seconds for a full pipe to be read
 
 
@@ -50,9 +50,8 @@ class Heart:
         self._local: heartbeat_process.Beats | None = None
         self._spawned = 0
         self.watched: dict[str, Process] = {}
-        self.held: set[str] = (
-            set()
-        )  # names of the files in `watched`: a folder may be spelled in several ways
+        # names of the files in `watched`: a folder may be spelled in several ways
+        self.held: set[str] = set()
         self.unwanted: set[str] = set()  # files that are given up and could not be removed
 
     def watch(self, path: str, process: Process, remember: bool = True) -> None:
@@ -80,10 +79,9 @@ class Heart:
     def _drop(self, path: str, order: str) -> None:
         self.held.discard(os.path.basename(path))
         if self.watched.pop(path, None) is not None and self._pipe is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # a dead heartbeat process is replaced when it is needed, not here:
-                _write(self._pipe, os.fsencode(order))  # the garbage collector may be the caller
+            # a dead heartbeat process is replaced when it is needed, not here: the garbage collector may be the caller
+            with contextlib.suppress(OSError):
+                _write(self._pipe, os.fsencode(order))
 
     def ensure(self) -> None:
         """Replace a heartbeat process that was killed."""
@@ -107,7 +105,7 @@ class Heart:
                 _write(self._pipe, os.fsencode(line))  # another thread was faster
                 return
             self._close()
-            while self._spawned < MAX_KEEPERS:
+            while self._spawned < MAX_STARTED:
                 self._spawned += 1
                 pipe = self._spawn()
                 if pipe is None:
@@ -169,10 +167,7 @@ class Heart:
         while True:
             time.sleep(period())
             beats.count += 1
-            digits = b"%0*d" % (
-                heartbeat_process.BEAT_DIGITS,
-                beats.count % 10**heartbeat_process.BEAT_DIGITS,
-            )
+            digits = beats.digits()
             for path, process in list(self.watched.items()):
                 if process.alive() is not False:
                     heartbeat_process.beat_file(path, digits)

@@ -44,11 +44,15 @@ class Beats:
         alive = {who: _lives(*who) for who in set(self.paths.values())}
         self.paths = {path: who for path, who in self.paths.items() if alive[who]}
         self.count += 1
-        digits = b"%0*d" % (BEAT_DIGITS, self.count % 10**BEAT_DIGITS)
+        digits = self.digits()
         for path in list(self.paths):
             if not beat_file(path, digits) and last:
                 del self.paths[path]
         self.remove()
+
+    def digits(self) -> bytes:
+        """The number as it is written into a claim file."""
+        return b"%0*d" % (BEAT_DIGITS, self.count % 10**BEAT_DIGITS)
 
     def remove(self) -> None:
         """Try once more to remove the claim files that are given up."""
@@ -72,9 +76,8 @@ def beat_file(path: str, digits: bytes) -> bool:
         return True
     try:
         status = os.fstat(fd)
-        if status.st_nlink == 1 and stat.S_ISREG(
-            status.st_mode
-        ):  # else another user's link to a file of ours
+        # else it is another user's link to a file of ours
+        if status.st_nlink == 1 and stat.S_ISREG(status.st_mode):
             os.lseek(fd, BEAT_OFFSET, os.SEEK_SET)
             os.write(fd, digits)
     except OSError:
@@ -109,9 +112,8 @@ def main(every: float, owner: tuple[int, str]) -> None:
             for line in lines:
                 beats.order(os.fsdecode(line))
             open_ = bool(chunk)
-            time.sleep(
-                1 / MAX_WAKEUPS
-            )  # at the end of the orders, too: a dying owner closes the pipe a little early
+            # at the end of the orders, too: a dying owner closes the pipe a little early
+            time.sleep(1 / MAX_WAKEUPS)
         elif not open_:
             time.sleep(wait)
         if time.monotonic() >= due or not open_:

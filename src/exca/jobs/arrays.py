@@ -25,12 +25,6 @@ _NO_ROOM = re.compile(
 )
 # which limit of an account or QOS it is; all but those on the number of jobs are about what a single job asks for
 _LIMIT = re.compile(r"\b(?:QOS|Assoc)\w+")
-# fields of an infra that say what a job gets; arrays are formed of jobs that get the same
-RESOURCES = (
-    "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "max_pickle_size_gb",
-    "job_name", "slurm_constraint", "slurm_partition", "slurm_account", "slurm_qos", "slurm_use_srun",
-    "slurm_additional_parameters", "slurm_setup", "conda_env",
-)  # fmt: skip
 _SMALLER = "lower mem_gb, cpus_per_task, gpus_per_node or nodes, or take a partition whose nodes have as much"
 _SITE = "see `sacctmgr show qos` and `sacctmgr show associations`"
 _ADVICE = (  # the first that fits
@@ -108,10 +102,13 @@ def by_resources(
 
     Where a member leaves a field unset, that of `through` holds.
     """
+    from .resources import Placed, Resources
+
+    names = Resources.model_fields.keys() - Placed.model_fields.keys()  # what a job gets, not where it runs
+    theirs = {n: getattr(through, n) for n in names}
     groups: dict[str, tuple[Resources, list[int]]] = {}
     for k, member in enumerate(members):
-        mine = {n: getattr(member, n) for n in RESOURCES if n in member.model_fields_set}
-        theirs = {n: getattr(through, n) for n in RESOURCES}
+        mine = {n: getattr(member, n) for n in names & member.model_fields_set}
         changed = {n: v for n, v in mine.items() if v != theirs[n]}
         key = repr(sorted(changed.items()))
         if key not in groups:

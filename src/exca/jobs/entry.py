@@ -19,13 +19,10 @@ from . import paths
 if tp.TYPE_CHECKING:
     from ..claims.owner import Process
 
-CONTENT = (
-    "submitted.pkl"  # in the folder of each task of an array, whose job id is not known when it is written
-)
 BEGAN = (
-    "pid"  # which process runs the job: there from its beginning, for ranks above 0 with the rank behind it
+    "pid"  # file with the process that runs the job, there from its beginning; for ranks above 0 see `began`
 )
-CANCELLED = "cancelled"  # says that what has not begun must not begin
+CANCELLED = "cancelled"  # file that keeps from beginning what has not begun
 
 
 def main(arguments: tp.Sequence[str]) -> int:

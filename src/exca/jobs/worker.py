@@ -11,10 +11,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import typing as tp
 
 from .. import _files
+from .._polling import Poller
 from . import entry, paths
 from .local import TIMED_OUT, submitit_variables
 from .workdir_copy import CODE, require_ours
@@ -72,7 +72,7 @@ def keep(logs: str, job_id: str, processes: int, seconds: float, digest: str) ->
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
             )
     code = _wait_for(started)
-    # others of the array may go on for long: who waits for this one is to know now, and how it ended
+    # others of the array may go on for long: a caller that waits for this one learns now how it ended
     _note_exit(job_paths, code)
     return code
 
@@ -81,6 +81,7 @@ def _wait_for(processes: "list[subprocess.Popen[bytes]]") -> int:
     """Wait for the processes of a job; where one fails, the others end with it. Returns the exit code that counts."""
     if len(processes) == 1:
         return processes[0].wait()
+    poller = Poller()
     while True:
         codes = [process.poll() for process in processes]
         failed = next((code for code in codes if code), None)
@@ -92,7 +93,7 @@ def _wait_for(processes: "list[subprocess.Popen[bytes]]") -> int:
             return failed
         if None not in codes:
             return 0
-        time.sleep(0.02)
+        poller.pause()
 
 
 def _note_exit(job_paths: paths.JobPaths, code: int) -> None:

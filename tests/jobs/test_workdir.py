@@ -20,7 +20,7 @@ from exca.errors import UncommittedChangesError, WorkDirError
 from exca.jobs.workdir import inside
 from exca.workdir import WorkDir
 
-SRC = Path(__file__).resolve().parent.parent / "src"
+SRC = Path(__file__).resolve().parents[2] / "src"
 
 
 def write(root: Path, **files: str) -> None:

@@ -163,7 +163,7 @@ def test_a_slurm_job_submits_a_job_of_other_resources(tmp_path: Path) -> None:
     script = tmp_path / "outer.py"
     script.write_text(
         "import subprocess, sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).resolve().parent.parent / 'src')!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).resolve().parents[2] / 'src')!r})\n"
         "from exca.jobs.environment import clean_environment\n"
         "with clean_environment():\n"
         "    inner = ['sbatch', '--wait', '--mem-per-cpu=50', '--output=inner.txt', '--wrap', 'env']\n"

@@ -13,7 +13,7 @@ import pytest
 
 from exca.workdir import WorkDir, identify_path
 
-SRC = Path(__file__).resolve().parent.parent / "src"
+SRC = Path(__file__).resolve().parents[2] / "src"
 
 
 def write(root: Path, **files: str) -> None:
@@ -112,7 +112,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bypath", "by-finder", "solid"):
         module = name.replace("-", "_")
         (root / name).mkdir()
-        shutil.copy(Path(__file__).with_name("editable_backend.py"), root / name)
+        shutil.copy(Path(__file__).parents[1] / "editable_backend.py", root / name)
         write(root / name / "src" / module, sub__a_py="")
         (root / name / "src" / module / "__init__.py").write_text("VALUE = 1")
         build = '[build-system]\nrequires = []\nbuild-backend = "editable_backend"\nbackend-path = ["."]\n'
