@@ -371,12 +371,12 @@ class ExportPlan:
 
     def _overridden(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes that write their own part of the uid configuration."""
-        out = getattr(obj, _OVERRIDE)()
+        out = self.override(obj)
         return self.unusual(obj) if out is None else dict(self.values.mapping(out, self.values.as_written))
 
-    def is_overridden(self, obj: tp.Any) -> bool:
-        """Whether an object wrote its part itself: a class may leave it to us from one object to the next."""
-        return self._overrides and getattr(obj, _OVERRIDE)() is not None
+    def override(self, obj: tp.Any) -> dict[str, tp.Any] | None:
+        """What an object writes as its part; None where it leaves that to us, as it may from one object to the next."""
+        return getattr(obj, _OVERRIDE)() if self._overrides else None
 
     def _without_new(self, obj: tp.Any) -> tp.Any:
         """Stands for `run` on classes with new fields, where these are to be left out."""
@@ -541,8 +541,10 @@ class FieldDefault:
         """
         if not is_model(default):
             return False
-        if self._factory is None and isinstance(exported, dict) and self._equals_given(exported, default):
-            return True
+        if self._factory is None and isinstance(exported, dict):
+            own = self._values.plan(value).override(value)
+            if self._equals_given(exported if own is None else split_dots(own), default):
+                return True
         return (
             not self._serialized
             and type(value) is type(default)

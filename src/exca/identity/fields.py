@@ -436,7 +436,7 @@ class ShapeReader:
             out = export(value)
             if type(out) is dict and key not in out and is_model(value):
                 choice = value.__dict__.get(key, DROPPED)
-                if choice is not DROPPED and not self._values.plan(value).is_overridden(value):
+                if choice is not DROPPED and self._values.plan(value).override(value) is None:
                     out[key] = self._value(choice)
             return out
 

@@ -93,6 +93,31 @@ class Overrides(pydantic.BaseModel):
         return 1
 
 
+class SaysModel(Strict):
+    """Writes a model as its part, which 0.6 can leave out at its default only."""
+
+    part: Plain = Plain()
+    rows: list[Plain] = []
+    left: int = 0
+
+    def _exca_uid_dict_override(self) -> tp.Any:
+        return {"part": self.part, "rows": self.rows}
+
+
+class SaysModels(pydantic.BaseModel):
+    one: SaysModel = SaysModel(part=Plain(a=2), rows=[Plain(b=2)])
+    two: SaysModel = SaysModel(part=Plain(a=3), rows=[])
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 1
+
+    @pydantic.field_serializer("two", mode="wrap")
+    def _as_ever(self, value: tp.Any, handler: tp.Any) -> tp.Any:
+        return handler(value)
+
+
 class WithInfras(pydantic.BaseModel):
     parts: list[Part] = [Part()]
     table: dict[str, Part] = pydantic.Field(default_factory=lambda: {"k": Part()})
@@ -411,6 +436,9 @@ def configurations() -> tp.Iterator[tuple[str, tp.Any]]:
     yield "choices-contrary", Choices(one=Choosing(), contrary=Contrary(x=-9))
     yield "choices-exported", Choices(one=Choosing(), any={"a": [Ordered(long_name="x", a=None)]})
     yield "choices-ordered", Choices(one=Choosing(b=30), table={"k": Choosing(b=20), "j": Choosing(b=30)})
+    yield "says-models", SaysModels()
+    equal = SaysModel(part=Plain(a=2), rows=[Plain(b=2)], left=3)
+    yield "says-models-equal", SaysModels(one=equal, two=SaysModel(part=Plain(a=3), rows=[], left=2))
     for name, value in TYPED.items():
         plain, named = TypedPlain.model_validate({name: value}), TypedNamed.model_validate({name: value})
         yield f"typed-plain-{name}", Typed(plain=plain)
