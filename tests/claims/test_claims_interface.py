@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from claimant import claim_files
 from exca.claims import Claim, Claims, Owner, protocol
-from exca.claims.claimfile import ClaimFolder, Wait
-from exca.claims.protocol import fresh_entry
+from exca.claims.claimfile import ClaimFolder, Wait, fresh_entry
 from exca.errors import ClaimLostError, ReentrantClaimError
 
 
@@ -196,7 +195,7 @@ def test_successions_of_different_keys_do_not_wait_for_each_other(
     claim = won(Claims(folder).acquire(["a"])[0])
     claim.announce("local")
     asking = fresh_entry(["b"], Owner.current())
-    ClaimFolder(folder).place(asking)
+    ClaimFolder(folder).replace(asking)
     adopted = won(Claims(folder).adopt(claim.token))
     assert {path.name for path in claim_files(folder)} == {asking.name, *ClaimFolder(folder).names()}
     adopted.release()

@@ -75,7 +75,7 @@ def test_another_process_with_the_same_pid_is_not_the_owner(folder: Path, start:
     process = dataclasses.replace(entry.owner.process, start=f"1{entry.owner.process.start}")
     host, pid, start_, salt = entry.name.split("-")
     name = f"{host}-{pid}-1{start_}-{salt}"
-    ClaimFolder(folder).place(
+    ClaimFolder(folder).replace(
         dataclasses.replace(entry, name=name, owner=dataclasses.replace(entry.owner, process=process))
     )
     path.unlink()

@@ -1,4 +1,4 @@
-"""Who computes what right now: exactly one owner a key, taken over when it died."""
+"""Who computes what right now: exactly one owner per key, taken over when it died."""
 
 from .claim import Claim, FirstClaim
 from .claims import Claims, Holder

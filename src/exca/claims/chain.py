@@ -6,11 +6,11 @@ A computation may ask for other results, which others compute, who may need in t
   it; that call claims and computes it. What the batch has taken from its items counts as started: it is computed by the
   nested call as well, and the second result is dropped; but if it can only be the very item that is being computed,
   then it asks for itself.
-* *Waiting.* Who waits for others gives back all that it has not started, so that batches that need each other's items
+* *Waiting.* A thread that waits gives back all that it has not started, so that batches that need each other's items
   go on without any circle.
-* *Circles.* Who still waits after a while writes into its claims which of their keys wait, and for what. Whoever
-  waits follows these notes from claim to claim, in whatever folder and of whatever process, and where they lead back
-  to what it computes itself, in two looks running, the circle is real: an error names it.
+* *Circles.* A thread that still waits after a while writes into its claims which of their keys wait, and for what. All
+  that wait follow these notes from claim to claim, in whatever folder and of whatever process, and where they lead back
+  to what the thread computes itself, in two looks running, the circle is real: an error names it.
 
 Threads that a backend starts on behalf of a computation run in a copy of its context, and belong to the chain.
 """
@@ -194,7 +194,7 @@ class Waiting:
         self._suspected = found
 
     def _circle(self) -> list[str]:
-        """The steps of a circle, each with the claim that says so; empty where there is none."""
+        """The steps of a circle, each with the owner of its claim; empty where there is none."""
         mine: dict[str, set[str]] = {}
         for batch in self._chain:
             mine.setdefault(batch.folder or "", set()).update(set(batch.taken) - batch.given)

@@ -17,6 +17,7 @@ from .claimfile import (
     Entry,
     Wait,
     dump_json,
+    fresh_entry,
     name_of,
     new_token,
     revision_of,
@@ -76,7 +77,7 @@ class Claim:
             names += [n for n in self._claim_files.names() if token_of(n) == self.token and n not in names]
         self._entry = None
         for name in names:
-            protocol.drop(self._claim_files, name)
+            self._claim_files.drop(name)
 
     def is_valid(self) -> bool:
         """Whether no other owner took the claim over: to be asked before a result is published."""
@@ -151,7 +152,7 @@ class Claim:
         return self._entry
 
     def _succeed(self, entries: list[Entry], rename: bool = True) -> None:
-        """Put new files in the place of the one that stands, so that no key is ever without one."""
+        """Put new files in the place of the present one, so that no key is ever without one."""
         old = self._current()
         if rename:
             entries = [
@@ -182,10 +183,7 @@ class FirstClaim:
 
     def write_into(self, draft: str) -> None:
         """Put the claim file into the draft of the folder."""
-        owner = Owner.current()
-        assert owner.process is not None
-        self._entry = protocol.fresh_entry(self._keys, owner, owned=True)
-        heartbeat.heart.watch(self._claim_files.path(self._entry.name), owner.process)
+        self._entry = fresh_entry(self._keys, Owner.current(), owned=True)
         self._claim_files.write_unseen(self._entry, draft)
 
     def confirm(self) -> None:

@@ -1,6 +1,6 @@
 """The claim files of one folder: their format, and the few operations on them.
 
-``<folder>/<token>.<revision>.<random>.claim`` holds two lines of JSON: who claims, and the keys.
+``<folder>/<token>.<revision>.<random>.claim`` holds two lines of JSON: the owner, and the keys.
 The first bytes stand at fixed places, so that one write into the file changes them; ``sum`` is the XXH3-64 of all
 bytes behind it, since others wait for whoever is taken for the owner::
 
@@ -20,6 +20,7 @@ import functools
 import json
 import os
 import secrets
+import time
 import typing as tp
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import xxhash
 
 from .. import _files, _trust
 from ..errors import OddFileError, UntrustedFileError
+from . import heartbeat
 from .heartbeat_process import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process
 
@@ -113,6 +115,13 @@ def new_token() -> str:
     return f"{me.host}-{me.pid}-{me.start}-{os.urandom(6).hex()}"
 
 
+def fresh_entry(keys: tp.Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:
+    """An entry of a new token that asks for the keys, or owns them already."""
+    return Entry(
+        name_of(new_token(), 0), owner, time.time(), heartbeat.period(), owned, None, dump_json(keys)
+    )
+
+
 def token_of(name: str) -> str:
     """The token in the name of a claim file."""
     return name.lstrip(".").partition(".")[0]
@@ -138,7 +147,7 @@ def dump_json(value: tp.Any) -> bytes:
 
 
 def load_json(data: bytes) -> tp.Any:
-    """What the JSON says, None when it is none."""
+    """The value of JSON text, None when it is none."""
     try:
         return orjson.loads(data)
     except ValueError:
@@ -176,7 +185,7 @@ class ClaimFolder:
         return names, [n for n in found if n.endswith(DRAFT_SUFFIX)]
 
     def read(self, name: str) -> Entry | None:
-        """What the file says now; None when it is gone.
+        """What is in the file now; None when it is gone.
 
         A decided file of this name stays as it is (but for its beat), so a small one is read once.
         """
@@ -231,11 +240,34 @@ class ClaimFolder:
             return None
 
     def write_unseen(self, entry: Entry, draft: str) -> None:
-        """Make the file in a draft of the folder, which only this process sees."""
+        """Make the file in a draft of the folder, which only this process sees, with a process to beat for it."""
+        assert entry.owner is not None
+        assert entry.owner.process is not None
+        heartbeat.heart.watch(self.path(entry.name), entry.owner.process)
         _files.write_new(f"{draft}/{entry.name}", _render(entry), mode=_files.OWN)
 
     def place(self, entry: Entry) -> None:
-        """Make the file: it appears whole, in one step."""
+        """Make the file, with a process to beat for it."""
+        process, me = None if entry.owner is None else entry.owner.process, Process.current()
+        path = self.path(entry.name)
+        if process is not None and process.host == me.host:  # without one, the scheduler is asked
+            heartbeat.heart.watch(path, process, remember=process == me)
+        try:
+            self.replace(entry)
+        except BaseException:
+            heartbeat.heart.forget(path)
+            raise
+
+    def drop(self, name: str) -> None:
+        """Take a file of ours away; what can't be removed now is given up all the same, and removed later."""
+        path = self.path(name)
+        if self.remove(name):
+            heartbeat.heart.forget(path)
+        else:
+            heartbeat.heart.discard(path)
+
+    def replace(self, entry: Entry) -> None:
+        """Put the file in its place: it appears whole, in one step."""
         data = _render(entry)
         me = Process.current()  # not always the one whose token it is
         draft = f"{self._base}/.{me.host}-{me.pid}-{me.start}.{entry.name}.tmp"
@@ -338,5 +370,5 @@ def _parse(name: str, data: bytes) -> Entry:
             rest[:-1] if rest.endswith(b"]\n") else None,
             waits=tuple(_checked_wait(Wait(*wait)) for wait in head.get("waits", ())),
         )
-    except _DAMAGED:  # the name still says who made it
+    except _DAMAGED:  # the name still tells its maker
         return Entry(name, None, 0.0, 5.0, True)

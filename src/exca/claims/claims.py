@@ -12,7 +12,7 @@ from .._log import logger
 from .._polling import Poller
 from . import chain, heartbeat, protocol, scheduler
 from .claim import Claim
-from .claimfile import Announcement, ClaimFolder, Entry, name_of, revision_of, token_of
+from .claimfile import Announcement, ClaimFolder, Entry, fresh_entry, name_of, revision_of, token_of
 from .owner import Owner
 from .protocol import alive
 
@@ -92,13 +92,13 @@ class Claims:
         owner = Owner.current(thread_bound=thread_bound)
         files = self._claim_files
         while keys:
-            entry = protocol.fresh_entry(keys, owner)
-            protocol.place(files, entry)
+            entry = fresh_entry(keys, owner)
+            files.place(entry)
             try:
                 lost, others = protocol.contest(files, entry, keys, frozenset())
                 taken = protocol.take(files, entry, keys, lost)
             except BaseException:
-                protocol.drop(files, entry.name)
+                files.drop(entry.name)
                 raise
             protocol.sweep(files, others)
             if taken is not None or len(lost) == len(keys):
@@ -161,12 +161,12 @@ class Claims:
         owner = before if before.kind == "job" else _job_of_announcement(before, old.announced)
         entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
         entry = dataclasses.replace(entry, every=heartbeat.period())
-        protocol.place(files, entry)
+        files.place(entry)
         try:
             lost = self._lost_meanwhile(old, entry, keys)
             taken = protocol.take(files, entry, keys, lost)
         except BaseException:
-            protocol.drop(files, name)
+            files.drop(name)
             raise
         if taken is not None:
             for other in files.names():
@@ -183,10 +183,10 @@ class Claims:
         return () if decided and self._claim_files.exists(old.name) else keys
 
     def revoke(self, token: str) -> None:
-        """Remove a claim, whoever holds it: after its job was cancelled."""
+        """Remove a claim of any holder: after its job was cancelled."""
         for name in self._claim_files.names():
             if token_of(name) == token:
-                protocol.drop(self._claim_files, name)
+                self._claim_files.drop(name)
 
     def wait(self, keys: Sequence[str], *, done: Callable[[], bool], timeout: float | None = None) -> None:
         """Wait until it is done, a holder of some of the keys is gone, or the time is over: then look and claim again.

@@ -1,4 +1,4 @@
-"""Who holds a claim: a thread of a process on a host, or a scheduler's job."""
+"""The owner of a claim: a thread of a process on a host, or a scheduler's job."""
 
 import dataclasses
 import functools
@@ -133,7 +133,7 @@ _FIELDS = tuple(f.name for f in dataclasses.fields(Owner))
 def host_identity() -> str:
     """The identity of this host: 8 hex digits of its name, boot, and pid namespace.
 
-    A pid says something about a process only to those who share all three: containers may share name and
+    A pid identifies a process only among those that share all three: containers may share name and
     boot, and a reboot starts pids anew. ``EXCA_HOST_ID`` replaces it, so that one machine can play two.
     """
     given = os.environ.get("EXCA_HOST_ID")

@@ -1,24 +1,24 @@
 """How a claim is won: the order of steps, and why two owners are impossible.
 
-There is no lock, hence no stale lock: every claimant makes a file of its own, under a name that nobody ever
-uses again.
+There is no lock, hence no stale lock: every claimant makes a file of its own, under a name that is never
+used again.
 
 **What the file system must do.** (a) Renaming a whole draft to its name shows the file at once and whole.
-(b) Who lists the folder after making a file there sees every file that was there before, and still is. (c)
-Who opens a file sees what was written by those who closed it before. (d) Unlinking is final: names are
+(b) A process that lists the folder after making a file there sees every file that was there before, and still is. (c)
+A process that opens a file sees what was written by those that closed it before. (d) Unlinking is final: names are
 never used again. Local file systems do all that. NFS does (a) and (d) on the server; (b) since creating or
 renaming makes the client's cached listing of that directory invalid, so that the listing after it comes
 from the server; (c) by close-to-open consistency, which is why everything here opens before it reads and
 closes after it writes. Directory mtimes, file locks and clocks are not relied on.
 
 **Claiming.** 1. Make the file, in state *asked*. 2. List the folder, read all others. 3. Remove those of
-dead owners. 4. Drop the keys that somebody holds. 5. Write *owned* (or a file with fewer keys over it), or
+dead owners. 4. Drop the keys that others hold. 5. Write *owned* (or a file with fewer keys over it), or
 remove the file. Of two claimants A and B of one key let A's file appear first. Then B's listing shows A's
 file (b), unless A has released it. B sees A *owned*: B drops the key. B sees A *asked*: both may see each
 other, and the random part of the token decides: if A's is greater, B drops the key. If B's is greater, B
 waits until A has decided, and reads A again: A may have listed before B's file appeared and own the key by
 now; then B drops it. If A does not decide (it is slow, or stopped in the middle) B gives way after
-``PATIENCE``. Giving way is always right; at worst nobody gets the key, both wait for the other to go, and
+``PATIENCE``. Giving way is always right; at worst neither gets the key, both wait for the other to go, and
 ask anew. What B reads may be old on NFS: *asked* instead of *owned*, or more keys than there are now: both
 make B more careful, not less.
 
@@ -32,21 +32,21 @@ all others that ask for some of its keys have decided, opens the old file, and o
 *owned* and removes the old. A rival R who thinks the old owner dead removes the old file before it writes *owned* (3
 before 5). If R's listing came before our new file, then R's file was there when we listed: we waited for R
 to decide, and found the old file gone. If it came after, R sees the new file, whose owner lives. At every
-moment one of the two files stands. When two succeed at once (the submitter hands over while the job
+moment one of the two files is there. When two succeed at once (the submitter transfers while the job
 adopts), both belong to one claim: the one that finds the old file gone succeeds the other, or leaves it.
 
 **Where that ends.** It rests on liveness: a living owner is never thought dead by its own host (pid, start
 time, boot) nor by the scheduler, nor by another host as long as its heartbeat process's beats come through. A host
 that is cut off from the file system or frozen as a whole for longer than ``MISSED`` beats is thought dead
 by others. It is harmless then: before publishing it asks ``Claim.is_valid`` (its file was removed, and
-never comes back); between that and the publication lies no more than a rename, which is atomic, and whose
+never comes back); between that and the publication is no more than a rename, which is atomic, and whose
 last writer wins with the result of the same computation.
 """
 
 import dataclasses
 import time
 import typing as tp
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable
 
 from . import heartbeat, scheduler
 from .claimfile import (
@@ -54,12 +54,10 @@ from .claimfile import (
     ClaimFolder,
     Entry,
     dump_json,
-    name_of,
-    new_token,
     revision_of,
     token_of,
 )
-from .owner import Owner, Process
+from .owner import Process
 
 PATIENCE = 0.05  # seconds for a rival who asks at the same time to decide; then it counts as the holder
 LONG_PATIENCE = 5.0  # the same, where nothing but waiting can be done
@@ -72,33 +70,6 @@ _first_seen_dead: dict[str, float] = {}
 
 
 # ---------------------------------------------------------------- claiming
-
-
-def fresh_entry(keys: Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:
-    """An entry of a new token that asks for the keys, or owns them already."""
-    name = name_of(new_token(), 0)
-    return Entry(name, owner, time.time(), heartbeat.period(), owned, None, dump_json(keys))
-
-
-def place(files: ClaimFolder, entry: Entry) -> None:
-    """Make a claim file, with a process to beat for it."""
-    process, me = None if entry.owner is None else entry.owner.process, Process.current()
-    if process is not None and process.host == me.host:  # without one, the scheduler is asked
-        heartbeat.heart.watch(files.path(entry.name), process, remember=process == me)
-    try:
-        files.place(entry)
-    except BaseException:
-        heartbeat.heart.forget(files.path(entry.name))
-        raise
-
-
-def drop(files: ClaimFolder, name: str) -> None:
-    """Take a claim file of ours away; what can't be removed now is given up all the same, and removed later."""
-    path = files.path(name)
-    if files.remove(name):
-        heartbeat.heart.forget(path)
-    else:
-        heartbeat.heart.discard(path)
 
 
 class Contest(tp.NamedTuple):
@@ -152,9 +123,9 @@ def take(
         keys = tuple(k for k in keys if k not in lost)
         if keys and files.exists(entry.name):
             entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
-            files.place(entry)  # over the file that asks: there is one at any moment
+            files.replace(entry)  # over the file that asks: there is one at any moment
             return entry, keys
-    drop(files, entry.name)
+    files.drop(entry.name)
     return None
 
 
@@ -167,18 +138,18 @@ def succeed(files: ClaimFolder, old: Entry, entries: list[Entry]) -> bool:
     succeeded = False
     try:
         for entry in entries:
-            place(files, dataclasses.replace(entry, owned=False))
+            files.place(dataclasses.replace(entry, owned=False))
         ours = frozenset(e.token for e in entries) | {old.token}
         others_decided(files, old.keys or (), ours, known=_OwnFiles(files))
         succeeded = files.exists(old.name)
     finally:
         if not succeeded:
             for name in names:
-                drop(files, name)
+                files.drop(name)
     if succeeded:
         for name in names:
             files.decide(name)
-        drop(files, old.name)
+        files.drop(old.name)
     return succeeded
 
 
@@ -293,7 +264,7 @@ def sweep(files: ClaimFolder, entries: Iterable[Entry]) -> int:
 def alive(files: ClaimFolder, entry: Entry) -> bool:
     """Whether the owner of a claim lives: never "dead" of a live one, however slow or stopped.
 
-    A job lives when the scheduler says so, or the worker does; a process when it does; and a submission that was
+    A job lives when it does for the scheduler, or the worker does; a process when it does; and a submission that was
     under way when its submitter died lives when the scheduler knows a job with its tag.
     """
     owner = entry.owner

@@ -2,7 +2,7 @@
 
 ``squeue`` decides whether a job is alive; ``sacct`` tells how one ended that ``squeue`` has forgotten. "Cannot be
 asked" is an answer of its own (``alive`` is None), from which nothing follows: a job whose scheduler does not answer
-has not ended. Whoever waits gets an error when that has lasted for long (`check_patience`).
+has not ended. A caller that waits gets an error when that has lasted for long (`check_patience`).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ WANTED = 10.0  # seconds for which a job that was asked about is asked for along
 TIMEOUT = 20.0  # seconds for the scheduler to answer
 ACCOUNTING_TIMEOUT = 10.0  # seconds for accounting to answer
 ACCOUNTING_AGAIN = 30.0  # seconds after which accounting is asked again that gave no answer
-PATIENCE = 1800.0  # seconds without an answer after which whoever waits gets an error
+PATIENCE = 1800.0  # seconds without an answer after which callers that wait get an error
 MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of a list
 MAX_ARGUMENT = 100_000  # characters of one argument of a command: Linux takes 131,072
 UNKNOWN = "UNKNOWN"
@@ -56,14 +56,14 @@ class JobState:
     job_id: str  # the scheduler's id
     # the scheduler's word ("PENDING", "RUNNING", "COMPLETED", "OUT_OF_MEMORY"...), "UNKNOWN" when it has none
     state: str
-    reason: str = ""  # why it waits or how it ended, as the scheduler says; may be empty
+    reason: str = ""  # why it waits or how it ended, in the scheduler's words; may be empty
     exit_code: str = ""  # "<code>:<signal>" of an ended job, else empty
     memory: str = ""  # the memory that was asked for, as the scheduler writes it; may be empty
     alive: bool | None = None  # whether it runs or may run later; None when the scheduler cannot be asked
 
     @property
     def ended(self) -> bool:
-        """Whether the scheduler says that it ended and that its processes are gone (a lost node's may be not)."""
+        """Whether it ended for the scheduler, and that its processes are gone (a lost node's may be not)."""
         return self.alive is False and self.state not in (UNKNOWN, "NODE_FAIL", "BOOT_FAIL")
 
 
@@ -206,7 +206,7 @@ class _Slurm:
         self._good_until = now + REMEMBER + (now - start if self._failure else 0.0)
 
     def _account(self, ids: list[str]) -> dict[str, JobState]:
-        """States of jobs that squeue does not know: they run no more, whatever accounting says."""
+        """States of jobs that squeue does not know: they run no more, whatever accounting has."""
         now = time.monotonic()
         self._unknown = {i: (t, s) for i, (t, s) in self._unknown.items() if now - t < WANTED}
         asked = [i for i in ids if i not in self._unknown]

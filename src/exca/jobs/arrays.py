@@ -17,7 +17,7 @@ if tp.TYPE_CHECKING:
     from .resources import Resources
 
 SMALL = 500  # calls for which the limit of an array is not asked for: Slurm's default is 1001
-# what Slurm says where fewer jobs would be taken, or the same ones later
+# Slurm's words where fewer jobs would be taken, or the same ones later
 _NO_ROOM = re.compile(
     r"MaxSubmit|GrpSubmit|MaxJobCount|job submit limit|temporarily unable to accept|Invalid job array specification"
     r"|Resource temporarily unavailable",

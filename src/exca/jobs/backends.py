@@ -79,7 +79,7 @@ class Ending:
 
     state: str  # the backend's word: ``FAILED``, ``CANCELLED``, ``TIMEOUT``, ``OUT_OF_MEMORY``...
     text: str  # a sentence
-    # it ended by the signal that only warns of a preemption, which says nothing about the computation
+    # it ended by the signal that only warns of a preemption, which tells nothing about the computation
     warned: bool = False
 
 

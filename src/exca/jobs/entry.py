@@ -45,7 +45,7 @@ def main(arguments: tp.Sequence[str]) -> int:
 def ignore_warnings_of_end() -> None:
     """Let the signals pass that Slurm sends ahead of a preemption or a time limit.
 
-    The end itself can't be ignored, and Slurm then says why it came. Were the warning to end the computation, a job
+    The end itself can't be ignored, and Slurm then tells why it came. Were the warning to end the computation, a job
     that is about to be requeued would leave an error. Functions, so that child processes start with the defaults.
     """
     for name in ("SIGTERM", "SIGCONT", "SIGUSR2"):
@@ -60,7 +60,7 @@ def _pass(number: int, frame: tp.Any) -> None:
 
 def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
     """Call what a file holds, if it has this digest, and keep what it returns; exit code 0 unless the call failed."""
-    # in this order: whoever cancels leaves the mark first and looks then, so that one of the two sees the other
+    # in this order: a process that cancels leaves the mark first and looks then, so that one of the two sees the other
     note_process(job_paths.folder / began(job_paths.rank))
     if (job_paths.folder / CANCELLED).exists():
         sys.stderr.write("exca: this job was cancelled before it began\n")
@@ -95,7 +95,7 @@ def _failed(value: tp.Any) -> bool:
 
 
 def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:
-    """Pickle what a process returned, or the error that says why that cannot be."""
+    """Pickle what a process returned, or the error why that cannot be."""
     if outcome[1] is None:
         return pickle.dumps(outcome)  # a task's, published elsewhere: spare it the import
     import cloudpickle

@@ -80,7 +80,7 @@ def _conda_roots() -> list[Path]:
 def cleaned(environment: tp.Mapping[str, str]) -> dict[str, str]:
     """Leave out what describes the surrounding job, so that a job can submit jobs.
 
-    Outside a job nothing is left out: there ``SLURM_`` variables are options that the user set. In a job, what says
+    Outside a job nothing is left out: there ``SLURM_`` variables are options that the user set. In a job, what tells
     how the scheduler is reached stays (``SLURM_CONF``, ``SLURM_CLUSTERS``...), and so do the user's defaults for
     submissions (``SBATCH_ACCOUNT``, ``SBATCH_PARTITION``...), which Slurm hands on to jobs but never writes itself.
     """
@@ -131,7 +131,7 @@ def clean_environment() -> tp.Iterator[None]:
 def import_path(workdir: Path | None) -> str:
     """Value of PYTHONPATH for a job.
 
-    The folder of a script stands on ``sys.path`` of its interpreter only: a job that unpickles a class of
+    The folder of a script is on ``sys.path`` of its interpreter only: a job that unpickles a class of
     a module beside the script would not find it. So what a job gets is, in this order: its working directory, the
     PYTHONPATH in force, and what else ``sys.path`` holds outside of Python's own folders.
     """

@@ -16,7 +16,7 @@ from .remote_errors import RemoteError, rebuild_error
 
 R = tp.TypeVar("R")
 
-# seconds: a finished job leaves its mark before the scheduler says it ended
+# seconds: a finished job leaves its mark before the scheduler tells that it ended
 _LIVENESS_EVERY = 1.0
 SAY_WHY = 60.0  # seconds of waiting after which it is said why a job is pending
 
@@ -171,7 +171,7 @@ class Job(abc.ABC, tp.Generic[R]):
         """Whether it succeeded; None while there is no outcome."""
 
     def _ended_without_outcome(self) -> bool:
-        """Whether nothing stands behind the job any more and it left no outcome."""
+        """Whether the job ended without an outcome."""
         if self._process_alive() is not False:
             return False
         return self._finished() is None  # the outcome may have come just before the end
@@ -224,7 +224,7 @@ class Job(abc.ABC, tp.Generic[R]):
         return None
 
     def death_notice(self) -> str:
-        """Why the job has no outcome: what the scheduler says and the end of stderr."""
+        """Why the job has no outcome: the scheduler's words and the end of stderr."""
         text = f"{self.label()} ended without a result. {self._backend.ending(self.submission).text}"
         # what another user may have named is not passed on to whoever reads the record
         err = paths.tail(self.paths.stderr) if self.submission.trusted else ""
@@ -307,7 +307,7 @@ def read_outcome(path: Path) -> tuple[str, tp.Any]:
 
 
 class CallJob(Job[R]):
-    """A submitted call whose result lies beside its logs.
+    """A submitted call whose result is kept beside its logs.
 
     Parameters
     ----------

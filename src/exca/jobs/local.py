@@ -212,7 +212,7 @@ def _end(processes: "tp.Sequence[Process]") -> None:
 
 
 def _runs(process: "psutil.Process") -> bool:
-    # not psutil's wait: it would take the exit code away from who started the process
+    # not psutil's wait: it would take the exit code away from the parent
     import psutil
 
     try:

@@ -160,7 +160,7 @@ class SlurmBackend(Backend):
         return state.reason if state.state == "PENDING" else ""
 
     def ending(self, submission: Submission) -> Ending:
-        """What Slurm says of the end of the job."""
+        """How the job ended, in Slurm's words."""
         return ending_of(_state(submission), submission)
 
     def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:

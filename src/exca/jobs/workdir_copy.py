@@ -16,7 +16,7 @@ from ..errors import UncommittedChangesError, UntrustedFileError, WorkDirError
 logger: logging.Logger = logging.getLogger("exca")
 
 CODE = "EXCA_CODE"  # variable that tells a local job where the copy is that it runs on
-# folders that hold the results, logs and copies of a method: no code of the user lies there
+# folders that hold the results, logs and copies of a method: no code of the user is there
 _RESULTS_FOLDER = re.compile(r"[^,]+\.[^,]+\.[^,]+,[^,]+")
 # what marks the folder of an environment: copying it would copy thousands of installed modules
 _ENVIRONMENT_MARKS = frozenset(("pyvenv.cfg", "conda-meta"))
@@ -294,7 +294,7 @@ def commits_of(sources: tp.Sequence[Source], rules: Rules) -> dict[str, str]:
         place = source.path if source.path.is_dir() else source.path.parent
         top = _git(place, "rev-parse", "--show-toplevel")
         if top is None:
-            logger.warning("No commit is recorded for %s, which lies in no git repository", source.path)
+            logger.warning("No commit is recorded for %s, which is in no git repository", source.path)
             continue
         commit = _git(place, "rev-parse", "--verify", "HEAD")
         if commit is None:
