@@ -209,7 +209,7 @@ def test_patches_that_are_put_together_do_what_they_did_one_by_one() -> None:
     [
         ({"a": "=typo="}, "unknown operation '=typo='"),
         ({"=typo=": 1}, "unknown operation '=typo='"),
-        ({"a": REPLACE}, "cannot stand here"),
+        ({"a": REPLACE}, "cannot be used here"),
         ({"a": {AFTER: "a"}}, "cannot move 'a'"),
         ({"a": {AFTER: "b", BEFORE: "b"}}, "both"),
         ({"a": {AFTER: 3}}, "expects the name of a key"),

@@ -93,7 +93,9 @@ def test_a_class_can_be_called_with_its_key_or_that_of_a_child() -> None:
     assert type(made(type="Mul")) is Mul
     assert type(Step.model_validate({"type": "Mul"})) is Mul
     assert type(Holder.model_validate_json('{"step": {"type": "Mul"}}').step) is Mul
-    with pytest.raises(pydantic.ValidationError, match="'Add' is no kind of Mul; available for 'type': Mul"):
+    with pytest.raises(
+        pydantic.ValidationError, match="'Add' is not a kind of Mul; available for 'type': Mul"
+    ):
         tp.cast(tp.Any, Mul)(type="Add")
 
 
@@ -118,7 +120,7 @@ def test_errors_carry_the_path_of_the_user() -> None:
 def test_unknown_classes() -> None:
     for name in ("Nope", 3, None, "{braces}"):
         message = errors(step={"type": name})["step"]
-        assert message.startswith(f"{name!r} is no kind of Step; available for 'type': Add, AddMore, ")
+        assert message.startswith(f"{name!r} is not a kind of Step; available for 'type': Add, AddMore, ")
     assert "available for 'type': Add, AddMore" in errors(maybe="Nope")["maybe"]
     assert "available for 'type': Add, AddMore" in errors(add={"type": "Mul"})["add"]
 
@@ -496,7 +498,7 @@ def test_a_wrap_validator_sees_what_was_given_once_before_the_choice() -> None:
 
 
 def test_a_name_that_no_wrap_validator_defines_is_refused() -> None:
-    with pytest.raises(pydantic.ValidationError, match="'Tuba' is no kind of Instrument"):
+    with pytest.raises(pydantic.ValidationError, match="'Tuba' is not a kind of Instrument"):
         Band.model_validate({"lead": {"name": "Tuba"}})
 
 

@@ -169,7 +169,7 @@ def find_models(
     The models by dotted path, "" for the object itself
     """
     found: dict[str, T] = {}
-    # with the path of each value the objects it stands in, so that a circle ends
+    # with the path of each value the objects that hold it, so that a circle ends
     waiting: list[tuple[str, tp.Any, frozenset[int]]] = [("", obj, frozenset())]
     while waiting:
         path, value, above = waiting.pop()

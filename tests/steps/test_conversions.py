@@ -122,7 +122,7 @@ def test_an_unknown_type_lists_the_known_ones() -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
         steps.Chain(steps=["Plus", [{"type": "Minus"}]])
     text = str(caught.value)
-    assert "'Minus' is no kind of Step" in text
+    assert "'Minus' is not a kind of Step" in text
     assert "Plus" in text
     assert "Times" in text
 
@@ -218,7 +218,7 @@ def test_derive_keeps_what_both_backends_have() -> None:
     assert local.derive("Cached") == backends.Cached(folder=Path("/x"))
     with pytest.raises(pydantic.ValidationError, match="timeout_min"):
         local.derive("Cached", timeout_min=2)
-    with pytest.raises(pydantic.ValidationError, match="'Blu' is no kind of Backend"):
+    with pytest.raises(pydantic.ValidationError, match="'Blu' is not a kind of Backend"):
         local.derive("Blu")
 
 

@@ -106,7 +106,7 @@ def _leaf(value: tp.Any) -> tp.Any:
         return str(value)
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    maker = UidMaker(value)  # an array, or the TypeError that says what is wrong
+    maker = UidMaker(value)  # an array, or the TypeError that explains what is wrong
     return f"{maker.string} {maker.hash}"
 
 

@@ -79,7 +79,7 @@ def ensure_config_folder(
 
     Returns
     -------
-    `folder`, or, where a different configuration with truly the same uid lies there, the one with a longer suffix
+    `folder`, or, where a different configuration with truly the same uid is there, the one with a longer suffix
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _check_uid(
     if comparing.same(ours, theirs):
         return found
     if _has_uid(theirs, ours, uid_of):
-        logger.warning("Another configuration with the same uid lies in %s: moving to a longer suffix", place)
+        logger.warning("Another configuration with the same uid is in %s: moving to a longer suffix", place)
         return None
     import difflib
 
@@ -209,7 +209,7 @@ def _is_new(
     config: Callable[[], tuple[Config, Config]],
     first_claim: "FirstClaim | None",
 ) -> bool:
-    """Make the folder with all its files in one step; tell whether we were the ones who did so."""
+    """Make the folder with all its files in one step; False if it was there, or cannot be made so."""
     if first_claim is None and os.path.lexists(place):  # made for the claim on what will be in it
         return False
     parent, name = os.path.split(place)
@@ -339,7 +339,7 @@ def _parsed(path: str, text: bytes) -> tp.Any:
     try:
         return _configuration(text)
     except ValueError as error:
-        logger.warning("%s is damaged and stands for no configuration: %s", path, error)
+        logger.warning("%s is damaged and counts for no configuration: %s", path, error)
         return None
 
 

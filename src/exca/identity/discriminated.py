@@ -187,7 +187,7 @@ def _found(cls: type["DiscriminatedModel"], name: object) -> "type[Discriminated
     try:
         return tp.cast("type[DiscriminatedModel] | None", find(cls, name))
     except AmbiguousNameError:
-        return None  # the validator says so
+        return None  # the validator raises
 
 
 def _picked(cls: type["DiscriminatedModel"], name: object) -> type["DiscriminatedModel"]:
@@ -198,14 +198,14 @@ def _picked(cls: type["DiscriminatedModel"], name: object) -> type["Discriminate
             "ambiguous_class", f"{error}; rename one of them, or give an object in place of a dict"
         ) from None
     if picked is None:
-        raise _refused("unknown_class", f"{name!r} is no kind of {cls.__name__}; {_known(cls)}")
+        raise _refused("unknown_class", f"{name!r} is not a kind of {cls.__name__}; {_known(cls)}")
     if inspect.isabstract(picked):
         raise _refused("abstract_class", f"{name!r} is abstract; {_known(cls)}")
     return tp.cast("type[DiscriminatedModel]", picked)
 
 
 def _without_key(cls: type["DiscriminatedModel"], fields: _Fields, handler: tp.Any) -> tp.Any:
-    """Reads a dict without key as the class itself, and says what might have been meant if that fails."""
+    """Read a dict without key as the class itself; the error names what might have been meant."""
     hint = (
         f"no {cls._exca_discriminator_key!r} is given, which names the class; {_known(cls)}"
         if _has_kinds(cls)
@@ -245,7 +245,7 @@ def _refused(kind: str, message: str) -> pydantic_core.PydanticCustomError:
 
 
 class DiscriminatedModel(pydantic.BaseModel):
-    """A model for whose class any subclass may stand, chosen by name.
+    """A model in whose place any subclass may be given, chosen by name.
 
     A field annotated with a class that derives from this one takes an object of that class or of any class
     deriving from it, or a dict with the name of the class under the key "type" (or just that name, for the defaults).

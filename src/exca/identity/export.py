@@ -370,7 +370,7 @@ class ExportPlan:
         return out
 
     def _overridden(self, obj: tp.Any) -> tp.Any:
-        """Stands for `run` on classes that write their own part of the uid configuration."""
+        """The `run` of classes that write their own part of the uid configuration."""
         out = self.override(obj)
         return self.unusual(obj) if out is None else dict(self.values.mapping(out, self.values.as_written))
 
@@ -379,7 +379,7 @@ class ExportPlan:
         return getattr(obj, _OVERRIDE)() if self._overrides else None
 
     def _without_new(self, obj: tp.Any) -> tp.Any:
-        """Stands for `run` on classes with new fields, where these are to be left out."""
+        """The `run` of classes with new fields, where these are to be left out."""
         given = obj.__pydantic_fields_set__
         known = self.cls.__pydantic_fields__
         names = [n for n in self.excluded if n in given and obj.__dict__[n] != known[n].default]
@@ -389,7 +389,7 @@ class ExportPlan:
         return self.unusual(obj)
 
     def unusual(self, obj: tp.Any) -> tp.Any:
-        """Stands for `run` on classes with anything beyond plain fields."""
+        """The `run` of classes with anything beyond plain fields."""
         if self.dynamic:
             return self._variant(fields.excluded_by(obj)).unusual(obj)
         if fields.WHOLE in self.excluded:

@@ -1,6 +1,6 @@
-"""What a model class says of its fields: which are left out, how values of an annotation are written, defaults.
+"""What a model class holds about its fields: which are left out, how values of an annotation are written, defaults.
 
-The runtime type of a value says nearly everything; the annotation adds what it cannot: which models form a
+The runtime type of a value tells nearly everything; the annotation adds what it cannot: which models form a
 discriminated union, where a number is meant to be a float, and where pydantic has to be asked since
 there is a serializer of the user's. Reading it takes far longer than walking over an object, so it is done once.
 """
@@ -141,7 +141,7 @@ class FieldStep(tp.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ClassFields:
-    """What a class says of the fields that are not left out, in one mode.
+    """The fields of a class that are not left out, in one mode.
 
     root: how the value of a RootModel is written
     asked: fields that only pydantic can write, and how models in them are written otherwise
@@ -261,9 +261,9 @@ DISCRIMINATORS: tp.Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKey
 
 @dataclasses.dataclass(frozen=True)
 class FieldShape:
-    """What an annotation says of values.
+    """How values of an annotation are written.
 
-    export: how they are written
+    export: writes them
     scalars: whether numbers and text are written as they are
     ambiguous: the models of a union that nothing tells apart
     """
@@ -274,7 +274,7 @@ class FieldShape:
 
 
 class ShapeReader:
-    """Reads the annotations of one model class; `values` writes what its annotation says nothing of."""
+    """Reads the annotations of one model class; `values` writes what no annotation decides."""
 
     def __init__(self, values: "ValueExporter", config: tp.Mapping[str, tp.Any]) -> None:
         self._values = values
@@ -411,7 +411,7 @@ class ShapeReader:
         value = self._value
         if (
             not self._scalars
-        ):  # one of them says how a number or a text is written, which has no type of its own
+        ):  # one of them decides how a number or a text is written, which has no type of its own
             value = _Asked(self._values, self._config, tp.Union[args]).export  # noqa: UP007 # the members are only known here
         self._scalars = self._scalars and outer_scalars
         branches = _Branches(
@@ -468,7 +468,7 @@ class _Branches:
 
     def __init__(self, value: Export, members: list[tuple[tuple[type, ...], Export]]) -> None:
         self._value = value
-        # lone numbers stay what they are: in `int | float` nothing says that 1 was meant to be 1.0
+        # lone numbers stay what they are: in `int | float` nothing shows that 1 was meant to be 1.0
         self.known = [(kinds, export) for kinds, export in members if kinds and export != value]
 
     def export(self, value: tp.Any) -> tp.Any:
@@ -543,7 +543,7 @@ def _is_undiscriminated(annotation: tp.Any) -> bool:
 
 
 def unwrapped(annotation: tp.Any) -> tp.Any:
-    """What a type alias or a NewType stands for."""
+    """The annotation that a type alias or a NewType names."""
     while True:
         if isinstance(annotation, typing_extensions.TypeAliasType | getattr(tp, "TypeAliasType", tuple)):
             annotation = annotation.__value__

@@ -192,7 +192,7 @@ def _field_reader(field: FieldInfo) -> Reader:
 
 
 def _metadata(annotation: tp.Any, own: tp.Iterable[tp.Any] = ()) -> tp.Iterator[tp.Any]:
-    """What is said of the values of an annotation beside their type, also of the parts of a union."""
+    """What `Annotated` adds to an annotation, also to the parts of a union."""
     yield from own
     annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
@@ -273,7 +273,7 @@ def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:
     readers = [(kind, read) for arg in members for kind, read in _by_kind(arg)]
     models = [kind for kind, _ in readers if isinstance(kind, type(pydantic.BaseModel))]
     counts = collections.Counter(kind for kind, _ in readers)
-    # a dict would have to be told apart from the dicts of the other members
+    # a dict would have to be distinguished from the dicts of the other members
     alone = len(models) + counts[dict] < 2
     known = {
         kind: read for kind, read in readers if counts[kind] == 1 and (alone or kind not in (dict, *models))
@@ -286,7 +286,7 @@ def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:
 
 
 def _by_kind(annotation: tp.Any) -> list[tuple[type, Reader]]:
-    """The runtime types that an annotation stands for, each with the function that takes it apart."""
+    """The runtime types of an annotation, each with the function that takes it apart."""
     annotation = unwrapped(annotation)
     origin, args = tp.get_origin(annotation), tp.get_args(annotation)
     if origin is tp.Annotated and tp.get_origin(unwrapped(args[0])) in (tp.Union, types.UnionType):

@@ -59,7 +59,7 @@ def _check_op(value: object, allowed: str | frozenset[str]) -> None:
         return
     if value in OPS:
         raise ValueError(
-            f"operation {value!r} cannot stand here: only '=delete=' is a value, the others are keys"
+            f"operation {value!r} cannot be used here: only '=delete=' is a value, the others are keys"
         )
     known = ", ".join(sorted(OPS))
     raise ValueError(f"unknown operation {value!r}: strings of the form '=<name>=' are kept for {known}")

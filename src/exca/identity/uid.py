@@ -27,7 +27,7 @@ NEVER_FOLDED: frozenset[object] = LEAVES | {list, tuple}
 # how keys are treated: as they are; nested, so that a dotted one is refused; nested, and single keys folded
 AS_IS, NEST, FOLD = 0, 1, 2
 
-# the readable text, the text to hash, and the brackets that stand around both
+# the readable text, the text to hash, and the brackets around both
 _Pair = tuple[str, str]
 
 
@@ -158,7 +158,7 @@ def _seq(value: tp.Iterable[tp.Any], mode: int) -> _Pair:
 
 
 def _tuple(value: tuple[tp.Any, ...], mode: int) -> _Pair:
-    # configurations come with lists: what stands in a tuple was never folded, and uids hold for ever
+    # configurations come with lists: what is in a tuple was never folded, and uids hold for ever
     return _seq(value, NEST if mode else AS_IS)
 
 
@@ -317,12 +317,16 @@ def fold(value: tp.Any) -> tp.Any:
 
 def folded_entry(level: Mapping[str, tp.Any], key: str, value: tp.Any, ordered: bool) -> tuple[str, tp.Any]:
     """The key and value under which an entry of a level is written, levels of a single key folded."""
-    if "." in require_str(key) and not ordered:
+    if type(key) is not str:
+        require_str(key)
+    if "." in key and not ordered:
         raise DottedKeyError(key)
     path, inner = key, value
     while isinstance(inner, dict) and len(inner) == 1 and not isinstance(inner, OrderedDict):
         ((name, inner),) = inner.items()
-        if "." in require_str(name):
+        if type(name) is not str:
+            require_str(name)
+        if "." in name:
             raise DottedKeyError(name)
         path = f"{path}.{name}"
     # keys of an OrderedDict may hold dots of their own: never let two of them meet

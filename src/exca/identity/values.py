@@ -1,4 +1,4 @@
-"""What the runtime type of a value says about its place in a configuration, and what is kept once per class."""
+"""What the runtime type of a value decides about its place in a configuration, and what is kept once per class."""
 
 import typing as tp
 import weakref
@@ -50,9 +50,9 @@ def dumped(serializer: pydantic_core.SchemaSerializer, value: tp.Any, **told: tp
     if not _has_list(written):
         return written
     try:
-        # in JSON a set is a list, in an order that differs from process to process: this says where they are
+        # in JSON a set is a list, in an order that differs from process to process: this shows where they are
         return _with_sets_sorted(written, serializer.to_python(value, mode="python", **told))
-    except Exception:  # what can only be written as JSON says nothing about sets
+    except Exception:  # what can only be written as JSON shows nothing about sets
         return written
 
 
