@@ -437,7 +437,7 @@ def _config_digest(config: Config) -> str:
             data = json.dumps(config).encode()
     except (TypeError, ValueError, RecursionError):
         return ""
-    return _digest(data)
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 def _digest(data: bytes) -> str:

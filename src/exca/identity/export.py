@@ -542,7 +542,8 @@ class FieldDefault:
         if not is_model(default):
             return False
         if self._factory is None and isinstance(exported, dict):
-            own = self._values.plan(value).override(value)
+            overrides = class_has(type(value), _OVERRIDE)
+            own = self._values.plan(value).override(value) if overrides else None
             if self._equals_given(exported if own is None else split_dots(own), default):
                 return True
         return (
