@@ -7,12 +7,14 @@ import typing as tp
 from pathlib import Path
 
 from ._earlier import earlier_names
-from .engine import record
-from .engine.tasks import SUBMISSION, Status, Task, start
+from .engine.method import Status
 from .errors import InfraError, ReadOnlyError
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
-from .jobs.job import DoneJob, Job
-from .submit import SubmitInfra
+
+if tp.TYPE_CHECKING:
+    from .engine.tasks import Task
+    from .jobs.job import Job
+    from .submit import SubmitInfra
 
 F = tp.TypeVar("F", bound=tp.Callable[[tp.Any], tp.Any])
 logger: logging.Logger = logging.getLogger("exca")
@@ -103,15 +105,17 @@ class TaskInfra(BaseInfra):
         return self._method.call() if job is None else job.result()
 
     @property
-    def _task(self) -> Task:
+    def _task(self) -> "Task":
         state = self._state
         if state.task is None:
             with state.lock:  # all threads share what it remembers
                 if state.task is None:
-                    state.task = Task(self._method, state.lock)
-        return tp.cast(Task, state.task)
+                    from .engine.tasks import Task
 
-    def job(self) -> Job[tp.Any]:
+                    state.task = Task(self._method, state.lock)
+        return tp.cast("Task", state.task)
+
+    def job(self) -> "Job[tp.Any]":
         """The job of the task, submitted now if there is neither a job nor a result.
 
         Returns
@@ -126,15 +130,17 @@ class TaskInfra(BaseInfra):
         """
         if self.folder is not None:
             return self._task.start()
+        from .jobs.job import DoneJob
+
         with self._state.lock:
             if self._state.job is None:
                 self._state.job = DoneJob.of(self._method.call)
-            return tp.cast(Job[tp.Any], self._state.job)
+            return tp.cast("Job[tp.Any]", self._state.job)
 
     def _has_outcome(self, folder: Path) -> bool:
-        return any(
-            os.path.exists(f"{folder}/{name}") for name in (record.NAME, record.LEGACY_NAME, SUBMISSION)
-        )
+        from .engine.record import OUTCOMES
+
+        return any(os.path.exists(f"{folder}/{name}") for name in OUTCOMES)
 
     def status(self) -> Status:
         """What is known of the task, without computing anything.
@@ -186,6 +192,8 @@ class TaskInfra(BaseInfra):
         RuntimeError
             if nothing was collected, or in read-only mode something is to be sent
         """
+        from .engine.tasks import start
+
         objects: list[tp.Any] = []
         yield objects
         if not objects and not allow_empty:

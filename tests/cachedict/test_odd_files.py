@@ -22,7 +22,7 @@ from exca.cachedict.parts import entry_of
 from exca.cachedict.sideindex import FILE_NAME, Table
 from exca.claims import Claims, claimfile
 from exca.claims.owner import Owner, Process
-from exca.engine import legacy, record, tasks, unsent
+from exca.engine import legacy, record, unsent
 from exca.errors import DamagedEntryError, MissingPackageError, StoredValueError, UnknownHandlerError
 from exca.identity import configfolder
 
@@ -298,7 +298,7 @@ def json_with(fields: list[str]) -> st.SearchStrategy[bytes]:
 def test_fuzzed_submissions(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "submission.json").write_bytes(content)
-    found = tasks.read_submission(folder)
+    found = record.read_submission(folder)
     assert found is None or (type(found.submission.job_id) is str and type(found.submission.logs) is str)
     assert found is None or type(found.attempt) is str
 

@@ -581,8 +581,8 @@ def test_the_debug_cluster_runs_in_this_process(tmp_path: Path) -> None:
 DIES = """
 import os, sys
 sys.path[:0] = {paths!r}
-import exca.engine.tasks
-exca.engine.tasks.transfer_to = lambda *args: os.kill(os.getpid(), 9)
+import exca.engine.runner
+exca.engine.runner.transfer_to = lambda *args: os.kill(os.getpid(), 9)
 from test_task_jobs import Sleeper
 task = Sleeper(gate={gate!r}, infra=dict(folder={folder!r}, cluster={cluster!r}))
 with task.infra.job_array() as array:

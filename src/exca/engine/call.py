@@ -1,9 +1,11 @@
 """What travels to a job: under which claim it computes, and what."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import pickle
+import sys
 import typing as tp
 import uuid
 from pathlib import Path
@@ -13,6 +15,9 @@ from ..errors import UntrustedFileError
 from ..jobs import backends
 from ..jobs.environment import current_job
 from ..jobs.remote_errors import RemoteError
+from . import record
+from .method import Method
+from .record import KEY
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
@@ -108,3 +113,51 @@ class ItemsCall(Call):
         except Exception as e:
             logger.exception("%r failed", self)
             return RemoteError(e)
+
+
+@dataclasses.dataclass(repr=False)
+class TaskCall(Call):
+    """A task."""
+
+    method: Method
+    replaces: str | None = None  # the attempt whose outcome is there already
+
+    def __repr__(self) -> str:
+        return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
+
+    def run_beside(self) -> tp.Any:
+        """Call the method in a process whose outcome is not recorded."""
+        return self.method.call()
+
+    def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> None:
+        """Compute and publish the outcome; an error is part of it."""
+        if where["cluster"] != "debug":
+            submitted = record.read_submission(self.folder)
+            if submitted is None or submitted.attempt != self.token:
+                with contextlib.suppress(OSError):  # the submitter died before it could note which job it is
+                    record.note_submission(self.folder, where, self.token, self.replaces)
+        self.method.freeze()
+        try:
+            record.compute(self.method, self.folder, claim, where, self.token)
+        except Exception:
+            if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
+                raise  # submitit's debug executor stops here in a debugger
+            logger.exception("%r failed", self)
+
+    def reclaim(self) -> "Claim | None":
+        """Claim the task again where its record tells that this very job failed, though it has just been requeued."""
+        from ..claims import Claims
+
+        claims = Claims(self.folder)
+        claims.wait([record.end_of(self.token)], done=lambda: False)  # until the record is there
+        found = record.read(self.folder)
+        if found is None or found.attempt != self.token or "ended" not in found.content:
+            return None
+        claim, _ = claims.acquire([KEY])
+        if claim is not None:
+            logger.warning(
+                "The record of %r has this job as ended (%s), but it runs again: computing, and replacing the record",
+                self,
+                found.content["ended"],
+            )
+        return claim

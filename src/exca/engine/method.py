@@ -9,6 +9,9 @@ if tp.TYPE_CHECKING:
     from ..jobs.resources import Resources
 
 
+Status = tp.Literal["not submitted", "running", "completed", "failed"]  # of a task
+
+
 class Method(tp.Protocol):
     """A method of a configuration: what to call, where it runs, and where results go. Travels to jobs."""
 

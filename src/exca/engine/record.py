@@ -14,17 +14,25 @@ import functools
 import logging
 import os
 import platform
+import sys
 import time
 import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
-from ..errors import JobError, OddFileError, ResultError, UntrustedFileError
+from ..errors import ChangedConfigError, JobError, OddFileError, ResultError, UntrustedFileError
+from ..jobs.backends import Submission
 from ..jobs.remote_errors import error_content, rebuild_error
 
+if tp.TYPE_CHECKING:
+    from ..claims import Claim
+    from .method import Method
+
 NAME = "job.json"
+SUBMISSION = "submission.json"  # the job last submitted for a task
 KEY = "task"  # under which the claim on a task is made
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
+OUTCOMES = (NAME, LEGACY_NAME, SUBMISSION)  # files with an outcome, or about a job that will have one
 DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
 _SEAL_LENGTH = len(SEALED % (b"", 0))
@@ -231,6 +239,51 @@ class Attempt:
         publish(self.folder, content, durable=seconds > DURABLE_SECONDS)
 
 
+def compute(
+    method: "Method", folder: Path, claim: "Claim", where: dict[str, tp.Any], attempt: str = ""
+) -> tp.Any:
+    """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
+
+    ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's.
+    """
+    from ..claims import chain
+
+    this = Attempt(folder, attempt or claim.token, where, _source_folder(type(method.obj)))
+    try:
+        with chain.under(claim), chain.computing([KEY], started=True):
+            value = method.call()
+    except Exception as e:
+        method.require_unchanged()
+        this.failed(e)
+        raise
+    try:
+        method.require_unchanged()
+    except ChangedConfigError as e:
+        if where:  # a caller who waits for a job gets no other word of it
+            this.failed(e)
+        raise
+    if not claim.is_valid():
+        logger.warning(
+            "%s was taken over by another process while it was computed: not published again", folder
+        )
+        return value
+    try:
+        this.completed(value)
+    except ResultError as e:
+        this.failed(e)
+        raise
+    return value
+
+
+def _source_folder(cls: type) -> str:
+    """Folder of the code of a class, or the current one where it has no file."""
+    module = sys.modules.get(cls.__module__)
+    # in a job, __main__ is the program that runs jobs, not the script that defined the class
+    known = hasattr(module, cls.__qualname__.partition(".")[0])
+    file = getattr(module, "__file__", None) if known else None
+    return os.path.dirname(file or "") or os.getcwd()
+
+
 def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> None:
     """Write a record in one atomic step; one that is durable survives a power failure right after."""
     import orjson
@@ -273,6 +326,38 @@ def publish_death(
                 publish(folder, content, durable=True)
                 return Record(folder, content)
     return found if found.attempt != replaces else Record(folder, content)
+
+
+class Submitted(tp.NamedTuple):
+    """The job that was last submitted for a task."""
+
+    submission: Submission
+    attempt: str  # token of the claim that it was given
+    replaces: str | None  # the attempt whose outcome was there
+
+
+def read_submission(folder: Path) -> Submitted | None:
+    """Read which job was last submitted for a uid folder."""
+    try:
+        import orjson
+
+        data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
+        content = orjson.loads(data)
+        submission = Submission.from_json(content, trusted=_trust.is_trusted(status))
+        return Submitted(submission, str(content.get("attempt", "")), content.get("replaces"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OddFileError, UntrustedFileError, ValueError, TypeError) as e:
+        _trust.skip(f"{folder}/{SUBMISSION}", e)
+        return None
+
+
+def note_submission(folder: Path, where: dict[str, tp.Any], attempt: str, replaces: str | None) -> None:
+    """Write down which job computes a task."""
+    import orjson
+
+    note = orjson.dumps({**where, "attempt": attempt, "replaces": replaces})
+    _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
 
 
 def end_of(attempt: str) -> str:

@@ -7,41 +7,26 @@ import contextlib
 import dataclasses
 import logging
 import os
-import sys
 import threading
 import typing as tp
 from pathlib import Path
 
-import orjson
-
-from .. import _files, _trust
-from ..errors import (
-    ChangedConfigError,
-    DamagedEntryError,
-    OddFileError,
-    ReadOnlyError,
-    ResultError,
-    UntrustedFileError,
-)
+from .. import _files
+from ..errors import DamagedEntryError, ReadOnlyError
 from ..identity import check_secrets
 from ..jobs import backends
 from ..jobs.backends import Submission
 from ..jobs.job import DoneJob, Job
 from ..jobs.paths import JobPaths, fixed_folder
-from . import once, record, unsent
-from .call import Call
-from .links import link_code, link_logs
-from .method import Method
+from . import record, unsent
+from .method import Method, Status
 from .record import KEY
-from .runner import announce, transfer_to
 from .task_job import EarlierJob, TaskJob, UnsentJob
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Holder
 
 R = tp.TypeVar("R")
-Status = tp.Literal["not submitted", "running", "completed", "failed"]
-SUBMISSION = "submission.json"  # the job last submitted for a task
 logger: logging.Logger = logging.getLogger("exca")
 
 
@@ -164,7 +149,7 @@ class Task:
         submission = Submission(None, "", "")
         announced = holder.announced
         if holder.owner.kind == "job":
-            submitted = read_submission(self.method.folder)
+            submitted = record.read_submission(self.method.folder)
             submission = submission if submitted is None else submitted.submission
             if not holder.trusted:
                 submission = dataclasses.replace(submission, trusted=False)
@@ -268,7 +253,7 @@ class Task:
         found = record.read(folder)
         if found is not None:
             found.remove_data()
-        for name in (record.NAME, SUBMISSION, record.LEGACY_NAME):
+        for name in record.OUTCOMES:
             with contextlib.suppress(FileNotFoundError):
                 _files.remove(f"{folder}/{name}")
         self.job, self.forced = None, False
@@ -282,8 +267,10 @@ class Task:
 
     def claim(self, mode: str) -> "Claim | AnyJob":
         """Claim the task, or return the job that computes it or has left an outcome."""
+        from .once import claim_missing
+
         while True:
-            claim, _, held = once.claim_missing(
+            claim, _, held = claim_missing(
                 self.method.folder, [KEY], lambda keys: [] if self.outcome(mode) else list(keys)
             )
             if claim is not None:
@@ -306,7 +293,7 @@ class Task:
         with claim:
             try:
                 job: DoneTask[tp.Any] = DoneTask(
-                    self.method.folder, compute(self.method, self.method.folder, claim, {})
+                    self.method.folder, record.compute(self.method, self.method.folder, claim, {})
                 )
             except Exception as e:
                 kept = record.read(self.method.folder)
@@ -315,79 +302,6 @@ class Task:
                 job = DoneTask(self.method.folder, None, e)
             self.forced = True
         return job
-
-
-def compute(
-    method: Method, folder: Path, claim: "Claim", where: dict[str, tp.Any], attempt: str = ""
-) -> tp.Any:
-    """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
-
-    ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's.
-    """
-    from ..claims import chain
-
-    this = record.Attempt(folder, attempt or claim.token, where, _source_folder(type(method.obj)))
-    try:
-        with chain.under(claim), chain.computing([KEY], started=True):
-            value = method.call()
-    except Exception as e:
-        method.require_unchanged()
-        this.failed(e)
-        raise
-    try:
-        method.require_unchanged()
-    except ChangedConfigError as e:
-        if where:  # a caller who waits for a job gets no other word of it
-            this.failed(e)
-        raise
-    if not claim.is_valid():
-        logger.warning(
-            "%s was taken over by another process while it was computed: not published again", folder
-        )
-        return value
-    try:
-        this.completed(value)
-    except ResultError as e:
-        this.failed(e)
-        raise
-    return value
-
-
-def _source_folder(cls: type) -> str:
-    """Folder of the code of a class, or the current one where it has no file."""
-    module = sys.modules.get(cls.__module__)
-    # in a job, __main__ is the program that runs jobs, not the script that defined the class
-    known = hasattr(module, cls.__qualname__.partition(".")[0])
-    file = getattr(module, "__file__", None) if known else None
-    return os.path.dirname(file or "") or os.getcwd()
-
-
-class Submitted(tp.NamedTuple):
-    """The job that was last submitted for a task."""
-
-    submission: Submission
-    attempt: str  # token of the claim that it was given
-    replaces: str | None  # the attempt whose outcome was there
-
-
-def read_submission(folder: Path) -> Submitted | None:
-    """Read which job was last submitted for a uid folder."""
-    try:
-        data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
-        content = orjson.loads(data)
-        submission = Submission.from_json(content, trusted=_trust.is_trusted(status))
-        return Submitted(submission, str(content.get("attempt", "")), content.get("replaces"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OddFileError, UntrustedFileError, ValueError, TypeError) as e:
-        _trust.skip(f"{folder}/{SUBMISSION}", e)
-        return None
-
-
-def note_submission(folder: Path, where: dict[str, tp.Any], attempt: str, replaces: str | None) -> None:
-    """Write down which job computes a task."""
-    note = orjson.dumps({**where, "attempt": attempt, "replaces": replaces})
-    _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
 
 
 # -------------------------------------------------------------------- many tasks, in jobs
@@ -471,6 +385,9 @@ def _submit_groups(
 
 def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) -> list[Submission | None]:
     """Submit claimed tasks with the same resources."""
+    from .call import TaskCall
+    from .runner import announce
+
     for one in claimed:
         one.task.method.require_unchanged()  # what is pickled now is what its folder is named after
     request.calls = [
@@ -482,8 +399,11 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
 
 def _transferred(one: _Claimed, submission: Submission, request: "backends.Request") -> AnyJob:
     """Make a job the owner of its task, and note which job it is."""
+    from .links import link_code, link_logs
+    from .runner import transfer_to
+
     task, claim = one.task, one.claim
-    note_submission(claim.folder, submission.to_json(), claim.token, one.replaces)
+    record.note_submission(claim.folder, submission.to_json(), claim.token, one.replaces)
     transfer_to(claim, submission)
     link_code(claim.folder, request.workdir)
     link_logs(claim.folder, JobPaths(submission.logs, submission.job_id).folder)
@@ -491,54 +411,6 @@ def _transferred(one: _Claimed, submission: Submission, request: "backends.Reque
     task.job = job  # first: a thread that sees that it was forced waits for it
     task.forced = True
     return job
-
-
-@dataclasses.dataclass(repr=False)
-class TaskCall(Call):
-    """A task."""
-
-    method: Method
-    replaces: str | None = None  # the attempt whose outcome is there already
-
-    def __repr__(self) -> str:
-        return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
-
-    def run_beside(self) -> tp.Any:
-        """Call the method in a process whose outcome is not recorded."""
-        return self.method.call()
-
-    def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> None:
-        """Compute and publish the outcome; an error is part of it."""
-        if where["cluster"] != "debug":
-            submitted = read_submission(self.folder)
-            if submitted is None or submitted.attempt != self.token:
-                with contextlib.suppress(OSError):  # the submitter died before it could note which job it is
-                    note_submission(self.folder, where, self.token, self.replaces)
-        self.method.freeze()
-        try:
-            compute(self.method, self.folder, claim, where, self.token)
-        except Exception:
-            if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
-                raise  # submitit's debug executor stops here in a debugger
-            logger.exception("%r failed", self)
-
-    def reclaim(self) -> "Claim | None":
-        """Claim the task again where its record tells that this very job failed, though it has just been requeued."""
-        from ..claims import Claims
-
-        claims = Claims(self.folder)
-        claims.wait([record.end_of(self.token)], done=lambda: False)  # until the record is there
-        found = record.read(self.folder)
-        if found is None or found.attempt != self.token or "ended" not in found.content:
-            return None
-        claim, _ = claims.acquire([KEY])
-        if claim is not None:
-            logger.warning(
-                "The record of %r has this job as ended (%s), but it runs again: computing, and replacing the record",
-                self,
-                found.content["ended"],
-            )
-        return claim
 
 
 def _submit_listed(methods: list[Method], through: Method, max_workers: int) -> list[Path]:

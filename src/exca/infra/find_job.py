@@ -9,9 +9,10 @@ import typing as tp
 from pathlib import Path
 
 from .. import _trust
-from ..engine.call import ItemsCall
+from ..engine import tasks as _tasks  # noqa: F401 # with it, a job that is waited for sends those without room
+from ..engine.call import ItemsCall, TaskCall
+from ..engine.record import SUBMISSION, read_submission
 from ..engine.task_job import TaskJob
-from ..engine.tasks import SUBMISSION, TaskCall, read_submission
 from ..jobs.backends import Submission
 from ..jobs.entry import BEGAN, noted_process
 from ..jobs.job import CallJob, Job

@@ -77,6 +77,7 @@ _NAMES: dict[str, dict[str, str]] = {
         "CachedMethod": "kept.infras",
         "LocalJob": "kept.infras",
         "Mode": "kept.typing:TaskMode",
+        "SubmitInfra": "submit",
         "TaskFunc": "kept.typing",
         "X": "kept.typing",
     },
