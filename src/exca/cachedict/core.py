@@ -13,7 +13,8 @@ from ..errors import DamagedEntryError, UntrustedFileError
 from .dumpcontext import DumpContext, DumpOptions
 from .index import NOT_PRELOADED, WAITING, FolderIndex, Found, index_of
 from .lineref import LineRef
-from .parts import SCALARS, Info, entry_of, inline_json
+from .parts import SCALARS, Info, entry_of
+from .single import inline_json
 from .textindex import key_hash
 from .writer import touch, write_error, writer_of
 

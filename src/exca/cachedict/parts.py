@@ -21,19 +21,7 @@ import orjson
 Info = dict[str, tp.Any]
 Reserved = tp.Sequence[Info | None]
 _IGNORING = frozenset(("Json", "Auto"))  # handlers of every release that ignore further fields
-_INLINE = 1024  # bytes up to which a plain value is held by its entry, whatever its handler
 SCALARS: tp.Final = frozenset((int, float, str, bool, type(None)))
-
-
-def inline_json(value: tp.Any) -> bytes | None:
-    """The JSON of a value of the types in SCALARS; None when it is long, or nothing that JSON holds."""
-    if type(value) is float and value - value != 0:  # inf and nan
-        return None
-    try:
-        content = orjson.dumps(value)
-    except TypeError:  # an int of more than 64 bits, or text with lone surrogates
-        return None
-    return content if len(content) <= _INLINE else None
 
 
 def take_reserved(info: Info) -> Info | None:

@@ -7,8 +7,21 @@ import orjson
 
 from .. import _trust
 from .dumpcontext import DumpContext, DumpOptions
-from .parts import SCALARS, Info, inline_json
+from .parts import SCALARS, Info
 from .writer import write_error
+
+_INLINE = 1024  # bytes up to which a plain value is held by its entry, whatever its handler
+
+
+def inline_json(value: tp.Any) -> bytes | None:
+    """The JSON of a value of the types in SCALARS; None when it is long, or nothing that JSON holds."""
+    if type(value) is float and value - value != 0:  # inf and nan
+        return None
+    try:
+        content = orjson.dumps(value)
+    except TypeError:  # an int of more than 64 bits, or text with lone surrogates
+        return None
+    return content if len(content) <= _INLINE else None
 
 
 def dump_one(
