@@ -321,7 +321,7 @@ class ExportPlan:
         # a rebuilt class is noticed by it
         self.serializer: pydantic_core.SchemaSerializer = cls.__pydantic_serializer__
         self.static: tp.Any = None
-        self.dynamic = False
+        self.dynamic: bool = False
         if excluded is None and values.uid:
             self.static = fields.never_counted(cls)
             self.dynamic = self.static is None
