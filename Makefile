@@ -16,7 +16,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness bench downstream identity torture format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench downstream identity torture format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -46,6 +46,17 @@ test: $(TEST_VENV) ## run the tests, those that need Slurm too where the test cl
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 check: check-format check-lint check-mypy check-pyright check-completeness ## look at format, style and types (make -k check: all, even if one fails)
+
+$(VENV)-lowest/.made: pyproject.toml scripts/venv.sh scripts/lowest.py
+	@mkdir -p $(@D) && $(PYTHON) scripts/lowest.py > $(@D)/constraints.txt
+	@scripts/venv.sh $(@D) tables,test $(@D)/constraints.txt
+	@touch $@
+
+# "typed" cases hold what pydantic 2.14 makes of them
+LOWEST := tests/test_confdict.py tests/test_identity.py tests/test_discriminated.py tests/test_export.py tests/test_utils.py \
+  tests/cachedict tests/tasks/test_task.py tests/tasks/test_local_jobs.py tests/maps/test_map.py -k "not typed"
+lowest: $(VENV)-lowest/.made ## run the tests of identity, storage and tasks with the lowest versions of all dependencies
+	$(VENV)-lowest/bin/python -m pytest --numprocesses $(WORKERS) $(or $(ARGS),$(LOWEST))
 
 check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -90,5 +101,5 @@ slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .venv .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache
+	rm -rf .venv .venv-lowest .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

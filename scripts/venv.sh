@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Make the virtual environment if it is not there, and install exca with the named extras into it, every
-# package at the version in requirements-dev.lock.
-# Usage: scripts/venv.sh FOLDER EXTRA[,EXTRA...]; PYTHON says which interpreter to build on (python3).
+# package at the version in requirements-dev.lock, or as other CONSTRAINTS have it.
+# Usage: scripts/venv.sh FOLDER EXTRA[,EXTRA...] [CONSTRAINTS]; PYTHON says which interpreter to build on (python3).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-folder=$1 extras=$2 python=${PYTHON:-python3}
+folder=$1 extras=$2 constraints=${3:-requirements-dev.lock} python=${PYTHON:-python3}
 
 fail() { printf 'venv: %s\n' "$*" >&2; exit 1; }
 
@@ -16,7 +16,7 @@ if [ ! -x "$folder/bin/pip" ]; then
     || fail "$python cannot make virtual environments (Debian: apt install python3-venv)"
   "$python" -m venv "$folder"
 fi
-pip=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock)
+pip=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet --constraint "$constraints")
 printf 'venv: installing exca[%s] into %s\n' "$extras" "$folder"
 # The build backend comes pinned from the lock as well, hence no isolated build.
 "${pip[@]}" hatchling editables

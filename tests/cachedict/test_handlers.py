@@ -330,7 +330,7 @@ def test_frames_come_back(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixtu
         "plain": (plain, "Parquet"),
         "index": (plain.set_index("a"), "Parquet"),
         "text index": (pd.DataFrame({"a": [1]}, index=["x"]), "Parquet"),
-        "multi": (plain.set_index(["a", "b"]), "Parquet"),
+        "multi": (plain.assign(b=["x", "y"]).set_index(["a", "b"]), "Parquet"),
         "types": (
             pd.DataFrame(
                 {"d": pd.to_datetime(["2020-01-01"]), "e": pd.Categorical(["u"]), "f": [True]}
@@ -362,7 +362,9 @@ def test_frames_come_back(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixtu
     assert len([record for record in caplog.records if "DataFrame" in record.message]) <= 1
     with CacheDict[tp.Any](tmp_path, cache_type="PandasDataFrame").write() as csv:
         csv["csv"] = plain
-    pd.testing.assert_frame_equal(cd["csv"], plain)
+    # what kind of missing value a CSV file gives depends on the version of pandas
+    pd.testing.assert_frame_equal(cd["csv"].dropna(), plain.dropna())
+    pd.testing.assert_frame_equal(cd["csv"].isna(), plain.isna())
     with (
         pytest.raises(HandlerError, match="DataFrame"),
         CacheDict[tp.Any](tmp_path, cache_type="PandasDataFrame").write() as csv,

@@ -391,6 +391,40 @@ def test_fuzzed_pickles(tmp_path: pathlib.Path) -> None:
     check()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x95.",
+        b"\x80\x04\x95" + b"\xff" * 8 + b".",
+        b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
+    ],
+)
+def test_a_pickle_that_breaks_the_unpickler_is_damaged(tmp_path: pathlib.Path, content: bytes) -> None:
+    """Of an earlier release, which recorded no checksum."""
+    with DumpContext(tmp_path) as ctx:
+        info = ctx.dump({"a"}, cache_type="Pickle")
+    [stored] = (tmp_path / "data").iterdir()
+    stored.write_bytes(content)
+    with pytest.raises(DamagedEntryError, match="is damaged"):
+        DumpContext(tmp_path).load({"#type": "Pickle", "filename": info["filename"]})
+
+
+class Stubborn:
+    """Refuses to be loaded."""
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("not today")
+
+
+def test_an_error_of_the_class_of_a_pickle_is_its_own(tmp_path: pathlib.Path) -> None:
+    value = Stubborn()
+    value.__dict__["some"] = "state"
+    with DumpContext(tmp_path) as ctx:
+        info = ctx.dump(value, cache_type="Pickle")
+    with pytest.raises(ValueError, match="not today"):
+        DumpContext(tmp_path).load(info)
+
+
 SLOW = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))

@@ -83,7 +83,7 @@ class ContiguousMemmap:
         if not source.size:
             content: AnyArray = np.empty(source.shape, source.dtype)
         else:
-            low, _ = np.lib.array_utils.byte_bounds(source)
+            low, _ = _bounds(source)
             offset = self._start + low - self._base
             if not _contiguous(source):
                 raise TypeError("This array is scattered over the file and cannot be read at once")
@@ -121,7 +121,7 @@ class ContiguousMemmap:
         if not _contiguous(self._array):
             raise TypeError(f"This array is scattered over the file: use np.asarray(x).{name}")
         view: AnyArray = getattr(self._array.view(np.ndarray), name)(*args, **kwargs)
-        first, last = np.lib.array_utils.byte_bounds(self._array) if self._array.size else (0, 0)
+        first, last = _bounds(self._array) if self._array.size else (0, 0)
         if view.size and not first <= _address(view) < last:
             raise TypeError(f"{name} would copy the array: use np.asarray(x).{name}")
         return self._like(view)
@@ -131,11 +131,19 @@ def _address(array: AnyArray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def _bounds(array: AnyArray) -> tuple[int, int]:
+    """Addresses of the first byte of an array and of the one behind its last: NumPy 1 and 2 name this differently."""
+    low = high = _address(array)
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        low, high = low + min(0, (length - 1) * stride), high + max(0, (length - 1) * stride)
+    return low, high + array.itemsize
+
+
 def _contiguous(array: AnyArray) -> bool:
     """Whether an array fills one stretch of its file, in any order of its axes."""
     if array.flags.c_contiguous or array.flags.f_contiguous or not array.size:
         return True
-    low, high = np.lib.array_utils.byte_bounds(array)
+    low, high = _bounds(array)
     return bool(high - low == array.nbytes)
 
 

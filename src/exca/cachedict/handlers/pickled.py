@@ -12,6 +12,8 @@ from ..dumpcontext import DumpContext
 from ..parts import Info
 from .base import KeyFileHandler
 
+_NO_PROTOCOL = 32  # far above the protocol of any Python
+
 
 class Pickle(KeyFileHandler):
     """A pickle (by `cloudpickle` where the standard one cannot), in a file of its own, as every release reads it."""
@@ -38,15 +40,33 @@ class Pickle(KeyFileHandler):
             source: tp.IO[bytes] = file
             if "offset" in info:  # small pickles shared a file for a while
                 source = io.BytesIO(_part(file, path, info))
+            start = source.tell()
             try:
                 return pickle.load(source)
-            except (EOFError, pickle.UnpicklingError) as e:
+            except (EOFError, pickle.UnpicklingError, OverflowError, ValueError, MemoryError) as e:
+                raised_here = (
+                    e.__traceback__ is None or e.__traceback__.tb_next is None
+                )  # by no class's own code
+                if not raised_here or (isinstance(e, ValueError | MemoryError) and _is_whole(source, start)):
+                    raise
                 raise DamagedEntryError(f"The pickle in {path} is damaged: {e}") from e
 
     @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
         if "offset" not in info:
             ctx.unlink(info["filename"])
+
+
+def _is_whole(source: tp.IO[bytes], start: int) -> bool:
+    """Whether there is a pickle from one end to the other, which is walked through without running anything."""
+    import pickletools
+
+    source.seek(start)
+    try:
+        protocols = [int(arg or 0) for code, arg, _ in pickletools.genops(source) if code.name == "PROTO"]
+    except (ValueError, IndexError, MemoryError, OverflowError):
+        return False
+    return all(protocol < _NO_PROTOCOL for protocol in protocols)  # a newer Python's is one
 
 
 def _part(file: tp.IO[bytes], path: str, info: Info) -> bytes:
