@@ -31,28 +31,28 @@ def worker_count(cluster: str, limit: int | None) -> int:
     return count if limit is None else max(1, min(limit, count))
 
 
-def run_in_threads(computer: tp.Any, groups: Groups, tick: tp.Callable[[int], None]) -> None:
+def run_in_threads(worker: tp.Any, groups: Groups, progress: tp.Callable[[int], None]) -> None:
     """Compute shares of items in threads of this process; raises the first error once all ended."""
     with concurrent.futures.ThreadPoolExecutor(max(1, len(groups))) as pool:
         futures = [
-            pool.submit(contextvars.copy_context().run, computer.compute, keys, items, tick)
+            pool.submit(contextvars.copy_context().run, worker.compute, keys, items, progress)
             for keys, items in groups
         ]
     _raise_first([future.exception() for future in futures])
 
 
 def run_in_processes(
-    computer: tp.Any,
+    worker: tp.Any,
     groups: Groups,
     cache: tp.Any,
-    tick: tp.Callable[[int], None],
+    progress: tp.Callable[[int], None],
     *,
     computed: tp.Callable[[list[str]], None] | None = None,
     claim: "Claim | None" = None,
 ) -> None:
     """Compute shares of items in processes of this machine; raises the first error once all ended.
 
-    A cache is given without a folder: then results come back (by the computer's ``gather``) and are stored here. Each
+    A cache is given without a folder: then results come back (by the worker's ``gather``) and are stored here. Each
     process gets its share of the claim, and gives back what others are to compute.
     """
     from ..claims import chain
@@ -65,7 +65,7 @@ def run_in_processes(
     keys = [key for share in shares for key in share.keys]
     try:
         with chain.Waiting(None if claim is None else claim.folder, keys) as waiting:
-            _run_shares(computer, shares, cache, tick, computed=computed, waiting=waiting)
+            _run_shares(worker, shares, cache, progress, computed=computed, waiting=waiting)
     finally:
         for part in claims:  # those that no process has made its own
             if part is not None:
@@ -73,10 +73,10 @@ def run_in_processes(
 
 
 def _run_shares(
-    computer: tp.Any,
+    worker: tp.Any,
     shares: "list[_Share]",
     cache: tp.Any,
-    tick: tp.Callable[[int], None],
+    progress: tp.Callable[[int], None],
     *,
     computed: tp.Callable[[list[str]], None] | None,
     waiting: "chain.Waiting",
@@ -93,16 +93,18 @@ def _run_shares(
     with loky.ProcessPoolExecutor(
         max(1, len(shares)),
         initializer=_start_worker,
-        initargs=(Process.current(), pickled(tp.cast(tp.Any, computer), None)),
+        initargs=(Process.current(), pickled(tp.cast(tp.Any, worker), None)),
     ) as pool:
-        futures = {pool.submit(_compute_share, data): k for k, data in enumerate(content)}
+        futures: dict[concurrent.futures.Future[_Outcome], int] = {
+            pool.submit(_compute_share, data): k for k, data in enumerate(content)
+        }
         for future in _as_completed(futures, waiting):
             k = futures[future]
             errors[k] = _outcome(future, shares[k], cache)
             if errors[k] is None and computed is not None:
                 left = set(future.result()[3])
                 computed([key for key in shares[k].keys if key not in left])
-            tick(len(shares[k].keys))
+            progress(len(shares[k].keys))
     _raise_first(errors)
 
 
@@ -167,14 +169,14 @@ def _outcome(
 
 # pid, results that go back, error, keys left to others
 _Outcome = tuple[int, bytes | None, "RemoteError | None", tp.Sequence[str]]
-_LOADED: dict[str, tp.Any] = {}  # the computer, loaded once
+_LOADED: dict[str, tp.Any] = {}  # the worker, loaded once
 
 
 def _start_worker(parent: "Process", data: bytes) -> None:
     import pickle
 
     threading.Thread(target=_end_with, args=(parent,), name="exca-parent", daemon=True).start()
-    _LOADED["computer"] = pickle.loads(data)
+    _LOADED["worker"] = pickle.loads(data)
 
 
 def _end_with(parent: "Process") -> None:
@@ -195,7 +197,7 @@ def _compute_share(content: bytes) -> _Outcome:
     left: tp.Sequence[str] = ()
     try:
         if share.give_back:
-            values, error = _LOADED["computer"].gather(share.keys, share.items)
+            values, error = _LOADED["worker"].gather(share.keys, share.items)
             data = _pickled_values(values)
         else:
             left = _compute_claimed(share)
@@ -208,15 +210,15 @@ def _compute_claimed(share: _Share) -> tp.Sequence[str]:
     """Compute a share under its claim; returns what was left to others."""
     from ..claims import Claims, chain
 
-    computer = _LOADED["computer"]
+    worker = _LOADED["worker"]
     if share.claim is None:
-        return computer.compute(share.keys, share.items) or ()
+        return worker.compute(share.keys, share.items) or ()
     folder, token = share.claim
     claim = Claims(folder).adopt(token)
     if claim is None:
         return share.keys
     with claim, chain.under(claim):
-        return computer.compute(share.keys, share.items) or ()
+        return worker.compute(share.keys, share.items) or ()
 
 
 def _pickled_values(values: dict[str, tp.Any]) -> bytes:
