@@ -8,16 +8,14 @@ if tp.TYPE_CHECKING:
     from ..jobs.backends import Request
     from ..jobs.resources import Resources
 
-
 Status = tp.Literal["not submitted", "running", "completed", "failed"]  # of a task
 
 
 class Method(tp.Protocol):
     """A method of a configuration: what to call, where it runs, and where results go. Travels to jobs."""
 
-    @property
-    def obj(self) -> tp.Any:
-        """The configuration."""
+    obj: tp.Any  # the configuration
+    resources: "Resources"  # what it asks of the machine it runs on
 
     @property
     def name(self) -> str:
@@ -52,11 +50,6 @@ class Method(tp.Protocol):
     @property
     def keeps(self) -> bool:
         """Whether results are kept, on disk or in memory."""
-        ...
-
-    @property
-    def resources(self) -> "Resources":
-        """What it asks of the machine it runs on."""
         ...
 
     @property
