@@ -328,7 +328,10 @@ ODD_TEXTS = st.sampled_from(
             "é",
             "😀",
             "word " * 40,
+            "Wörter " * 20,  # libyaml breaks its lines elsewhere
             "x" * 200,
+            "x\r",
+            "{folder}/logs/%j",
             "{a}",
             "[a]",
             "&a",
