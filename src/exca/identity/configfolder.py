@@ -45,13 +45,7 @@ MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a 
 MAX_PLACES = 16
 # what parsing raises besides errors of YAML, some of it from values that no configuration has
 NO_CONFIGURATION = (
-    TypeError,
-    ValueError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
+    *(TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError, RecursionError),
 )
 
 
@@ -104,7 +98,8 @@ def ensure_config_folder(
     ours = absorb(uid_config, dict)
     for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
         if create:
-            _make_folder(place)
+            with _explained(f"{place}/{UID}"):
+                _files.make_folders(place)
         found = _check_uid(place, ours, texts[UID], uid_of or _uid, create)
         if found is None:
             continue
@@ -311,11 +306,6 @@ def _configuration(text: bytes) -> tp.Any:
     except (yaml.YAMLError, *NO_CONFIGURATION) as error:
         raise ValueError(" ".join(str(error).split())) from error
     raise ValueError(f"it holds {type(config).__name__}")
-
-
-def _make_folder(place: str) -> None:
-    with _explained(f"{place}/{UID}"):
-        _files.make_folders(place)
 
 
 def _found_or_written(path: str, config: tp.Any, text: bytes, create: bool) -> tuple[bytes, tp.Any]:

@@ -297,17 +297,9 @@ def exporter(uid: bool, exclude_defaults: bool, readable: bool = False) -> Value
 
 
 class ExportPlan:
-    """What to do with the objects of one class, in one mode.
+    """What to do with the objects of one class, complete since there is one: `run` exports it to a dict, or DROPPED.
 
-    Parameters
-    ----------
-    values: the mode
-    cls: a class, complete since there is an object of it
-    excluded: names of fields to leave out; None for those that the class itself names
-
-    Attributes
-    ----------
-    run: exports an object of the class to a dict, or DROPPED if it asks to be left out
+    `excluded` are names of fields to leave out; None for those that the class itself names.
     """
 
     def __init__(
@@ -487,15 +479,9 @@ class ExportPlan:
 
 
 class FieldDefault:
-    """Writes the values of a field that is left out at its default.
+    """Writes the values of a field that is left out at its default, which a factory makes anew where it may change.
 
-    Parameters
-    ----------
-    values: the mode
-    export: how values are written
-    default: the default; ignored if there is a factory
-    factory: makes the default anew where it may change from call to call
-    serialized: a function of the class writes the field: pydantic leaves out no such field since it is at its default
+    `serialized`: a function of the class writes the field, which pydantic does not leave out at its default.
     """
 
     __slots__ = ("_default", "_export", "_exported", "_factory", "_given", "_serialized", "_values")

@@ -409,9 +409,8 @@ class ShapeReader:
         outer_scalars, self._scalars = self._scalars, True
         exports = [self._export(arg) for arg in members]
         value = self._value
-        if (
-            not self._scalars
-        ):  # one of them decides how a number or a text is written, which has no type of its own
+        if not self._scalars:
+            # one of them decides how a number or a text is written, which has no type of its own
             value = _Asked(self._values, self._config, tp.Union[args]).export  # noqa: UP007 # the members are only known here
         self._scalars = self._scalars and outer_scalars
         branches = _Branches(
@@ -463,10 +462,13 @@ class _Asked:
             raise unexportable(value) from error
 
 
+_Members = list[tuple[tuple[type, ...], Export]]
+
+
 class _Branches:
     """Writes a value as the first member of a union that it can be."""
 
-    def __init__(self, value: Export, members: list[tuple[tuple[type, ...], Export]]) -> None:
+    def __init__(self, value: Export, members: _Members) -> None:
         self._value = value
         # lone numbers stay what they are: in `int | float` nothing shows that 1 was meant to be 1.0
         self.known = [(kinds, export) for kinds, export in members if kinds and export != value]
@@ -484,13 +486,7 @@ class _NumberBranches(_Branches):
     That matters for a default like `x: float | list[float] = [1]`, which is never validated.
     """
 
-    def __init__(
-        self,
-        value: Export,
-        converted: _Branches,
-        members: list[tuple[tuple[type, ...], Export]],
-        annotation: tp.Any,
-    ) -> None:
+    def __init__(self, value: Export, converted: _Branches, members: _Members, annotation: tp.Any) -> None:
         super().__init__(value, members)
         self._converted = converted
         self._annotation = annotation
