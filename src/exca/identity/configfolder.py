@@ -155,7 +155,7 @@ def _check_uid(
     raise InconsistentConfigError(
         f"{path} holds a configuration with another uid than its folder: it was edited, the folder was moved, "
         "or other code wrote it.\n" + "\n".join(diff) + "\n"
-        f"Put the file back as it was, or remove the folder {place} to compute again."
+        f"Put the file back as it was, or change the version of the infra to compute elsewhere than in {place}."
     )
 
 
@@ -182,7 +182,8 @@ def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
         fields = "".join(f"\n  {key}: was {old!r}, is now {new!r}" for key, new, old in refused)
         raise ChangedDefaultError(
             f"defaults changed under the results in {place}:{fields}\n"
-            f"To compute again, change the version of the infra; to keep the results, remove {path}"
+            "To compute again, change the version of the infra; to keep the results, let a function in "
+            "exca.utils.DEFAULT_CHECK_SKIPS accept the change"
         )
     united = comparing.united(full, known)
     if create and not comparing.same(united, known):

@@ -187,7 +187,7 @@ def copy(sources: tp.Sequence[Source], rules: Rules, folder: Path) -> None:
     elif not _holds(folder, plan, sources, rules):
         raise WorkDirError(
             f"The folder {folder} holds another version of the code, with which jobs may be running: "
-            "give another 'workdir.folder' (or none, for a fresh one at each submission), or remove it."
+            "give another 'workdir.folder', or none, for a fresh one at each submission."
         )
 
 
