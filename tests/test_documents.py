@@ -31,7 +31,7 @@ def prose(text: str) -> str:
 
 
 def quoted(text: str) -> list[str]:
-    """Return what stands in backticks outside of fenced blocks."""
+    """Return what is in backticks outside of fenced blocks."""
     return re.findall(r"`([^`\n]+)`", prose(text))
 
 

@@ -4,6 +4,7 @@ Nothing is changed here. What is read of a data file is bounded, whatever the li
 once, and crafted ranges that overlap only so often.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -298,26 +299,18 @@ def _check_kinds(folder: Path, report: FolderReport) -> None:
                 _files.open_regular(f"{folder}/{name}").close()
 
 
-class _judged:  # noqa: N801  # a context
+@contextlib.contextmanager
+def _judged(folder: Path, name: str, report: FolderReport, unreadable: str = "") -> tp.Iterator[None]:
     """Context in which a file that cannot be read is reported: damaged, or unreadable (of which nothing is known)."""
-
-    def __init__(self, folder: Path, name: str, report: FolderReport, unreadable: str = "") -> None:
-        self._folder, self._name, self._report, self._unreadable = folder, name, report, unreadable
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, OSError):
-            return False
-        if isinstance(error, FileNotFoundError):
-            if os.path.islink(self._folder / self._name):
-                self._report.damaged.append(Damaged(self._name, "it is a link that leads nowhere"))
-        elif isinstance(error, OddFileError):
-            self._report.damaged.append(Damaged(self._name, str(error.strerror)))
-        else:
-            self._report.unreadable.append(Damaged(self._name, self._unreadable or str(error)))
-        return True
+    try:
+        yield
+    except FileNotFoundError:
+        if os.path.islink(folder / name):
+            report.damaged.append(Damaged(name, "it is a link that leads nowhere"))
+    except OddFileError as e:
+        report.damaged.append(Damaged(name, str(e.strerror)))
+    except OSError as e:
+        report.unreadable.append(Damaged(name, unreadable or str(e)))
 
 
 def _read(folder: Path, name: str, report: FolderReport) -> bytes | None:
