@@ -464,9 +464,9 @@ class ExportPlan:
 
     def _as_ever(self, name: str, written: tp.Any, value: tp.Any) -> tp.Any:
         """What a function of the class wrote of a field, or if that is nothing else, what we write."""
-        export = self._read.asked.get(name)
+        without, export = self._read.asked.get(name) or (None, None)
         try:
-            unchanged = export is not None and written == json_value(value, **self.values.told)
+            unchanged = without is not None and written == without(value)
         except ExportError:  # which is why there is a function
             unchanged = False
         return export(value) if export is not None and unchanged else ordered(written, value)

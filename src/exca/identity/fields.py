@@ -144,14 +144,14 @@ class ClassFields:
     """The fields of a class that are not left out, in one mode.
 
     root: how the value of a RootModel is written
-    asked: fields that only pydantic can write, and how models in them are written otherwise
+    asked: fields that a function of the class writes: how pydantic would write them without it, and how we would
     order: of all keys
     fault: makes the error for a class whose objects have no uid
     """
 
     steps: tuple[FieldStep, ...] = ()
     root: Export | None = None
-    asked: dict[str, Export | None] = dataclasses.field(default_factory=dict)
+    asked: dict[str, tuple[Export, Export] | None] = dataclasses.field(default_factory=dict)
     order: tuple[str, ...] = ()
     fault: tp.Callable[[], IdentityError] | None = None
     by_serializer: bool = False
@@ -172,7 +172,7 @@ def read_class(
         fault = functools.partial(_unset_extra, f"{cls.__module__}.{cls.__qualname__}")
     root: Export | None = None
     steps: list[FieldStep] = []
-    asked: dict[str, Export | None] = {}
+    asked: dict[str, tuple[Export, Export] | None] = {}
     secrets = False
     for name, field in cls.__pydantic_fields__.items():
         if name in excluded or field.exclude:
@@ -183,7 +183,8 @@ def read_class(
             fault = functools.partial(_ambiguous, cls.__qualname__, name, shape)
         if not serialized.isdisjoint((name, "*")) or getattr(field, "exclude_if", None):
             write = _step(values, name, field, shape, serialized=True).write
-            asked[name] = write if shape.scalars else None
+            without = _Asked(values, cls.model_config, field.annotation).export
+            asked[name] = (without, write) if shape.scalars else None
         elif is_root:
             root = shape.export
         else:

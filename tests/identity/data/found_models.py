@@ -231,8 +231,9 @@ class Serialized(Strict):
     order: Ordered[str, int] = Ordered()
     other: Apart = Apart()
     holds: TypedPlain = TypedPlain(either=Apart(left=4))
+    mixed: list[Line | Apart] = [Line(Point(1)), Apart(left=2)]
 
-    @pydantic.field_serializer("holds", "one", "rows", "table", "order", mode="wrap")
+    @pydantic.field_serializer("mixed", "holds", "one", "rows", "table", "order", mode="wrap")
     def _as_ever(self, value: tp.Any, handler: tp.Any) -> tp.Any:
         return handler(value)
 
