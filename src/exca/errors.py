@@ -74,7 +74,7 @@ class FrozenError(RuntimeError):
 
 
 class ClaimLostError(RuntimeError):
-    """Somebody else took over what this process, or its job, was to compute."""
+    """Another process took over what this process, or its job, was to compute."""
 
 
 class ReentrantClaimError(RuntimeError):
@@ -138,7 +138,7 @@ class ChangedConfigError(RuntimeError):
 
 
 class BatchProtocolError(RuntimeError):
-    """A batch of a step yielded too few or too many results, so that nobody can tell which is whose."""
+    """A batch of a step yielded too few or too many results, which cannot be matched to its items."""
 
 
 class ResolutionError(RuntimeError):

@@ -38,7 +38,7 @@ def period() -> float:
 
 
 class Heart:
-    """Gives the beats for the claims of this process; one a process."""
+    """Gives the beats for the claims of this process; one per process."""
 
     def __init__(self) -> None:
         self._reset()

@@ -60,7 +60,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 class Request:
     """What is to be submitted, and how."""
 
-    # one a job, without arguments; what they return is kept beside the logs
+    # one per job, without arguments; what they return is kept beside the logs
     calls: list[tp.Callable[[], tp.Any]]
     resources: "Resources"  # what each job asks for
     logs: str  # folder of a job's logs, with ``%j`` for its id
