@@ -1,6 +1,7 @@
 """What every test gets: a clean environment, and Slurm where a test is marked with it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from people import commons, people  # noqa: F401  # fixtures are found by being 
 
 pytest_plugins = ["slurm_faults", "slurm_limits"]
 slurm_cluster.point_commands_at_it()
+# where the tests run in the background of a shell, they would inherit that Ctrl-C is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 _REQUIRED = os.environ.get("EXCA_REQUIRE_SLURM", "") not in ("", "0")
 _PROPERTY = "slurm"  # carried by the reports of tests so marked, also from the processes of xdist
 
