@@ -270,7 +270,7 @@ def alive(files: ClaimFolder, entry: Entry) -> bool:
     owner = entry.owner
     if entry.private:
         return True  # what cannot be read is left alone
-    if _given_up(entry):
+    if _given_up(files, entry):
         return False
     if owner is None:
         return _process_lives(files, entry, entry.maker())
@@ -287,12 +287,15 @@ def alive(files: ClaimFolder, entry: Entry) -> bool:
     return entry.announced is not None and _submitted(files.path(entry.name), entry.announced)
 
 
-def _given_up(entry: Entry) -> bool:
-    """Whether this process made the file and holds it no more: it could not be removed when it was released."""
+def _given_up(files: ClaimFolder, entry: Entry) -> bool:
+    """Whether this process made the file and holds it no more: it could not be removed when it was released.
+
+    A file that is gone was succeeded or released after the caller had listed it: a successor may hold its keys.
+    """
     me, owner = Process.current(), entry.owner
     if owner is None or owner.kind != "process" or owner.process != me or entry.name in heartbeat.heart.held:
         return False
-    return entry.maker_is(me)
+    return entry.maker_is(me) and files.exists(entry.name)
 
 
 def _process_lives(files: ClaimFolder, entry: Entry, process: Process | None) -> bool:

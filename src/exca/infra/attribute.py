@@ -106,7 +106,7 @@ def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
     if cached is None:
         found = {}
         for base in reversed(cls.__mro__):
-            found.update({n: v for n, v in vars(base).items() if isinstance(v, InfraAttribute)})
+            found.update({n: v for n, v in vars(base).copy().items() if isinstance(v, InfraAttribute)})
         cached = found
         type.__setattr__(cls, "_exca_infra_attributes", cached)
     return tp.cast(dict[str, InfraAttribute], cached)
