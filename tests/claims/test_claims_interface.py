@@ -361,3 +361,36 @@ def test_a_claim_notes_what_its_keys_wait_for(tmp_path: Path) -> None:
     (entry,) = protocol.look(claims._claim_files)
     assert (entry.keys, [wait.keys for wait in entry.waits]) == (("a",), [["b"]])
     claim.release()
+
+
+def test_a_waiter_leaves_when_a_missing_key_is_given_back_though_another_is_kept(folder: Path) -> None:
+    """What is kept may be there already: then no other process would ever compute what was given back."""
+    claims = Claims(folder)
+    claim = won(claims.acquire(["a", "b"])[0])
+
+    def missing(keys: list[str]) -> list[str]:
+        return [key for key in keys if key == "b"]
+
+    waiter = threading.Thread(
+        target=claims.wait,
+        args=(["a", "b"],),
+        kwargs={"done": lambda: False, "missing": missing},
+        daemon=True,
+    )
+    waiter.start()
+    claim.give_back(["b"])
+    waiter.join(60)
+    assert not waiter.is_alive()
+    assert won(claims.acquire(["a", "b"])[0]).keys == ("b",)
+
+
+def test_a_claim_replaced_while_a_thread_looks_is_not_taken_for_given_up(folder: Path) -> None:
+    """The thread has listed the file that stood before its successor, and reads it once it is gone."""
+    files, claims = ClaimFolder(folder), Claims(folder)
+    claim = won(claims.acquire(["a", "b"])[0])
+    [name] = files.names()
+    listed = files.read(name)
+    assert listed is not None
+    claim.give_back(["b"])
+    assert files.names() != [name]
+    assert protocol.alive(files, listed)

@@ -188,13 +188,23 @@ class Claims:
             if token_of(name) == token:
                 self._claim_files.drop(name)
 
-    def wait(self, keys: Sequence[str], *, done: Callable[[], bool], timeout: float | None = None) -> None:
+    def wait(
+        self,
+        keys: Sequence[str],
+        *,
+        done: Callable[[], bool],
+        missing: Callable[[Sequence[str]], Sequence[str]] | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Wait until it is done, a holder of some of the keys is gone, or the time is over: then look and claim again.
+
+        So it is where a missing key was given back, though its holder keeps others of the keys, which may be there.
 
         Raises ReentrantClaimError when this very thread holds one of the keys, so that it would wait for itself, or
         what it waits for waits for what it computes.
         """
         first: dict[str, Holder] | None = None
+        free: list[str] = []
         entries = _Overlapping(self._claim_files, keys)
         poller = Poller(timeout)
         with chain.Waiting(self.folder, keys) as waiting:
@@ -204,6 +214,12 @@ class Claims:
                     first = now
                     self._refuse_own(now.values(), keys)
                 if not now or not first.keys() <= now.keys():
+                    return
+                if missing is not None and entries.changed:
+                    known = [h.keys for h in now.values()]  # nothing of a claim that cannot be read
+                    held = set[str]().union(*known)
+                    free = [key for key in keys if key not in held] if all(known) else []
+                if free and missing is not None and missing(free):
                     return
                 if poller.waited >= SAY_SO:
                     self._say(first.values(), len(keys))
@@ -252,9 +268,12 @@ class _Overlapping:
         self._claim_files = files
         self._wanted = frozenset(keys)
         self._known: dict[str, Entry | None] = {}
+        self._names: list[str] = []
+        self.changed = False  # whether there were other files at the last look than before
 
     def living(self) -> list[Entry]:
         names = self._claim_files.names()
+        self.changed, self._names = names != self._names, names
         self._known = {name: self._known[name] for name in names if name in self._known}
         asking: list[Entry] = []  # which are read again the next time
         for name in names:

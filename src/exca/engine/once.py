@@ -63,5 +63,9 @@ def compute_once(work: Work, keys: tp.Sequence[str]) -> None:
         if held:
             others = [key for key in remaining if key in held]
             # computed in order, so that the last one comes last
-            Claims(work.folder).wait(others, done=lambda: not work.missing(others[-1:]))  # noqa: B023 # called right here
+            Claims(work.folder).wait(
+                others,
+                done=lambda: not work.missing(others[-1:]),  # noqa: B023 # called right here
+                missing=work.missing,
+            )
         remaining = work.missing(remaining)
