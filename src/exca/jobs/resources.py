@@ -101,8 +101,8 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
     )
 
     # an infra always has a number, a step leaves it out of what it asks for
-    nodes: pydantic.PositiveInt = 1  # pyright: ignore[reportIncompatibleVariableOverride]
-    tasks_per_node: pydantic.PositiveInt = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+    nodes: pydantic.PositiveInt = 1  # pyright: ignore[reportIncompatibleVariableOverride] # never None through the base
+    tasks_per_node: pydantic.PositiveInt = 1  # pyright: ignore[reportIncompatibleVariableOverride] # never None through the base
     max_pickle_size_gb: pydantic.PositiveFloat | None = None
     slurm_constraint: str | None = None
     slurm_partition: str | None = None
