@@ -243,7 +243,7 @@ def test_read_only_folder(tmp_path: pathlib.Path) -> None:
     (tmp_path / ".exca-index").unlink()
     code = f"""
 import hashlib, os, numpy
-from exca.cachedict import CacheDict, sidebuild
+from exca.cachedict import CacheDict, sideindex
 if os.geteuid() == 0:
     os.setgid(65534), os.setuid(65534)
 cd = CacheDict({str(tmp_path)!r})

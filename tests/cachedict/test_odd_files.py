@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import exca
 from exca.cachedict import CacheDict, DumpContext
-from exca.cachedict.parts import entry_of
 from exca.cachedict.sideindex import FILE_NAME, Table
+from exca.cachedict.textindex import entry_of
 from exca.claims import Claims, claimfile
 from exca.claims.owner import Owner, Process
 from exca.engine import legacy, record, unsent

@@ -5,9 +5,8 @@ import typing as tp
 
 from .._trust import is_trusted, require_trusted, trust
 from . import handlers
-from .core import CacheDict
+from .core import CacheDict, delete_one, dump_one, load_one
 from .dumpcontext import DumpContext, DumpOptions
-from .single import delete_one, dump_one, load_one
 
 if tp.TYPE_CHECKING:
     from . import contiguous as contiguous

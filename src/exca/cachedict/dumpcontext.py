@@ -24,8 +24,7 @@ from ..errors import (
 from . import registry
 from .datafiles import DATA_DIR, DataFiles, SharedFile, data_size, is_missing, open_data, unmap
 from .index import index_of
-from .parts import Info, line_of, reserved_of, restored, take_from_parts
-from .textindex import INFO_SUFFIX, key_hash
+from .textindex import INFO_SUFFIX, Info, key_hash, line_of, reserved_of, restored, take_from_parts
 from .writer import FolderWriter, write_error, writer_of
 
 _T = tp.TypeVar("_T")

@@ -29,21 +29,26 @@ import xxhash
 
 from .. import _files, _trust
 from .._files import Handle, on_network
-from . import sidebuild
+from . import sideindex
 from .datafiles import DATA_DIR
-from .lineref import LineRef, file_of, length_of, line_ref, parts_of, start_of
-from .parts import Info
 from .preload import INTERVAL, MAX_BYTES, Preloaded
 from .sideindex import FILE_NAME, FileMark, Table, turn
 from .textindex import (
     DAMAGED_SUFFIX,
     INFO_SUFFIX,
     MAX_LINE,
+    Info,
+    LineRef,
     TextFile,
+    file_of,
     index_files,
     keep_line,
     key_hash,
+    length_of,
+    line_ref,
     parse_line,
+    parts_of,
+    start_of,
 )
 
 if tp.TYPE_CHECKING:
@@ -391,15 +396,15 @@ class FolderIndex:
         if sum(mark.covered - file.scanned for _, file, mark in news) < _WORTH:
             return
         try:
-            rows = sidebuild.rows_of_table(other)
+            rows = sideindex.rows_of_table(other)
         except OSError:
             return
-        chosen = sidebuild.chosen_rows(
+        chosen = sideindex.chosen_rows(
             rows, {number: (file.number, file.scanned) for number, file, _ in news}
         )
         self._roll()
-        own = [] if self._table is None else [sidebuild.rows_of_table(self._table)]
-        clean, doubtful = sidebuild.without_doubles(own, chosen)
+        own = [] if self._table is None else [sideindex.rows_of_table(self._table)]
+        clean, doubtful = sideindex.without_doubles(own, chosen)
         for _, file, mark in news:
             seen = found[file.name]
             if file.scanned and file.blanks != mark.blanks:  # lines that were known before were deleted since
@@ -408,7 +413,7 @@ class FolderIndex:
             file.size, file.mtime, file.inode = max(file.size, mark.covered), seen.st_mtime_ns, seen.st_ino
         self._live += len(clean)
         self.in_memory = None
-        self._table = sidebuild.build([*own, clean], self._live, self._marks())
+        self._table = sideindex.build([*own, clean], self._live, self._marks())
         for ref in doubtful:  # another line has the same hash: the text decides
             self._add_line(ref)
         self._generation += 1
@@ -424,10 +429,10 @@ class FolderIndex:
             for key, losers in self._others.items():
                 rows = set(map(_ref_of_row, known.find(key_hash(key)))) if known else set()
                 refs += [(key, ref) for ref in losers if ref not in rows]
-            in_table = [] if known is None else [sidebuild.rows_of_table(known)]
-            parts = [*in_table, sidebuild.rows_of_lines(refs)]
+            in_table = [] if known is None else [sideindex.rows_of_table(known)]
+            parts = [*in_table, sideindex.rows_of_lines(refs)]
             # the table first: a reader without the lock looks there last
-            self._table = sidebuild.build(parts, self._live, self._marks())
+            self._table = sideindex.build(parts, self._live, self._marks())
             self._recent, self._others, self._gens = {}, {}, {}
 
     def _roll_if_large(self) -> None:
@@ -760,15 +765,15 @@ class FolderIndex:
             self._live = len(self._recent)
             if self._table is not None:
                 try:
-                    rows = sidebuild.rows_of_table(self._table)
+                    rows = sideindex.rows_of_table(self._table)
                 except OSError:
                     self.reset()
                     self.refresh()
                     return
                 texts = {file.number: file.read(0, file.scanned) for file in self._files if file.blanks}
-                rows = rows[sidebuild.alive(rows, texts)]
+                rows = rows[sideindex.alive(rows, texts)]
                 self._live += len(rows)
-                self._table = sidebuild.build([rows], len(rows), self._marks())
+                self._table = sideindex.build([rows], len(rows), self._marks())
             self._dead_rows = False
 
     def entries(self) -> tp.Iterator[tuple[str, Info]]:
@@ -871,12 +876,12 @@ class FolderIndex:
             if self._table is None or not rest:
                 return rest
             try:
-                rows = sidebuild.rows_of_table(self._table)
+                rows = sideindex.rows_of_table(self._table)
             except OSError:
                 self.reset()
                 self.refresh()
                 return [key for key in rest if self.locate(key) is None]
-            found = sidebuild.locate_many(rows, array.array("Q", map(key_hash, rest)))
+            found = sideindex.locate_many(rows, array.array("Q", map(key_hash, rest)))
             return [
                 key
                 for key, number in zip(rest, found.tolist(), strict=True)

@@ -10,8 +10,7 @@ import typing as tp
 import orjson
 import xxhash
 
-from .parts import SCALARS
-from .textindex import SEAL_LENGTH, TextFile, parse_line
+from .textindex import SCALARS, SEAL_LENGTH, TextFile, parse_line
 
 MAX_BYTES = 32 << 20  # bytes of text index up to which all entries are kept
 INTERVAL = 0.01  # s between looks at the folder's mtime

@@ -21,9 +21,7 @@ from .._files import on_network, pread, sync_above, sync_folder, write_all, writ
 from ..errors import CacheWriteError, OddFileError
 from .datafiles import DataFiles
 from .index import FolderIndex
-from .lineref import LineRef
-from .parts import Info, entry_of
-from .textindex import INFO_SUFFIX, SEALED
+from .textindex import INFO_SUFFIX, SEALED, Info, LineRef, entry_of
 
 if tp.TYPE_CHECKING:
     from .dumpcontext import DumpOptions

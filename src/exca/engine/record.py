@@ -60,7 +60,7 @@ class Record:
 
     def value(self) -> tp.Any:
         """Load the result of a completed task; raises whatever tells that the data is damaged or not trusted."""
-        from ..cachedict.single import load_one
+        from ..cachedict import load_one
 
         return load_one(self.folder, self.content["result"], trusted=self.trusted)
 

@@ -17,9 +17,8 @@ from ..cachedict.datafiles import DATA_DIR
 from ..cachedict.dumpcontext import DumpContext
 from ..cachedict.handlers.base import verify_range
 from ..cachedict.handlers.structured import named_files, parts_of_entry, place_of, text_size
-from ..cachedict.parts import Info
 from ..cachedict.sideindex import FILE_NAME, Table
-from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, TextFile, index_files, parse_line
+from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, Info, TextFile, index_files, parse_line
 from ..claims import protocol
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
 from ..claims.claimfile import ClaimFolder, Entry

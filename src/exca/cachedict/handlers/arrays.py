@@ -16,7 +16,7 @@ from ...errors import DamagedEntryError, HandlerError, StoredValueError
 from .. import registry
 from ..datafiles import data_size, mapped, mapped_privately, may_map, open_data
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 from .base import BuiltinHandler, KeyFileHandler, read_range
 from .pickled import PickleFallback
 

@@ -6,7 +6,7 @@ import typing as tp
 
 from ...errors import DamagedEntryError, MissingPackageError
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 
 
 class BuiltinHandler:

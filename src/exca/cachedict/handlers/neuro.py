@@ -10,7 +10,7 @@ from ... import _files
 from ...errors import HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 from .base import KeyFileHandler, imported
 
 

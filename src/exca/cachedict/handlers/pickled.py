@@ -9,7 +9,7 @@ from ... import _files, _trust
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 from .base import KeyFileHandler
 
 _NO_PROTOCOL = 32  # far above the protocol of any Python

@@ -21,7 +21,7 @@ from ... import _trust
 from ...errors import DamagedEntryError, StoredValueError, UnknownHandlerError, UntrustedFileError
 from .. import registry
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 from .base import BuiltinHandler, read_range
 from .pickled import PickleFallback
 from .structured import Container, content_of, load_parts, stored, walked

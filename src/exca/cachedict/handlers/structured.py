@@ -9,7 +9,7 @@ import xxhash
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext
-from ..parts import Info, Reserved, iter_parts, reserved_of, take_reserved, with_reserved
+from ..textindex import Info, Reserved, iter_parts, reserved_of, take_reserved, with_reserved
 from .base import BuiltinHandler, read_range
 
 MAX_INLINE = 1024  # bytes of JSON from which on a value goes to a shared file

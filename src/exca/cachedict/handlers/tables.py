@@ -7,7 +7,7 @@ import typing as tp
 from ...errors import HandlerError
 from .. import registry
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 from .base import KeyFileHandler, imported
 from .pickled import PickleFallback
 

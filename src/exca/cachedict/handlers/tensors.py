@@ -9,7 +9,7 @@ import xxhash
 from ...errors import HandlerError, MissingPackageError
 from .. import registry
 from ..dumpcontext import DumpContext
-from ..parts import Info
+from ..textindex import Info
 from .arrays import map_array
 from .base import BuiltinHandler, imported
 from .pickled import PickleFallback
