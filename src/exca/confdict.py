@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ._earlier import earlier_names
 from .identity import nesting
+from .identity.configfolder import from_text, to_text
 from .identity.nesting import Ops
 from .identity.uid import UidMaker, uid_text
-from .identity.yamltext import from_text, to_text
 
 if tp.TYPE_CHECKING:
     import pydantic

@@ -14,7 +14,7 @@ import pydantic
 
 from ._earlier import earlier_names
 from .errors import NothingToDeleteError
-from .identity.comparing import DEFAULT_CHECK_SKIPS
+from .identity.configfolder import DEFAULT_CHECK_SKIPS
 
 __all__ = [
     "DEFAULT_CHECK_SKIPS",

@@ -8,36 +8,44 @@ are set, they are in ``config-new.yaml``, by their dotted path.
 digests of the configurations that were found to be the same as what it holds, and its size and time: while these are
 as they were, a configuration with such a digest needs no YAML and no reading. It counts only if just trusted users can
 have written it; else, and where a digest is not there, texts are compared, and then what they mean.
+
+The YAML is what PyYAML writes for the folded configuration (block style, keys in the order given), always in the same
+bytes. What needs no thought about quotes and line breaks is laid out here: three texts of a new task take 30 us, which
+libyaml would write in 340 us, a third of the time of a first task, and no new process has to import PyYAML (10 ms).
+The rest goes through libyaml, and where that breaks lines differently, through PyYAML.
 """
 
 import contextlib
+import datetime
+import enum
 import errno
+import functools
 import hashlib
 import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import typing as tp
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 
 import orjson
 import xxhash
 
 from .. import _files, _trust
 from ..errors import ChangedDefaultError, FolderNotWritableError, InconsistentConfigError
-from . import comparing
 from .nesting import absorb
-from .uid import uid_text
-from .yamltext import from_text, to_nested_text, to_text
+from .uid import NEVER_FOLDED, DottedKeyError, UidMaker, fold, folded_entry, is_ordered, uid_text
 
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-Config = Mapping[str, tp.Any] | list[tp.Any]
+Config = Mapping[str, tp.Any] | Sequence[tp.Any]
 
 UID, FULL, CONFIG, SIDECAR = "uid.yaml", "full-uid.yaml", "config.yaml", ".identity.json"
 NEW_FIELDS = "config-new.yaml"
@@ -127,7 +135,7 @@ def _text(config: Config) -> bytes:
 
 def _places(folder: Path, uid_config: Config) -> Iterator[str]:
     yield str(folder)
-    text = comparing.canonical(uid_config)
+    text = canonical(uid_config)
     for turn in itertools.count():
         suffix = hashlib.blake2b(text + b"%d" % turn if turn else text, digest_size=8).hexdigest()
         yield f"{folder}-{suffix}"
@@ -142,7 +150,7 @@ def _check_uid(
     """Check or write uid.yaml; return what it holds, or None when another configuration has the same uid."""
     path = f"{place}/{UID}"
     found, theirs = _found_or_written(path, ours, text, create)
-    if comparing.same(ours, theirs):
+    if same(ours, theirs):
         return found
     if _has_uid(theirs, ours, uid_of):
         logger.warning("Another configuration with the same uid is in %s: moving to a longer suffix", place)
@@ -162,7 +170,7 @@ def _check_uid(
 def _has_uid(theirs: tp.Any, ours: tp.Any, uid_of: Callable[[tp.Any], str]) -> bool:
     wanted = uid_of(ours)
     # YAML does not tell which dicts were ordered: those that are ordered in ours, or none
-    for candidate in (comparing.ordered_like(ours, theirs), theirs):
+    for candidate in (ordered_like(ours, theirs), theirs):
         with contextlib.suppress(TypeError, ValueError, AttributeError, KeyError):
             if uid_of(candidate) == wanted:
                 return True
@@ -174,10 +182,8 @@ def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
     path = f"{place}/{FULL}"
     full = absorb(config, dict)
     found, known = _found_or_written(path, full, text, create)
-    changed = list(comparing.changes(full, known))
-    refused = [
-        change for change in changed if not any(skip(*change) for skip in comparing.DEFAULT_CHECK_SKIPS)
-    ]
+    changed = list(changes(full, known))
+    refused = [change for change in changed if not any(skip(*change) for skip in DEFAULT_CHECK_SKIPS)]
     if refused:
         fields = "".join(f"\n  {key}: was {old!r}, is now {new!r}" for key, new, old in refused)
         raise ChangedDefaultError(
@@ -185,10 +191,10 @@ def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
             "To compute again, change the version of the infra; to keep the results, let a function in "
             "exca.utils.DEFAULT_CHECK_SKIPS accept the change"
         )
-    united = comparing.united(full, known)
-    if create and not comparing.same(united, known):
+    both = united(full, known)
+    if create and not same(both, known):
         # fields that came since: from now on, their defaults hold as well
-        found = _text(united)
+        found = _text(both)
         with contextlib.suppress(OSError):
             _files.write_atomically(path, found)
     # what a skip allowed is asked again next time, when the skip may be gone
@@ -461,3 +467,302 @@ def _remember(place: str, configs: dict[str, Config], compared: dict[str, bytes]
             fresh[name] = _note([*others[1 - MAX_REMEMBERED :], digest], text, status)
         if fresh:
             _files.write_atomically(f"{place}/{SIDECAR}", orjson.dumps(fresh), mode=_files.OWN)
+
+
+# ---------------------------------------------------------------- are two configurations the same one
+
+#: Callables `(key, new, old) -> bool` that allow a default to have changed under a cached result.
+DEFAULT_CHECK_SKIPS: list[Callable[[str, tp.Any, tp.Any], bool]] = []
+
+
+def same(ours: tp.Any, theirs: tp.Any) -> bool:
+    """Tell whether two nested configurations are the same one, whatever the order of their dicts.
+
+    Parameters: `ours` in which an OrderedDict asks for its order; `theirs` as YAML brings it back, in plain dicts.
+    """
+    if isinstance(ours, Mapping):
+        if not isinstance(theirs, Mapping) or len(ours) != len(theirs):
+            return False
+        if isinstance(ours, OrderedDict) and list(ours) != list(theirs):
+            return False
+        return all(key in theirs and same(value, theirs[key]) for key, value in ours.items())
+    if isinstance(ours, (list, tuple)):
+        if not isinstance(theirs, (list, tuple)) or len(ours) != len(theirs):
+            return False
+        return all(map(same, ours, theirs))
+    return _same_leaf(_leaf(ours), _leaf(theirs))
+
+
+def changes(new: tp.Any, old: tp.Any, key: str = "") -> Iterator[tuple[str, tp.Any, tp.Any]]:
+    """Yield (dotted key, new value, old value) of what two nested configurations hold both, and differently.
+
+    Fields that only one of them has are no change: code grows and shrinks around its results.
+    """
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        if isinstance(new, OrderedDict) and [k for k in new if k in old] != [k for k in old if k in new]:
+            yield key, new, old
+            return
+        for name, value in new.items():
+            if name in old:
+                yield from changes(value, old[name], f"{key}.{name}" if key else name)
+    elif isinstance(new, (list, tuple)) and isinstance(old, (list, tuple)) and len(new) == len(old):
+        for index, (value, previous) in enumerate(zip(new, old, strict=True)):
+            yield from changes(value, previous, f"{key}.{index}" if key else str(index))
+    elif not same(new, old):
+        yield key, new, old
+
+
+def united(new: tp.Any, old: tp.Any) -> tp.Any:
+    """Return `old` with the fields that only `new` has: everything that is known to hold."""
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        both = {key: united(new[key], value) if key in new else value for key, value in old.items()}
+        return both | {key: value for key, value in new.items() if key not in old}
+    if isinstance(new, (list, tuple)) and isinstance(old, (list, tuple)) and len(new) == len(old):
+        return list(map(united, new, old))
+    return old
+
+
+def ordered_like(ours: tp.Any, theirs: tp.Any) -> tp.Any:
+    """Return `theirs` with OrderedDicts where `ours` has them, which YAML does not tell."""
+    if isinstance(theirs, Mapping):
+        like = ours if isinstance(ours, Mapping) else {}
+        kind: type[dict[str, tp.Any]] = type(ours) if isinstance(ours, OrderedDict) else dict
+        return kind((key, ordered_like(like.get(key), value)) for key, value in theirs.items())
+    if isinstance(theirs, list):
+        likes = list(ours) if isinstance(ours, (list, tuple)) else []
+        likes += [None] * (len(theirs) - len(likes))
+        return [ordered_like(like, value) for like, value in zip(likes, theirs, strict=False)]
+    return theirs
+
+
+def canonical(config: Config) -> bytes:
+    """Return bytes that tell configurations apart, the same in every process and whatever the order of dicts."""
+    return json.dumps(_tagged(absorb(config, dict)), separators=(",", ":")).encode()
+
+
+def _tagged(value: tp.Any) -> tp.Any:
+    if isinstance(value, OrderedDict):
+        return {"ordered": [[key, _tagged(sub)] for key, sub in value.items()]}
+    if isinstance(value, Mapping):
+        return {"dict": sorted([key, _tagged(sub)] for key, sub in value.items())}
+    if isinstance(value, (list, tuple)):
+        return [_tagged(sub) for sub in value]
+    leaf = _leaf(value)
+    if isinstance(leaf, float) and leaf.is_integer():
+        return int(leaf)
+    return [_tagged(sub) for sub in leaf] if isinstance(leaf, list) else leaf
+
+
+def _leaf(value: tp.Any) -> tp.Any:
+    """Return a value in the form in which YAML and JSON know it."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, enum.Enum):
+        return _leaf(value.value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_leaf, value), key=lambda item: UidMaker(item).hash)
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    maker = UidMaker(value)  # an array, or the TypeError that explains what is wrong
+    return f"{maker.string} {maker.hash}"
+
+
+def _same_leaf(ours: tp.Any, theirs: tp.Any) -> bool:
+    if isinstance(ours, bool) is not isinstance(theirs, bool):
+        return False
+    return bool(ours == theirs) or (ours != ours and theirs != theirs)
+
+
+# ---------------------------------------------------------------- the text
+
+# Strings that YAML writes as they are, whatever is around them: too short to be wrapped, no space,
+# no character with a meaning, and nothing that a reader of YAML 1.1 takes for a bool, a number or a date.
+_is_plain = re.compile(r"[a-zA-Z_/][a-zA-Z0-9_/.\-]{0,100}").fullmatch
+# Strings that it puts in quotes: numbers, dates, and what begins with a character that has a meaning there.
+_is_quoted = re.compile(r"0|[1-9][0-9]{0,30}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[{\[%@][!-&(-~]{0,100}|").fullmatch
+_WORDS = frozenset(
+    form
+    for word in ("yes", "no", "on", "off", "true", "false", "null")
+    for form in (word, word.capitalize(), word.upper())
+)
+_WIDTH = 78  # characters, below those from which on lines are broken
+
+
+class _UnusualError(Exception):
+    """A value that libyaml has to write."""
+
+
+def to_text(config: Config) -> str:
+    """A mapping, nested or with dotted keys, or a list of them as YAML; levels with a single key are folded.
+
+    Raises: TypeError for a value that has no YAML form.
+    """
+    try:
+        return _document(config, folded=True)
+    except DottedKeyError:
+        return _document(absorb(config, dict), folded=True)
+
+
+def to_nested_text(config: Config) -> str:
+    """A nested mapping, or a list of them, as YAML with every level on lines of its own.
+
+    Raises: TypeError for a value that has no YAML form.
+    """
+    return _document(config, folded=False)
+
+
+def from_text(text: str | bytes) -> tp.Any:
+    """Read YAML text (safe types only).
+
+    Raises: yaml.YAMLError when it is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+    except yaml.YAMLError:
+        # libyaml refuses some texts that PyYAML itself writes, such as a lone surrogate
+        return yaml.load(text, Loader=yaml.SafeLoader)
+
+
+def _document(config: Config, *, folded: bool) -> str:
+    try:
+        return _block(config, "", folded) if config else f"{_empty(config)}\n"
+    except _UnusualError:
+        return _yaml_text(fold(config) if folded else config)
+
+
+def _block(value: tp.Any, indent: str, folded: bool) -> str:
+    """Write a filled dict or list; every line but the first begins with the indentation."""
+    if type(value) is list:
+        return indent.join([f"-{_entry(sub, ' ', indent + '  ', folded)}" for sub in value])
+    if not isinstance(value, dict):
+        raise _UnusualError
+    lines = []
+    ordered = folded and is_ordered(value)
+    for key, sub in value.items():
+        if folded:
+            if type(sub) not in NEVER_FOLDED:
+                key, sub = folded_entry(value, key, sub, ordered)
+            elif "." in key and not ordered:
+                raise DottedKeyError(key)
+        write = _SCALARS.get(type(sub))
+        if write is not None:
+            lines.append(f"{_name(key)}: {write(sub)}\n")
+        else:
+            below = indent if type(sub) is list else indent + "  "
+            lines.append(f"{_name(key)}:" + _entry(sub, f"\n{below}", below, folded))
+    return indent.join(lines)
+
+
+def _entry(value: tp.Any, start: str, indent: str, folded: bool) -> str:
+    write = _SCALARS.get(type(value))
+    if write is not None or not value:
+        return f" {(write or _empty)(value)}\n"
+    return f"{start}{_block(value, indent, folded)}"
+
+
+def _empty(value: tp.Any) -> str:
+    if type(value) is not list and not isinstance(value, dict):
+        raise _UnusualError
+    return "[]" if type(value) is list else "{}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _name(text: str) -> str:
+    """A text that may stand as a key, and anywhere else, without quotes."""
+    if not _is_plain(text) or text in _WORDS:
+        raise _UnusualError
+    return text
+
+
+@functools.lru_cache(maxsize=4096)
+def _string(text: str) -> str:
+    return f"'{text}'" if _is_quoted(text) else _name(text)
+
+
+def _float(value: float) -> str:
+    if value - value != 0:  # infinite or nan
+        raise _UnusualError
+    text = repr(value)
+    return text.replace("e", ".0e", 1) if "e" in text and "." not in text else text
+
+
+_SCALARS: tp.Final[dict[type, Callable[[tp.Any], str]]] = {
+    str: _string,
+    int: str,
+    float: _float,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+
+
+# ---------------------------------------------------------------- by libyaml
+
+
+def _yaml_text(folded: tp.Any) -> str:
+    import yaml
+
+    plain = _plain(folded)
+    how: dict[str, tp.Any] = {"sort_keys": False, "default_flow_style": False}
+    try:
+        if hasattr(yaml, "CSafeDumper"):
+            with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate, which libyaml does not write
+                text: str = yaml.dump(plain, Dumper=_dumper(yaml.CSafeDumper), **how)
+                if not _may_differ(text):
+                    return text
+        return tp.cast(str, yaml.dump(plain, Dumper=_dumper(yaml.SafeDumper), **how))
+    except yaml.representer.RepresenterError as error:
+        value = error.args[1] if len(error.args) > 1 else folded
+        raise TypeError(
+            f"{value!r} of type {type(value).__qualname__} has no YAML form: use str, numbers, None, Path, enum, date, "
+            "bytes, list, tuple, set or dict"
+        ) from None
+
+
+def _may_differ(text: str) -> bool:
+    """Whether PyYAML may write otherwise what libyaml wrote: an empty key, and where breaks are in double quotes."""
+    return "'':" in text or ('"' in text and ("? " in text or max(map(len, text.split("\n"))) > _WIDTH))
+
+
+class _Set(dict[tp.Any, None]):
+    """The items of a set, in the order to write them."""
+
+
+@functools.cache
+def _dumper(base: tp.Any) -> type[tp.Any]:
+    class Dumper(base):  # type: ignore[misc]  # the class is only known here
+        def ignore_aliases(self, data: tp.Any) -> bool:
+            return True  # an object used twice is written twice
+
+    Dumper.add_representer(_Set, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:set", data))
+    return Dumper
+
+
+def _plain(value: tp.Any) -> tp.Any:
+    """Convert to the types that PyYAML writes."""
+    if value is None or type(value) in (str, bool, int, float, bytes):
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if isinstance(value, Mapping):
+        return {key: _plain(sub) for key, sub in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(sub) for sub in value]
+    if isinstance(value, (set, frozenset)):
+        makers = [(UidMaker(sub), sub) for sub in value]  # in an order that no hash seed changes
+        makers.sort(key=lambda made: (made[0].string, made[0].hash))
+        return _Set.fromkeys(_plain(sub) for _, sub in makers)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value
+    item = getattr(value, "item", None)  # a number or bool of numpy's
+    if item is not None and getattr(value, "shape", None) == ():
+        return _plain(item())
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value

@@ -15,8 +15,7 @@ import weakref
 import pydantic
 
 from ..errors import FrozenError
-from .fields import may_hold_models
-from .values import SCALARS, is_model
+from .fields import SCALARS, is_model, may_hold_models
 
 _MARK: tp.Final = "_exca_refuses_changes"
 # for each class that was made ready: the fields in which models may be, or None if its objects never freeze

@@ -14,8 +14,19 @@ from pydantic.fields import FieldInfo
 
 from . import nesting
 from .discriminated import AmbiguousNameError, find
-from .fields import MAPPING_ORIGINS, SEQUENCE_ORIGINS, unwrapped
-from .values import DROPPED, SCALARS, is_model, keep, kept, key_text, refuse_bare, same
+from .fields import (
+    DROPPED,
+    MAPPING_ORIGINS,
+    SCALARS,
+    SEQUENCE_ORIGINS,
+    is_model,
+    keep,
+    kept,
+    key_text,
+    refuse_bare,
+    same,
+    unwrapped,
+)
 
 # which fields are written: what it takes to make an equal object; models at their default, too; all that has parts
 GIVEN, MODELS, PATCHABLE = 0, 1, 2

@@ -90,10 +90,9 @@ def _replace_resources(new: tp.Any, asking: tp.Any) -> None:
 
 def uid_config_of(folder: Path, full: tp.Any) -> tp.Any:
     """What the uid of a folder was computed from, if the folder is of this very configuration, defaults included."""
-    from ..identity import comparing
     from ..identity.nesting import absorb
 
     with contextlib.suppress(OSError, ValueError):
-        if comparing.same(absorb(full, dict), configfolder.load(folder / configfolder.FULL)[0]):
+        if configfolder.same(absorb(full, dict), configfolder.load(folder / configfolder.FULL)[0]):
             return configfolder.load(folder / configfolder.UID)[0]
     return None

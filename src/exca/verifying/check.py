@@ -362,7 +362,7 @@ def _check_legacy(folder: Path, report: FolderReport) -> None:
 def _check_configs(folder: Path, report: FolderReport) -> None:
     import yaml
 
-    from ..identity.yamltext import from_text
+    from ..identity.configfolder import from_text
 
     for name in (UID, FULL, CONFIG, NEW_FIELDS):
         text = _read(folder, name, report)
