@@ -12,7 +12,7 @@ import pytest
 from claimant import Claimant, until
 from exca.claims import Claims
 from exca.claims.claimfile import ClaimFolder
-from exca.claims.heartbeat import MISSED, Observer
+from exca.claims.owner import MISSED, Observer
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="heartbeat processes are for Linux"

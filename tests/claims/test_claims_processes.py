@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from claimant import Claimant, claim_files, until
-from exca.claims import Claims, Owner, heartbeat, protocol
+from exca.claims import Claims, Owner, protocol
 from exca.claims.claimfile import ClaimFolder
+from exca.claims.owner import Heart
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 Start = Callable[..., Claimant]
@@ -324,8 +325,9 @@ def test_a_keeper_that_was_killed_leaves_the_removal_to_the_next(
     folder: Path, immutable: Callable[[Path, bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXCA_HEARTBEAT", "0.1")
-    beating = heartbeat.Heart()
-    monkeypatch.setattr(heartbeat, "heart", beating)
+    beating = Heart()
+    for module in ("claimfile", "claims", "protocol"):
+        monkeypatch.setattr(f"exca.claims.{module}.heart", beating)
     claims = Claims(folder)
     claim, _ = claims.acquire(["a"])
     assert claim is not None

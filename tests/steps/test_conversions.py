@@ -12,7 +12,7 @@ import pytest
 import pipeline_steps as pieces
 from exca import steps
 from exca.steps import backends
-from exca.steps.conversions import steps_within
+from exca.steps.pipeline import steps_within
 from pipeline_steps import Holder, Named, NamedChain, NamedHolder, Numbers, Plus, Sub, Times
 
 

@@ -1,7 +1,6 @@
 """Who computes what right now: exactly one owner per key, taken over when it died."""
 
-from .claim import Claim, FirstClaim
-from .claims import Claims, Holder
+from .claims import Claim, Claims, FirstClaim, Holder
 from .owner import Owner
 from .scheduler import JobState, job_states
 

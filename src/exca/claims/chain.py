@@ -28,7 +28,7 @@ from . import protocol
 from .claimfile import ClaimFolder, Wait
 
 if tp.TYPE_CHECKING:
-    from .claim import Claim
+    from .claims import Claim
 
 GIVE_BACK = 0.1  # seconds of waiting after which all that has not been started is given back
 NOTE = 1.0  # seconds of waiting after which it is noted in the claims, and between two looks for a circle

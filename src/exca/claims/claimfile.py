@@ -29,9 +29,8 @@ import xxhash
 
 from .. import _files, _trust
 from ..errors import OddFileError, UntrustedFileError
-from . import heartbeat
 from .heartbeat_process import BEAT_DIGITS, BEAT_OFFSET
-from .owner import Owner, Process
+from .owner import Owner, Process, heart, period
 
 SUFFIX, DRAFT_SUFFIX = ".claim", ".claim.tmp"
 STATE_OFFSET = 10
@@ -117,9 +116,7 @@ def new_token() -> str:
 
 def fresh_entry(keys: tp.Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:
     """An entry of a new token that asks for the keys, or owns them already."""
-    return Entry(
-        name_of(new_token(), 0), owner, time.time(), heartbeat.period(), owned, None, dump_json(keys)
-    )
+    return Entry(name_of(new_token(), 0), owner, time.time(), period(), owned, None, dump_json(keys))
 
 
 def token_of(name: str) -> str:
@@ -243,7 +240,7 @@ class ClaimFolder:
         """Make the file in a draft of the folder, which only this process sees, with a process to beat for it."""
         assert entry.owner is not None
         assert entry.owner.process is not None
-        heartbeat.heart.watch(self.path(entry.name), entry.owner.process)
+        heart.watch(self.path(entry.name), entry.owner.process)
         _files.write_new(f"{draft}/{entry.name}", _render(entry), mode=_files.OWN)
 
     def place(self, entry: Entry) -> None:
@@ -251,20 +248,20 @@ class ClaimFolder:
         process, me = None if entry.owner is None else entry.owner.process, Process.current()
         path = self.path(entry.name)
         if process is not None and process.host == me.host:  # without one, the scheduler is asked
-            heartbeat.heart.watch(path, process, remember=process == me)
+            heart.watch(path, process, remember=process == me)
         try:
             self.replace(entry)
         except BaseException:
-            heartbeat.heart.forget(path)
+            heart.forget(path)
             raise
 
     def drop(self, name: str) -> None:
         """Take a file of ours away; what can't be removed now is given up all the same, and removed later."""
         path = self.path(name)
         if self.remove(name):
-            heartbeat.heart.forget(path)
+            heart.forget(path)
         else:
-            heartbeat.heart.discard(path)
+            heart.discard(path)
 
     def replace(self, entry: Entry) -> None:
         """Put the file in its place: it appears whole, in one step."""

@@ -48,7 +48,7 @@ import time
 import typing as tp
 from collections.abc import Collection, Container, Iterable
 
-from . import heartbeat, scheduler
+from . import scheduler
 from .claimfile import (
     Announcement,
     ClaimFolder,
@@ -57,7 +57,7 @@ from .claimfile import (
     revision_of,
     token_of,
 )
-from .owner import Process
+from .owner import Process, heart, observer
 
 PATIENCE = 0.05  # seconds for a rival who asks at the same time to decide; then it counts as the holder
 LONG_PATIENCE = 5.0  # the same, where nothing but waiting can be done
@@ -160,7 +160,7 @@ class _OwnFiles:
         self._claim_files = files
 
     def __contains__(self, name: object) -> bool:
-        return self._claim_files.path(str(name)) in heartbeat.heart.watched
+        return self._claim_files.path(str(name)) in heart.watched
 
 
 def others_decided(
@@ -293,7 +293,7 @@ def _given_up(files: ClaimFolder, entry: Entry) -> bool:
     A file that is gone was succeeded or released after the caller had listed it: a successor may hold its keys.
     """
     me, owner = Process.current(), entry.owner
-    if owner is None or owner.kind != "process" or owner.process != me or entry.name in heartbeat.heart.held:
+    if owner is None or owner.kind != "process" or owner.process != me or entry.name in heart.held:
         return False
     return entry.maker_is(me) and files.exists(entry.name)
 
@@ -304,7 +304,7 @@ def _process_lives(files: ClaimFolder, entry: Entry, process: Process | None) ->
     if lives is not None:
         return lives
     path = files.path(entry.name)
-    return not heartbeat.observer.still(path, files.beat(entry.name), entry.every)
+    return not observer.still(path, files.beat(entry.name), entry.every)
 
 
 def _submitted(path: str, announced: Announcement) -> bool:

@@ -171,23 +171,6 @@ def _model_with_folder(model: pydantic.BaseModel, folder: Path, root: "type[Step
     return copied
 
 
-def steps_within(step: "Step") -> "tp.Iterator[Step]":
-    """Yield the steps in the fields of a step, and in theirs, in lists, dicts and other models as well."""
-    yield from _steps_in([*vars(step).values(), *(step.__pydantic_extra__ or {}).values()], step._exca_root)
-
-
-def _steps_in(values: tp.Iterable[tp.Any], root: "type[Step]") -> "tp.Iterator[Step]":
-    for value in values:
-        if isinstance(value, pydantic.BaseModel):
-            if isinstance(value, root):
-                yield value
-            yield from _steps_in([*vars(value).values(), *(value.__pydantic_extra__ or {}).values()], root)
-        elif type(value) in (list, tuple):
-            yield from _steps_in(value, root)
-        elif type(value) in (dict, OrderedDict):
-            yield from _steps_in(value.values(), root)
-
-
 def check_chain(chain: "Chain") -> None:
     """Check what no single step can tell."""
     before: list[Step] = []

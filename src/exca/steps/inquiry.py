@@ -10,9 +10,8 @@ from .. import _files, _trust
 from ..errors import NoResultError
 from . import addresses
 from .addresses import NO_INPUT, NO_INPUT_KEY
-from .logs import ITEMS, logs_of
 from .pipeline import CACHED, FORCE, RETRY, Pipeline, Stage, composed, pipeline_of
-from .run import check_input
+from .run import ITEMS, check_input, logs_of
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict

@@ -4,13 +4,13 @@ import typing as tp
 from collections.abc import Callable, Sequence
 
 from . import addresses, run
-from .logs import logs_of
 from .pipeline import Pipeline, Stage, pipeline_of
 from .run import (
     StageRun,
     StageWorker,
     check_allowed,
     cluster_of,
+    logs_of,
     missing_keys,
     run_of,
     run_shares,

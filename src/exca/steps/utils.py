@@ -40,7 +40,7 @@ def capture_logs(log_folder: Path | None) -> tp.Iterator[None]:
     if log_folder is None:
         yield
         return
-    from .logs import Tee
+    from .run import Tee
 
     folder = Path(log_folder)
     folder.mkdir(parents=True, exist_ok=True)
