@@ -310,10 +310,12 @@ def even_chunks(items: Sequence[X], *, max_chunks: int | None, min_items: int = 
     return [items[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-class _FrozenSetattr:  # kept for jobs that 0.6 queued: part of their frozen objects, and means nothing here
+class FrozenSetattr:  # kept for jobs that 0.6 queued: part of their frozen objects, and means nothing here
     def __setstate__(self, state: tp.Any) -> None:
         pass
 
+
+_FrozenSetattr = FrozenSetattr  # its name in their pickles
 
 if not tp.TYPE_CHECKING:
     __getattr__ = earlier_names(__name__)

@@ -51,6 +51,12 @@ def _parameters(executor: tp.Any) -> dict[str, tp.Any]:
     return dict(getattr(executor, "_executor", executor).parameters)
 
 
+def call_method(infra: "BaseInfra", *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+    """Call the method of an infra as its object's class has it, through the cache."""
+    obj, applied = infra._bound
+    return applied.wrapper(obj, *args, **kwargs)
+
+
 class Edge:
     """Private attributes of infras in the published releases, as far as published packages use them."""
 
@@ -59,14 +65,14 @@ class Edge:
     @property
     def _infra_method(self) -> "InfraMethod | None":
         """The method it is applied to: ``.method``, ``.infra_name``, ``.exclude_from_cache_uid``."""
-        from ..kept.infras import method_of
+        from ..kept.infras import described
 
-        return method_of(tp.cast("BaseInfra", self))
+        infra = tp.cast("BaseInfra", self)
+        return None if infra._applied is None else described(infra._applied, infra._infra_name)
 
     def _method_override(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         """Call the method as its object's class has it, through the cache."""
-        obj, applied = tp.cast("BaseInfra", self)._bound
-        return applied.wrapper(obj, *args, **kwargs)
+        return call_method(tp.cast("BaseInfra", self), *args, **kwargs)
 
     def _log_path(self) -> Path:
         """Folder of a job's logs, with ``%j`` where the job's id goes."""

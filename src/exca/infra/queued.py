@@ -9,7 +9,7 @@ of that release's inside; their first name is answered with an error that asks t
 import typing as tp
 
 from ..errors import SubmissionError
-from ..utils import _FrozenSetattr
+from ..utils import FrozenSetattr
 from .edge import Edge
 
 if tp.TYPE_CHECKING:
@@ -31,7 +31,7 @@ def answer(module: str, name: str) -> tp.Any:
     Raises a SubmissionError for a job that cannot be run here.
     """
     if name in _STATE.get(module, ()):
-        return _FrozenSetattr
+        return FrozenSetattr
     if name in _UNREADABLE.get(module, ()):
         # no AttributeError, which pickle would replace by one that does not tell what to do
         raise SubmissionError(

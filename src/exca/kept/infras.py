@@ -9,7 +9,7 @@ import pydantic
 from .typing import ExcludeCallable, X
 
 if tp.TYPE_CHECKING:
-    from ..infra.base import BaseInfra
+    from ..infra.base import Applied, BaseInfra
 
 logger: logging.Logger = logging.getLogger("exca")
 
@@ -59,24 +59,15 @@ class MapInfraMethod(InfraMethod):
     params: tuple[str, ...] = ()
 
 
-def method_of(infra: "BaseInfra") -> InfraMethod | None:
-    """Describe the method of an infra; None where it is not applied to one.
-
-    Parameters
-    ----------
-    infra: BaseInfra
-        an infra of an object, or the default on a class
-    """
-    applied = infra._applied
-    if applied is None:
-        return None
+def described(applied: "Applied", infra_name: str) -> InfraMethod:
+    """Describe the method of an infra."""
     exclude = applied.exclude
     if not callable(exclude) and not isinstance(exclude, str):
         exclude = tuple(exclude)
     common: dict[str, tp.Any] = {
         "method": applied.function,
         "exclude_from_cache_uid": exclude,
-        "infra_name": infra._infra_name,
+        "infra_name": infra_name,
     }
     if "item_uid" not in applied.options:
         return InfraMethod(**common)
@@ -102,7 +93,9 @@ class CachedMethod:
 
     def __call__(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         """Call the method."""
-        return self.infra._method_override(*args, **kwargs)
+        from ..infra.edge import call_method
+
+        return call_method(self.infra, *args, **kwargs)
 
 
 class LocalJob:
