@@ -17,12 +17,10 @@ from .._files import (
     drop_when_full,
     limit_of_files,
     open_file,
-    sync_path,
     with_room,
     write_all,
-    writer_name,
 )
-from ..errors import DamagedEntryError, OddFileError, UntrustedFileError
+from ..errors import DamagedEntryError, UntrustedFileError
 
 DATA_DIR = "data"
 _BUFFER = 1 << 18  # bytes gathered before they are written
@@ -130,88 +128,6 @@ class SharedFile(io.RawIOBase):
                 self._parts, self._waiting = [], 0
                 os.close(self._fd)
                 super().close()
-
-
-class DataFiles:
-    """What one writer has under ``data/`` of a folder."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self._shared: dict[str, tuple[SharedFile, str]] = {}
-        self._full: list[SharedFile] = []
-        self._name = ""
-        self._made = False
-        self._count = 0
-        self.fresh: list[str] = []  # files of their own made since the last flush
-        self.recorded: set[str] = set()  # those of them whose size and checksum an entry records
-
-    def make_folder(self) -> None:
-        """Create ``data/``, with the rights that the umask and the folder above give it."""
-        if not self._made:
-            _files.make_folders(os.path.join(self.folder, DATA_DIR))
-            self._made = True
-
-    def shared(self, suffix: str) -> tuple[SharedFile, str]:
-        """The file with this suffix that values of this writer are appended to, and its path within the folder."""
-        found = self._shared.get(suffix)
-        if found is not None and found[0].full:
-            self._full.append(self._shared.pop(suffix)[0])  # entries that wait may be in it
-            self._name, found = "", None
-        if found is None:
-            try:
-                found = self._new_shared(suffix)
-            except (FileNotFoundError, OddFileError, PermissionError):
-                self._made, self._name = False, ""  # cleared, or something else has this name
-                found = self._new_shared(suffix)
-            self._shared[suffix] = found
-        return found
-
-    def _new_shared(self, suffix: str) -> tuple[SharedFile, str]:
-        self.make_folder()
-        self._name = self._name or writer_name.fresh()
-        relative = f"{DATA_DIR}/{self._name}{suffix}"
-        return SharedFile(os.path.join(self.folder, relative)), relative
-
-    def own_path(self, stem: str, suffix: str) -> str:
-        """A path within the folder that no other value has or had."""
-        self.make_folder()
-        self._count += 1
-        self._name = self._name or writer_name.fresh()
-        token = os.urandom(3).hex()
-        relative = f"{DATA_DIR}/{stem}-{self._name.rsplit('-', 1)[-1]}{self._count:x}-{token}{suffix}"
-        self.fresh.append(relative)
-        return relative
-
-    def _open_files(self) -> list[SharedFile]:
-        return [*self._full, *(file for file, _ in self._shared.values())]
-
-    def flush(self, sync: bool) -> None:
-        """Hand everything to the operating system, and with ``sync`` to the disk. Raises OSError."""
-        for file in self._open_files():
-            file.sync() if sync else file.flush()
-        if sync and (self.fresh or self._shared):
-            for relative in self.fresh:
-                sync_path(os.path.join(self.folder, relative))
-            sync_path(os.path.join(self.folder, DATA_DIR))
-            sync_path(self.folder)
-        self.fresh.clear()
-        self.recorded.clear()
-
-    def forget(self) -> None:
-        """Drop what was not flushed."""
-        for file in self._open_files():
-            file.forget()
-        self.fresh.clear()
-        self.recorded.clear()
-
-    def close(self) -> None:
-        """Flush and close all files."""
-        files = self._open_files()
-        self._shared, self._full, self._made = {}, [], False
-        if any(file.full for file in files):
-            self._name = ""
-        for file in files:
-            file.close()
 
 
 # there is no such file, or something else of its name; all other errors may be over in a moment

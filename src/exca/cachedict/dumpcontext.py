@@ -22,10 +22,10 @@ from ..errors import (
     UntrustedFileError,
 )
 from . import registry
-from .datafiles import DATA_DIR, DataFiles, SharedFile, data_size, is_missing, open_data, unmap
+from .datafiles import DATA_DIR, SharedFile, data_size, is_missing, open_data, unmap
 from .index import index_of
 from .textindex import INFO_SUFFIX, Info, key_hash, line_of, reserved_of, restored, take_from_parts
-from .writer import FolderWriter, write_error, writer_of
+from .writer import DataFiles, FolderWriter, write_error, writer_of
 
 _T = tp.TypeVar("_T")
 _C = tp.TypeVar("_C", bound=type)

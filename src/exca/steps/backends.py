@@ -32,6 +32,9 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         also keep results in memory once loaded or computed
     """
 
+    cluster: tp.ClassVar[str | None] = (
+        None  # where steps run; None for the thread that asks for their results
+    )
     _exca_runs_things: tp.ClassVar[bool] = True  # not to be taken from another user's file
     folder: Path | None = None
     mode: Mode = "cached"
@@ -60,19 +63,9 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         return ["."]
 
     @property
-    def cluster(self) -> str | None:
-        """The name of the cluster for all that runs anything; None for the thread that asks."""
-        return None
-
-    @property
     def name(self) -> str:
         """The name by which configurations choose the backend."""
         return type(self).__name__
-
-    @property
-    def inline(self) -> bool:
-        """Whether steps run in the thread that asks for their results."""
-        return self.cluster is None
 
     def shares(self) -> tuple[int | None, int]:
         """Return the most shares of a computation (None for any number), and the fewest items of a share."""
@@ -143,10 +136,8 @@ class _Shared(Backend):
     _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ()
     min_items_per_job: pydantic.PositiveInt = 1
 
-    @property
-    @abc.abstractmethod
-    def cluster(self) -> str:
-        """The name of the cluster for all that runs anything."""
+    if not tp.TYPE_CHECKING:
+        cluster = abc.abstractmethod(lambda self: None)  # classes without one cannot be named
 
     def shares(self) -> tuple[int | None, int]:
         """Return the most shares of a computation, and the fewest items of a share."""
@@ -170,19 +161,13 @@ class _Pool(_Shared):
 class ThreadPool(_Pool):
     """Runs items in threads of this process."""
 
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster."""
-        return "threadpool"
+    cluster: tp.ClassVar[str | None] = "threadpool"
 
 
 class ProcessPool(_Pool):
     """Runs items in processes of this machine, which end with the interpreter that asked."""
 
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster."""
-        return "processpool"
+    cluster: tp.ClassVar[str | None] = "processpool"
 
 
 class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come first
@@ -232,19 +217,13 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
 class LocalProcess(_Jobs):
     """Sends jobs as processes of this machine, which go on when the interpreter that asked ends."""
 
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster."""
-        return "local"
+    cluster: tp.ClassVar[str | None] = "local"
 
 
 class SubmititDebug(_Jobs):
     """Runs jobs in this very thread, one after the other, so that a debugger can be used."""
 
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster."""
-        return "debug"
+    cluster: tp.ClassVar[str | None] = "debug"
 
 
 class Slurm(_Jobs):
@@ -260,10 +239,7 @@ class Slurm(_Jobs):
         start the processes of a job through srun (needed for several tasks)
     """
 
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster."""
-        return "slurm"
+    cluster: tp.ClassVar[str | None] = "slurm"
 
     constraint: str | None = None
     partition: str | None = None
@@ -285,10 +261,7 @@ class Slurm(_Jobs):
 class Auto(Slurm):
     """Sends jobs to Slurm where one answers, else runs them as processes of this machine."""
 
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster."""
-        return "auto"
+    cluster: tp.ClassVar[str | None] = "auto"
 
 
 ADAPTER: tp.Final[pydantic.TypeAdapter[Backend]] = pydantic.TypeAdapter(Backend)

@@ -185,7 +185,7 @@ def check_chain(chain: "Chain") -> None:
                 "give its _run a parameter, or put it first"
             )
         if step.infra is not None:
-            if not step.infra.inline:
+            if step.infra.cluster is not None:
                 _check_sendable(before, number, step)
             before = []
         else:

@@ -44,7 +44,7 @@ class Variant:
         """What it can compute together with others: its last stage alone, out of this thread."""
         missing = missing_keys(self.pipeline, self.keys)
         check_allowed(missing)
-        if len(missing) != 1 or missing[0].stage is not self.last or self.last.infra.inline:
+        if len(missing) != 1 or missing[0].stage is not self.last or self.last.infra.cluster is None:
             return None
         return missing[0]
 

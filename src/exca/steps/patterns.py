@@ -139,7 +139,7 @@ class Scatter(Step):
     ) -> Iterator[tp.Any]:
         pipeline = self.branch_pipeline(placed)
         items: Iterator[_Item] = (_Item(self, key, value) for value, key in zip(values, keys, strict=False))
-        if pipeline.stages and any(not stage.infra.inline for stage in pipeline.stages):
+        if pipeline.stages and any(stage.infra.cluster is not None for stage in pipeline.stages):
             items = iter(self._computed_together(placed, pipeline, list(items)))
         for item in items:
             yield self.gather(list(item.results(placed, pipeline)))

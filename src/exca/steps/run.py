@@ -231,7 +231,7 @@ class StageRun:
         infra = self.stage.infra
         for placed in self.stage.inner.uncached:
             identity.check_secrets(placed.step)
-        if infra.inline:
+        if infra.cluster is None:
             StageWorker(self.stage, self.source, self.fetch).compute(keys, (), self.progress)
             return
         cluster = cluster_of(self.stage)
@@ -366,7 +366,9 @@ def compute_missing(missing: Sequence[MissingKeys], fetch: Fetch) -> None:
     """Compute what is missing of stages, the results of each being the inputs of the next."""
     from ..engine import once
 
-    if all(part.stage.infra.inline or number == len(missing) - 1 for number, part in enumerate(missing)):
+    if all(
+        part.stage.infra.cluster is None or number == len(missing) - 1 for number, part in enumerate(missing)
+    ):
         for part in missing:
             once.compute_once(run_of(part, fetch), part.keys)
     else:

@@ -43,7 +43,7 @@ class StageQueue:
 
     def __init__(self, part: MissingKeys, ready: Sequence[str]) -> None:
         self.part = part
-        self.inline: bool = part.stage.infra.inline
+        self.inline: bool = part.stage.infra.cluster is None
         self.waiting: list[str] = list(ready)  # inputs are there
         self.running: dict[str, None] = {}  # being computed
         self.left: int = len(part.keys)  # neither stored nor given up
