@@ -125,6 +125,10 @@ class FolderNotWritableError(PermissionError):
     """A cache folder cannot be written to."""
 
 
+class UnknownVersionError(RuntimeError):
+    """A file of a cache has a format of a later release, so it is left alone and nothing is computed over it."""
+
+
 class NothingToDeleteError(FileNotFoundError, ValueError):
     """A file that was to be deleted is not there."""
 

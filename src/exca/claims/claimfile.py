@@ -28,10 +28,11 @@ import orjson
 import xxhash
 
 from .. import _files, _trust
-from ..errors import OddFileError, UntrustedFileError
+from ..errors import OddFileError, UnknownVersionError, UntrustedFileError
 from .heartbeat_process import BEAT_DIGITS, BEAT_OFFSET
 from .owner import Owner, Process, heart, period
 
+VERSION = 1  # of the format; files of this one do not say so
 SUFFIX, DRAFT_SUFFIX = ".claim", ".claim.tmp"
 STATE_OFFSET = 10
 ASKED, OWNED = b"asked", b"owned"
@@ -212,7 +213,7 @@ class ClaimFolder:
             if e.errno in _files.GONE:
                 return None
             raise
-        entry = _parse(name, data)
+        entry = _parse(name, data, path)
         return entry if _trust.is_trusted(status) else dataclasses.replace(entry, trusted=False)
 
     def beat(self, name: str) -> tp.Hashable:
@@ -348,9 +349,15 @@ def _are_keys(value: tp.Any) -> bool:
     return isinstance(value, list) and all(type(key) is str for key in value)
 
 
-def _parse(name: str, data: bytes) -> Entry:
+def _parse(name: str, data: bytes, path: str) -> Entry:
     line, _, rest = data.partition(b"\n")
     head = load_json(line)
+    version = head.get("version") if isinstance(head, dict) else None
+    if type(version) is int and version > VERSION:
+        raise UnknownVersionError(
+            f"{path} is a claim of version {version}, and this release of exca knows those up to {VERSION}: a later "
+            "release computes here, or has. It is left alone: update exca, or wait until it is gone and call again"
+        )
     try:
         announced = head.get("announced")
         owner = Owner.from_json(head["owner"])

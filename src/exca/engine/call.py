@@ -121,6 +121,7 @@ class TaskCall(Call):
 
     method: Method
     replaces: str | None = None  # the attempt whose outcome is there already
+    submitted: float | None = None  # when, in seconds since the epoch
 
     def __repr__(self) -> str:
         return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
@@ -138,7 +139,7 @@ class TaskCall(Call):
                     record.note_submission(self.folder, where, self.token, self.replaces)
         self.method.freeze()
         try:
-            record.compute(self.method, self.folder, claim, where, self.token)
+            record.compute(self.method, self.folder, claim, where, self.token, submitted=self.submitted)
         except Exception:
             if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
                 raise  # submitit's debug executor stops here in a debugger

@@ -38,6 +38,11 @@ class Method(tp.Protocol):
         ...
 
     @property
+    def config(self) -> dict[str, tp.Any]:
+        """What the uid was computed from."""
+        ...
+
+    @property
     def infra_name(self) -> str:
         """The attribute of the configuration that is the infra."""
         ...

@@ -4,14 +4,17 @@
 data it names is on disk, under a temporary name, then renamed: a reader sees the whole of it or nothing.
 The write is also made durable when the computation took over a second, since losing a shorter one to a power failure
 costs less than syncing thousands of them: data, configuration and record are synced, and each folder down to them.
-Its last field, ``#xxh``, is the XXH3-64 of all bytes before it: a small result is in the record itself, and one
-flipped bit would change it.
+Paths in it are relative to its folder where they are below the folder of the infra, so that a cache that was moved
+keeps its logs. Its last field, ``#xxh``, is the XXH3-64 of all bytes before it: a small result is in the record itself,
+and one flipped bit would change it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import logging
+import math
 import os
 import platform
 import sys
@@ -20,7 +23,14 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
-from ..errors import ChangedConfigError, JobError, OddFileError, ResultError, UntrustedFileError
+from ..errors import (
+    ChangedConfigError,
+    JobError,
+    OddFileError,
+    ResultError,
+    UnknownVersionError,
+    UntrustedFileError,
+)
 from ..jobs.backends import Submission
 from ..jobs.remote_errors import error_content, rebuild_error
 
@@ -29,6 +39,7 @@ if tp.TYPE_CHECKING:
     from .method import Method
 
 NAME = "job.json"
+VERSION = 2
 SUBMISSION = "submission.json"  # the job last submitted for a task
 KEY = "task"  # under which the claim on a task is made
 LEGACY_NAME = "job.pkl"  # the outcome as earlier releases write it
@@ -96,7 +107,10 @@ class LegacyRecord(Record):
 
 
 def read(folder: Path) -> Record | None:
-    """Read the outcome of a task, None where there is none; a damaged record is set aside and counts as none."""
+    """Read the outcome of a task, None where there is none; a damaged record is set aside and counts as none.
+
+    Raises UnknownVersionError where a later release of another format wrote it.
+    """
     file = f"{folder!s}/{NAME}"
     try:
         data, status = _files.read_judged(file)
@@ -112,13 +126,16 @@ def read(folder: Path) -> Record | None:
     if not trusted and _files.everybody_may_write(status):
         _trust.skip(file, "everybody may write to it; if you know what is in it: chmod o-w")
         return None
-    content = parse(data)
+    content = parse(data, file)
     if content is None:
         if trusted:
             set_aside(folder, "it is damaged")
         else:
             _trust.skip(file, "it is damaged, and another user may have written it")
         return None
+    logs = content.get("logs")
+    if isinstance(logs, str) and logs and not os.path.isabs(logs):
+        content["logs"] = os.path.normpath(os.path.join(os.path.abspath(folder), logs))
     return Record(folder, content, trusted)
 
 
@@ -146,21 +163,33 @@ def _read_after_looking(folder: Path) -> tuple[bytes, os.stat_result] | None:
         return None
 
 
-def parse(data: bytes) -> dict[str, tp.Any] | None:
-    """The content of a record file, None where it is damaged."""
+def parse(data: bytes, file: str) -> dict[str, tp.Any] | None:
+    """The content of a record file, None where it is damaged; raises UnknownVersionError."""
     import orjson
     import xxhash
 
     body = data[:-_SEAL_LENGTH]
-    if data != SEALED % (body, xxhash.xxh3_64_intdigest(body)):
-        return None
     try:
+        if data != SEALED % (body, xxhash.xxh3_64_intdigest(body)):
+            _check_version(orjson.loads(data), file)  # a later format may be sealed in another way
+            return None
         content: dict[str, tp.Any] = orjson.loads(data)
+        _check_version(content, file)
         if isinstance(content[_OUTCOME[content["state"]]], dict):
             return content
     except (ValueError, KeyError, TypeError):
         pass
     return None
+
+
+def _check_version(content: tp.Any, file: str) -> None:
+    version = content.get("version") if isinstance(content, dict) else None
+    if type(version) is int and version > VERSION:
+        raise UnknownVersionError(
+            f"{file} is a record of version {version}, and this release of exca knows those up to {VERSION}: a later "
+            "release wrote it. It is left alone, and nothing is computed in its place: update exca to read it, or "
+            "change the version of the infra to compute elsewhere"
+        )
 
 
 def set_aside(folder: Path, reason: str, attempt: str | None = None) -> None:
@@ -186,6 +215,9 @@ class Attempt:
     folder: Path
     token: str  # of the claim
     where: dict[str, tp.Any]  # cluster, job id and logs
+    asked: dict[str, tp.Any] = dataclasses.field(
+        default_factory=dict
+    )  # configuration, resources, submission time
     source: str | None = None  # folder of the code, whose git commit is recorded
     started: float = dataclasses.field(default_factory=time.time)
     clock: float = dataclasses.field(default_factory=time.monotonic)  # at the start
@@ -220,9 +252,10 @@ class Attempt:
     def _publish(self, content: dict[str, tp.Any]) -> None:
         seconds = time.monotonic() - self.clock
         content = {
-            "version": 1,
+            "version": VERSION,
             **content,
             "attempt": self.token,
+            **self.asked,
             "started": _iso(self.started),
             "finished": _iso(self.started + seconds),
             "seconds": round(seconds, 6),
@@ -230,6 +263,8 @@ class Attempt:
             "pid": os.getpid(),
             **self.where,
         }
+        if self.where.get("cluster") not in (None, "debug"):  # a process of its own
+            content["used"] = _used()
         if self.source is not None:
             from ..jobs.workdir_copy import git_commit
 
@@ -240,15 +275,27 @@ class Attempt:
 
 
 def compute(
-    method: "Method", folder: Path, claim: "Claim", where: dict[str, tp.Any], attempt: str = ""
+    method: "Method",
+    folder: Path,
+    claim: "Claim",
+    where: dict[str, tp.Any],
+    attempt: str = "",
+    *,
+    submitted: float | None = None,
 ) -> tp.Any:
     """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
 
-    ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's.
+    ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's;
+    ``submitted`` is the time of it, of a job.
     """
     from ..claims import chain
 
-    this = Attempt(folder, attempt or claim.token, where, _source_folder(type(method.obj)))
+    asked: dict[str, tp.Any] = {"config": _json(method.config)}
+    if where:
+        asked["resources"] = method.resources.asked()
+    if submitted is not None:
+        asked["submitted"] = _iso(submitted)
+    this = Attempt(folder, attempt or claim.token, where, asked, _source_folder(type(method.obj)))
     try:
         with chain.under(claim), chain.computing([KEY], started=True):
             value = method.call()
@@ -275,6 +322,38 @@ def compute(
     return value
 
 
+def _json(config: tp.Any) -> tp.Any:
+    """A configuration in which JSON keeps all there is: for numbers that are not finite it has none."""
+    if isinstance(config, dict):
+        return {key: _json(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [_json(value) for value in config]
+    return str(config) if isinstance(config, float) and not math.isfinite(config) else config
+
+
+def _used() -> dict[str, tp.Any]:
+    """What this process and those it waited for have used: memory in MiB (of the largest), CPU time in seconds."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return {}
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return {
+        "max_rss_mb": round(max(_peak() or own.ru_maxrss, children.ru_maxrss) / unit, 1),
+        "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
+    }
+
+
+def _peak() -> int | None:
+    """Peak memory of this process, KiB; getrusage counts what its parent had when it started this one (Linux)."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return None
+
+
 def _source_folder(cls: type) -> str:
     """Folder of the code of a class, or the current one where it has no file."""
     module = sys.modules.get(cls.__module__)
@@ -294,6 +373,10 @@ def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> None:
             if name.endswith(".yaml"):
                 _files.sync_path(f"{folder}/{name}")
         _files.sync_above(os.fspath(folder))
+    logs = content.get("logs")
+    root = f"{os.path.dirname(os.path.dirname(os.path.abspath(folder)))}/"
+    if logs and logs.startswith(root):
+        content = {**content, "logs": os.path.relpath(logs, folder)}
     body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
     data = SEALED % (body, xxhash.xxh3_64_intdigest(body))
     _files.write_atomically(f"{folder}/{NAME}", data, mode=_files.OWN, durable=durable)
@@ -311,7 +394,14 @@ def publish_death(
     from ..claims import Claims
 
     now = _iso(time.time())
-    content = {"version": 1, "state": "failed", "error": error, "attempt": attempt, "finished": now, **where}
+    content = {
+        "version": VERSION,
+        "state": "failed",
+        "error": error,
+        "attempt": attempt,
+        "finished": now,
+        **where,
+    }
     found = latest(folder)
     if found is None or (found.attempt == replaces and found.state == "failed"):
         claim, held = Claims(folder).acquire([KEY, end_of(attempt)])

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import os
 import threading
+import time
 import typing as tp
 from pathlib import Path
 
@@ -390,8 +391,9 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
 
     for one in claimed:
         one.task.method.require_unchanged()  # what is pickled now is what its folder is named after
+    now = time.time()
     request.calls = [
-        TaskCall(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces) for c in claimed
+        TaskCall(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces, now) for c in claimed
     ]
     request.tag = announce([one.claim for one in claimed], cluster)
     return backends.submit(cluster, request)

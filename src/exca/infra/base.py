@@ -564,6 +564,11 @@ class _BoundMethod:
         return self._infra._title(self._infra.uid())
 
     @property
+    def config(self) -> dict[str, tp.Any]:
+        self._infra.uid()
+        return self._infra._state.exported
+
+    @property
     def infra_name(self) -> str:
         return self._infra._infra_name
 

@@ -150,6 +150,22 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
 
             python_of(self.conda_env)
 
+    def asked(self) -> dict[str, tp.Any]:
+        """What is asked for otherwise than by default, by name.
+
+        Returns
+        -------
+        dict
+            JSON values of the fields about jobs, in their units
+        """
+        default = Resources.__pydantic_fields__
+        values = {name: self.__dict__.get(name) for name in default if name not in Placed.__pydantic_fields__}
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in values.items()
+            if value != default[name].default
+        }
+
     def resolved_cluster(self) -> str | None:
         """The cluster to use, with "auto" decided: Slurm where one answers, else local.
 

@@ -24,7 +24,7 @@ from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
 from ..claims.claimfile import ClaimFolder, Entry
 from ..claims.protocol import alive
 from ..engine import record
-from ..errors import OddFileError
+from ..errors import OddFileError, UnknownVersionError
 from ..identity.configfolder import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID
 from . import leftovers
 from .report import Damaged, FolderReport, Report
@@ -324,7 +324,11 @@ def _check_record(folder: Path, report: FolderReport, ctx: Checking) -> set[str]
     data = _read(folder, record.NAME, report)
     if data is None:
         return set()
-    content = record.parse(data)
+    try:
+        content = record.parse(data, f"{folder}/{record.NAME}")
+    except UnknownVersionError as e:
+        report.unreadable.append(Damaged(record.NAME, str(e)))
+        return set()
     if content is None:
         report.damaged.append(Damaged(record.NAME, "the record is damaged"))
         return set()
@@ -398,7 +402,11 @@ def _check_derived(folder: Path, report: FolderReport) -> None:
 def _check_claims(folder: Path, report: FolderReport) -> None:
     files = ClaimFolder(folder)
     names, drafts = files.listing()
-    entries = protocol.look(files, names)
+    try:
+        entries = protocol.look(files, names)
+    except UnknownVersionError as e:
+        report.unreadable.append(Damaged(f"*{CLAIM_SUFFIX}", str(e)))
+        return
     dead = {entry.name for entry in entries if not alive(files, entry)}
     report.live_claims += len(entries) - len(dead)
     report.stale_claims += sorted(dead)
