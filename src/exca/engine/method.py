@@ -39,7 +39,7 @@ class Method(tp.Protocol):
 
     @property
     def config(self) -> dict[str, tp.Any]:
-        """What the uid was computed from."""
+        """What the uid was computed from, once it was."""
         ...
 
     @property

@@ -17,6 +17,7 @@ import logging
 import math
 import os
 import platform
+import re
 import sys
 import time
 import typing as tp
@@ -47,6 +48,7 @@ OUTCOMES = (NAME, LEGACY_NAME, SUBMISSION)  # files with an outcome, or about a 
 DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
 _SEAL_LENGTH = len(SEALED % (b"", 0))
+_may_be_infinite = re.compile("inf|nan").search
 _OUTCOME = {"completed": "result", "failed": "error"}  # what a record of each state must hold
 logger: logging.Logger = logging.getLogger("exca")
 
@@ -174,7 +176,8 @@ def parse(data: bytes, file: str) -> dict[str, tp.Any] | None:
             _check_version(orjson.loads(data), file)  # a later format may be sealed in another way
             return None
         content: dict[str, tp.Any] = orjson.loads(data)
-        _check_version(content, file)
+        if content["version"] > VERSION:
+            _check_version(content, file)
         if isinstance(content[_OUTCOME[content["state"]]], dict):
             return content
     except (ValueError, KeyError, TypeError):
@@ -290,7 +293,8 @@ def compute(
     """
     from ..claims import chain
 
-    asked: dict[str, tp.Any] = {"config": _json(method.config)}
+    config = method.config
+    asked: dict[str, tp.Any] = {"config": _json(config) if _may_be_infinite(repr(config)) else config}
     if where:
         asked["resources"] = method.resources.asked()
     if submitted is not None:
@@ -323,7 +327,7 @@ def compute(
 
 
 def _json(config: tp.Any) -> tp.Any:
-    """A configuration in which JSON keeps all there is: for numbers that are not finite it has none."""
+    """A configuration in which JSON keeps numbers that are not finite, as text."""
     if isinstance(config, dict):
         return {key: _json(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):

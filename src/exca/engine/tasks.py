@@ -234,10 +234,11 @@ class Task:
 
     def start(self) -> AnyJob:
         """The job of the task, started now if there is neither a job nor a result."""
+        mode = self.method.mode
         with self.lock:
-            known = self.known_job(self.method.mode)
+            known = self.known_job(mode)
             if known is None:
-                if self.method.mode == "read-only":
+                if mode == "read-only":
                     self.refuse_to_compute()
                 known = self.job = start([self], self.method)[0]
             return known

@@ -565,7 +565,6 @@ class _BoundMethod:
 
     @property
     def config(self) -> dict[str, tp.Any]:
-        self._infra.uid()
         return self._infra._state.exported
 
     @property
