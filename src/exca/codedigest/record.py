@@ -1,0 +1,208 @@
+"""What is known of the code of a method: its digest, the parts that it is made of, and their sources.
+
+It is written once per method and digest, as data: ``<method folder>/.code/<digest>``.
+"""
+
+import hashlib
+import json  # not orjson: sources may hold half of a surrogate pair
+import os
+import re
+import typing as tp
+from collections.abc import Callable, Mapping
+
+from .. import _files, _trust
+
+FOLDER: tp.Final = ".code"
+_DIGEST: tp.Final = re.compile(r"(?:[a-z0-9_]+-)?[0-9a-f]{16}")
+_PREFIX: tp.Final = re.compile(r"([a-z0-9_]+)-")
+
+
+class Content(tp.NamedTuple):
+    """What a digest was made of.
+
+    Parameters
+    ----------
+    scheme
+        number of the way in which digests are made; those of two schemes can't be compared
+    method
+        name of the part at which it starts
+    parts
+        digest of each part, by its name: a module and a qualified name in it
+    sources
+        source of each part as far as it counts, for people
+    unresolved
+        what can't be told of a part, and why
+    packages
+        versions of the installed packages that the modules import by name
+    compared
+        names of those packages whose versions are part of the digest
+    """
+
+    scheme: int
+    method: str
+    parts: dict[str, str]
+    sources: dict[str, str]
+    unresolved: dict[str, list[str]]
+    packages: dict[str, str]
+    compared: list[str]
+
+    def digest(self) -> str:
+        """The digest of it all; it begins with a version of Python where a part has no source."""
+        lines = [f"scheme {self.scheme}", f"method {self.method}"]
+        lines += [f"part {name} {digest}" for name, digest in sorted(self.parts.items())]
+        lines += [f"package {name} {self.packages.get(name, '')}" for name in sorted(self.compared)]
+        text = "\n".join(lines)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        prefix = next((found for part in self.parts.values() if (found := _PREFIX.match(part))), None)
+        return f"{prefix[1]}-{digest}" if prefix else digest
+
+    def encode(self) -> bytes:
+        """Write it as JSON, with its digest and a checksum."""
+        data = {"digest": self.digest(), **self._asdict()}
+        data["sum"] = _sum(data)
+        return json.dumps(data, indent=2, sort_keys=True).encode("ascii") + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes, digest: str) -> "Content":
+        """Read it again. Raises ValueError where it is not whole, or has another digest."""
+        try:
+            read = json.loads(data)
+        except RecursionError as e:
+            raise ValueError("it is nested too deeply") from e
+        if not isinstance(read, dict) or read.pop("sum", None) != _sum(read):
+            raise ValueError("its checksum is another one")
+        if read.pop("digest", None) != digest:
+            raise ValueError("it holds another digest")
+        try:
+            content = cls(**{name: kind(read[name]) for name, kind in _KINDS.items()})
+            found = content.digest()
+        except (TypeError, KeyError, AttributeError) as e:
+            raise ValueError(f"something is missing in it: {e!r}") from e
+        if found != digest:
+            raise ValueError(f"its parts have the digest {found}")
+        return content
+
+
+_KINDS: tp.Final[dict[str, tp.Any]] = {
+    "scheme": int,
+    "method": str,
+    "parts": dict,
+    "sources": dict,
+    "unresolved": dict,
+    "packages": dict,
+    "compared": list,
+}
+
+
+def _sum(data: dict[str, tp.Any]) -> str:
+    return _files.digest(json.dumps(data, sort_keys=True).encode("ascii"))[:16]
+
+
+class CodeDigest:
+    """The digest of the code of a method; what it was made of is read when it is asked for.
+
+    Attributes
+    ----------
+    digest
+        text to compare; see `comparable`
+    method
+        name of the part at which it starts
+    """
+
+    __slots__ = ("_content", "_load", "digest", "method")
+
+    def __init__(
+        self,
+        digest: str,
+        method: str,
+        load: Callable[[], Content] | None = None,
+        content: Content | None = None,
+    ) -> None:
+        self.digest: str = digest
+        self.method: str = method
+        self._load: Callable[[], Content] | None = load
+        self._content: Content | None = content
+
+    @property
+    def content(self) -> Content:
+        """What the digest was made of."""
+        if self._content is None:
+            assert self._load is not None
+            self._content = self._load()
+        return self._content
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, CodeDigest) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"CodeDigest({self.digest!r}, {self.method!r})"
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return CodeDigest, (self.digest, self.method, None, self.content)
+
+
+def comparable(one: str, other: str) -> bool:
+    """Whether two digests that differ mean that the code differs.
+
+    Where the source of a part is not found, what is digested is the code as this version of Python compiled it; the
+    digest begins with the version, and tells nothing beside one of source, or of another version.
+    """
+    first, second = _PREFIX.match(one), _PREFIX.match(other)
+    return (first[1] if first else "") == (second[1] if second else "")
+
+
+def write_code(folder: str | os.PathLike[str], code: CodeDigest) -> None:
+    """Write what a digest was made of into the folder of a method, unless it is there."""
+    place = f"{os.fspath(folder)}/{FOLDER}"
+    path = f"{place}/{code.digest}"
+    if os.path.lexists(path):
+        return
+    _files.make_folders(place)
+    _files.write_atomically(path, code.content.encode(), mode=_files.OWN)
+
+
+def read_code(folder: str | os.PathLike[str], digest: str) -> CodeDigest | None:
+    """Read what a digest was made of from the folder of a method.
+
+    None where it is not there, or not whole; the latter is reported. It is data, and nothing of it is run.
+    """
+    if not _DIGEST.fullmatch(digest):
+        return None
+    path = f"{os.fspath(folder)}/{FOLDER}/{digest}"
+    try:
+        content = Content.decode(_files.read_file(path), digest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as e:
+        _trust.skip(path, e)
+        return None
+    return CodeDigest(digest, content.method, content=content)
+
+
+def changed_parts(old: Content, new: Content) -> list[str]:
+    """Names of the parts that differ, that were added or that are gone."""
+    names = sorted({*old.parts, *new.parts})
+    return [name for name in names if old.parts.get(name) != new.parts.get(name)]
+
+
+def diff(old: Content, new: Content) -> list[str]:
+    """The lines of a unified diff of all parts that differ, and of the versions of packages."""
+    import difflib
+
+    lines: list[str] = []
+    for name in changed_parts(old, new):
+        before, after = _lines(old.sources, name), _lines(new.sources, name)
+        found = list(difflib.unified_diff(before, after, f"{name} (before)", f"{name} (now)", lineterm=""))
+        lines += found or [f"{name}: another form of the same source"]
+    for name in sorted({*old.packages, *new.packages}):
+        versions = old.packages.get(name), new.packages.get(name)
+        if versions[0] != versions[1]:
+            lines.append(f"{name}: {versions[0] or 'not imported'} -> {versions[1] or 'not imported'}")
+    return lines
+
+
+def _lines(sources: Mapping[str, str], name: str) -> list[str]:
+    return sources.get(name, "").splitlines()

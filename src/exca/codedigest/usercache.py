@@ -1,0 +1,188 @@
+"""The user's own folder of digests that were found by earlier processes, where their files have not changed since.
+
+``$EXCA_CACHE_DIR``, or the folder for caches of the platform. It is made for this user alone; where it belongs to
+another, or others may write to it, nothing is read from it nor written. It may be removed at any moment.
+
+An entry is a short text: the digest, and the status of each file that was read to find it. It counts while they are as
+they were, if they are older than this process: then they are what it imported.
+"""
+
+import os
+import stat
+import sys
+import typing as tp
+from collections.abc import Iterable
+
+from .. import _files
+from . import clock
+
+_FORMAT: tp.Final = "exca code 1"
+_END: tp.Final = "end"
+_MOST: tp.Final = 4096  # files
+_SETTLED: tp.Final = (
+    2_000_000_000  # ns: a file that changed later may change again without getting another time
+)
+
+
+class Found(tp.NamedTuple):
+    """What an earlier process found."""
+
+    digest: str
+    method: str
+
+
+def folder() -> str | None:
+    """The folder, if this user has one that is safe."""
+    named = os.environ.get("EXCA_CACHE_DIR")
+    if not named:
+        named = _of_platform()
+    if not named or not os.path.isabs(named):
+        return None
+    path = f"{named}/code"
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return path if _is_private(status) else None
+
+
+def _of_platform() -> str | None:
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return f"{base}/exca/cache" if base else None
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base or not os.path.isabs(base):
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home):
+            return None
+        base = f"{home}/Library/Caches" if sys.platform == "darwin" else f"{home}/.cache"
+    return f"{base}/exca"
+
+
+def _is_private(status: os.stat_result) -> bool:
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
+
+
+def _made() -> str | None:
+    """The folder, which is made if there is none."""
+    there = folder()
+    if there is not None:
+        return there
+    named = os.environ.get("EXCA_CACHE_DIR") or _of_platform()
+    if not named or not os.path.isabs(named):
+        return None
+    try:
+        os.makedirs(os.path.dirname(named), _files.PRIVATE_FOLDER, exist_ok=True)
+        for path in (named, f"{named}/code"):
+            try:
+                os.mkdir(path, _files.PRIVATE_FOLDER)
+            except FileExistsError:
+                continue
+    except OSError:
+        return None
+    return folder()
+
+
+def look_up(key: str) -> Found | None:
+    """What an earlier process found, if nothing has changed since."""
+    place = folder()
+    text = _read(f"{place}/{key}") if place is not None else None
+    if text is None:
+        return None
+    lines = text.decode("utf-8", "surrogateescape").split("\n")
+    if len(lines) < 4 or lines[0] != _FORMAT or lines[-1] != _END:
+        return None
+    try:
+        for line in lines[3:-1]:
+            kind, _, rest = line.partition(" ")
+            if kind == "module":
+                name, _, path = rest.partition(" ")
+                loaded = sys.modules.get(name)
+                if loaded is not None and not _is_at(loaded, path):
+                    return None
+                continue
+            noted, _, path = rest.partition(" ")
+            status = os.stat(path)
+            if noted != _noted(status) or (kind == "file" and not clock.unchanged_since_start(status)):
+                return None
+    except (OSError, ValueError):
+        return None
+    return Found(lines[1], lines[2])
+
+
+def _is_at(module: tp.Any, path: str) -> bool:
+    file = getattr(module, "__file__", None)
+    return file == path or (isinstance(file, str) and os.path.abspath(file) == path)
+
+
+def _noted(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_size}:{status.st_dev}:{status.st_ino}"
+
+
+def _read(path: str) -> bytes | None:
+    """Read a file of this user's that no other may write to."""
+    try:
+        data, status = _files.read_judged(path)
+    except OSError:
+        return None
+    if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+        return None
+    return data
+
+
+def keep(
+    key: str,
+    found: Found,
+    content: bytes,
+    *,
+    files: Iterable[tuple[str, os.stat_result]],
+    loaded: Iterable[tuple[str, str]],
+    folders: Iterable[str],
+) -> None:
+    """Keep a digest for later processes, unless a file has changed just now or the folder is not safe."""
+    import time
+
+    lines = [_FORMAT, *found]
+    now = time.time_ns()
+    for path, status in files:
+        if max(status.st_mtime_ns, status.st_ctime_ns) > now - _SETTLED:
+            return
+        lines.append(f"file {_noted(status)} {path}")
+    try:
+        lines += [f"module {name} {path}" for name, path in loaded]
+        lines += [f"folder {_noted(os.stat(path))} {path}" for path in folders]
+        text = "\n".join([*lines, _END])
+        if text.count("\n") != len(lines) or (place := _made()) is None:
+            return
+        _prune(place)
+        _files.write_atomically(f"{place}/{found.digest}", content, mode=_files.PRIVATE)
+        data = text.encode("utf-8", "surrogateescape")
+        _files.write_atomically(f"{place}/{key}", data, mode=_files.PRIVATE)
+    except OSError:
+        return
+
+
+def content_of(digest: str) -> bytes | None:
+    """What a digest that is kept was made of."""
+    place = folder()
+    return _read(f"{place}/{digest}") if place is not None else None
+
+
+def _prune(place: str) -> None:
+    """Remove the older half of the files where there are too many."""
+    names = os.listdir(place)
+    if len(names) < _MOST:
+        return
+    aged = []
+    for name in names:
+        try:
+            aged.append((os.lstat(f"{place}/{name}").st_mtime_ns, name))
+        except OSError:
+            continue
+    for _, name in sorted(aged)[: _MOST // 2]:
+        try:
+            os.unlink(f"{place}/{name}")
+        except OSError:
+            continue
