@@ -10,24 +10,40 @@ __version__ = "1.0.0.dev0"
 
 if tp.TYPE_CHECKING:
     from . import cachedict as cachedict
+    from . import functions as functions
     from . import helpers as helpers
     from . import steps as steps
     from . import utils as utils
     from . import workdir as workdir
     from .confdict import ConfDict as ConfDict
+    from .functions.items import map_cached as map_cached
+    from .functions.tasks import cached as cached
     from .map import MapInfra as MapInfra
     from .submit import SubmitInfra as SubmitInfra
     from .task import TaskInfra as TaskInfra
     from .verifying.check import verify as verify
     from .verifying.repair import repair as repair
 
-__all__ = ["ConfDict", "MapInfra", "SubmitInfra", "TaskInfra", "__version__", "helpers", "repair", "verify"]
+__all__ = [
+    "ConfDict",
+    "MapInfra",
+    "SubmitInfra",
+    "TaskInfra",
+    "__version__",
+    "cached",
+    "helpers",
+    "map_cached",
+    "repair",
+    "verify",
+]
 
 _HOMES = {
     "ConfDict": "confdict",
     "MapInfra": "map",
     "SubmitInfra": "submit",
     "TaskInfra": "task",
+    "cached": "functions.tasks",
+    "map_cached": "functions.items",
     "repair": "verifying.repair",
     "verify": "verifying.check",
 }
@@ -37,6 +53,7 @@ _SUBMODULES = frozenset(
         "cachedict",
         "confdict",
         "errors",
+        "functions",
         "helpers",
         "logconf",
         "map",

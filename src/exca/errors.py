@@ -61,6 +61,10 @@ class ExportError(ValueError):
     culprit: object = None
 
 
+class ContentError(TypeError):
+    """An argument of a function holds nothing by which its result could be found again."""
+
+
 class MaskedSecretError(ValueError):
     """An object holds the mask that stands for a secret in ``config.yaml``, and was to be computed with."""
 

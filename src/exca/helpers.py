@@ -69,6 +69,11 @@ class FuncConfig(pydantic.BaseModel, tp.Generic[X_co]):
         Any
             what the function returns, or what it returned earlier where the infra has a folder
         """
+        args, kwargs = self._arguments()
+        return tp.cast(X_co, self._exca_function(*args, **kwargs))
+
+    def _arguments(self) -> tuple[list[tp.Any], dict[str, tp.Any]]:
+        """What the function is called with."""
         args: list[tp.Any] = []
         kwargs: dict[str, tp.Any] = {}
         for parameter in inspect.signature(self._exca_function).parameters.values():
@@ -78,7 +83,7 @@ class FuncConfig(pydantic.BaseModel, tp.Generic[X_co]):
                 args.append(self.__dict__[parameter.name])
             else:
                 kwargs[parameter.name] = self.__dict__[parameter.name]
-        return tp.cast(X_co, self._exca_function(*args, **kwargs))
+        return args, kwargs
 
     @pydantic.model_validator(mode="after")
     def _check_function(self) -> tp.Self:
@@ -86,33 +91,31 @@ class FuncConfig(pydantic.BaseModel, tp.Generic[X_co]):
         if owner is None or isinstance(owner, (type, types.ModuleType)) or self.infra.folder is None:
             return self
         raise ValueError(
-            f"{_name_of(self._exca_function)} is bound to {owner!r}, which is no part of the configuration, "
+            f"{name_of(self._exca_function)} is bound to {owner!r}, which is no part of the configuration, "
             "so that what it returns cannot be cached: remove infra.folder, or make it a function of all it depends on"
         )
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         # the class is in no module: it is made again from the function where the pickle is loaded
-        return _restore, (_reachable(self._exca_function), self.__getstate__())
+        return _restore, (reachable(self._exca_function), self.__getstate__())
 
 
 FuncConfigProtocol = FuncConfig  # its name in earlier releases
 
 
 def _restore(function: tp.Any, state: dict[tp.Any, tp.Any]) -> FuncConfig[tp.Any]:
-    if isinstance(function, FunctionWithInfra):
-        function = function.func
-    model = to_config_model(function)
+    model = to_config_model(function.func if isinstance(function, Decorated) else function)
     new = model.__new__(model)
     new.__setstate__(state)
     return new
 
 
-def _reachable(function: tp.Any) -> tp.Any:
+def reachable(function: tp.Any) -> tp.Any:
     """The function, or what took its place in its module, which is what a pickle can name."""
     found: tp.Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None)
-    is_there = isinstance(found, FunctionWithInfra) and found.func is function
+    is_there = isinstance(found, Decorated) and found.func is function
     return found if is_there and function.__module__ != "__main__" else function
 
 
@@ -221,14 +224,26 @@ def _by_name(
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(func).parameters.values() if p.kind in positional]
     if len(args) > len(names):
-        raise TypeError(f"{_name_of(func)} takes {len(names)} positional argument(s), got {len(args)}")
+        raise TypeError(f"{name_of(func)} takes {len(names)} positional argument(s), got {len(args)}")
     twice = [name for name, _ in zip(names, args, strict=False) if name in kwargs]
     if twice:
-        raise TypeError(f"{_name_of(func)} got two values for {', '.join(map(repr, twice))}")
+        raise TypeError(f"{name_of(func)} got two values for {', '.join(map(repr, twice))}")
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-class FunctionWithInfra(tp.Generic[P, X]):
+class Decorated:
+    """What stands in the place of a function, which is its ``func``; it pickles by its name where that leads to it."""
+
+    func: tp.Callable[..., tp.Any]
+
+    def __reduce_ex__(self, protocol: tp.SupportsIndex) -> str | tuple[tp.Any, ...]:
+        if reachable(self.func) is self:
+            return str(self.func.__qualname__)
+        # not through the constructor: the function may refer to us, and is then not whole yet
+        return super().__reduce_ex__(protocol)
+
+
+class FunctionWithInfra(Decorated, tp.Generic[P, X]):
     """A function that runs through an infra; made by :class:`with_infra`.
 
     Parameters
@@ -241,7 +256,7 @@ class FunctionWithInfra(tp.Generic[P, X]):
 
     def __init__(self, func: tp.Callable[P, X], infra: TaskInfra | dict[str, tp.Any]) -> None:
         _check_parameters(func)
-        self.func = func
+        self.func: tp.Callable[P, X] = func
         self.infra = infra
         functools.update_wrapper(self, func, updated=())
 
@@ -260,7 +275,7 @@ class FunctionWithInfra(tp.Generic[P, X]):
         """
         if "infra" in kwargs:
             raise InfraError(
-                f"{_name_of(self.func)} has its infra from with_infra: use exca.helpers.to_config for another one"
+                f"{name_of(self.func)} has its infra from with_infra: use exca.helpers.to_config for another one"
             )
         infra = self.infra if isinstance(self.infra, TaskInfra) else dict(self.infra)
         return to_config(self.func, infra=infra, **_by_name(self.func, args, kwargs))
@@ -271,12 +286,6 @@ class FunctionWithInfra(tp.Generic[P, X]):
 
     def __repr__(self) -> str:
         return f"with_infra({self.infra!r})({self.func!r})"
-
-    def __reduce_ex__(self, protocol: tp.SupportsIndex) -> str | tuple[tp.Any, ...]:
-        if _reachable(self.func) is self:
-            return str(self.func.__qualname__)
-        # not through the constructor: the function may refer to us, and is then not whole yet
-        return super().__reduce_ex__(protocol)
 
 
 class with_infra:  # noqa: N801 # a decorator
@@ -320,14 +329,15 @@ class with_infra:  # noqa: N801 # a decorator
 # ---------------------------------------------------------------- signatures
 
 
-def _name_of(func: tp.Callable[..., tp.Any]) -> str:
+def name_of(func: tp.Callable[..., tp.Any]) -> str:
+    """Module and name of a function, for messages."""
     return f"{func.__module__}.{getattr(func, '__qualname__', repr(func))}"
 
 
 def _parameters_of(func: tp.Callable[..., tp.Any]) -> list[inspect.Parameter]:
     """The parameters from which a configuration can be made, in order; raises a ValueError where it cannot."""
     _check_parameters(func)
-    hints = _hints(func)
+    hints = hints_of(func)
     found = []
     for parameter in inspect.signature(func).parameters.values():
         annotation = hints.get(parameter.name, parameter.annotation)
@@ -345,7 +355,7 @@ def _check_parameters(func: tp.Callable[..., tp.Any]) -> None:
     for parameter in inspect.signature(func).parameters.values():
         problem = _problem(parameter)
         if problem:
-            raise ValueError(f"Cannot make a configuration for {_name_of(func)}: {problem}.")
+            raise ValueError(f"Cannot make a configuration for {name_of(func)}: {problem}.")
 
 
 def _problem(parameter: inspect.Parameter) -> str | None:
@@ -354,6 +364,11 @@ def _problem(parameter: inspect.Parameter) -> str | None:
         return f"*{name} has no names to configure: take a list instead"
     if parameter.annotation is _ABSENT:
         return f"parameter {name!r} is missing a precise type: annotate it"
+    return field_problem(name)
+
+
+def field_problem(name: str) -> str | None:
+    """Why a parameter of a function can't be a field of its configuration under its own name, if it can't."""
     if name in ("infra", "build"):
         return f"the configuration has {name!r} itself: rename the parameter"
     if name.startswith(("_", "model_")) and (name.startswith("_") or hasattr(pydantic.BaseModel, name)):
@@ -361,7 +376,8 @@ def _problem(parameter: inspect.Parameter) -> str | None:
     return None
 
 
-def _hints(func: tp.Callable[..., tp.Any]) -> dict[str, tp.Any]:
+def hints_of(func: tp.Callable[..., tp.Any]) -> dict[str, tp.Any]:
+    """The types of the parameters of a function or class; a ValueError where one cannot be found."""
     source: tp.Any = func
     if isinstance(func, type):
         source = inspect.getattr_static(func, "__init__")
@@ -371,7 +387,7 @@ def _hints(func: tp.Callable[..., tp.Any]) -> dict[str, tp.Any]:
         return tp.get_type_hints(source, include_extras=True)
     except NameError as error:
         raise ValueError(
-            f"Cannot make a configuration for {_name_of(func)}: its type {error.name!r} cannot be found; "
+            f"Cannot make a configuration for {name_of(func)}: its type {error.name!r} cannot be found; "
             "define or import it at the top of the module."
         ) from error
     except TypeError:  # a callable that carries no annotations of its own, such as a pydantic model
@@ -399,15 +415,15 @@ def validate_kwargs(func: tp.Callable[..., tp.Any], kwargs: tp.Mapping[str, tp.A
     by_name = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     missing = [n for n, p in by_name.items() if p.default is _ABSENT and n not in kwargs]
     if missing:
-        raise ValueError(f"Missing parameter(s) for {_name_of(func)}: {', '.join(map(repr, missing))}.")
+        raise ValueError(f"Missing parameter(s) for {name_of(func)}: {', '.join(map(repr, missing))}.")
     others = [p for p in parameters.values() if p.kind is p.VAR_KEYWORD]
     extra = [n for n in kwargs if n not in by_name]
     if extra and not others:
         raise ValueError(
-            f"Extra parameter(s) for {_name_of(func)}: {', '.join(map(repr, extra))} "
+            f"Extra parameter(s) for {name_of(func)}: {', '.join(map(repr, extra))} "
             f"(available: {', '.join(map(repr, by_name)) or 'none'})."
         )
-    hints = _hints(func)
+    hints = hints_of(func)
     for name, value in kwargs.items():
         parameter = by_name[name] if name in by_name else others[0]
         if parameter.default is not _ABSENT and value is parameter.default:
@@ -416,7 +432,7 @@ def validate_kwargs(func: tp.Callable[..., tp.Any], kwargs: tp.Mapping[str, tp.A
             continue  # stands for what is only known at the call, such as the parameters of an optimizer
         if parameter.name in hints and not _fits(value, hints[parameter.name]):
             raise TypeError(
-                f"Wrong type {type(value).__qualname__} for {name!r} of {_name_of(func)}: "
+                f"Wrong type {type(value).__qualname__} for {name!r} of {name_of(func)}: "
                 f"expected {_shown(hints[parameter.name])}, got {value!r}."
             )
 

@@ -1,0 +1,46 @@
+"""The fields of infras, as keyword arguments of the decorators: for type checkers."""
+
+import typing as tp
+from pathlib import Path
+
+from ..jobs.workdir import WorkDir
+
+
+class _Fields(tp.TypedDict, total=False):
+    logs: Path | str
+    job_name: str | None
+    timeout_min: int | None
+    nodes: int
+    tasks_per_node: int
+    cpus_per_task: int | None
+    gpus_per_node: int | None
+    mem_gb: float | None
+    max_pickle_size_gb: float | None
+    slurm_constraint: str | None
+    slurm_partition: str | None
+    slurm_account: str | None
+    slurm_qos: str | None
+    slurm_use_srun: bool
+    slurm_additional_parameters: dict[str, int | str | float | bool] | None
+    slurm_setup: list[str] | None
+    conda_env: Path | str | None
+    workdir: WorkDir | dict[str, tp.Any] | None
+    version: str
+    keep_in_ram: bool
+
+
+class TaskFields(_Fields, total=False):
+    """Fields of a `TaskInfra` but the folder."""
+
+    cluster: tp.Literal["auto", "local", "slurm", "debug"] | None
+    mode: tp.Literal["cached", "retry", "force", "read-only"]
+
+
+class MapFields(_Fields, total=False):
+    """Fields of a `MapInfra` but the folder."""
+
+    cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None
+    mode: tp.Literal["cached", "force", "read-only"]
+    max_jobs: int | None
+    min_samples_per_job: int
+    forbid_single_item_computation: bool
