@@ -12,6 +12,7 @@ if tp.TYPE_CHECKING:
     from . import cachedict as cachedict
     from . import functions as functions
     from . import helpers as helpers
+    from . import settings as settings
     from . import steps as steps
     from . import utils as utils
     from . import workdir as workdir
@@ -34,6 +35,7 @@ __all__ = [
     "helpers",
     "map_cached",
     "repair",
+    "settings",
     "verify",
 ]
 
@@ -57,6 +59,7 @@ _SUBMODULES = frozenset(
         "helpers",
         "logconf",
         "map",
+        "settings",
         "slurm",
         "steps",
         "task",

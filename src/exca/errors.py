@@ -1,8 +1,16 @@
 """The error classes of exca, each deriving from the builtin that a caller would catch anyway."""
 
 
+class RefusalWarning(UserWarning):
+    """What this release refuses was let pass, since it is allowed (``exca.settings``)."""
+
+    code: str = ""
+
+
 class InfraError(RuntimeError):
     """An infra is placed, applied or used in a way that cannot work."""
+
+    code: str = ""  # of a refusal that can be allowed (``exca.settings``)
 
 
 class ReadOnlyError(RuntimeError):
@@ -41,6 +49,7 @@ class IdentityError(RuntimeError):
     """A configuration has no trustworthy uid as it is written."""
 
     culprit: object = None  # what is at fault, by which the field that holds it is found
+    code: str = ""  # of a refusal that can be allowed (``exca.settings``)
 
 
 class ExtraFieldsError(IdentityError):
@@ -53,6 +62,10 @@ class BareModelError(IdentityError):
 
 class DiscriminatorError(IdentityError):
     """Nothing tells which of several models was meant."""
+
+
+class LookAlikeError(IdentityError):
+    """A field holds a model of a child class that nothing in the uid tells from the class that it is declared with."""
 
 
 class ExportError(ValueError):

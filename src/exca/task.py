@@ -230,12 +230,15 @@ class TaskInfra(BaseInfra):
 def _check_signature(function: tp.Any) -> None:
     import inspect
 
+    from .infra.placing import refuse_generator
+
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 1:
         raise ValueError(
             f"TaskInfra cannot be applied to {function.__module__}.{function.__qualname__}, which takes {parameters}: "
             "a task takes only 'self': make what it depends on fields of the class, or use SubmitInfra (no cache)"
         )
+    refuse_generator(function)
 
 
 def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:

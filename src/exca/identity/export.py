@@ -19,6 +19,7 @@ import pydantic_core
 
 from ..errors import ExportError, IdentityError, MaskedSecretError
 from . import fields
+from .alike import check_look_alikes, has_odd_default, is_suspect
 from .fields import (
     DROPPED,
     MODEL,
@@ -73,13 +74,18 @@ def export(
 
     Raises
     ------
-    IdentityError: a model leaves `extra` unset, or a union of models has no discriminator (both only where `uid` and
-        `exclude_defaults` are asked for), or a plain BaseModel is part of the object
+    IdentityError: a model leaves `extra` unset, a union of models has no discriminator, or a model is a look-alike of
+        what its field is declared with (all only where `uid` and `exclude_defaults` are asked for), or a plain
+        BaseModel is part of the object
     ExclusionError: a name that a class excludes is no field of it
     ExportError: a value has no JSON form
     """
     values = exporter(bool(uid), bool(exclude_defaults))
     out = _exported(values, obj, ignore_first_override)
+    if values.noticed.suspects:
+        values.noticed.suspects = False
+        names = fields.as_names(type(obj), exclude)
+        check_look_alikes(values, obj, exclude=names, ignore_override=ignore_first_override)
     if not ignore_first_discriminator:
         key = fields.DISCRIMINATORS.get(type(obj))
         if key is not None and key in obj.__dict__:
@@ -114,7 +120,9 @@ def _exported(
 ) -> dict[str, tp.Any]:
     try:
         plan = values.plan(obj)
-        out = plan.run(obj) if not ignore_first_override else plan.unusual(obj)
+        if plan.odd_default:
+            values.noticed.suspects = True
+        out = plan.first(obj) if not ignore_first_override else plan.unusual(obj)
     except (IdentityError, ExportError) as error:
         path = _path(obj, error.culprit, set()) if error.culprit is not None else None
         if path:
@@ -168,11 +176,13 @@ class Noticed(threading.local):
 
     fields: new fields that were left out, with the object that holds them
     secrets: whether a secret may have been written since this was last looked at
+    suspects: the same of a model that may be a look-alike of what its field is declared with
     """
 
     def __init__(self) -> None:
         self.fields: list[tuple[tp.Any, dict[str, tp.Any]]] = []
         self.secrets = False
+        self.suspects = False
 
 
 class ValueExporter:
@@ -302,7 +312,8 @@ def exporter(uid: bool, exclude_defaults: bool, readable: bool = False) -> Value
 class ExportPlan:
     """What to do with the objects of one class, complete since there is one: `run` exports it to a dict, or DROPPED.
 
-    `excluded` are names of fields to leave out; None for those that the class itself names.
+    `first` does so for an object that is not part of another. `excluded` are names of fields to leave out; None for
+    those that the class itself names.
     """
 
     def __init__(
@@ -332,7 +343,11 @@ class ExportPlan:
         self._variants: dict[frozenset[str], ExportPlan] = {}
         if fields.WHOLE not in excluded and not self._open:
             fields.require_known(cls, excluded)
-        self.run: tp.Callable[[tp.Any], tp.Any] = self._shortest()
+        self.first: tp.Callable[[tp.Any], tp.Any] = self._shortest()
+        in_uid = values.uid and values.exclude_defaults
+        self.odd_default: bool = in_uid and has_odd_default(cls)
+        suspect = self.odd_default or (in_uid and is_suspect(cls))
+        self.run: tp.Callable[[tp.Any], tp.Any] = self._noticed if suspect else self.first
 
     def _shortest(self) -> tp.Callable[[tp.Any], tp.Any]:
         """The shortest way that does all that the class asks for."""
@@ -346,6 +361,11 @@ class ExportPlan:
         if self.dynamic or self._open or read.fault or read.root or read.asked or read.by_serializer:
             return self.unusual
         return self._fields
+
+    def _noticed(self, obj: tp.Any) -> tp.Any:
+        """The `run` of classes whose objects may be look-alikes, or hold some."""
+        self.values.noticed.suspects = True
+        return self.first(obj)
 
     def _fields(self, obj: tp.Any) -> tp.Any:
         """The fields, as they are in the object's dict: an infra's attribute is a descriptor that binds."""

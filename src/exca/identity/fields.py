@@ -758,6 +758,17 @@ def unwrapped(annotation: tp.Any) -> tp.Any:
             return annotation
 
 
+def members(annotation: tp.Any) -> tuple[tp.Any, ...]:
+    """The members of a union, of unions in it and of what aliases name; else the annotation alone."""
+    annotation = unwrapped(annotation)
+    origin = tp.get_origin(annotation)
+    if origin is tp.Annotated:
+        return members(tp.get_args(annotation)[0])
+    if origin is tp.Union or origin is types.UnionType:
+        return tuple(member for arg in tp.get_args(annotation) for member in members(arg))
+    return (annotation,)
+
+
 def may_hold_models(annotation: tp.Any) -> bool:
     """False only where it is certain that no values of an annotation hold models."""
     annotation = unwrapped(annotation)

@@ -81,6 +81,7 @@ def place_waiting() -> None:
             setattr(owner, name, InfraAttribute(name, default, owner))
             _WAITING.remove(item)
             _check_exclusions(owner, default)
+            default._check_placed(owner, name)
 
 
 def _check_exclusions(owner: type, default: "BaseInfra") -> None:

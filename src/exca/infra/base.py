@@ -18,7 +18,7 @@ from ..errors import ChangedConfigError, ExclusionError, InfraError
 from ..identity import configfolder
 from ..jobs.resources import Resources
 from ..jobs.workdir import WorkDir
-from . import attribute
+from . import attribute, placing
 from .edge import UID_STRING, Edge, SubmititMixin
 
 if tp.TYPE_CHECKING:
@@ -179,7 +179,16 @@ class BaseInfra(Edge, SubmititMixin):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: tp.Any, handler: tp.Any) -> tp.Any:
         attribute.place_waiting()
+        maker = getattr(handler, "_generate_schema", None)  # of pydantic, which has no public name for it
+        owner = None if maker is None else maker.model_type_stack.get()
+        if owner is not None and isinstance(source, type):
+            placing.refuse_containers(owner, BaseInfra)
         return handler(source)
+
+    def _check_placed(self, owner: tp.Any, name: str) -> None:
+        """Check the field or private attribute whose default this is, once pydantic knows the fields of its class."""
+        placing.refuse_containers(owner, BaseInfra)
+        placing.refuse_other_kind(owner, name, self, BaseInfra)
 
     def _register(self, applied: Applied, wrapper: tp.Any) -> None:
         """Note the method this infra is applied to."""
@@ -188,6 +197,7 @@ class BaseInfra(Edge, SubmititMixin):
                 f"{type(self).__name__} is already applied to {self._applied.name!r}, so not to {applied.name!r} too: "
                 "give each method an infra of its own"
             )
+        placing.refuse_coroutine(self, applied.function)
         applied.wrapper = wrapper
         self._applied = applied
 

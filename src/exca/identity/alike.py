@@ -1,0 +1,254 @@
+"""Look-alikes: a model of another class than its field is declared with, which no configuration tells from that.
+
+Objects with one or the other share a uid, and so a result. That is refused, unless the two classes compute the same as
+far as their bodies tell: a child that only adds fields, or that says so (``_exca_same_results``).
+"""
+
+import inspect
+import types
+import typing as tp
+import weakref
+
+import pydantic
+import typing_extensions
+
+from .. import settings
+from ..errors import LookAlikeError
+from .fields import MISSING, MODEL, class_has, members
+from .parts import Part, model_fields, parts
+
+if tp.TYPE_CHECKING:
+    from .export import ValueExporter
+
+SAME: tp.Final = "_exca_same_results"
+_OWN_WRITERS: tp.Final = ("_exca_uid_dict_override",)
+# of a class's body, what no method of it reads
+_NO_PARTS: tp.Final = frozenset(("_abc_impl", "model_config", "model_fields", "model_computed_fields"))
+
+
+def is_suspect(cls: type[pydantic.BaseModel]) -> bool:
+    """Whether a field that is declared with a parent of this class had better not hold its objects."""
+    kin = [base for base in cls.__mro__[1:] if isinstance(base, MODEL) and not _is_library(base)]
+    return not _is_told_by_name(cls) and any(differences(cls, base) for base in kin)
+
+
+def has_odd_default(cls: type[pydantic.BaseModel]) -> bool:
+    """Whether the default of a field is a look-alike of what the field is declared with."""
+    return any(
+        field.default is not None
+        and any(issubclass(field.default, m) and differences(field.default, m) for m in field.declared.models)
+        for field in model_fields(cls)
+        if field.default not in field.declared.models
+    )
+
+
+def check_look_alikes(values: "ValueExporter", obj: pydantic.BaseModel, **told: tp.Any) -> None:
+    """Refuse an object that holds a look-alike; `told` as for `parts`.
+
+    Raises
+    ------
+    LookAlikeError: it does
+    """
+    for part in parts(values, obj, **told):
+        kind = type(part.model)
+        meant = _meant(kind, part)
+        if meant is None or _is_told_by_name(kind):
+            continue
+        differing = differences(kind, meant)
+        if differing and not _is_told_apart(values.plan(part.model).run(part.model), kind, meant):
+            settings.complain("look-alike", _error(part, kind, meant, differing), kind, meant, part.holder)
+
+
+def _meant(kind: type, part: Part) -> type[pydantic.BaseModel] | None:
+    """The class whose results a model of this class would be given; None where that is its own."""
+    nearest = _nearest(kind, part)
+    if (
+        part.default is not None
+        and part.default not in part.declared.models
+        and nearest is _nearest(part.default, part)
+    ):
+        return None if kind is part.default else tp.cast(type[pydantic.BaseModel], part.default)
+    return None if kind is nearest else nearest
+
+
+def _nearest(kind: type, part: Part) -> type[pydantic.BaseModel] | None:
+    return next((base for base in kind.__mro__ if base in part.declared.models), None)
+
+
+def _is_told_by_name(cls: type) -> bool:
+    """Whether the configuration holds the name of the class; or the class is that of an infra, which never counts."""
+    key = getattr(cls, "_exca_discriminator_key", None) if class_has(cls, "_exca_discriminator_key") else None
+    return isinstance(key, str) or class_has(cls, "_infra_name")
+
+
+def _is_told_apart(exported: tp.Any, kind: type, meant: type[pydantic.BaseModel]) -> bool:
+    """Whether what is written of a model shows that it is not of the class that is meant."""
+    between = [base for base in kind.__mro__ if base not in meant.__mro__]
+    for base in between:
+        decorators = base.__dict__.get("__pydantic_decorators__")
+        if any(name in base.__dict__ for name in _OWN_WRITERS):
+            return True
+        if decorators is not None and set(decorators.model_serializers) & set(base.__dict__):
+            return True
+    if not isinstance(exported, dict):
+        return False
+    known = meant.__pydantic_fields__
+    if meant.model_config.get("extra") != "allow" and set(exported) - {
+        *known,
+        *meant.__pydantic_computed_fields__,
+    }:
+        return True
+    return any(
+        name in exported and not _may_be(exported[name], field.annotation) for name, field in known.items()
+    )
+
+
+def _may_be(value: tp.Any, annotation: tp.Any) -> bool:
+    """False only for a value that is none of those of a Literal."""
+    alternatives = members(annotation)
+    if not all(tp.get_origin(member) in (tp.Literal, typing_extensions.Literal) for member in alternatives):
+        return True
+    return any(value in tp.get_args(member) for member in alternatives)
+
+
+def _error(part: Part, kind: type, meant: type, differing: list[str]) -> LookAlikeError:
+    holder, field = f"{part.holder.__module__}.{part.holder.__qualname__}", part.field
+    one, other = kind.__name__, meant.__name__
+    shown = ", ".join(differing[:4]) + (f" and {len(differing) - 4} more" if len(differing) > 4 else "")
+    declared = "declared with" if meant in part.declared.models else "whose default is of"
+    error = LookAlikeError(
+        f"Field {field!r} of {holder}, {declared} {meant.__module__}.{meant.__qualname__}, holds an object of "
+        f"{kind.__module__}.{kind.__qualname__} (found at {part.path!r}). Nothing in the uid tells the two apart, so "
+        f"that they would share results, though they differ in {shown}. Do one of these:\n"
+        f"* declare the field with {one} where it always holds one;\n"
+        '* give each of the two a field like `kind: typing.Literal["..."] = "..."` with a text of its own, and write '
+        f'`{field}: {other} | {one} = pydantic.Field(..., discriminator="kind")`, or derive both from '
+        "exca.helpers.DiscriminatedModel (either changes the uid);\n"
+        f"* write `{SAME}: typing.ClassVar[bool] = True` in {one} where it computes the same as {other}."
+    )
+    error.culprit = part.model
+    return error
+
+
+# ---------------------------------------------------------------- what the bodies of two classes tell
+
+
+def differences(one: type, other: type) -> list[str]:
+    """What one of two classes has in its body, or in those of its parents, that may have it compute something else.
+
+    Methods, properties and validators that only one of them has, and variables that both have and set differently.
+    Classes that say so (``_exca_same_results``) and those of pydantic and the standard library add nothing.
+    """
+    found: dict[str, None] = {}
+    for cls, against in ((one, other), (other, one)):
+        for base in cls.__mro__:
+            if base in against.__mro__ or _is_library(base) or _says_same(base):
+                continue
+            for name, is_method in _own(base).items():
+                if is_method or _sets_differently(name, one, other):
+                    found[name] = None
+    return list(found)
+
+
+def _sets_differently(name: str, one: type, other: type) -> bool:
+    first, second = (_variable(cls, name) for cls in (one, other))
+    if first is MISSING or second is MISSING:
+        return False
+    try:
+        return not (first is second or (type(first) is type(second) and bool(first == second)))
+    except Exception:  # arrays and what else has no truth value
+        return True
+
+
+def _variable(cls: type, name: str) -> tp.Any:
+    """A class variable, or the default of a private attribute."""
+    private = getattr(cls, "__private_attributes__", {})
+    if name in private:
+        return (
+            private[name].get_default()
+            if private[name].default_factory is None
+            else private[name].default_factory
+        )
+    return inspect.getattr_static(cls, name, MISSING)
+
+
+_owned: "weakref.WeakKeyDictionary[type, dict[str, bool]]" = weakref.WeakKeyDictionary()
+
+
+def _own(cls: type) -> dict[str, bool]:
+    """The names in the body of a class that may bear on what it computes, and whether each is a method or alike."""
+    found = _owned.get(cls)
+    if found is None:
+        found = {name: True for name, value in list(vars(cls).items()) if _is_method(cls, name, value)}
+        found |= {
+            name: False
+            for name, value in list(vars(cls).items())
+            if _is_variable(name, value) and name not in found
+        }
+        found |= {name: False for name in _own_private(cls) if name not in found}
+        _owned[cls] = found
+    return found
+
+
+def _is_method(cls: type, name: str, value: tp.Any) -> bool:
+    if name in _NO_PARTS or name.startswith(("__pydantic", "_exca_")):
+        return False
+    if name == "model_post_init":  # pydantic writes one that calls that of the parent
+        value = inspect.unwrap(value)
+        if any(
+            inspect.unwrap(vars(base).get(name, value)) is value
+            for base in cls.__mro__[1:]
+            if name in vars(base)
+        ):
+            return False
+    if not _is_descriptor(value) or isinstance(
+        value, (types.MemberDescriptorType, types.GetSetDescriptorType)
+    ):
+        return False
+    if type(value).__module__.startswith("exca."):  # of an infra
+        return False
+    return not str(getattr(value, "__module__", "")).startswith(("pydantic.", "pydantic_core."))
+
+
+def _is_variable(name: str, value: tp.Any) -> bool:
+    return not (
+        name in _NO_PARTS
+        or name.startswith(("__", "_exca_", "_exclude_from_cls_uid"))
+        or _is_descriptor(value)
+    )
+
+
+def _is_descriptor(value: tp.Any) -> bool:
+    return hasattr(type(value), "__get__") and not isinstance(value, type)
+
+
+def _own_private(cls: type) -> tp.Iterator[str]:
+    """The private attributes that a class defines itself: pydantic keeps those of its parents with them."""
+    for name, attribute in vars(cls).get("__private_attributes__", {}).items():
+        inherited = (getattr(base, "__private_attributes__", {}).get(name) for base in cls.__bases__)
+        if not name.startswith("_exca_") and all(attribute is not known for known in inherited):
+            yield name
+
+
+def _says_same(cls: type) -> bool:
+    if SAME in vars(cls):
+        return bool(vars(cls)[SAME])
+    # pydantic takes it for a private attribute where it is not annotated
+    return SAME in _own_same(cls) and bool(vars(cls)["__private_attributes__"][SAME].default)
+
+
+def _own_same(cls: type) -> list[str]:
+    private = vars(cls).get("__private_attributes__", {})
+    inherited = (getattr(base, "__private_attributes__", {}).get(SAME) for base in cls.__bases__)
+    return [SAME] if SAME in private and all(private[SAME] is not known for known in inherited) else []
+
+
+def _is_library(cls: type) -> bool:
+    """Whether a class is of pydantic or Python, or only names the parameters of a generic class."""
+    generic = vars(cls).get("__pydantic_generic_metadata__") or {}
+    return generic.get("origin") is not None or cls.__module__.partition(".")[0] in _LIBRARIES
+
+
+_LIBRARIES: tp.Final = frozenset(
+    ("abc", "builtins", "collections", "enum", "pydantic", "pydantic_settings", "typing")
+)

@@ -1,0 +1,185 @@
+"""The models that are part of an object's uid, each with the place that holds it."""
+
+import collections
+import collections.abc
+import dataclasses
+import typing as tp
+import weakref
+
+import pydantic
+
+from . import fields
+from .fields import MAPPING_ORIGINS, SCALARS, SEQUENCE_ORIGINS, is_model, may_hold_models, members
+
+if tp.TYPE_CHECKING:
+    from .export import ValueExporter
+
+_SEQUENCES: tp.Final = (list, tuple, set, frozenset, collections.deque)
+
+
+class Declared:
+    """What an annotation allows: the classes of models, and the same of the items of containers."""
+
+    def __init__(self, annotations: tp.Iterable[tp.Any]) -> None:
+        self._alternatives: list[tp.Any] = [m for annotation in annotations for m in _members(annotation)]
+        self.models: tuple[type[pydantic.BaseModel], ...] = tuple(
+            m
+            for m in self._alternatives
+            if isinstance(m, type) and issubclass(m, pydantic.BaseModel) and m is not pydantic.BaseModel
+        )
+        self._known: dict[tuple[int, int] | None, Declared] = {}
+
+    def member(self) -> "Declared":
+        """Of the values of a mapping."""
+        if None not in self._known:
+            args = (tp.get_args(m) for m in self._alternatives if tp.get_origin(m) in MAPPING_ORIGINS)
+            self._known[None] = Declared(arg[1] for arg in args if len(arg) == 2)
+        return self._known[None]
+
+    def item(self, place: int, count: int) -> "Declared":
+        """Of one of so many items of a sequence."""
+        if (place, count) not in self._known:
+            found: list[tp.Any] = []
+            for sequence in self._alternatives:
+                args = tp.get_args(sequence) if tp.get_origin(sequence) in SEQUENCE_ORIGINS else ()
+                if len(args) > 1 and args[-1] is not Ellipsis:
+                    found += [args[place]] if len(args) == count else []
+                else:
+                    found += [arg for arg in args if arg is not Ellipsis]
+            self._known[place, count] = Declared(found)
+        return self._known[place, count]
+
+
+def _members(annotation: tp.Any) -> tp.Iterator[tp.Any]:
+    for member in members(annotation):
+        if isinstance(member, tp.TypeVar):
+            for bound in member.__constraints__ or (member.__bound__,):
+                yield from () if bound is None else _members(bound)
+        else:
+            yield member
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field that may hold models; `default` is the class of the model that is its default, if it is one."""
+
+    name: str
+    declared: Declared
+    default: type | None
+
+
+class Part(tp.NamedTuple):
+    """A model in an object: where it is, what holds it, and what it might be; `default` as of its field, if alone."""
+
+    path: str
+    model: pydantic.BaseModel
+    holder: type[pydantic.BaseModel]
+    field: str
+    declared: Declared
+    default: type | None
+
+
+_fields: "weakref.WeakKeyDictionary[type, tuple[Field, ...]]" = weakref.WeakKeyDictionary()
+
+
+def model_fields(cls: type[pydantic.BaseModel]) -> tuple[Field, ...]:
+    """The fields of a class that may hold models and that no function of the class writes."""
+    found = _fields.get(cls)
+    if found is None:
+        decorators = cls.__pydantic_decorators__
+        written = {name for d in decorators.field_serializers.values() for name in d.info.fields}
+        if decorators.model_serializers:
+            written.add("*")
+        found = _fields[cls] = tuple(
+            Field(name, Declared([field.annotation]), _default_class(field))
+            for name, field in cls.__pydantic_fields__.items()
+            if not field.exclude and written.isdisjoint((name, "*")) and may_hold_models(field.annotation)
+        )
+    return found
+
+
+def _default_class(field: tp.Any) -> type | None:
+    factory = field.default_factory
+    if factory is None:
+        return type(field.default) if is_model(field.default) else None
+    if isinstance(factory, type):
+        return factory if issubclass(factory, pydantic.BaseModel) else None
+    if field.default_factory_takes_validated_data:
+        return None
+    try:
+        made = factory()
+    except Exception:  # the user's, and called where it is needed
+        return None
+    return type(made) if is_model(made) else None
+
+
+def parts(
+    values: "ValueExporter",
+    obj: pydantic.BaseModel,
+    *,
+    exclude: tp.Collection[str] = (),
+    ignore_override: bool = False,
+) -> tp.Iterator[Part]:
+    """The models in an object that its uid is made of, each before those in it.
+
+    Parameters
+    ----------
+    values: the exporter of uids
+    obj: the object
+    exclude: dotted names that do not count
+    ignore_override: look into the object itself even where it writes its uid itself
+    """
+    for part in _below(values, obj, "", frozenset(), ignore_override):
+        if not exclude or not any(f"{part.path}.".startswith(f"{name}.") for name in exclude):
+            yield part
+
+
+def _below(
+    values: "ValueExporter", obj: tp.Any, path: str, above: frozenset[int], ignore_override: bool = False
+) -> tp.Iterator[Part]:
+    plan = values.plan(obj)
+    left_out = plan.names_left_out(obj)
+    if fields.WHOLE in left_out or id(obj) in above:
+        return
+    if not ignore_override and plan.override(obj) is not None:
+        return
+    above |= {id(obj)}
+    for field in model_fields(type(obj)):
+        value = obj.__dict__.get(field.name)
+        if type(value) not in SCALARS and field.name not in left_out:
+            place = Part(_joined(path, field.name), obj, type(obj), field.name, field.declared, field.default)
+            yield from _in_value(values, value, place, above)
+    for name, value in (obj.__pydantic_extra__ or {}).items():
+        if type(value) not in SCALARS and name not in left_out:
+            yield from _in_value(
+                values, value, Part(_joined(path, name), obj, type(obj), name, Declared(()), None), above
+            )
+
+
+def _in_value(
+    values: "ValueExporter", value: tp.Any, place: Part, above: frozenset[int]
+) -> tp.Iterator[Part]:
+    inside: tp.Iterable[tuple[tp.Any, tp.Any, Declared]] = ()
+    if is_model(value):
+        yield place._replace(model=value)
+        yield from _below(values, value, place.path, above)
+    elif id(value) in above:
+        return
+    elif isinstance(value, collections.abc.Mapping):
+        declared = place.declared.member()
+        inside = ((key, item, declared) for key, item in value.items())
+    elif isinstance(value, _SEQUENCES):
+        count = len(value)
+        inside = (
+            (k, item, place.declared.item(k, count))
+            for k, item in enumerate(value)
+            if type(item) not in SCALARS
+        )
+    for key, item, declared in inside:
+        if type(item) not in SCALARS:
+            below = place._replace(path=f"{place.path}.{key}", declared=declared, default=None)
+            yield from _in_value(values, item, below, above | {id(value)})
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
