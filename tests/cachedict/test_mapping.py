@@ -263,6 +263,38 @@ print(len(cd), '77' in cd, '78' in cd, cd.missing(['77', '78']))
     assert cd.missing(["77", "78"]) == ["77"]
 
 
+def test_many_keys_of_a_folder_of_far_more(tmp_path: pathlib.Path) -> None:
+    """They are looked up all at once in the side index, and their lines are read together."""
+    fill(tmp_path, **{str(n): n for n in range(40_000)}, array=np.arange(3))
+    asked = [str(n * 27 % 40_000) for n in range(1_400)]
+    code = """
+import sys, numpy, exca.cachedict as c
+cd, asked = c.CacheDict(sys.argv[1]), [str(n * 27 % 40_000) for n in range(1_400)]
+assert cd.missing([*asked, "nope"]) == ["nope"]
+assert list(cd.iter_values(asked)) == list(map(int, asked))
+with cd.write():
+    cd[asked[1]] = -1  # replaced
+    cd["new"] = [1]
+    del cd[asked[2]]
+    assert list(cd.iter_values(["new", *asked[:2], "array", asked[0]] + asked[3:]))[:3] == [[1], 0, -1]
+print(c.CacheDict(sys.argv[1]).missing([*asked, "new", "nope"]), cd.missing(asked))
+values = list(c.CacheDict(sys.argv[1]).iter_values(["new", *asked[:2], "array", asked[0], *asked[3:]]))
+print(values[:3], values[3].tolist(), values[5:] == list(map(int, asked[3:])), cd._index.in_memory)
+"""
+    assert in_process(code, tmp_path) == (
+        f"['{asked[2]}', 'nope'] ['{asked[2]}']\n[[1], 0, -1] [0, 1, 2] True None"
+    )
+    index = next(path for path in tmp_path.glob("*-info.jsonl") if b'"#key":"array"' in path.read_bytes())
+    line = b'"#key":"%d"' % int(asked[5])
+    index.write_bytes(
+        index.read_bytes().replace(line, line.replace(b"key", b"kez"))
+    )  # damaged, of the same length
+    cd = CacheDict[int](tmp_path)
+    with pytest.raises(KeyError, match=asked[5]):
+        list(cd.iter_values(["new", *asked[:2], *asked[3:]]))
+    assert cd.missing([*asked, "new"]) == [asked[2], asked[5]]
+
+
 def test_the_side_index_may_be_deleted_at_any_time(tmp_path: pathlib.Path) -> None:
     cd = fill(tmp_path, **{str(n): n for n in range(10_000)})
     assert (tmp_path / ".exca-index").exists()

@@ -259,9 +259,7 @@ class CacheDict(tp.Generic[X]):
         if isinstance(keys, tp.Sized):
             index.expect(len(keys))
         if index.in_memory is None and not self._keep_in_ram:
-            pending, load = self._writer.pending, self._load
-            for key, info, ref in index.entries_of(keys):
-                yield self[key] if info is None or key in pending else load(key, info, ref)
+            yield from self._iter_lines(keys)
             return
         kept = self.in_ram if self._keep_in_ram else None
         for key in keys:
@@ -275,6 +273,24 @@ class CacheDict(tp.Generic[X]):
             if kept is not None:
                 kept[key] = value
             yield value
+
+    def _iter_lines(self, keys: tp.Iterable[str]) -> tp.Iterator[X]:
+        """`iter_values` of entries that are not in memory."""
+        pending, load = self._writer.pending, self._load
+        for chunk, infos, ref_of in self._index.entries_of(keys):
+            plain = [
+                info["content"] for info in infos if info and info["#type"] == "Json" and "content" in info
+            ]
+            if len(plain) == len(infos) and not pending:
+                yield from plain
+                continue
+            for number, (key, info) in enumerate(zip(chunk, infos, strict=True)):
+                if info is None or key in pending:
+                    yield self[key]
+                elif info["#type"] == "Json" and "content" in info:
+                    yield info["content"]
+                else:
+                    yield load(key, info, ref_of(number))
 
     @contextlib.contextmanager
     def frozen_cache_folder(self) -> tp.Iterator[None]:

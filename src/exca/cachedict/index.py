@@ -40,15 +40,16 @@ from .textindex import (
     Info,
     LineRef,
     TextFile,
+    columns,
     file_of,
     index_files,
     keep_line,
     key_hash,
-    length_of,
+    key_hashes,
     line_ref,
     parse_line,
+    parse_lines,
     parts_of,
-    start_of,
 )
 
 if tp.TYPE_CHECKING:
@@ -72,8 +73,6 @@ _SMALL = 10_000  # keys up to which all entries are read when the keys are gone 
 _BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
 _BULK_IMPORT = 20_000  # keys for which it is worth importing
 _CHUNK = 2048  # keys looked up together
-_GAP = 4096  # bytes between lines that are read rather than skipped
-_MOST = 1 << 20  # bytes read at once
 _NETWORK_GRACE = 60.0  # s: as long, data of another host may still be on its way
 
 _News = tuple[int, TextFile, FileMark]  # a file of another process's table, and how far that goes
@@ -876,52 +875,65 @@ class FolderIndex:
             if self._table is None or not rest:
                 return rest
             try:
-                rows = sideindex.rows_of_table(self._table)
+                found = sideindex.find_many(self._table, key_hashes(rest))
             except OSError:
                 self.reset()
                 self.refresh()
                 return [key for key in rest if self.locate(key) is None]
-            found = sideindex.locate_many(rows, array.array("Q", map(key_hash, rest)))
+            if not self._bad and found["length"].all():
+                return []
             return [
                 key
-                for key, number in zip(rest, found.tolist(), strict=True)
-                if number < 0 or (self._bad and self.locate(key) is None)
+                for key, length in zip(rest, found["length"].tolist(), strict=True)
+                if not length or (self._bad and self.locate(key) is None)
             ]
 
-    def entries_of(self, keys: tp.Iterable[str]) -> tp.Iterator[tuple[str, Info | None, LineRef]]:
-        """Yield (key, entry, line) in the order given; the entry is None where the simple way does not lead to one.
+    def entries_of(
+        self, keys: tp.Iterable[str]
+    ) -> tp.Iterator[tuple[list[str], list[Info | None], tp.Callable[[int], LineRef]]]:
+        """Yield keys in the order given, many at once, with their entries, and what gives the line of the n-th.
 
-        Lines that are close together are read at once, whatever order was asked for.
+        An entry is None where the simple way does not lead to one. Lines that are close together are read at once,
+        whatever order was asked for.
         """
         iterator = iter(keys)
         while chunk := list(itertools.islice(iterator, _CHUNK)):
-            found: list[tuple[str, Info | None, LineRef]] = [(key, None, 0) for key in chunk]
-            for run in _runs(sorted(self._simple_refs(chunk))):
-                file, start, _ = parts_of(run[0][0])
-                first, last = start_of(run[0][0]), run[-1][0]
-                text = self._files[file].read(start, start_of(last) + length_of(last) - first)
-                for ref, number in run:
-                    offset = start_of(ref) - first
-                    info = parse_line(text[offset : offset + length_of(ref)])
-                    key = chunk[number]
-                    if info is not None and info["#key"] == key and ref not in self._bad:
-                        found[number] = (key, info, ref)
-            yield from found
+            infos: list[Info | None] = [None] * len(chunk)
+            if len(chunk) < _BULK and "numpy" not in sys.modules:
+                yield chunk, infos, int
+                continue
+            rows = self._rows_of(chunk)
+            for file, start, stop, numbers, spans in sideindex.runs(rows, len(self._files)):
+                text = self._files[file].read(start, stop - start)
+                read = parse_lines([text[begin:end] for begin, end in spans])
+                for number, info in zip(numbers, read, strict=True):
+                    if info is not None and info["#key"] == chunk[number]:
+                        infos[number] = info
 
-    def _simple_refs(self, keys: list[str]) -> tp.Iterator[tuple[LineRef, int]]:
-        """(line, number of the key) of the keys that have one line, or one newest line that is known."""
-        recent, find, files = self._recent, self._find, len(self._files)
+            def ref_of(number: int, rows: tp.Any = rows) -> LineRef:
+                return _ref_of_row(rows[number].tolist()[1:])
+
+            if self._bad:
+                infos = [
+                    None if info is None or ref_of(number) in self._bad else info
+                    for number, info in enumerate(infos)
+                ]
+            yield chunk, infos, ref_of
+
+    def _rows_of(self, keys: list[str]) -> "sideindex.Rows":
+        """Rows of the side index for the newest lines of keys, of length 0 where that is not known."""
+        table, recent = self._table, self._recent
         try:
-            for number, key in enumerate(keys):
-                ref = recent.get(key)
-                if ref is None:
-                    rows = find(key_hash(key))
-                    if len(rows) != 1 or rows[0][2] >= files:
-                        continue
-                    ref = _ref_of_row(rows[0])
-                yield ref, number
-        except _TableDamagedError:  # the rest is found one by one
-            return
+            rows = sideindex.find_many(table, key_hashes(keys))
+        except OSError:  # damaged: they are found one by one, which builds it anew
+            rows = sideindex.find_many(None, key_hashes(keys))
+        if recent:
+            known = [(number, recent[key]) for number, key in enumerate(keys) if key in recent]
+            numbers = [number for number, _ in known]
+            rows["file"][numbers], rows["offset"][numbers], rows["length"][numbers] = columns(
+                [ref for _, ref in known]
+            )
+        return rows
 
     # -- changes by this process
 
@@ -1097,20 +1109,3 @@ class FolderIndex:
 def _ref_of_row(row: tuple[int, int, int]) -> LineRef:
     """The line that a row of the side index (offset, length, file) names."""
     return line_ref(row[2], row[0], row[1])
-
-
-def _runs(placed: list[tuple[LineRef, int]]) -> tp.Iterator[list[tuple[LineRef, int]]]:
-    run: list[tuple[LineRef, int]] = []
-    start = stop = 0
-    for item in placed:
-        ref = item[0]
-        position = start_of(ref)
-        if run and (position - stop > _GAP or position - start > _MOST):
-            yield run
-            run = []
-        if not run:
-            start = position
-        stop = position + length_of(ref)
-        run.append(item)
-    if run:
-        yield run

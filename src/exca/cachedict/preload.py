@@ -7,10 +7,7 @@ deletion by another process is seen when the folder's mtime is looked at, every 
 import time
 import typing as tp
 
-import orjson
-import xxhash
-
-from .textindex import SCALARS, SEAL_LENGTH, TextFile, parse_line
+from .textindex import SCALARS, TextFile, parse_line, parse_lines
 
 MAX_BYTES = 32 << 20  # bytes of text index up to which all entries are kept
 INTERVAL = 0.01  # s between looks at the folder's mtime
@@ -42,7 +39,7 @@ class Preloaded(dict[str, tp.Any]):
         lines = [line for line in text.split(b"\n") if line[:1] == b"{"]
         for start in range(0, len(lines), _BLOCK):
             block = lines[start : start + _BLOCK]
-            for info, line in zip(_parsed(block), block, strict=True):
+            for info, line in zip(parse_lines(block), block, strict=True):
                 if info is None:
                     continue
                 key = info["#key"]
@@ -59,15 +56,3 @@ def _kept(info: dict[str, tp.Any], line: bytes) -> tp.Any:
         if type(content) in SCALARS:  # a container could be changed by the caller that gets it
             return content
     return line
-
-
-def _parsed(lines: list[bytes]) -> list[dict[str, tp.Any] | None]:
-    """The objects on lines, given without their ends; None for those that are damaged."""
-    try:
-        infos = orjson.loads(b"[%b]" % b",".join(lines))
-        sums = [info["#xxh"] for info in infos if type(info["#key"]) is type(info["#type"]) is str]
-        if sums == list(map(xxhash.xxh3_64_hexdigest, [line[: 1 - SEAL_LENGTH] for line in lines])):
-            return tp.cast("list[dict[str, tp.Any] | None]", infos)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        pass
-    return [parse_line(line + b"\n") for line in lines]  # damaged, or of a release that wrote no sums

@@ -8,8 +8,10 @@ A row is only where to look: the line found there must hold the key asked for.
 
 import array
 import contextlib
+import itertools
 import os
 import struct
+import sys
 import time
 import typing as tp
 
@@ -18,7 +20,7 @@ import xxhash
 
 from .. import _files
 from .._files import Handle, pread, writer_name
-from .textindex import LineRef, columns, line_ref
+from .textindex import LineRef, columns, key_hashes, line_ref
 
 if tp.TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,9 @@ _IN_MEMORY = 64 << 20  # a table up to this many bytes is read whole once it is 
 _OFTEN = 64
 _MAX_META = 64 << 20  # bytes of JSON; of a hundred thousand index files it is a quarter of that
 _LOAD = 0.7  # rows over slots: at this filling a search reads two rows on average
+_GAP = 4096  # bytes between lines that are read rather than skipped
+_MOST = 1 << 20  # bytes read at once
+SEVERAL = (1 << 32) - 1  # in the place of the number of a file
 _NOTHING: list[tuple[int, int, int]] = []
 
 
@@ -235,8 +240,8 @@ class Table:
             raise OSError("the side index is damaged")
         self._verified = True
 
-    def read_all(self) -> bytes:
-        """All rows, kept in memory from now on when they are few. Raises OSError when the table is damaged."""
+    def read_all(self, keep: int = _IN_MEMORY) -> bytes:
+        """All rows, kept in memory from now on up to so many bytes. Raises OSError when the table is damaged."""
         if self._data or not self._path:
             return self._data
         handle = self._open()
@@ -250,7 +255,7 @@ class Table:
         if len(data) != size or xxhash.xxh3_64_intdigest(data) != self._sum:
             raise OSError("the side index is damaged")
         self._verified = True
-        if size <= _IN_MEMORY:
+        if size <= keep:
             self._data = data
         return data
 
@@ -305,9 +310,8 @@ def rows_of_lines(lines: tp.Sequence[tuple[str, LineRef]]) -> "Rows":
     """Rows for lines (key, reference)."""
     import numpy as np
 
-    hash_of = xxhash.xxh3_64_intdigest
     rows = np.empty(len(lines), dtype=_dtype())
-    rows["hash"] = array.array("Q", [hash_of(key.encode()) for key, _ in lines])
+    rows["hash"] = key_hashes([key for key, _ in lines])
     rows["file"], rows["offset"], rows["length"] = columns([ref for _, ref in lines])
     return rows
 
@@ -371,16 +375,55 @@ def _homes(hashes: "Rows", slots: int) -> "Rows":
     return homes.astype(np.int64)
 
 
-def locate_many(rows: "Rows", hashes: "array.array[int]") -> "Rows":
-    """For each hash the number of a row that has it, or -1."""
+def find_many(table: Table | None, hashes: "array.array[int]") -> "Rows":
+    """For each hash the row that has it: of length 0 where there is none, and of file ``SEVERAL`` where there are more.
+
+    Asked for so many, a table is kept in memory, whatever its size. Raises OSError when it is damaged.
+    """
     import numpy as np
 
     wanted = np.frombuffer(hashes, dtype=np.uint64)
-    if not len(rows):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    numbers = np.searchsorted(rows["hash"], wanted)
-    numbers[numbers == len(rows)] = 0
-    return np.where(rows["hash"][numbers] == wanted, numbers, -1)
+    found = np.zeros(len(wanted), dtype=_dtype())
+    if table is None or not table.rows:
+        return found
+    slots = np.frombuffer(table.read_all(keep=sys.maxsize), dtype=_dtype())
+    places, open_ = _homes(wanted, table.slots), np.arange(len(wanted))
+    while len(open_):  # all at once look at the next slot
+        if int(places.max()) >= len(slots):
+            raise OSError("the side index has no end")
+        row = slots[places]
+        here = (row["hash"] == wanted[open_]) & (row["length"] > 0)
+        again = here & (found["length"][open_] > 0)
+        found[open_[here]] = row[here]
+        found["file"][open_[again]] = SEVERAL
+        further = (row["length"] > 0) & (row["hash"] <= wanted[open_])
+        places, open_ = places[further] + 1, open_[further]
+    return found
+
+
+def runs(
+    rows: "Rows", files: int
+) -> "tp.Iterator[tuple[int, int, int, list[int], tp.Iterator[tuple[int, int]]]]":
+    """Lines that are close together, of rows as `find_many` gives them; ``files`` is the number of files.
+
+    Yields the file, where to read from and to, and of each line the number of its row and its place in what is read,
+    without its line end.
+    """
+    import numpy as np
+
+    chosen = np.flatnonzero((rows["length"] > 0) & (rows["file"] < files))
+    chosen = chosen[np.lexsort((rows["offset"][chosen], rows["file"][chosen]))]
+    numbers, start = rows["file"][chosen].astype(np.int64), rows["offset"][chosen].astype(np.int64)
+    stop = start + rows["length"][chosen]
+    apart = (numbers[1:] != numbers[:-1]) | (start[1:] - stop[:-1] > _GAP)
+    apart |= start[1:] // _MOST != start[:-1] // _MOST
+    bounds = [0, *(np.flatnonzero(apart) + 1).tolist(), len(chosen)]
+    for first, last in itertools.pairwise(bounds if len(chosen) else ()):
+        begin, end = int(start[first]), int(stop[first:last].max())
+        spans = zip(
+            (start[first:last] - begin).tolist(), (stop[first:last] - begin - 1).tolist(), strict=True
+        )
+        yield int(numbers[first]), begin, end, chosen[first:last].tolist(), spans
 
 
 def alive(rows: "Rows", texts: "tp.Mapping[int, bytes]") -> "Rows":
