@@ -99,7 +99,9 @@ def test_a_record_of_version_3_is_reported_and_left_alone(
         ask(task_in(tmp_path))
     report = exca.verify(tmp_path)
     assert not any(folder.damaged for folder in report.folders)
-    assert any("record of version 3" in str(found) for folder in report.folders for found in folder.unreadable)
+    assert any(
+        "record of version 3" in str(found) for folder in report.folders for found in folder.unreadable
+    )
     exca.repair(tmp_path)
     [path] = tmp_path.rglob("job.json*")
     assert path.read_bytes() == data

