@@ -79,6 +79,7 @@ class Table(Mapping[str, float]):
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.connection = sqlite3.connect(folder / "table.sqlite")
+        self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute(
             "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID"
         )

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 import typing as tp
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 Stage = Callable[[Path], None]
@@ -27,6 +27,7 @@ class Row:
     unit: "s" (seconds; shown as ns, us, ms or s), "MB/s", "MB", "B" (bytes), "x" (a factor) or "" (a count)
     bar: how many times better than the published release it must be at least, or None
     limit: what the number itself must not be worse than (in `unit`), or None
+    than: a tool among the peers, and how many times better than it the number must be at least, or None
     higher_is_better: whether a larger number is better
     stage: prepares the folder once a run, in another process; the measurement only reads it.
         Without one, every measurement gets an empty folder.
@@ -40,6 +41,7 @@ class Row:
     unit: str = "s"
     bar: float | None = None
     limit: float | None = None
+    than: tuple[str, float] | None = None
     higher_is_better: bool = False
     stage: Stage | None = None
     rounds: int | None = None
@@ -50,13 +52,19 @@ class Row:
         more, less = (ours, reference) if self.higher_is_better else (reference, ours)
         return more / less if less else math.inf  # memory of what was there already is none
 
-    def met(self, reference: float | None, ours: float) -> bool | None:
-        """Return whether the bar or the limit is met, None where there is none or nothing to compare with."""
+    def met(self, others: Mapping[str, float], ours: float) -> bool | None:
+        """Return whether all that is asked is met, None where nothing is, or there is nothing to compare with.
+
+        `others` are the numbers of the published release ("reference") and of other tools.
+        """
+        asked: list[bool] = []
         if self.limit is not None:
-            return ours >= self.limit if self.higher_is_better else ours <= self.limit
-        if self.bar is None or reference is None:
-            return None
-        return self.better(reference, ours) >= self.bar
+            asked.append(ours >= self.limit if self.higher_is_better else ours <= self.limit)
+        if self.bar is not None and "reference" in others:
+            asked.append(self.better(others["reference"], ours) >= self.bar)
+        if self.than is not None and self.than[0] in others:
+            asked.append(self.better(others[self.than[0]], ours) >= self.than[1])
+        return all(asked) if asked else None
 
 
 ROWS: list[Row] = []

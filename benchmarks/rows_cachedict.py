@@ -25,7 +25,7 @@ def warm_up(folder: Path) -> None:
     assert len(CacheDict(unused)) == 10
 
 
-@row("CacheDict put, per key", bar=6)
+@row("CacheDict put, per key", bar=6, than=("SQLite", 1.2))
 def put(folder: Path) -> float:
     warm_up(folder)
     took = seconds(lambda: filled(folder))

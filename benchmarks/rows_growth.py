@@ -82,6 +82,74 @@ def quarter_map_memory(folder: Path) -> float:
     return bytes_an_item(folder, QUARTER)
 
 
+def first_time(folder: Path, items: int) -> float:
+    """Return the seconds per item of a first map."""
+    warm_up(folder)
+    results: list[float] = []
+    took = seconds(lambda: results.extend(halves(folder, keep_in_ram=False).process(range(items))))
+    assert len(results) == items
+    return took / items
+
+
+@row("map, first time: 1,000,000 items beside 100,000, per item", unit="x", limit=1.3, rounds=1, beside=False)
+def first_time_growth(folder: Path) -> float:
+    return first_time(folder / "many", MILLION) / first_time(folder / "few", MILLION // 10)
+
+
+@row("map, first time, 1,000,000 items: memory beyond the items", unit="MB", limit=150, rounds=1)
+def first_time_memory(folder: Path) -> float:
+    warm_up(folder)
+    items = list(range(MILLION))
+    obj = halves(folder, keep_in_ram=False)
+    return peak_memory(lambda: sum(obj.process(items))) / 1e6
+
+
+def again(folder: Path, items: int) -> float:
+    """Return the seconds per item of a map whose items are cached, through a new object."""
+    warm_up(folder)
+    seen: list[int] = []
+    took = seconds(
+        lambda: seen.append(sum(1 for _ in halves(folder, keep_in_ram=False).process(range(items))))
+    )
+    assert seen == [items]
+    return took / items
+
+
+def cached_maps(folder: Path) -> None:
+    """Write maps of three sizes."""
+    for items in (MILLION // 10, MILLION, 5 * MILLION):
+        place = folder / str(items)
+        place.mkdir(parents=True)
+        assert sum(1 for _ in halves(place, keep_in_ram=False).process(range(items))) == items
+
+
+@row(
+    "map, again, new object, 1,000,000 items, per item", limit=7e-6, stage=cached_maps, rounds=3, beside=False
+)
+def million_again(folder: Path) -> float:
+    return again(folder / str(MILLION), MILLION)
+
+
+@row(
+    "map, again, new object, 5,000,000 items, per item", limit=7e-6, stage=cached_maps, rounds=1, beside=False
+)
+def five_million_again(folder: Path) -> float:
+    return again(folder / str(5 * MILLION), 5 * MILLION)
+
+
+@row(
+    "map, again: 5,000,000 items beside 100,000, per item",
+    unit="x",
+    limit=1.3,
+    stage=cached_maps,
+    rounds=1,
+    beside=False,
+)
+def again_growth(folder: Path) -> float:
+    few = min(again(folder / str(MILLION // 10), MILLION // 10) for _ in range(3))
+    return again(folder / str(5 * MILLION), 5 * MILLION) / few
+
+
 def sweep(folder: Path, tasks: int) -> float:
     """Return the seconds to submit that many tasks, to list their results, and to read their states anew."""
     base = trainer(folder, 0)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pydantic
 
 import exca
-from registry import row, seconds, seconds_per_call
+from registry import aside, peak_memory, row, seconds, seconds_per_call
 
 TASKS = 200
+MANY = 8_000
 
 
 class Data(pydantic.BaseModel):
@@ -156,3 +157,125 @@ def job_array(folder: Path) -> float:
 def local_task(folder: Path) -> float:
     assert trainer(folder, 0, cluster="local").run() == 0.5
     return statistics.median(seconds(trainer(folder, seed, cluster="local").run) for seed in range(1, 4))
+
+
+def many_cached_tasks(folder: Path) -> None:
+    for seed in range(MANY):
+        assert trainer(folder, seed).run() == seed + 0.5
+
+
+@row("job_array of 8,000 cached tasks, per task", limit=120e-6, stage=many_cached_tasks, rounds=3)
+def cached_job_array(folder: Path) -> float:
+    base = trainer(folder, 0)
+    assert base.run() == 0.5
+    clones = [trainer(folder, seed) for seed in range(1, MANY)]
+
+    def submit() -> None:
+        with base.infra.job_array() as array:
+            array.extend(clones)
+
+    took = seconds(submit)
+    assert clones[77].run() == 78.5
+    return took / MANY
+
+
+@row(
+    "job_array of 8,000 cached tasks: memory per task",
+    unit="B",
+    limit=2000,
+    stage=many_cached_tasks,
+    rounds=1,
+)
+def cached_job_array_memory(folder: Path) -> float:
+    """Beyond the objects, of which the caller has made the uids."""
+    base = trainer(folder, 0)
+    assert base.run() == 0.5
+    clones = [trainer(folder, seed) for seed in range(1, MANY)]
+    for clone in clones:
+        clone.infra.uid()
+
+    def submit() -> None:
+        with base.infra.job_array() as array:
+            array.extend(clones)
+
+    return peak_memory(submit) / MANY
+
+
+@row("iter_cached of 8,000 tasks, per entry", limit=300e-6, stage=many_cached_tasks, rounds=3)
+def iterate(folder: Path) -> float:
+    base = trainer(folder, 0)
+    assert base.run() == 0.5
+    seen: list[int] = []
+    took = seconds(lambda: seen.append(sum(1 for _ in base.infra.iter_cached())))
+    assert seen == [MANY]
+    return took / MANY
+
+
+def hundred_thousand_tasks(folder: Path) -> None:
+    for seed in range(100_000):
+        trainer(folder, seed).run()
+
+
+@row(
+    "iter_cached, first object among 100,000",
+    limit=0.050,
+    stage=hundred_thousand_tasks,
+    rounds=3,
+    beside=False,
+)
+def first_of_many(folder: Path) -> float:
+    assert len(list(trainer(aside(folder), 0).infra.iter_cached())) == 0
+    base = trainer(folder, 0)
+    assert base.run() == 0.5
+    return seconds(lambda: next(iter(base.infra.iter_cached())))
+
+
+PLAIN = """
+import time, pydantic
+start = time.perf_counter()
+class Plain(pydantic.BaseModel):
+    x: int = 1
+    def run(self) -> int:
+        return self.x
+Plain(x=3).run()
+print(time.perf_counter() - start)
+"""
+TASK = """
+import time, pydantic
+start = time.perf_counter()
+import exca
+class Task(pydantic.BaseModel):
+    x: int = 1
+    infra: exca.TaskInfra = exca.TaskInfra()
+    @infra.apply
+    def run(self) -> int:
+        return self.x
+made = time.perf_counter()
+Task(x=3, infra={infra}).run()
+now = time.perf_counter()
+print(now - {since})
+"""
+
+
+def statement_seconds(code: str) -> float:
+    """Return what a program prints, in a new interpreter: the median of several."""
+    command = [sys.executable, "-c", code]
+    times = [float(subprocess.check_output(command, text=True)) for _ in range(8)]
+    return statistics.median(times[1:])  # the first one may compile
+
+
+@row("first use of a class with an infra, no folder, new process, beyond plain pydantic", limit=0.035)
+def first_use(folder: Path) -> float:
+    ours = statement_seconds(TASK.format(infra={}, since="start"))
+    return ours - statement_seconds(PLAIN)
+
+
+@row("first call with a folder, new process", limit=0.028)
+def first_call(folder: Path) -> float:
+    infra = {"folder": str(aside(folder))}
+    code = TASK.format(infra=infra, since="made")
+    times = []
+    for number in range(7):
+        command = [sys.executable, "-c", code.replace("x=3", f"x={number + 10}")]
+        times.append(float(subprocess.check_output(command, text=True)))
+    return statistics.median(times)

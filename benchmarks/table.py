@@ -35,14 +35,18 @@ def lines(rows: Sequence[Row], samples: Samples, tools: Sequence[str]) -> list[l
     result = [["what", "exca 0.6.0", "this", "times better", "bar", "met", *tools]]
     for row in rows:
         reference, ours = found.get(("reference", row.title)), found.get(("ours", row.title))
-        ratio = bar = met = ""
+        ratio = met = ""
         if ours is not None:
             ratio = f"{row.better(reference, ours):.3g}" if reference is not None else ""
-            met = verdict(row.met(reference, ours))
+            met = verdict(
+                row.met({tool: n for (tool, title), n in found.items() if title == row.title}, ours)
+            )
+        bars = [] if row.bar is None else [f"{row.bar:g}"]
         if row.limit is not None:
-            bar = f"{'>=' if row.higher_is_better else '<='} {text(row.limit, row.unit)}"
-        elif row.bar is not None:
-            bar = f"{row.bar:g}"
+            bars.append(f"{'>=' if row.higher_is_better else '<='} {text(row.limit, row.unit)}")
+        if row.than is not None:
+            bars.append(f"{row.than[1]:g} of {row.than[0]}")
+        bar = ", ".join(bars)
         others = [text(found.get((tool, row.title)), row.unit) for tool in tools]
         result.append([row.title, text(reference, row.unit), text(ours, row.unit), ratio, bar, met, *others])
     return result
