@@ -190,6 +190,75 @@ def test_tables_tensors_and_what_holds_them(tmp_path: Path) -> None:
     assert len(CALLS) == 2
 
 
+def test_a_text_that_looks_like_a_digest_is_a_text(tmp_path: Path) -> None:
+    def same(x: tp.Any) -> tp.Any:
+        return x
+
+    cached = exca.cached(folder=tmp_path)(same)
+    x = np.arange(3)
+    text = repr(cached.config(x).x)  # type: ignore[attr-defined] # a field of this function
+    assert cached(text) == text
+    assert cached([text]) == [text]
+    assert np.array_equal(cached(x), x)
+    assert cached(text) == text
+
+
+class Odd:
+    def __getattr__(self, name: str) -> tp.Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RuntimeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("compared")
+
+    __hash__ = None  # type: ignore[assignment] # this is tested
+
+    def __repr__(self) -> str:
+        return "odd"
+
+
+def test_odd_objects(tmp_path: Path) -> None:
+    def count(x: tp.Any, default: tp.Any = Odd()) -> int:  # noqa: B008 # this is tested
+        CALLS.append(x)
+        return 3
+
+    cached = exca.cached(folder=tmp_path)(count)
+    assert [cached(Odd()), cached(Odd(), Odd()), cached([Odd()])] == [3, 3, 3]
+    assert len(CALLS) == 2
+
+
+def test_what_is_gone_through_once_by_its_type(tmp_path: Path) -> None:
+    """Pydantic would validate the items as they are taken, and take them for the address."""
+
+    def total_of(values: tp.Iterable[int]) -> tuple[int, int]:
+        return sum(values), sum(values)
+
+    cached = exca.cached(folder=tmp_path)(total_of)
+    expected = (3, 3)
+    assert cached([1, 2]) == cached((1, 2)) == cached({1: "a", 2: "b"}) == cached(["1", "2"]) == expected  # type: ignore[list-item] # validated by pydantic
+    assert len(list(cached.iter_cached())) == 1
+    [found] = cached.iter_cached()
+    assert found.build() == expected
+    with pytest.raises(ContentError, match="only once: give a list"):
+        cached(iter([1, 2]))
+
+
+class Runs(tp.Protocol):
+    def run(self) -> int: ...
+
+
+def test_a_type_that_cannot_be_checked(tmp_path: Path) -> None:
+    def runs(x: int, runner: Runs) -> int:
+        return runner.run()
+
+    with pytest.raises(
+        ValueError,
+        match=r"the type of argument 'runner' of .*runs.*Runs.*, cannot be checked: .*Write another",
+    ):
+        exca.cached(folder=tmp_path)(runs)(1, tp.cast(tp.Any, 2))
+
+
 def test_what_cannot_be_identified_is_refused_by_name(tmp_path: Path) -> None:
     def count(x: tp.Any, y: tp.Any = 1) -> int:
         CALLS.append(x)

@@ -397,5 +397,5 @@ KNOWN = {
     "numbers": "f67fea0e4337a41622604a01360184da",
     "object": "f7a6a1100de1527b1428fe5c5a3c7d0f",
     "member": "4f9cd348b36121cc548d057c3d67f694",
-    "table": "2b5eeeb6100e7d075233b3328c0c09cd",
+    "table": "2d37c8e3cecff7d7d2ccceea93e4bb1e",
 }

@@ -70,16 +70,21 @@ Content.__pydantic_serializer__ = pydantic_core.SchemaSerializer(
     )
 )
 _ABSENT: tp.Final = object()
+CALLED: tp.Final = (
+    object()
+)  # what tells a validator that the values are arguments, and not read from a configuration
 
 
 def _label(value: tp.Any) -> str:
     """What a value is, for people."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     kind = type(value).__qualname__
-    if isinstance(shape, tuple):
-        size = "x".join(map(str, shape)) or "scalar"
-        is_table = type(value).__module__.partition(".")[0] in ("pandas", "polars")
-        return f"{kind if is_table or dtype is None else str(dtype).rpartition('.')[2]}-{size}"[:80]
+    if is_data(value):
+        name = (
+            kind
+            if type(value).__module__.partition(".")[0] == "pandas"
+            else str(value.dtype).rpartition(".")[2]
+        )
+        return f"{name}-{'x'.join(map(str, value.shape)) or 'scalar'}"[:80]
     if type(value) in _LITERALS:
         text = f"{value!r:.100}"
         if len(text) <= _LONGEST_LITERAL and _from_literal(text, value) is not _ABSENT:
@@ -115,20 +120,23 @@ class Keeper:
         self._counts = counts
         self.default: tp.Any = None  # where it is a Content
 
-    def __call__(self, value: tp.Any, handler: tp.Callable[[tp.Any], tp.Any]) -> tp.Any:
+    def __call__(
+        self, value: tp.Any, handler: tp.Callable[[tp.Any], tp.Any], info: pydantic.ValidationInfo
+    ) -> tp.Any:
         """Validate a value, as pydantic asks for."""
         if type(value) is Content:
             return value
-        if type(value) is str and _is_written(value) and value == _text_of(self.default):
-            return self.default
+        if info.context is CALLED:
+            return self.keep(_gone_through(handler(value), value))
+        read = self._restored(value)
+        if type(read) is Content:
+            return read
         try:
-            value = handler(value)
+            return self.keep(_gone_through(handler(value), value) if read is value else read)
         except pydantic.ValidationError:
-            found = restored(value)
-            if found is value:
+            if read is value:
                 raise
-            return found
-        return value if type(value) in SCALARS and not self._is_odd(value) else self.keep(value)
+            return read
 
     def keep(self, value: tp.Any) -> tp.Any:
         """The value with a `Content` in the place of what no configuration can hold."""
@@ -139,17 +147,15 @@ class Keeper:
                 f"{type(value).__qualname__} that is nested too deeply, or holds itself"
             ) from None
 
-    def _is_odd(self, value: tp.Any) -> bool:
-        if type(value) is str:
-            return _is_written(value) is not None
-        return self._strict and _is_lossy(value)
+    def _restored(self, value: tp.Any) -> tp.Any:
+        if type(value) is str and _is_written(value) and value == _text_of(self.default):
+            return self.default
+        return restored(value)
 
     def _kept(self, value: tp.Any) -> tp.Any:
         kind = type(value)
         if kind in SCALARS:
-            if kind is str and _is_written(value):
-                return _read(value)
-            return self._content(value) if self._strict and _is_lossy(value) else value
+            return self._content(value) if _is_lossy(value, self._strict) else value
         if kind is Content:
             return value
         if is_data(value) or isinstance(value, collections.abc.Iterator):  # of which no copy may be made
@@ -188,9 +194,19 @@ def _is_one(part: tp.Any, other: tp.Any) -> bool:
     return part is other
 
 
-def _is_lossy(value: tp.Any) -> bool:
-    """Whether a configuration reads a scalar as another one: 1.0 as 1."""
-    return type(value) is float and value.is_integer()
+def _gone_through(value: tp.Any, given_value: tp.Any) -> tp.Any:
+    """What was validated, as a list where pydantic would only validate it item by item (``Iterable[int]``)."""
+    is_lazy = isinstance(value, collections.abc.Iterator) and not isinstance(
+        given_value, collections.abc.Iterator
+    )
+    return list(value) if is_lazy else value
+
+
+def _is_lossy(value: tp.Any, strict: bool) -> bool:
+    """Whether a configuration would read a scalar as something else: what looks like a digest; 1.0 as 1."""
+    if type(value) is str:
+        return _is_written(value) is not None
+    return strict and type(value) is float and value.is_integer()
 
 
 def _is_exportable(value: tp.Any) -> bool:

@@ -265,7 +265,7 @@ def _series(reader: _Reader, value: tp.Any) -> None:
 
 def _table(reader: _Reader, name: str, value: tp.Any) -> None:
     reader.tag(name, *value.shape)
-    if not type(value).__module__.startswith("pandas."):
+    if type(value).__module__.partition(".")[0] != "pandas":
         _named(reader, type(value))
     reader.read(value.attrs)
 

@@ -16,10 +16,10 @@ from ..helpers import Decorated, reachable
 from ..identity.export import exporter
 from ..identity.fields import DROPPED, SCALARS
 from ..map import MapInfra
-from .content import Content, given
+from .content import CALLED, Content, given
 from .decorated import Function, checked_fields
 from .fields import MapFields
-from .signature import Options, Signature, Unannotated, check_function
+from .signature import Options, Signature, Unannotated, adapter_of, check_function
 
 P = tp.ParamSpec("P")
 I = tp.TypeVar("I")  # noqa: E741 # of items
@@ -60,12 +60,7 @@ class Items:
         assert signature.item is not None
         kind, annotation, self._where = signature.item
         self._kind: tp.Any = kind if kind in _PLAIN else None
-        try:
-            adapter = pydantic.TypeAdapter(annotation)
-        except pydantic.PydanticSchemaGenerationError:  # others bring a configuration of their own
-            config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-            adapter = pydantic.TypeAdapter(annotation, config=config)
-        self._validate = adapter.validate_python
+        self._validate = adapter_of(annotation).validate_python
         self._item_uid = item_uid
 
     def uid(self, item: tp.Any) -> str:
@@ -80,7 +75,7 @@ class Items:
 
     def check(self, item: tp.Any) -> tp.Any:
         """Validate one item."""
-        return item if type(item) is self._kind else self._validate(item)
+        return item if type(item) is self._kind else self._validate(item, context=CALLED)
 
     def checked(self, items: tp.Iterable[tp.Any]) -> tp.Iterable[tp.Any]:
         """Validate items: now where they are at hand, else as they are taken."""
@@ -277,7 +272,9 @@ class MappedFunction(Function, tp.Generic[I, P, Y]):
             model = _model_of(self.func, self.options, self.item_uid)
             self._made = model, FunctionMapInfra(**{"keep_in_ram": False, **self.infra})
         model, infra = self._made
-        call = model(**model._exca_signature.by_field(args, kwargs), infra=copy.copy(infra))
+        fields = model._exca_signature.by_field(args, kwargs)
+        fields["infra"] = copy.copy(infra)
+        call = model.model_validate(fields, context=CALLED)
         if any(type(value) is Content for value in vars(call).values()):
             return call  # not to keep what may be large
         uid = call.infra.uid()

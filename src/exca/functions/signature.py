@@ -8,12 +8,15 @@ import typing as tp
 import warnings
 
 import pydantic
+import pydantic_core
 
 from ..helpers import Decorated, field_problem, hints_of, name_of
 from .content import Content, Keeper, given, is_data, may_be_content
 
 _ABSENT: tp.Final = inspect.Parameter.empty
 _POSITIONAL: tp.Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+# what pydantic raises for a type that it cannot check
+UNCHECKABLE: tp.Final = (pydantic.PydanticUserError, pydantic_core.SchemaError)
 Unannotated = tp.Literal["refuse", "hash"]
 
 
@@ -161,6 +164,14 @@ def _hints(func: tp.Any, options: Options) -> dict[str, tp.Any]:
         return found
 
 
+def adapter_of(annotation: tp.Any) -> pydantic.TypeAdapter[tp.Any]:
+    """What validates values of any type that a function's parameter may have."""
+    try:
+        return pydantic.TypeAdapter(annotation)
+    except pydantic.PydanticSchemaGenerationError:  # others bring a configuration of their own
+        return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+
+
 class Signature:
     """The parameters of a function as fields of a model.
 
@@ -271,7 +282,27 @@ class Signature:
         with warnings.catch_warnings():
             # parameters may be called as deprecated methods of pydantic are: copy, json, schema...
             warnings.filterwarnings("ignore", r"Field name .* shadows an attribute", UserWarning)
-            return types.new_class(name.rpartition(".")[2], (base,), {}, lambda space: space.update(body))
+            try:
+                return types.new_class(name.rpartition(".")[2], (base,), {}, lambda space: space.update(body))
+            except UNCHECKABLE as error:
+                raise self._unknown_type() or error from error
+
+    def _unknown_type(self) -> ValueError | None:
+        """The error for a type that pydantic cannot check, such as a protocol that is not checked at run time."""
+        for name, field in self._fields.items():
+            annotation = self.annotations[field]
+            try:
+                adapter_of(annotation)
+            except UNCHECKABLE as error:
+                kind = self._hints.get(name, annotation)
+                reason = (
+                    str(error).strip().splitlines()[-1 if isinstance(error, pydantic_core.SchemaError) else 0]
+                )
+                return ValueError(
+                    f"the type of {self.where(name)}, {kind!r}, cannot be checked: {reason.strip()}. Write another "
+                    "type, or typing.Any"
+                )
+        return None
 
     # ------------------------------------------------------------ from arguments to fields and back
 

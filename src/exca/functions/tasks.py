@@ -10,9 +10,10 @@ from pathlib import Path
 from ..errors import InfraError
 from ..helpers import Decorated, FuncConfig, name_of, reachable, to_config_model
 from ..task import TaskInfra
+from .content import CALLED
 from .decorated import Function, checked_fields
 from .fields import TaskFields
-from .signature import Options, Signature, Unannotated, check_function
+from .signature import UNCHECKABLE, Options, Signature, Unannotated, check_function
 
 if tp.TYPE_CHECKING:
     from ..jobs.job import Job
@@ -70,7 +71,7 @@ def _model_of(func: tp.Callable[..., tp.Any], options: Options) -> type[Call[tp.
     base: type[Call[tp.Any]] = Call
     try:
         name = to_config_model(func).__qualname__
-    except ValueError:
+    except (ValueError, *UNCHECKABLE):
         base, name = NamedCall, signature.name
     return tp.cast(type[Call[tp.Any]], signature.model(name, base))
 
@@ -136,7 +137,9 @@ class CachedFunction(Function, tp.Generic[P, X]):
             where an argument is missing, or of another type
         """
         model, signature, infra = self._made or self._make()
-        return model(**signature.by_field(args, kwargs), infra=copy.copy(infra))
+        fields = signature.by_field(args, kwargs)
+        fields["infra"] = copy.copy(infra)
+        return model.model_validate(fields, context=CALLED)
 
     def infra_of(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskInfra:
         """The infra of a call: ``status()``, ``uid_folder()``, ``job()``, ``clear_job()``... Nothing is computed.
