@@ -1,10 +1,12 @@
 """Functions in jobs and in several processes: where they run, and that each call is computed once."""
 
+import concurrent.futures
 import os
 import signal
 import subprocess
 import sys
 import typing as tp
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,7 @@ def test_functions_run_on_slurm(slurm_folder: Path) -> None:
 
 
 MODULE = """
+import concurrent.futures
 import os
 import sys
 import numpy as np
@@ -212,7 +215,28 @@ def test_two_processes_compute_once(tmp_path: Path, killed: bool) -> None:
     assert len(list(tmp_path.glob("started-*"))) == 1 + killed
 
 
-NOTEBOOK = """
+def test_many_threads_call_a_new_function(tmp_path: Path) -> None:
+    """Its model is made once or several times, and each call is computed once."""
+    for turn in range(5):
+
+        def double(value: int, x: tp.Any = None) -> int:
+            CALLS.append(value)
+            return 2 * value
+
+        CALLS.clear()
+        cached = exca.cached(folder=tmp_path / str(turn))(double)
+        mapped = exca.map_cached(folder=tmp_path / f"map-{turn}")(double)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(cached, [1, 2] * 8, [np.zeros(2)] * 16))
+            lists = list(map(list, pool.map(mapped.map, [[1, 2], [2, 3]] * 8)))
+        assert found == [2, 4] * 8
+        assert lists == [[2, 4], [4, 6]] * 8
+        assert sorted(CALLS) == [1, 1, 2, 2, 3]
+    assert exca.verify(tmp_path).sound
+
+
+CELLS = (
+    """
 import os
 import exca
 
@@ -220,14 +244,39 @@ import exca
 def double(value: int) -> tuple[int, int]:
     return 2 * value, os.getpid()
 
-assert double(3)[0] == 6 and double(3)[1] != os.getpid()
-"""
+@exca.map_cached(folder="cache", cluster="processpool")
+def square(item: int) -> int:
+    return item * item
+""",
+    """
+first = double(3)
+assert first[0] == 6 and first[1] != os.getpid()
+assert list(square.map([2, 3])) == [4, 9]
+""",
+    """
+@exca.cached(folder="cache", cluster="local")
+def double(value: int) -> tuple[int, int]:
+    return 2 * value, os.getpid()
+
+assert double(3) == first
+print("fine")
+""",
+)
 
 
 def test_functions_of_a_notebook_run_in_jobs(tmp_path: Path) -> None:
-    """As cells do: the source of the function is in no file."""
-    script = f"exec(compile({NOTEBOOK!r}, '<cell>', 'exec'), globals()); print('fine')"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
-    )
-    assert done.stdout == "fine\n", done.stderr
+    """Their source is in no file; a cell that is run again finds what the first one left."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the client
+        nbclient.NotebookClient(
+            notebook, timeout=100, resources={"metadata": {"path": str(tmp_path)}}
+        ).execute()
+    assert "fine" in notebook.cells[-1].outputs[0].text
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {
+        "__main__.double_FuncConfig.build,1",
+        "__main__.square,1",
+    }

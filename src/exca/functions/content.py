@@ -87,12 +87,14 @@ def _label(value: tp.Any) -> str:
         return f"{name}-{'x'.join(map(str, value.shape)) or 'scalar'}"[:80]
     if type(value) in _LITERALS:
         text = f"{value!r:.100}"
-        if len(text) <= _LONGEST_LITERAL and _from_literal(text, value) is not _ABSENT:
+        if _from_literal(text, value) is not _ABSENT:
             return text
     return kind
 
 
 def _from_literal(text: str, like: tp.Any = _ABSENT) -> tp.Any:
+    if len(text) > _LONGEST_LITERAL:
+        return _ABSENT
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
