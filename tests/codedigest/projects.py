@@ -24,8 +24,10 @@ cls = importlib.import_module(module)
 for each in cls_name.split("."):
     cls = vars(cls)[each]
 code = digest_of(cls, next(vars(c)[method] for c in cls.__mro__ if method in vars(c)))
+found = "exca.codedigest.reach" not in sys.modules
 content = code.content
-print(json.dumps([code.digest, code.method, content.parts, content.unresolved, content.sources]))
+assert content.digest() == code.digest
+print(json.dumps([code.digest, code.method, content.parts, content.unresolved, content.sources, found]))
 """
 
 
@@ -37,6 +39,7 @@ class Shown(tp.NamedTuple):
     parts: dict[str, str]
     unresolved: dict[str, list[str]]
     sources: dict[str, str]
+    found: bool  # whether an earlier process had found it
 
 
 def unresolved(code: CodeDigest | Shown) -> dict[str, list[str]]:

@@ -15,15 +15,61 @@ from . import usercache
 from .record import CodeDigest, Content
 
 if tp.TYPE_CHECKING:
-    from .modules import Finder
+    from .modules import Finder, SourceModule
     from .reach import Reach
 
 _MISSING: tp.Final = object()
 _LIVE = tuple[Mapping[str, tp.Any], str, tp.Any]
-# what was found in this process: the digest, and what must be in memory as it was
-_known: "weakref.WeakKeyDictionary[type, dict[tp.Any, tuple[CodeDigest, tuple[_LIVE, ...]]]]" = (
-    weakref.WeakKeyDictionary()
-)
+
+
+class _Known:
+    """What was found in this process, and what must be as it was for it to hold.
+
+    In a notebook, what changes between two cells may be a file, by which code in memory is replaced (``%autoreload``).
+
+    Attributes
+    ----------
+    code
+        the digest
+    live
+        values that must be in memory as they were
+    files
+        the status of the files; None where what they hold is not what is in memory
+    cell
+        number of the notebook's cell
+    """
+
+    __slots__ = ("cell", "code", "files", "live")
+
+    def __init__(
+        self, code: CodeDigest, live: tuple[_LIVE, ...], files: tuple[tuple[str, str], ...] | None
+    ) -> None:
+        self.code: CodeDigest = code
+        self.live: tuple[_LIVE, ...] = live
+        self.files: tuple[tuple[str, str], ...] | None = files
+        self.cell: int = _cell()
+
+    def holds(self) -> bool:
+        for names, name, value in self.live:
+            if names.get(name, _MISSING) is not value:
+                return False
+        if self.cell != (cell := _cell()):
+            if self.files is None or not usercache.are_unchanged(self.files):
+                return False
+            self.cell = cell
+        return True
+
+
+def _cell() -> int:
+    """Number of the cell that a notebook runs; 0 where there is none."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None:
+        return 0
+    shell = ipython.get_ipython()
+    return int(shell.execution_count) if shell is not None else 0
+
+
+_known: "weakref.WeakKeyDictionary[type, dict[tp.Any, _Known]]" = weakref.WeakKeyDictionary()
 
 
 def digest_of(
@@ -55,26 +101,28 @@ def digest_of(
     if known is None:
         known = _known[cls] = {}
     found = known.get(key)
-    if found is not None and all(names.get(name, _MISSING) is value for names, name, value in found[1]):
-        return found[0]
-    code, live = _found(cls, function, key[1], key[2], key[3])
-    known[key] = (code, live)
-    return code
+    if found is None or not found.holds():
+        found = known[key] = _found(cls, function, key[1], key[2], key[3])
+    return found.code
 
 
 def _found(
     cls: type, function: tp.Any, extra: frozenset[type], roots: tuple[tp.Any, ...], packages: tuple[str, ...]
-) -> tuple[CodeDigest, tuple[_LIVE, ...]]:
+) -> _Known:
     key = _key(cls, function, extra, roots, packages)
     kept = usercache.look_up(key) if key is not None else None
     if kept is not None:
         load = functools.partial(_content, kept.digest, cls, function, extra, roots, packages)
-        return CodeDigest(kept.digest, kept.method, load), _modules_of(cls)
+        return _Known(CodeDigest(kept.digest, kept.method, load), _modules_of(cls), kept.files)
     reach, finder, content = compute(cls, function, extra, roots, packages)
     digest = content.digest()
-    if key is not None and reach.stable and not reach.by_code and not finder.missing:
-        _keep(key, digest, content, finder)
-    return CodeDigest(digest, content.method, content=content), (*reach.live, *_specs(finder))
+    read = [each for each in finder.modules.values() if each is not None]
+    same = not any(each.problem or (each.may_differ and each.loaded and each.changed) for each in read)
+    if key is not None and same and reach.stable and not finder.missing:
+        _keep(key, digest, content, read)
+    noted = ((each.file, usercache.noted_status(each.status)) for each in read if each.file and each.status)
+    code = CodeDigest(digest, content.method, content=content)
+    return _Known(code, (*reach.live, *_specs(read)), tuple(noted) if same else None)
 
 
 def compute(
@@ -123,13 +171,9 @@ def _modules_of(cls: type) -> tuple[_LIVE, ...]:
     )
 
 
-def _specs(finder: "Finder") -> tuple[_LIVE, ...]:
-    return tuple(
-        each
-        for module in finder.modules.values()
-        if module is not None and module.loaded is not None
-        for each in _spec(module.name, module.loaded)
-    )
+def _specs(read: "Iterable[SourceModule]") -> tuple[_LIVE, ...]:
+    loaded = [(module.name, module.loaded) for module in read]
+    return tuple(each for name, module in loaded if module is not None for each in _spec(name, module))
 
 
 def _spec(name: str, module: tp.Any) -> tuple[_LIVE, ...]:
@@ -181,10 +225,7 @@ def _is_found_by_name(cls: type) -> bool:
     return value is cls
 
 
-def _keep(key: str, digest: str, content: Content, finder: "Finder") -> None:
-    read = [each for each in finder.modules.values() if each is not None]
-    if any(each.problem or (each.may_differ and each.loaded is not None and each.changed) for each in read):
-        return
+def _keep(key: str, digest: str, content: Content, read: "Iterable[SourceModule]") -> None:
     files = [(each.file, each.status) for each in read if each.file is not None and each.status is not None]
     loaded = [(each.name, each.file) for each in read if each.file is not None]
     folders = _metadata(content.packages)

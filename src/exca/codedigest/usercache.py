@@ -25,10 +25,11 @@ _SETTLED: tp.Final = (
 
 
 class Found(tp.NamedTuple):
-    """What an earlier process found."""
+    """What a process found, and the status of each file that it read to find it."""
 
     digest: str
     method: str
+    files: tuple[tuple[str, str], ...] = ()
 
 
 def folder() -> str | None:
@@ -94,6 +95,7 @@ def look_up(key: str) -> Found | None:
     lines = text.decode("utf-8", "surrogateescape").split("\n")
     if len(lines) < 4 or lines[0] != _FORMAT or lines[-1] != _END:
         return None
+    files: list[tuple[str, str]] = []
     try:
         for line in lines[3:-1]:
             kind, _, rest = line.partition(" ")
@@ -105,11 +107,12 @@ def look_up(key: str) -> Found | None:
                 continue
             noted, _, path = rest.partition(" ")
             status = os.stat(path)
-            if noted != _noted(status) or (kind == "file" and not clock.unchanged_since_start(status)):
+            if noted != noted_status(status) or (kind == "file" and not clock.unchanged_since_start(status)):
                 return None
+            files.append((path, noted))
     except (OSError, ValueError):
         return None
-    return Found(lines[1], lines[2])
+    return Found(lines[1], lines[2], tuple(files))
 
 
 def _is_at(module: tp.Any, path: str) -> bool:
@@ -117,7 +120,16 @@ def _is_at(module: tp.Any, path: str) -> bool:
     return file == path or (isinstance(file, str) and os.path.abspath(file) == path)
 
 
-def _noted(status: os.stat_result) -> str:
+def are_unchanged(files: Iterable[tuple[str, str]]) -> bool:
+    """Whether files are as they were when their status was noted."""
+    try:
+        return all(noted_status(os.stat(path)) == noted for path, noted in files)
+    except (OSError, ValueError):
+        return False
+
+
+def noted_status(status: os.stat_result) -> str:
+    """What tells a file from one that was changed, as text."""
     return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_size}:{status.st_dev}:{status.st_ino}"
 
 
@@ -144,15 +156,15 @@ def keep(
     """Keep a digest for later processes, unless a file has changed just now or the folder is not safe."""
     import time
 
-    lines = [_FORMAT, *found]
+    lines = [_FORMAT, found.digest, found.method]
     now = time.time_ns()
     for path, status in files:
         if max(status.st_mtime_ns, status.st_ctime_ns) > now - _SETTLED:
             return
-        lines.append(f"file {_noted(status)} {path}")
+        lines.append(f"file {noted_status(status)} {path}")
     try:
         lines += [f"module {name} {path}" for name, path in loaded]
-        lines += [f"folder {_noted(os.stat(path))} {path}" for path in folders]
+        lines += [f"folder {noted_status(os.stat(path))} {path}" for path in folders]
         text = "\n".join([*lines, _END])
         if text.count("\n") != len(lines) or (place := _made()) is None:
             return
