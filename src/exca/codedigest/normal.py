@@ -92,23 +92,22 @@ def _fields(node: ast.AST, context: Context) -> Iterator[tuple[str, tp.Any, Cont
         yield "targets", [node.target], context
         yield "value", node.value, context
         return
-    inside: Context = context
-    if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
-        inside = "function"
-    elif isinstance(node, ast.ClassDef):
-        inside = "class"
+    inside = _inside(node, context)
     for name, value in ast.iter_fields(node):
-        if value is None or name in _LEFT_OUT:
-            continue
-        if name == "annotation" and isinstance(node, ast.arg):
-            continue
-        if name == "type_params" and isinstance(node, _FUNCTIONS):
+        if value is None or name in _LEFT_OUT or _is_left_out(node, name):
             continue
         if name == "level" and value == 0:
             continue
         if name == "format_spec" and not value.values:
             continue
         yield name, value, inside if name == "body" else context
+
+
+def _inside(node: ast.AST, context: Context) -> Context:
+    """The scope that the body of a node is."""
+    if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+        return "function"
+    return "class" if isinstance(node, ast.ClassDef) else context
 
 
 def _kept(values: list[tp.Any], context: Context) -> list[tp.Any]:
@@ -158,46 +157,40 @@ def _plain(value: object) -> str:
 def shown(nodes: Sequence[ast.AST], context: Context = "module") -> str:
     """Source code of nodes, as what counts of it would be written. For people: its digest is another one."""
     try:
-        kept = [_Stripped(context).visit(node) for node in _copied(nodes)]
-        return "\n".join(ast.unparse(ast.fix_missing_locations(node)) for node in kept if node is not None)
+        return "\n".join(ast.unparse(_shortened(node, context)) for node in _kept(list(nodes), context))
     except (RecursionError, ValueError):
         return "# too deeply nested to be shown"
 
 
-def _copied(nodes: Sequence[ast.AST]) -> list[ast.AST]:
-    import copy
+def _shortened(node: ast.AST, context: Context) -> ast.AST:
+    """A copy of a node, with what counts of it."""
+    if isinstance(node, ast.AnnAssign) and context != "class" and node.value is not None:
+        node = ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+    copied = type(node).__new__(type(node))  # without fields, its own initialiser warns from Python 3.13 on
+    for name in node._attributes:
+        setattr(copied, name, getattr(node, name, 0))
+    inside = _inside(node, context)
+    for name, value in ast.iter_fields(node):
+        if _is_left_out(node, name):
+            setattr(copied, name, [] if isinstance(value, list) else None)
+        elif isinstance(value, list):
+            kept = _kept(value, inside if name == "body" else context) if name in _BODIES else value
+            new = [
+                _shortened(each, inside if name == "body" else context) if isinstance(each, ast.AST) else each
+                for each in kept
+            ]
+            setattr(copied, name, new or ([ast.Pass()] if value and name == "body" else []))
+        elif isinstance(value, ast.AST):
+            setattr(copied, name, _shortened(value, inside if name == "body" else context))
+        else:
+            setattr(copied, name, value)
+    return copied
 
-    return [copy.deepcopy(node) for node in nodes]
+
+def _is_left_out(node: ast.AST, name: str) -> bool:
+    if name in _NOT_SHOWN or (name == "annotation" and isinstance(node, ast.arg)):
+        return True
+    return name == "type_params" and isinstance(node, _FUNCTIONS)
 
 
-class _Stripped(ast.NodeTransformer):
-    """Leaves what counts."""
-
-    def __init__(self, context: Context) -> None:
-        self.context: Context = context
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        context = self.context
-        if isinstance(node, ast.ClassDef):
-            self.context = "class"
-        elif isinstance(node, (*_FUNCTIONS, ast.Lambda)):
-            self.context = "function"
-            if not isinstance(node, ast.Lambda):
-                node.returns = None
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        for name in _BODIES & set(node._fields):
-            body = getattr(node, name)
-            if isinstance(body, list):
-                kept = _kept(body, self.context)
-                setattr(node, name, kept or ([ast.Pass()] if body and name == "body" else []))
-        super().generic_visit(node)
-        self.context = context
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:  # ast.NodeVisitor's names
-        if self.context == "class":
-            return self.generic_visit(node)
-        if node.value is None:
-            return None
-        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
+_NOT_SHOWN: tp.Final = _LEFT_OUT - {"ctx", "kind"}

@@ -304,10 +304,17 @@ class Reach:
             if module is not None and self._has(module, name):
                 self._later(self.reach_source_name, module, name, attributes, title, config=config)
                 return
+        value = vars(place.loaded).get(name, _MISSING) if place.loaded is not None else _MISSING
+        if value is not _MISSING and (place.problem or (place.may_differ and place.changed)):
+            live = LiveModule(place.title, vars(place.loaded))  # the file has no such name any more
+            self._later(self.reach_live_name, live, name, attributes, title, config=config)
+            return
         if hasattr(builtins, name) or (name.startswith("__") and name.endswith("__")):
             self._use_names(attributes)
             return
-        value = vars(place.loaded).get(name, _MISSING) if place.loaded is not None else _MISSING
+        if place.problem:
+            self.note(title, place.problem)
+            return
         if value is not _MISSING and isinstance(value, (type, types.FunctionType, types.ModuleType)):
             foreign = getattr(value, "__module__", None) or getattr(value, "__name__", "")
             if self.finder.module(str(foreign)) is None:
