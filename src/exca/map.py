@@ -231,6 +231,8 @@ class MapInfra(BaseInfra):
             )
 
     def _compute(self, missing: Items, cache: "CacheDict[tp.Any]") -> None:
+        if self.folder is None:
+            self._require_strict()
         self._require_unchanged()
         store = ItemStore(cache, force=self.mode == "force")
         work = ItemWork(

@@ -102,7 +102,10 @@ class TaskInfra(BaseInfra):
                 f"{self.uid()} cannot be read: the infra has no folder; set folder=... or another mode"
             )
         job = self._state.job
-        return self._method.call() if job is None else job.result()
+        if job is not None:
+            return job.result()
+        self._require_strict()
+        return self._method.call()
 
     @property
     def _task(self) -> "Task":
@@ -134,6 +137,7 @@ class TaskInfra(BaseInfra):
 
         with self._state.lock:
             if self._state.job is None:
+                self._require_strict()
                 self._state.job = DoneJob.of(self._method.call)
             return tp.cast("Job[tp.Any]", self._state.job)
 

@@ -9,7 +9,7 @@ import pytest
 
 import exca
 from exca import settings
-from exca.errors import InfraError, RefusalWarning
+from exca.errors import ExtraFieldsError, InfraError, RefusalWarning
 
 KINDS: tp.Any = [exca.TaskInfra, exca.MapInfra, exca.SubmitInfra]
 
@@ -198,3 +198,71 @@ def test_models_with_infras_may_be_in_containers(tmp_path: Path) -> None:
             yield from items
 
     assert [part.run() for part in Whole(parts=[Part(), Part(x=2)]).parts] == [1, 2]
+
+
+# ------------------------------------------------------------------ models that ignore unknown fields
+
+
+class Lax(pydantic.BaseModel):
+    """Ignores fields that it does not know."""
+
+    layers: int = 1
+
+
+class Free(pydantic.BaseModel, extra="allow"):
+    """Takes any field."""
+
+
+class Uses(pydantic.BaseModel):
+    """A task and a map over models."""
+
+    free: Free = Free()
+    models: list[Lax] = []
+    ignored: Lax | None = None
+    infra: exca.TaskInfra = exca.TaskInfra()
+    mapped: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(exclude_from_cache_uid=["ignored"])
+    def run(self) -> int:
+        return sum(model.layers for model in self.models)
+
+    @mapped.apply(item_uid=str, exclude_from_cache_uid=["ignored"])
+    def items(self, items: Iterable[int]) -> Iterator[int]:
+        for item in items:
+            yield item * len(self.models)
+
+
+@pytest.mark.parametrize("method", ["run", "items", "job"])
+def test_a_model_that_ignores_unknown_fields_without_a_folder(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(obj: Uses) -> tp.Any:
+        if method == "items":
+            return list(obj.items([1, 2]))
+        return obj.run() if method == "run" else obj.infra.job().result()
+
+    mistyped = [{"layres": 3}]
+    with pytest.raises(
+        ExtraFieldsError, match=r"Lax \(found at 'models\.0'\) does not say what to do with unknown"
+    ) as caught:
+        call(Uses.model_validate({"models": mistyped}))
+    assert caught.value.code == "extra-fields"
+    assert call(Uses(ignored=Lax())) is not None
+    monkeypatch.setenv(settings.VARIABLE, f"extra-fields:{__name__}.Lax")
+    with pytest.warns(RefusalWarning, match=r"found at 'models\.0'"):
+        assert call(Uses.model_validate({"models": mistyped})) is not None
+
+
+def test_an_object_that_has_no_uid_runs_without_a_folder() -> None:
+    class Odd(pydantic.BaseModel):
+        _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ("unknown",)
+
+    class Holds(pydantic.BaseModel):
+        odd: Odd = Odd()
+        infra: exca.TaskInfra = exca.TaskInfra()
+
+        @infra.apply
+        def run(self) -> int:
+            return 4
+
+    assert Holds().run() == 4

@@ -2,6 +2,7 @@
 
 from .discriminated import DiscriminatedModel as DiscriminatedModel
 from .export import check_secrets as check_secrets
+from .export import check_strict as check_strict
 from .export import export as export
 from .export import export_readable as export_readable
 from .freezing import freeze as freeze

@@ -8,6 +8,7 @@ import collections
 import collections.abc
 import enum
 import functools
+import logging
 import pathlib
 import threading
 import typing as tp
@@ -17,6 +18,7 @@ import weakref
 import pydantic
 import pydantic_core
 
+from .. import settings
 from ..errors import ExportError, IdentityError, MaskedSecretError
 from . import fields
 from .alike import check_look_alikes, has_odd_default, is_suspect
@@ -28,6 +30,7 @@ from .fields import (
     Export,
     class_has,
     dumped,
+    is_lax,
     is_model,
     json_value,
     keep,
@@ -41,9 +44,12 @@ from .fields import (
     split_dots,
     text_order,
     unexportable,
+    unset_extra,
 )
 from .nesting import OrderedItem
+from .parts import parts
 
+logger: logging.Logger = logging.getLogger(__name__)
 _OVERRIDE: tp.Final = "_exca_uid_dict_override"
 
 
@@ -113,6 +119,26 @@ def export_readable(
     config = _exported(values, obj, ignore_first_override)
     new = ((_path(obj, holder, set()), content) for holder, content in found)
     return config, {f"{path}.{name}": value for path, content in new for name, value in content.items()}
+
+
+def check_strict(obj: pydantic.BaseModel, exclude: tp.Collection[str] = ()) -> None:
+    """Refuse a model in an object that leaves `extra` unset, as `export` does, where no uid is asked for.
+
+    Raises
+    ------
+    ExtraFieldsError: there is one
+    """
+    try:
+        found = [
+            part for part in parts(exporter(True, True), obj, exclude=exclude) if is_lax(type(part.model))
+        ]
+    except Exception as error:  # a uid would refuse it, and none is asked for
+        logger.debug("The models in %s cannot be looked at: %r", type(obj).__qualname__, error)
+        return
+    for part in found:
+        cls = type(part.model)
+        refusal = unset_extra(f"{cls.__module__}.{cls.__qualname__}", part.path)
+        settings.complain("extra-fields", refusal, cls, type(obj))
 
 
 def _exported(

@@ -376,8 +376,8 @@ def read_class(
     serialized = {name for d in decorators.field_serializers.values() for name in d.info.fields}
     reader = ShapeReader(values, cls.model_config)
     fault: tp.Callable[[], IdentityError] | None = None
-    if in_uid and cls.model_config.get("extra") is None and not is_root:
-        fault = functools.partial(_unset_extra, f"{cls.__module__}.{cls.__qualname__}")
+    if in_uid and is_lax(cls):
+        fault = functools.partial(unset_extra, f"{cls.__module__}.{cls.__qualname__}")
     root: Export | None = None
     steps: list[FieldStep] = []
     asked: dict[str, tuple[Export, Export] | None] = {}
@@ -444,11 +444,18 @@ def _holds_secrets(annotation: tp.Any) -> bool:
     return any(map(_holds_secrets, tp.get_args(annotation)))
 
 
-def _unset_extra(name: str) -> IdentityError:
+def is_lax(cls: type[pydantic.BaseModel]) -> bool:
+    """Whether a class does not say what to do with unknown fields."""
+    return cls.model_config.get("extra") is None and not issubclass(cls, pydantic.RootModel)
+
+
+def unset_extra(name: str, path: str = "") -> IdentityError:
+    """The error for a class that is lax, found at a path."""
+    found = f" (found at {path!r})" if path else ""
     return ExtraFieldsError(
-        f"{name} does not say what to do with unknown fields, so that a typing error would be ignored and change no "
-        'uid. Add `model_config = pydantic.ConfigDict(extra="forbid")` to the class (or extra="allow", if they '
-        "are meant)."
+        f"{name}{found} does not say what to do with unknown fields, so that a typing error would be ignored and "
+        'change no uid. Add `model_config = pydantic.ConfigDict(extra="forbid")` to the class (or extra="allow", if '
+        "they are meant)."
     )
 
 

@@ -97,6 +97,7 @@ class InfraState:
     uid_string: str = UID_STRING
     home: Path | None = None  # the folder named after the uid
     folder: Path | None = None  # the one that is used: another where two configurations share a uid
+    strict: bool = False  # whether models that ignore unknown fields were looked for
     ensured: bool = False  # whether the folder is there, with its configuration files
     origin: Path | None = None  # the uid folder from which the object was made
     task: tp.Any = None  # of a task with a folder
@@ -356,6 +357,15 @@ class BaseInfra(Edge, SubmititMixin):
                 text = self._uid_in_origin(text)
             state.uid = self._address(text)
         return state.uid
+
+    def _require_strict(self) -> None:
+        """Refuse models that ignore unknown fields, as a uid does, where there is no folder and no uid is needed."""
+        from .. import identity
+
+        if not self._state.strict:
+            obj, applied = self._bound
+            identity.check_strict(obj, applied.exclude if type(applied.exclude) is tuple else ())
+            self._state.strict = True
 
     def _require_unchanged(self) -> None:
         """Check that the object still is what its uid was computed from: a list in it can be changed."""
