@@ -645,7 +645,7 @@ def test_the_order_of_the_classes_held_does_not_count(project: Project) -> None:
     project.digest()
     held = [project.load(name) for name in ("Child", "Fifth", "Other")]
     cls: tp.Any = project.load("Model")
-    from exca.codedigest.digests import compute
+    from exca.codedigest.computing import compute
 
     one, other = (
         compute(cls, cls.run_any, classes, (), ())[2].digest()

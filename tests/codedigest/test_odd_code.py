@@ -78,7 +78,7 @@ def test_a_file_that_became_unreadable_after_it_was_imported(project: Project) -
     before = project.digest()
     project.write({"helper.py": "def f(:"})
     cls: tp.Any = project.load("Model")
-    from exca.codedigest.digests import compute
+    from exca.codedigest.computing import compute
 
     content = compute(cls, cls.run, (), (), ())[2]
     assert content.digest() != before.digest

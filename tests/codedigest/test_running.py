@@ -115,7 +115,7 @@ HELPER = "K = 1\ndef f(x):\n    return x + 2\ndef unused():\n    return 3\n"
 
 def again(project: Project) -> CodeDigest:
     """Return the digest in this process, where the modules stay as they were imported."""
-    from exca.codedigest.digests import compute
+    from exca.codedigest.computing import compute
 
     cls = project.load("Model")
     content = compute(cls, vars(cls)["run"], (), (), ())[2]
@@ -267,3 +267,65 @@ def test_roots_make_installed_code_count(tmp_path: Path) -> None:
         sys.path.remove(str(installed.folder))
         project.forget()
         installed.forget()
+
+
+BY_VALUE = """
+import subprocess, cloudpickle
+LOAD = "import pickle, sys; sys.path.insert(0, {source!r}); from exca.codedigest import digest_of; "
+LOAD += "cls = pickle.load(sys.stdin.buffer); code = digest_of(cls, cls.run); print(code.digest, code.method)"
+if __name__ == "__main__":
+    data = cloudpickle.dumps(Model)
+    for edit in ("", "edited"):
+        if edit:
+            text = open(__file__).read()
+            open(__file__, "w").write(text.replace("x * SCALE", "x / SCALE"))
+        done = subprocess.run([sys.executable, "-c", LOAD], input=data, capture_output=True)
+        print(done.stdout.decode() or done.stderr.decode())
+"""
+
+
+def test_a_class_that_came_by_value_from_a_script(tmp_path: Path) -> None:
+    """As in a job: its code is that of the process that sent it, whatever the script is by now."""
+    (tmp_path / "train.py").write_text(script(BODY) + BY_VALUE.format(source=SOURCE))
+    ran = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    here, there, edited = (line.split()[:2] for line in ran.stdout.splitlines() if line)
+    assert here == there
+    assert edited[0] != here[0]
+    assert edited[0].startswith("cpython3")
+
+
+def test_what_can_not_be_looked_at_has_no_digest(project: Project) -> None:
+    """Nothing that a class or a module does when it is looked at reaches the caller."""
+    from exca.codedigest import digest_of, write_code
+
+    project.write({"model.py": "class Model:\n    def run(self):\n        return 1\nModel.__module__ = 3\n"})
+    project.forget()
+    cls = project.load("Model")
+    code = digest_of(cls, vars(cls)["run"])
+    assert code.digest == ""
+    assert "AttributeError" in str(code.content.unresolved)
+    write_code(project.folder, code)
+    assert not (project.folder / ".code").exists()
+
+
+def test_a_module_that_is_imported_later_is_looked_at_again(project: Project) -> None:
+    """It may have been edited between."""
+    from exca.codedigest import digest_of
+
+    text = "class Model:\n    def run(self):\n        import helper\n        return helper.f(1)\n"
+    project.write({"model.py": text, "helper.py": HELPER})
+    before = project.digest()
+    cls = project.load("Model")
+    project.write({"helper.py": HELPER.replace("x + 2", "x + 4")})
+    assert digest_of(cls, vars(cls)["run"]) == before
+    project.load("f", "helper")
+    assert digest_of(cls, vars(cls)["run"]).digest == project.elsewhere().digest != before.digest
+
+
+def test_the_order_of_hashes_does_not_count(project: Project) -> None:
+    project.write(
+        {"model.py": "import helper as h\n" + HELPED.replace("helper.f", "h.f"), "helper.py": HELPER}
+    )
+    assert len({project.elsewhere(PYTHONHASHSEED=str(seed)).digest for seed in range(3)}) == 1

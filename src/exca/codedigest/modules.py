@@ -2,8 +2,8 @@
 
 A file is read, never imported, so that it makes no difference whether a module was imported already: a digest must
 not. What a process runs may be older than the file: it was edited after the import. A file that has not changed since
-the process began (`clock`) is what was imported; else, its functions are compiled and compared with those that are in
-memory, and where they differ the code in memory counts (`SourceModule.runs`).
+the process began (`usercache`) is what was imported; else, its functions are compiled and compared with those that are
+in memory, and where they differ the code in memory counts (`SourceModule.runs`).
 """
 
 import ast
@@ -14,10 +14,10 @@ import types
 import typing as tp
 from collections.abc import Iterable, Iterator, Sequence
 
-from . import clock, normal, references
+from . import normal, references, usercache
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_INSTALLED = frozenset(("site-packages", "dist-packages"))
+INSTALLED = frozenset(("site-packages", "dist-packages"))
 _STANDARD = os.path.dirname(os.path.realpath(os.__file__))
 _OURS = __name__.partition(".")[0]
 _MAIN = ("__main__", "__mp_main__")  # the second: in processes that multiprocessing starts
@@ -83,18 +83,19 @@ class SourceModule:
         self.tree: ast.Module = ast.Module(body=[], type_ignores=[])
         self.problem: str | None = None
         self.may_differ: bool = False  # from what is in memory
+        self.by_value: dict[str, tp.Any] | None = None  # names of a script that came from another process
         self._compiled: dict[str, list[types.CodeType]] | None = None
         self._running: dict[str, list[types.CodeType]] | None = None
         self._changed: bool | None = None
         self._source: bytes | str = b""
 
-    def read(self) -> None:
+    def read(self, *, may_differ: bool = False) -> None:
         """Read the file, or what is known of it from before it was edited."""
         if self.file is None:
             return
         try:
             self._source, self.status = _read(self.file)
-            self.may_differ = not clock.unchanged_since_start(self.status)
+            self.may_differ = may_differ or not usercache.unchanged_since_start(self.status)
             self._take(self._source)
         except (OSError, normal.SourceError) as e:
             self.may_differ, self.problem = True, f"{os.path.basename(self.file)} can't be read: {e}"
@@ -129,6 +130,13 @@ class SourceModule:
         """The module in memory, if it was imported."""
         module = sys.modules.get(self.name)
         return module if module is not None and file_of(module) == self.file else None
+
+    @property
+    def memory(self) -> dict[str, tp.Any] | None:
+        """The names of the module in memory, if it is there."""
+        if self.by_value is not None:
+            return self.by_value
+        return vars(self.loaded) if self.loaded is not None else None
 
     @property
     def changed(self) -> bool:
@@ -174,8 +182,8 @@ class SourceModule:
         """The functions in memory that the file had when it was imported, by their qualified names."""
         if self._running is None:
             self._running = {}
-            if self.loaded is not None and self.file is not None:
-                for code in _codes_in(vars(self.loaded).values(), self.file):
+            if self.memory is not None and self.file is not None:
+                for code in _codes_in(list(self.memory.values()), self.file, self.name):
                     self._running.setdefault(code.co_qualname, []).append(code)
         return self._running
 
@@ -508,7 +516,7 @@ def cells_of(function: types.FunctionType) -> dict[str, tp.Any]:
     return found
 
 
-def _codes_in(values: Iterable[tp.Any], file: str) -> Iterator[types.CodeType]:
+def _codes_in(values: Iterable[tp.Any], file: str, module: str) -> Iterator[types.CodeType]:
     stack = list(values)
     seen: set[int] = set()
     while stack:
@@ -517,7 +525,7 @@ def _codes_in(values: Iterable[tp.Any], file: str) -> Iterator[types.CodeType]:
             continue
         seen.add(id(value))
         if isinstance(value, type):
-            if value.__module__ in sys.modules and file_of(sys.modules[value.__module__]) == file:
+            if value.__module__ == module:
                 stack += vars(value).values()
             continue
         for function in functions_in(value):
@@ -588,17 +596,23 @@ class Finder:
         module.read()
         return module
 
-    def script(self, name: str, file: str) -> SourceModule | None:
+    def script(self, name: str, file: str, names: dict[str, tp.Any]) -> SourceModule | None:
         """The module of a class that came by value, from a script that another process runs."""
         key = f"{name}:{file}"
         if key not in self.modules:
             self.modules[key] = None
             if os.path.isfile(file) and self.is_local(name, file):
                 module = SourceModule(name, title_of(name, file), os.path.abspath(file), package=False)
-                module.read()
-                module.may_differ = True
+                module.by_value = names
+                module.read(may_differ=True)
                 self.modules[key] = module
         return self.modules[key]
+
+    def is_foreign(self, name: str) -> bool:
+        """Whether a module was imported from somewhere and is not the project's."""
+        loaded = sys.modules.get(name)
+        imported = loaded is not None and getattr(loaded, "__spec__", None) is not None
+        return imported and self.module(name) is None
 
     def is_local(self, name: str, file: str) -> bool:
         """Whether a module belongs to the project."""
@@ -614,15 +628,22 @@ class Finder:
             return True
         if self._roots:
             return False
-        return _INSTALLED.isdisjoint(real.split(os.sep)) and not real.startswith(_STANDARD + os.sep)
+        return INSTALLED.isdisjoint(real.split(os.sep)) and not real.startswith(_STANDARD + os.sep)
 
 
 def title_of(name: str, file: str | None) -> str:
     """What the parts of a module are named after."""
     if not is_main(name):
         return name
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    if spec is not None and spec.name and not is_main(spec.name):
+    main = sys.modules.get(name)
+    spec = getattr(main, "__spec__", None)
+    if (
+        spec is not None
+        and spec.name
+        and not is_main(spec.name)
+        and main is not None
+        and file_of(main) == file
+    ):
         return str(spec.name)
     return os.path.splitext(os.path.basename(file))[0] if file else "__main__"
 

@@ -304,9 +304,9 @@ class Reach:
             if module is not None and self._has(module, name):
                 self._later(self.reach_source_name, module, name, attributes, title, config=config)
                 return
-        value = vars(place.loaded).get(name, _MISSING) if place.loaded is not None else _MISSING
+        value = (place.memory or {}).get(name, _MISSING)
         if value is not _MISSING and (place.problem or (place.may_differ and place.changed)):
-            live = LiveModule(place.title, vars(place.loaded))  # the file has no such name any more
+            live = LiveModule(place.title, place.memory or {})  # the file has no such name any more
             self._later(self.reach_live_name, live, name, attributes, title, config=config)
             return
         if hasattr(builtins, name) or (name.startswith("__") and name.endswith("__")):
@@ -534,7 +534,7 @@ class Reach:
         file = code.co_filename if code is not None else None
         known = loaded is not None and (names is None or vars(loaded) is names)
         if modules.is_main(name) and file is not None and not known and os.path.isfile(file):
-            script = self.finder.script(name, file)
+            script = self.finder.script(name, file, names or {})
             if script is not None:
                 return script
         module = self.finder.module(name)
@@ -578,9 +578,7 @@ class Reach:
             return
         title = f"{place.title}.{name}"
         nodes = [*binding.guards, binding.node]
-        if self._is_of_file(
-            place, vars(place.loaded) if place.loaded is not None else {}, name, binding.node, title
-        ):
+        if self._is_of_file(place, place.memory or {}, name, binding.node, title):
             self.add(title, nodes, "module", binding.node)
         found = references.of_nodes(_values_in(nodes))
         self.follow(found, _Scope(place), title, receiver=None, config=config)
@@ -631,6 +629,8 @@ class Reach:
         """What is known of a class that is in memory; None if it is not the project's."""
         if id(cls) in self._classes:
             return self._classes[id(cls)]
+        if not modules.is_main(cls.__module__) and self.finder.is_foreign(cls.__module__):
+            return None
         functions = [
             each
             for value in list(vars(cls).values())
@@ -686,8 +686,9 @@ class Reach:
     def class_of_source(self, place: SourceModule, node: ast.ClassDef, qualname: str) -> ClassInfo:
         """What is known of a class by its source."""
         if id(node) not in self._classes:
-            runtime: tp.Any = place.loaded
-            for name in qualname.split("."):
+            first, *names = qualname.split(".")
+            runtime: tp.Any = (place.memory or {}).get(first)
+            for name in names:
                 runtime = (
                     vars(runtime).get(name) if runtime is not None and hasattr(runtime, "__dict__") else None
                 )
@@ -951,7 +952,7 @@ class Reach:
 
     def _foreign(self, place: Place, chain: Chain) -> tp.Any:
         """What a name of an annotation means that is not the project's: ``Any`` may be any class."""
-        names = vars(place.loaded) if isinstance(place, SourceModule) and place.loaded is not None else {}
+        names = (place.memory or {}) if isinstance(place, SourceModule) else {}
         value = (place.names if isinstance(place, LiveModule) else names).get(chain[0])
         for name in chain[1:]:
             value = vars(value).get(name) if isinstance(value, types.ModuleType) else None

@@ -8,13 +8,13 @@ import json  # not orjson: sources may hold half of a surrogate pair
 import os
 import re
 import typing as tp
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from .. import _files, _trust
+from .digest import CodeDigest, tag_of
 
 FOLDER: tp.Final = ".code"
 _DIGEST: tp.Final = re.compile(r"(?:[a-z0-9_]+-)?[0-9a-f]{16}")
-_PREFIX: tp.Final = re.compile(r"([a-z0-9_]+)-")
 
 
 class Content(tp.NamedTuple):
@@ -53,8 +53,8 @@ class Content(tp.NamedTuple):
         lines += [f"package {name} {self.packages.get(name, '')}" for name in sorted(self.compared)]
         text = "\n".join(lines)
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        prefix = next((found for part in self.parts.values() if (found := _PREFIX.match(part))), None)
-        return f"{prefix[1]}-{digest}" if prefix else digest
+        tag = next((found for part in self.parts.values() if (found := tag_of(part))), "")
+        return f"{tag}-{digest}" if tag else digest
 
     def encode(self) -> bytes:
         """Write it as JSON, with its digest and a checksum."""
@@ -98,64 +98,10 @@ def _sum(data: dict[str, tp.Any]) -> str:
     return _files.digest(json.dumps(data, sort_keys=True).encode("ascii"))[:16]
 
 
-class CodeDigest:
-    """The digest of the code of a method; what it was made of is read when it is asked for.
-
-    Attributes
-    ----------
-    digest
-        text to compare; see `comparable`
-    method
-        name of the part at which it starts
-    """
-
-    __slots__ = ("_content", "_load", "digest", "method")
-
-    def __init__(
-        self,
-        digest: str,
-        method: str,
-        load: Callable[[], Content] | None = None,
-        content: Content | None = None,
-    ) -> None:
-        self.digest: str = digest
-        self.method: str = method
-        self._load: Callable[[], Content] | None = load
-        self._content: Content | None = content
-
-    @property
-    def content(self) -> Content:
-        """What the digest was made of."""
-        if self._content is None:
-            assert self._load is not None
-            self._content = self._load()
-        return self._content
-
-    def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, CodeDigest) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        return f"CodeDigest({self.digest!r}, {self.method!r})"
-
-    def __reduce__(self) -> tuple[tp.Any, ...]:
-        return CodeDigest, (self.digest, self.method, None, self.content)
-
-
-def comparable(one: str, other: str) -> bool:
-    """Whether two digests that differ mean that the code differs.
-
-    Where the source of a part is not found, what is digested is the code as this version of Python compiled it; the
-    digest begins with the version, and tells nothing beside one of source, or of another version.
-    """
-    first, second = _PREFIX.match(one), _PREFIX.match(other)
-    return (first[1] if first else "") == (second[1] if second else "")
-
-
 def write_code(folder: str | os.PathLike[str], code: CodeDigest) -> None:
-    """Write what a digest was made of into the folder of a method, unless it is there."""
+    """Write what a digest was made of into the folder of a method, unless it is there, or there is no digest."""
+    if not code.digest:
+        return
     place = f"{os.fspath(folder)}/{FOLDER}"
     path = f"{place}/{code.digest}"
     if os.path.lexists(path):

@@ -4,17 +4,18 @@
 another, or others may write to it, nothing is read from it nor written. It may be removed at any moment.
 
 An entry is a short text: the digest, and the status of each file that was read to find it. It counts while they are as
-they were, if they are older than this process: then they are what it imported.
+they were, if they are older than this process: then they are what it imported (`unchanged_since_start`).
 """
 
+import functools
 import os
 import stat
 import sys
+import time
 import typing as tp
 from collections.abc import Iterable
 
 from .. import _files
-from . import clock
 
 _FORMAT: tp.Final = "exca code 1"
 _END: tp.Final = "end"
@@ -24,12 +25,7 @@ _SETTLED: tp.Final = (
 )
 
 
-class Found(tp.NamedTuple):
-    """What a process found, and the status of each file that it read to find it."""
-
-    digest: str
-    method: str
-    files: tuple[tuple[str, str], ...] = ()
+_Files = tuple[tuple[str, str], ...]  # paths, and what their status was
 
 
 def folder() -> str | None:
@@ -86,8 +82,8 @@ def _made() -> str | None:
     return folder()
 
 
-def look_up(key: str) -> Found | None:
-    """What an earlier process found, if nothing has changed since."""
+def look_up(key: str) -> tuple[str, str, _Files, list[str]] | None:
+    """What an earlier process found, if nothing has changed since: digest, method, files and modules that it read."""
     place = folder()
     text = _read(f"{place}/{key}") if place is not None else None
     if text is None:
@@ -96,6 +92,7 @@ def look_up(key: str) -> Found | None:
     if len(lines) < 4 or lines[0] != _FORMAT or lines[-1] != _END:
         return None
     files: list[tuple[str, str]] = []
+    modules: list[str] = []
     try:
         for line in lines[3:-1]:
             kind, _, rest = line.partition(" ")
@@ -104,15 +101,16 @@ def look_up(key: str) -> Found | None:
                 loaded = sys.modules.get(name)
                 if loaded is not None and not _is_at(loaded, path):
                     return None
+                modules.append(name)
                 continue
             noted, _, path = rest.partition(" ")
             status = os.stat(path)
-            if noted != noted_status(status) or (kind == "file" and not clock.unchanged_since_start(status)):
+            if noted != noted_status(status) or (kind == "file" and not unchanged_since_start(status)):
                 return None
             files.append((path, noted))
     except (OSError, ValueError):
         return None
-    return Found(lines[1], lines[2], tuple(files))
+    return lines[1], lines[2], tuple(files), modules
 
 
 def _is_at(module: tp.Any, path: str) -> bool:
@@ -134,19 +132,24 @@ def noted_status(status: os.stat_result) -> str:
 
 
 def _read(path: str) -> bytes | None:
-    """Read a file of this user's that no other may write to."""
+    """Read a file of this user's that no other may write to, in a folder of which that is known; follow no link."""
     try:
-        data, status = _files.read_judged(path)
+        fd = os.open(path, _files.READ)
     except OSError:
         return None
-    if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+    try:
+        status = os.fstat(fd)
+        foreign = hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022)
+        return None if foreign or not stat.S_ISREG(status.st_mode) else _files.read_all(fd, path)
+    except OSError:
         return None
-    return data
+    finally:
+        os.close(fd)
 
 
 def keep(
     key: str,
-    found: Found,
+    found: tuple[str, str],
     content: bytes,
     *,
     files: Iterable[tuple[str, os.stat_result]],
@@ -154,9 +157,7 @@ def keep(
     folders: Iterable[str],
 ) -> None:
     """Keep a digest for later processes, unless a file has changed just now or the folder is not safe."""
-    import time
-
-    lines = [_FORMAT, found.digest, found.method]
+    lines = [_FORMAT, *found]
     now = time.time_ns()
     for path, status in files:
         if max(status.st_mtime_ns, status.st_ctime_ns) > now - _SETTLED:
@@ -169,9 +170,18 @@ def keep(
         if text.count("\n") != len(lines) or (place := _made()) is None:
             return
         _prune(place)
-        _files.write_atomically(f"{place}/{found.digest}", content, mode=_files.PRIVATE)
+        _files.write_atomically(f"{place}/{found[0]}", content, mode=_files.PRIVATE)
         data = text.encode("utf-8", "surrogateescape")
         _files.write_atomically(f"{place}/{key}", data, mode=_files.PRIVATE)
+    except OSError:
+        return
+
+
+def keep_text(name: str, data: bytes) -> None:
+    """Keep something else for later processes, if the folder is safe."""
+    try:
+        if (place := _made()) is not None:
+            _files.write_atomically(f"{place}/{name}", data, mode=_files.PRIVATE)
     except OSError:
         return
 
@@ -198,3 +208,48 @@ def _prune(place: str) -> None:
             os.unlink(f"{place}/{name}")
         except OSError:
             continue
+
+
+# ------------------------------------------------------------------------------------------ since this process began
+
+_FORKED = 0x40  # PF_FORKNOEXEC: it goes on with what its parent imported
+_MARGIN = 100_000_000  # ns: file systems take their times from a clock that is some milliseconds late
+
+
+def unchanged_since_start(status: os.stat_result) -> bool:
+    """Whether a file is as it was when this process began. Its ``ctime`` can't be set back, unlike its ``mtime``."""
+    return max(status.st_ctime_ns, status.st_mtime_ns) < began() - _MARGIN
+
+
+@functools.lru_cache(maxsize=1)
+def began() -> int:
+    """When this process began, in nanoseconds since 1970; for a forked one, when the process that it goes on from did.
+
+    0 where this can't be known.
+    """
+    pid = os.getpid()
+    try:
+        for _ in range(64):
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            if int(fields[6]) & _FORKED:
+                pid = int(fields[1])
+                continue
+            now, running = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            return now - running + int(fields[19]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        pass
+    return _elsewhere()
+
+
+def _elsewhere() -> int:
+    import psutil
+
+    try:
+        if os.path.exists(
+            "/proc/self/stat"
+        ):  # Linux, where /proc hides other processes: whether it forked is unknown
+            return 0
+        return int(psutil.Process().create_time() * 1e9)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,132 @@
+"""Finds a digest, whatever is known already, and keeps it for later processes."""
+
+import functools
+import importlib.metadata
+import os
+import sys
+import typing as tp
+from collections.abc import Iterable, Mapping
+
+from . import usercache
+from .digest import CodeDigest
+from .modules import INSTALLED, Finder, SourceModule, absolute
+from .normal import SCHEME, digest
+from .reach import Reach
+from .record import Content
+
+
+def compute(
+    cls: type, function: tp.Any, extra: Iterable[type], roots: Iterable[tp.Any], packages: Iterable[str]
+) -> tuple[Reach, Finder, Content]:
+    """Find the digest, whatever is known already."""
+    finder = Finder(cls.__module__, roots)
+    reach = Reach(cls, extra, finder)
+    method = reach.run(cls, function)
+    parts: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for name, found in reach.parts.items():
+        ordered = sorted(found)
+        whole = "\n".join(each.digest for each in ordered)
+        prefix = next((each.digest.partition("-")[0] + "-" for each in ordered if "-" in each.digest), "")
+        parts[name] = ordered[0].digest if len(ordered) == 1 else prefix + digest(whole)
+        sources[name] = "\n".join(each.text for each in ordered)
+    compared = sorted(set(packages))
+    unresolved = {name: sorted(reasons) for name, reasons in sorted(reach.unresolved.items())}
+    versions = _versions({*finder.installed, *_imported(finder), *compared})
+    return reach, finder, Content(SCHEME, method, parts, sources, unresolved, versions, compared)
+
+
+def unknown(function: tp.Any, error: Exception) -> CodeDigest:
+    """What is returned where a digest can't be found: one without a text, which says why."""
+    method = str(getattr(function, "__qualname__", type(function).__qualname__))
+    content = Content(SCHEME, method, {}, {}, {method: [f"{type(error).__name__}: {error}"]}, {}, [])
+    return CodeDigest("", method, content=content)
+
+
+def content_of(digest: str, *wanted: tp.Any) -> Content:
+    """What a digest that another process found was made of."""
+    data = usercache.content_of(digest)
+    if data is not None:
+        try:
+            return Content.decode(data, digest)
+        except ValueError:
+            pass
+    return compute(*wanted)[2]
+
+
+def keep(key: str, code: str, content: Content, read: Iterable[SourceModule]) -> None:
+    """Keep a digest for later processes."""
+    if not set(content.compared) <= set(content.packages):
+        return  # where it may be installed later is not known
+    files = [(each.file, each.status) for each in read if each.file is not None and each.status is not None]
+    loaded = [(each.name, each.file) for each in read if each.file is not None]
+    folders = _metadata(content.packages)
+    found = (code, content.method)
+    usercache.keep(key, found, content.encode(), files=files, loaded=loaded, folders=sorted(folders))
+
+
+def _imported(finder: Finder) -> set[str]:
+    """Top names of the installed modules that the modules of the project import."""
+    found: set[str] = set()
+    for module in list(finder.modules.values()):
+        for each in module.imports if module is not None else ():
+            assert module is not None
+            top = absolute(each, module.package).partition(".")[0]
+            if top and top not in sys.stdlib_module_names and top not in finder.modules:
+                found.add(top)
+    ours = {name.partition(".")[0] for name, module in finder.modules.items() if module is not None}
+    return found - ours - {"exca", "__main__"}
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of installed packages, by the names that they are imported by."""
+    versions: dict[str, str] = {}
+    rest = []
+    for name in sorted(names):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            rest.append(name)
+    known = _distributions() if rest else {}
+    for name in rest:
+        if name in known:
+            versions[name] = importlib.metadata.version(known[name])
+    return dict(sorted(versions.items()))
+
+
+@functools.lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, str]:
+    """Which installed package has a module: it takes long to find, so it is kept until something is installed."""
+    import json
+
+    folders = [path for path in sys.path if os.path.basename(path) in INSTALLED]
+    try:
+        noted = "\n".join(f"{path} {usercache.noted_status(os.stat(path))}" for path in folders)
+    except OSError:
+        noted = ""
+    name = f"packages-{digest(noted)}"
+    kept = usercache.content_of(name) if noted else None
+    try:
+        known = json.loads(kept) if kept else None
+    except ValueError:
+        known = None
+    if not isinstance(known, dict):
+        known = {module: names[0] for module, names in importlib.metadata.packages_distributions().items()}
+        if noted:
+            usercache.keep_text(name, json.dumps(known).encode("ascii"))
+    return known
+
+
+def _metadata(names: Iterable[str]) -> set[str]:
+    """Where the packages are installed; each change of one changes its folder."""
+    found = set()
+    for name in names:
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            known = _distributions().get(name)
+            if not known:
+                continue
+            distribution = importlib.metadata.distribution(known)
+        found.add(os.path.abspath(os.fspath(tp.cast("str", distribution.locate_file("")))))
+    return found
