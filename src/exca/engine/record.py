@@ -381,9 +381,23 @@ def publish(folder: Path, content: dict[str, tp.Any], *, durable: bool) -> None:
     root = f"{os.path.dirname(os.path.dirname(os.path.abspath(folder)))}/"
     if logs and logs.startswith(root):
         content = {**content, "logs": os.path.relpath(logs, folder)}
-    body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
+    try:
+        body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
+    except TypeError:  # a number beyond 64 bit, or a text that is no UTF-8
+        body = orjson.dumps(_readable(content), option=orjson.OPT_NON_STR_KEYS, default=str)[:-1]
     data = SEALED % (body, xxhash.xxh3_64_intdigest(body))
     _files.write_atomically(f"{folder}/{NAME}", data, mode=_files.OWN, durable=durable)
+
+
+def _readable(value: tp.Any) -> tp.Any:
+    """A value in which text stands for what every reader of JSON would not read alike."""
+    if isinstance(value, dict):
+        return {_readable(key): _readable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(part) for part in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return str(value) if type(value) is int and not -(2**63) <= value < 2**63 else value
 
 
 def publish_death(
