@@ -273,12 +273,21 @@ def _table(reader: _Reader, name: str, value: tp.Any) -> None:
 def _index(reader: _Reader, value: tp.Any) -> None:
     reader.tag("Index", value.nlevels, len(value))
     reader.items(list(value.names))
-    if value.nlevels == 1:
-        reader.tag("freq", getattr(value, "freqstr", None))
-        _values(reader, value)
-        return
     for level in range(value.nlevels):
-        _values(reader, value.get_level_values(level))
+        _labels(reader, value.get_level_values(level))
+
+
+def _labels(reader: _Reader, value: tp.Any) -> None:
+    """Read one level of an index; that of texts has another dtype from version to version of pandas."""
+    import numpy as np
+
+    labels = [] if isinstance(value.dtype, np.dtype) and not value.dtype.hasobject else value.tolist()
+    if labels and set(map(type, labels)) == {str}:
+        reader.tag("labels")
+        reader.items(labels)
+        return
+    reader.tag("freq", getattr(value, "freqstr", None))
+    _values(reader, value)
 
 
 def _values(reader: _Reader, column: tp.Any) -> None:
