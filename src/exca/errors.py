@@ -7,6 +7,10 @@ class RefusalWarning(UserWarning):
     code: str = ""
 
 
+class UncachedOverrideWarning(UserWarning):
+    """A child class overrides a method with an infra by one without, which is called as a plain method."""
+
+
 class InfraError(RuntimeError):
     """An infra is placed, applied or used in a way that cannot work."""
 

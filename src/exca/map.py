@@ -147,6 +147,11 @@ class MapInfra(BaseInfra):
     @property
     def cache_dict(self) -> "CacheDict[tp.Any]":
         """The results on disk (and in memory), by item uid."""
+        if self._state.cache_dict is None and not self._is_kept():
+            self._require_own_method("cache_dict")
+        return self._shared_cache()
+
+    def _shared_cache(self) -> "CacheDict[tp.Any]":
         state = self._state
         if state.cache_dict is None:
             # were two threads to get one each, one would miss what the other keeps in memory
@@ -168,8 +173,14 @@ class MapInfra(BaseInfra):
         """Compute what is missing, now, and return an iterator over the results in the order asked."""
         cache: CacheDict[tp.Any] | None = self._state.cache_dict
         if cache is None:
+            obj, applied = self._bound
+            own = self.folder is None or getattr(type(obj), applied.name, None) is applied.wrapper
+            if not own and not self._is_kept():
+                return self._compute_unkept(items)
             # without folder and memory, results live as long as this call's iterator
-            cache = self._make_cache() if self.folder is None and not self.keep_in_ram else self.cache_dict
+            cache = (
+                self._make_cache() if self.folder is None and not self.keep_in_ram else self._shared_cache()
+            )
         if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache.in_ram:
             try:  # all in memory: nothing to look up, and loops over single items are common
                 uids = self.item_uid.of_all(items)
@@ -229,6 +240,15 @@ class MapInfra(BaseInfra):
                 f"item {next(iter(missing))!r} of {self.uid()} would be computed alone, which "
                 "forbid_single_item_computation=True forbids: ask for all items in one call first"
             )
+
+    def _compute_unkept(self, items: tp.Iterable[tp.Any]) -> tp.Iterator[tp.Any]:
+        """Compute what super() of a child's method asks for, where the results would not be those of the parent."""
+        if self.mode == "read-only":
+            raise ReadOnlyError(
+                f"{self._factory()} has no results for a {type(self._obj).__qualname__}, which overrides the method "
+                "and what it uses, and mode='read-only' forbids computing them"
+            )
+        return iter(self._method.call(items))
 
     def _compute(self, missing: Items, cache: "CacheDict[tp.Any]") -> None:
         if self.folder is None:

@@ -67,7 +67,7 @@ class SubmitInfra(BaseInfra):
         """Run and wait."""
         if self.cluster is None:
             return RemoteCall(self._method, args, kwargs).run()
-        job = self.submit(*args, **kwargs)
+        job = self._submit(args, kwargs)
         try:
             return job.result()
         except KeyboardInterrupt:
@@ -93,6 +93,10 @@ class SubmitInfra(BaseInfra):
         SubmissionError
             if the arguments or the object cannot be pickled, or the backend refuses the job
         """
+        self._require_own_method("submit")
+        return self._submit(args, kwargs)
+
+    def _submit(self, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> Job[tp.Any]:
         call = RemoteCall(self._method, args, kwargs)
         if self.cluster is None:
             return DoneJob.of(call.run)

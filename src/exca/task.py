@@ -91,7 +91,12 @@ class TaskInfra(BaseInfra):
 
     def _result(self) -> tp.Any:
         """The result of the task, from the cache or computed."""
-        value = self._compute_without_cache() if self.folder is None else self._task.result()
+        if self.folder is None:
+            value = self._compute_without_cache()
+        else:
+            applied = tp.cast(Applied, self._applied)
+            own = getattr(type(self._obj), applied.name, None) is applied.wrapper
+            value = self._task.result() if own or self._is_kept() else self._compute_unkept()
         if self.keep_in_ram:
             self._ram = (*self._bound, value)
         return value
@@ -105,6 +110,15 @@ class TaskInfra(BaseInfra):
         if job is not None:
             return job.result()
         self._require_strict()
+        return self._method.call()
+
+    def _compute_unkept(self) -> tp.Any:
+        """Compute what super() of a child's method asks for, where the result would not be that of the parent."""
+        if self.mode == "read-only":
+            raise ReadOnlyError(
+                f"{self._factory()} has no result for a {type(self._obj).__qualname__}, which overrides the method and "
+                "what it uses, and mode='read-only' forbids computing it"
+            )
         return self._method.call()
 
     @property
@@ -131,6 +145,10 @@ class TaskInfra(BaseInfra):
         ReadOnlyError
             in read-only mode, if there is no result
         """
+        self._require_own_method("job")
+        return self._start()
+
+    def _start(self) -> "Job[tp.Any]":
         if self.folder is not None:
             return self._task.start()
         from .jobs.job import DoneJob
@@ -154,6 +172,7 @@ class TaskInfra(BaseInfra):
         str
             "not submitted", "running", "completed" or "failed"
         """
+        self._require_own_method("status")
         if self.folder is not None:
             return self._task.status()
         job = self._state.job
@@ -211,7 +230,7 @@ class TaskInfra(BaseInfra):
         todo: list[Task] = []
         for infra in unique.values():
             if infra.folder is None:
-                infra.job()
+                infra._start()
                 continue
             task = infra._task
             if task.known_job(self.mode, running=False) is None and task.queued_before() is None:
@@ -228,7 +247,11 @@ class TaskInfra(BaseInfra):
                 f"a job array of {type(self._obj).__qualname__}.{self._infra_name} takes objects "
                 f"with such an infra, got {obj!r}"
             )
-        return infra
+        return infra._for_array()
+
+    def _for_array(self) -> "TaskInfra":
+        self._require_own_method("job_array")
+        return self
 
 
 def _check_signature(function: tp.Any) -> None:

@@ -144,7 +144,7 @@ def differences(one: type, other: type) -> list[str]:
         for base in cls.__mro__:
             if base in against.__mro__ or _is_library(base) or _says_same(base):
                 continue
-            for name, is_method in _own(base).items():
+            for name, is_method in own_names(base).items():
                 if is_method or _sets_differently(name, one, other):
                     found[name] = None
     return list(found)
@@ -175,7 +175,7 @@ def _variable(cls: type, name: str) -> tp.Any:
 _owned: "weakref.WeakKeyDictionary[type, dict[str, bool]]" = weakref.WeakKeyDictionary()
 
 
-def _own(cls: type) -> dict[str, bool]:
+def own_names(cls: type) -> dict[str, bool]:
     """The names in the body of a class that may bear on what it computes, and whether each is a method or alike."""
     found = _owned.get(cls)
     if found is None:

@@ -5,6 +5,7 @@ import typing as tp
 import pydantic
 
 from ..errors import ExclusionError, InfraError
+from .overriding import warn_of_plain
 
 if tp.TYPE_CHECKING:
     from .base import BaseInfra
@@ -110,6 +111,7 @@ def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
             found.update({n: v for n, v in vars(base).copy().items() if isinstance(v, InfraAttribute)})
         cached = found
         type.__setattr__(cls, "_exca_infra_attributes", cached)
+        warn_of_plain(cls, cached)
     return tp.cast(dict[str, InfraAttribute], cached)
 
 

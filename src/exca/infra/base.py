@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pydantic
 
-from .. import _files
+from .. import _files, settings
 from ..errors import ChangedConfigError, ExclusionError, InfraError
 from ..identity import configfolder
 from ..jobs.resources import Resources
 from ..jobs.workdir import WorkDir
-from . import attribute, placing
+from . import attribute, overriding, placing
 from .edge import UID_STRING, Edge, SubmititMixin
 
 if tp.TYPE_CHECKING:
@@ -282,6 +282,26 @@ class BaseInfra(Edge, SubmititMixin):
             f"this {type(self).__name__} belongs to no object: place it on a class, apply it to a method "
             "and read it from an instance of the class"
         )
+
+    def _require_own_method(self, asked: str) -> None:
+        """Refuse a question about the method where the object has another one, without an infra."""
+        obj, applied = self._bound
+        cls = type(obj)
+        if getattr(cls, applied.name, None) is applied.wrapper:
+            return
+        attributes = attribute.infra_attributes(cls)
+        by = overriding.overriding_class(cls, applied, attributes)
+        if by is not None:
+            name = self._infra_name
+            error = overriding.of_another_method(asked, by, name, attributes[name])
+            settings.complain("plain-override", error, by, cls)
+
+    def _is_kept(self) -> bool:
+        """Whether what the method returns is kept: it is the object's, or what it returns for the parent's objects."""
+        obj, applied = self._bound
+        if getattr(type(obj), applied.name, None) is applied.wrapper:
+            return True
+        return overriding.is_lent(type(obj), self._owner, applied)
 
     def _excluded(self, obj: tp.Any, applied: Applied) -> tuple[str, ...]:
         """Fields of the object that do not count for the cache."""
