@@ -302,13 +302,16 @@ def test_a_skip_allows_a_changed_default_while_it_is_there(
         settled(tmp_path, full=changed)
 
 
-def test_fields_come_and_go_without_a_word(tmp_path: Path) -> None:
-    """A field that came is remembered with its default, one that went is not forgotten."""
+def test_fields_come_and_go(tmp_path: Path) -> None:
+    """A field that came is remembered with its default, one that went is said and not forgotten."""
     folder = settled(tmp_path)
     grown = {**FULL, "new": 1, "model": {"name": "conv", "layers": 2, "bias": True}}
     assert settled(tmp_path, full=grown) == folder
     shrunk = {key: value for key, value in FULL.items() if key != "y"}
-    assert settled(tmp_path, full=shrunk) == settled(tmp_path) == folder
+    with pytest.warns(
+        errors.GoneFieldWarning, match=r"y \(was 'a'\), model\.bias \(was True\), new \(was 1\)\. The"
+    ):
+        assert settled(tmp_path, full=shrunk) == settled(tmp_path) == folder
     with pytest.raises(errors.ChangedDefaultError, match="new: was 1, is now 2"):
         settled(tmp_path, full={**FULL, "new": 2})
     with pytest.raises(errors.ChangedDefaultError, match=r"model\.bias"):

@@ -11,6 +11,10 @@ class UncachedOverrideWarning(UserWarning):
     """A child class overrides a method with an infra by one without, which is called as a plain method."""
 
 
+class GoneFieldWarning(UserWarning):
+    """Results were computed with a field that the configuration no longer has."""
+
+
 class InfraError(RuntimeError):
     """An infra is placed, applied or used in a way that cannot work."""
 

@@ -19,7 +19,13 @@ import pytest
 from map_models import Halves, Infra, Odd, computed, halves
 
 import exca
-from exca.errors import BatchProtocolError, DamagedEntryError, InfraError, ReadOnlyError
+from exca.errors import (
+    BatchProtocolError,
+    DamagedEntryError,
+    InfraError,
+    ReadOnlyError,
+    UncachedOverrideWarning,
+)
 
 
 @pytest.fixture
@@ -498,7 +504,8 @@ def test_a_child_may_override_the_method_alone(tmp_path: Path, trace: Path) -> N
         def process(self, items: Iterable[int]) -> Iterator[float]:
             return (value + 100 for value in super().process(items))
 
-    child = Child.model_validate({"trace": trace, "infra": {"folder": tmp_path}})
+    with pytest.warns(UncachedOverrideWarning, match=r"Child overrides Halves\.process"):
+        child = Child.model_validate({"trace": trace, "infra": {"folder": tmp_path}})
     for _ in range(2):
         assert list(child.process([1, 2])) == [100.5, 101.0]
     assert computed(trace) == [1, 2], "the parent's results are cached"

@@ -17,7 +17,7 @@ import pytest
 from task_models import Arrays, Double, Failing, OwnError
 
 import exca
-from exca.errors import InfraError, ReadOnlyError, ResultError
+from exca.errors import InfraError, ReadOnlyError, ResultError, UncachedOverrideWarning
 
 
 def traces(path: Path) -> list[str]:
@@ -521,7 +521,8 @@ def test_a_child_may_override_the_method_alone(tmp_path: Path, trace: Path) -> N
         def compute(self) -> int:
             return super().compute() + 100
 
-    child = Child(x=2, trace=trace, infra={"folder": tmp_path})
+    with pytest.warns(UncachedOverrideWarning, match=r"Child overrides Double\.compute"):
+        child = Child(x=2, trace=trace, infra={"folder": tmp_path})
     assert (child.compute(), child.compute()) == (104, 104)
     assert len(traces(trace)) == 1, "the parent's result is cached"
     assert child.infra.uid().startswith("task_models.Double.compute,1/")

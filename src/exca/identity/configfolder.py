@@ -28,15 +28,16 @@ import os
 import re
 import shutil
 import typing as tp
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 import orjson
 import xxhash
 
 from .. import _files, _trust
-from ..errors import ChangedDefaultError, FolderNotWritableError, InconsistentConfigError
+from ..errors import ChangedDefaultError, FolderNotWritableError, GoneFieldWarning, InconsistentConfigError
 from .nesting import absorb
 from .uid import NEVER_FOLDED, DottedKeyError, UidMaker, fold, folded_entry, is_ordered, uid_text
 
@@ -66,6 +67,7 @@ def ensure_config_folder(
     uid_of: Callable[[tp.Any], str] | None = None,
     create: bool = True,
     first_claim: "FirstClaim | None" = None,
+    on_miss: Callable[[], Path | None] | None = None,
 ) -> Path:
     """Find the folder that belongs to a configuration, and check or write the files that say so.
 
@@ -78,6 +80,7 @@ def ensure_config_folder(
     uid_of: the uid of a configuration of the kind of `uid_config`
     create: write the files that are missing; otherwise nothing is written at all
     first_claim: a claim to be made together with the folder, should it be new
+    on_miss: called where there is no such folder; gives another one that is the configuration's, if it knows one
 
     Returns
     -------
@@ -90,8 +93,10 @@ def ensure_config_folder(
     FolderNotWritableError: the files have to be written and cannot be
     """
     status = _status(f"{folder}/{UID}") if first_claim is None else None
-    if status is None and not create:
-        return folder  # no process has been here
+    if status is None:  # no process has been here
+        other = None if on_miss is None else on_miss()
+        if other is not None or not create:
+            return other or folder
     full = full_uid_config()
     configs = {UID: uid_config, FULL: full}
     if status is not None and _is_known(str(folder), configs, status):
@@ -103,15 +108,28 @@ def ensure_config_folder(
         return folder
     if create and status is None and _is_new(str(folder), configs, texts, config, first_claim):
         return folder
-    ours = absorb(uid_config, dict)
-    for place in itertools.islice(_places(folder, uid_config), MAX_PLACES):
+    return _compared(folder, configs, texts, config=config, uid_of=uid_of or _uid, create=create)
+
+
+def _compared(
+    folder: Path,
+    configs: dict[str, Config],
+    texts: dict[str, bytes],
+    *,
+    config: Callable[[], tuple[Config, Config]],
+    uid_of: Callable[[tp.Any], str],
+    create: bool,
+) -> Path:
+    """Find the place of a configuration by what the files mean."""
+    ours = absorb(configs[UID], dict)
+    for place in itertools.islice(_places(folder, configs[UID]), MAX_PLACES):
         if create:
             with _explained(f"{place}/{UID}"):
                 _files.make_folders(place)
-        found = _check_uid(place, ours, texts[UID], uid_of or _uid, create)
+        found = _check_uid(place, ours, texts[UID], uid_of, create)
         if found is None:
             continue
-        compared = {UID: found, FULL: _check_full(place, full, texts[FULL], create)}
+        compared = {UID: found, FULL: _check_full(place, configs[FULL], texts[FULL], create)}
         if create:
             if not os.path.lexists(f"{place}/{CONFIG}"):
                 for file, text in _config_files(config):
@@ -189,8 +207,9 @@ def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
         raise ChangedDefaultError(
             f"defaults changed under the results in {place}:{fields}\n"
             "To compute again, change the version of the infra; to keep the results, let a function in "
-            "exca.utils.DEFAULT_CHECK_SKIPS accept the change"
+            "exca.utils.DEFAULT_CHECK_SKIPS accept the change. An object that is given the earlier value finds them"
         )
+    _tell_of_gone(place, full, known)
     both = united(full, known)
     if create and not same(both, known):
         # fields that came since: from now on, their defaults hold as well
@@ -199,6 +218,124 @@ def _check_full(place: str, config: Config, text: bytes, create: bool) -> bytes:
             _files.write_atomically(path, found)
     # what a skip allowed is asked again next time, when the skip may be gone
     return b"" if changed else found
+
+
+def _tell_of_gone(place: str, full: tp.Any, known: tp.Any) -> None:
+    """Warn, once in a process for each method, of fields that the configuration no longer has."""
+    method = os.path.dirname(place)
+    lost = {key: value for key, value in gone(full, known) if (method, key) not in _told}
+    if lost:
+        _told.update((method, key) for key in lost)
+        came = ", ".join(f"{key} ({value!r})" for key, value in gone(known, full))
+        warnings.warn(
+            f"Since the results in {place} were computed, these fields were renamed or removed: "
+            f"{', '.join(f'{key} (was {value!r})' for key, value in lost.items())}"
+            + (f"; new are: {came}" if came else "")
+            + ". The results are used all the same: if they depend on it, change the version of the infra",
+            GoneFieldWarning,
+            stacklevel=2,
+        )
+
+
+_told: set[tuple[str, str]] = set()  # folders of methods, and fields that were told to be gone
+
+# ---------------------------------------------------------------- the place under an earlier default
+
+_MOST_SINGLE = 16  # places without one value that are looked at
+_MOST_TOGETHER = 4  # values of which all combinations are left out
+
+
+def under_earlier_default(
+    uid_config: Config, full: Callable[[], Config], place_of: Callable[[tp.Any], str]
+) -> tuple[Path, tp.Any] | None:
+    """The place of a configuration when some of its values were defaults, if there is one, and its uid configuration.
+
+    What was computed with a default that has changed since is at an address that does not have the value, in a folder
+    whose ``full-uid.yaml`` does. An object that is given this value today is the same configuration.
+
+    Parameters
+    ----------
+    uid_config: what differs from the defaults of today, for which there is no folder
+    full: the same with the defaults
+    place_of: the folder of a uid configuration
+    """
+    for paths in _left_out_together(_leaves(uid_config)):
+        candidate = _without(uid_config, paths)
+        place = place_of(candidate)
+        if os.path.lexists(f"{place}/{UID}") and _is_same_in_full(
+            place, candidate, absorb(full(), dict), paths
+        ):
+            return Path(place), candidate
+    return None
+
+
+def _is_same_in_full(place: str, candidate: tp.Any, full: tp.Any, paths: Sequence["Leaf"]) -> bool:
+    try:
+        found, known = (load(Path(f"{place}/{name}"))[0] for name in (UID, FULL))
+    except (OSError, ValueError) as error:
+        logger.debug("%s is no place of an earlier default: %s", place, error)
+        return False
+    return (
+        same(absorb(candidate, dict), found)
+        and next(changes(full, known), None) is None
+        and next(gone(full, known), None) is None
+        and all(_has(known, path) for path in paths)
+    )
+
+
+Leaf = tuple[tp.Any, ...]
+
+
+def _leaves(config: tp.Any) -> list[Leaf]:
+    """The paths of all values of a configuration, or of those of a pipeline's steps but their names."""
+    if isinstance(config, list):
+        return [
+            (k, *leaf)
+            for k, step in enumerate(config)
+            for leaf in _leaves(step)
+            if leaf[0] != next(iter(step))
+        ]
+    leaves: list[Leaf] = []
+    for key, value in config.items():
+        if value and isinstance(value, Mapping):
+            leaves += [(key, *leaf) for leaf in _leaves(value)]
+        else:
+            leaves.append((key,))
+    return leaves
+
+
+def _left_out_together(leaves: list[Leaf]) -> Iterable[tuple[Leaf, ...]]:
+    if len(leaves) > _MOST_TOGETHER:
+        return [(leaf,) for leaf in leaves[:_MOST_SINGLE]]
+    counts = range(1, len(leaves) + 1)
+    return itertools.chain.from_iterable(itertools.combinations(leaves, count) for count in counts)
+
+
+def _without(value: tp.Any, paths: Sequence[Leaf]) -> tp.Any:
+    """A configuration without some of its values, and without what nothing is left of."""
+    if () in paths:
+        return None
+    if isinstance(value, list):
+        return [_without(item, [p[1:] for p in paths if p[0] == place]) for place, item in enumerate(value)]
+    if not isinstance(value, Mapping) or not paths:
+        return value
+    kind: type[dict[str, tp.Any]] = type(value) if isinstance(value, OrderedDict) else dict
+    out = kind()
+    for key, item in value.items():
+        below = [path[1:] for path in paths if path[0] == key]
+        rest = _without(item, below) if below else item
+        if not below or (() not in below and rest):
+            out[key] = rest
+    return out
+
+
+def _has(config: tp.Any, path: Leaf) -> bool:
+    for part in path:
+        items = dict(enumerate(config)) if isinstance(config, list) else config
+        if not isinstance(items, Mapping) or part not in items:
+            return False
+        config = items[part]
+    return True
 
 
 # --------------------------------------------------------------------------------------------------- files
@@ -510,6 +647,20 @@ def changes(new: tp.Any, old: tp.Any, key: str = "") -> Iterator[tuple[str, tp.A
             yield from changes(value, previous, f"{key}.{index}" if key else str(index))
     elif not same(new, old):
         yield key, new, old
+
+
+def gone(new: tp.Any, old: tp.Any, key: str = "") -> Iterator[tuple[str, tp.Any]]:
+    """Yield (dotted key, value) of what only the old one of two nested configurations holds."""
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        for name, value in old.items():
+            path = f"{key}.{name}" if key else name
+            if name in new:
+                yield from gone(new[name], value, path)
+            else:
+                yield path, value
+    elif isinstance(new, (list, tuple)) and isinstance(old, (list, tuple)) and len(new) == len(old):
+        for index, (value, previous) in enumerate(zip(new, old, strict=True)):
+            yield from gone(value, previous, f"{key}.{index}" if key else str(index))
 
 
 def united(new: tp.Any, old: tp.Any) -> tp.Any:

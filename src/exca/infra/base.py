@@ -3,6 +3,7 @@
 import collections.abc
 import dataclasses
 import datetime
+import functools
 import os
 import threading
 import types
@@ -451,20 +452,53 @@ class BaseInfra(Edge, SubmititMixin):
         """Find or make the uid folder, and check that it is this configuration's."""
         state = self._state
         assert self.folder is not None
+        on_miss = None
         if state.home is None:  # absolute, since the method may change the current directory
             state.home = Path(f"{_files.name_root(os.path.abspath(self.folder))}/{self.uid()}")
+            on_miss = self._under_earlier_default if state.uid_config and state.origin is None else None
+        home = state.home
         if create:
             self._require_unchanged()
+        obj, applied = self._obj, tp.cast(Applied, self._applied)
+        own = getattr(type(obj), applied.name, None) is applied.wrapper
+        full = functools.partial(self._export, True) if own else self._export_full
         state.folder = configfolder.ensure_config_folder(
             state.home,
             uid_config=state.uid_config,
-            full_uid_config=lambda: self._export(uid=True),
+            full_uid_config=full,
             config=self._whole,
             create=create,
             first_claim=first_claim,
+            on_miss=on_miss,
         )
+        if create and state.home != home:
+            return self._ensure_folder(create)  # there is one from under an earlier default
         state.ensured = create
         return state.folder
+
+    def _export_full(self) -> dict[str, tp.Any]:
+        """The uid configuration with the defaults, of which a parent whose result it is knows nothing but its own."""
+        obj, applied = self._bound
+        full = self._export(uid=True)
+        cls: tp.Any = self._factory_class(obj, applied)
+        known = full if cls is type(obj) else {*cls.__pydantic_fields__, *self._state.uid_config}
+        return {name: value for name, value in full.items() if name in known}
+
+    def _under_earlier_default(self) -> Path | None:
+        """The folder of this configuration under a default that has changed since, if there is one."""
+        from .. import identity
+
+        state = self._state
+        root = _files.name_root(os.path.abspath(tp.cast(Path, self.folder)))
+        found = configfolder.under_earlier_default(
+            state.uid_config,
+            self._export_full,
+            lambda config: f"{root}/{self._address(identity.uid_text(config) or 'default')}",
+        )
+        if found is None:
+            return None
+        state.home, state.uid_config = found
+        return state.home
 
     def _whole(self) -> tuple[dict[str, tp.Any], dict[str, tp.Any]]:
         """The whole configuration, and apart from it the fields that release 0.6 would refuse."""

@@ -104,6 +104,16 @@ class Lineage:
             self._segments.append(addresses.segment(configs[len(self._segments)]))
         return addresses.address(self._segments[:depth])
 
+    def address_of(self, configs: list[Config]) -> str:
+        """Return the folder of the results of first steps of which some are configured otherwise."""
+        self.address(len(configs))
+        known = zip(self.configs(len(configs)), self._segments, strict=False)
+        segments = [
+            segment if config is own else addresses.segment(config)
+            for config, (own, segment) in zip(configs, known, strict=True)
+        ]
+        return addresses.address(segments)
+
     def require_unchanged(self, placed: "PlacedStep") -> None:
         """Check that a step still is what its address was made from: a list in it can be changed.
 
@@ -480,6 +490,7 @@ class StageStore:
         self.stage = stage
         self.base: Path = Path(_files.name_root(os.path.abspath(stage.folder)))
         self._settled = False
+        self._place: tuple[Path, tp.Any] | None = None  # where it is under a default that has changed since
         self.folder: Path = self._settle(create=False)
         self._errors: CacheDict[dict[str, tp.Any]] | None = None
         keep = stage.infra.keep_in_ram
@@ -495,13 +506,26 @@ class StageStore:
 
         stage = self.stage
         lineage, depth = stage.lineage, stage.depth
+        place, config = self._place or (self.base / stage.address, lineage.configs(depth))
         return configfolder.ensure_config_folder(
-            self.base / stage.address,
-            uid_config=lineage.configs(depth),
+            place,
+            uid_config=config,
             full_uid_config=lambda: lineage.full_configs(depth),
             config=lambda: (lineage.everything(depth), lineage.new_fields(depth)),
             create=create,
+            on_miss=None if create or self._place else self._under_earlier_default,
         )
+
+    def _under_earlier_default(self) -> Path | None:
+        from ..identity import configfolder
+
+        lineage, depth = self.stage.lineage, self.stage.depth
+        self._place = configfolder.under_earlier_default(
+            lineage.configs(depth),
+            lambda: lineage.full_configs(depth),
+            lambda configs: f"{self.base}/{lineage.address_of(configs)}",
+        )
+        return None if self._place is None else self._place[0]
 
     def open(self) -> None:
         """Make the folder, and write the configuration files into it."""
