@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -326,6 +327,8 @@ def test_circles_end() -> None:
         (itertools.count(), "only once"),
         (hashlib.md5(), "cannot be pickled"),
         (Point(1, threading.Lock()), "cannot be pickled"),
+        (pydantic.SecretStr("word"), "a secret"),
+        (Point(1, [pydantic.SecretBytes(b"word")]), "a secret"),
     ],
 )
 def test_what_cannot_be_identified_is_refused(value: tp.Any, why: str) -> None:

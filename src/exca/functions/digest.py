@@ -18,6 +18,7 @@ import typing as tp
 import xxhash
 
 from ..errors import ContentError
+from ..identity.fields import SECRETS
 
 _SIMPLE = frozenset((str, bytes, int, float, complex, bool, type(None)))
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -163,6 +164,8 @@ _FEEDS: dict[type, _Feed] = {
 
 def _foreign(value: tp.Any) -> _Feed | None:
     """What reads a value that is known better than pickle knows it."""
+    if isinstance(value, SECRETS):  # whoever reads the cache could try guesses
+        raise ContentError("a secret, of which a digest would tell")
     if isinstance(value, enum.Enum):  # it and a path are pickled in another way by each version of Python
         return _enum
     if isinstance(value, pathlib.PurePath):
