@@ -48,6 +48,20 @@ def test_thousands_of_functions(project: Project) -> None:
     assert code.digest == project.elsewhere().digest
 
 
+def test_not_more_than_some_thousands_are_followed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exca.codedigest import reach
+
+    lines = [f"def f{n}(x):\n    return f{n + 1}(x)\n" for n in range(100)]
+    project.write({"model.py": PLAIN.replace("f(1)", "f0(1)"), "helper.py": "".join(lines)})
+    assert "f100 is set" in str(unresolved(project.digest()))
+    monkeypatch.setattr(reach, "_MOST_PARTS", 50)
+    before = project.digest()
+    assert "more than 50 parts" in str(unresolved(before)["model.Model.run"])
+    assert len(before.content.parts) == 50
+    project.write({"helper.py": "".join(lines).replace("f90(x)", "f91(x)")})
+    assert project.digest().digest == before.digest
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -78,6 +78,18 @@ def test_what_it_was_made_of_is_found_again_where_it_was_removed(kept: Project, 
     assert sorted(found.sources) == ["helper.f", "model.Model.run"]
 
 
+def test_a_module_that_was_missing_and_came_to_be_there(project: Project, cache: Path) -> None:
+    """An optional package that is not installed is no reason to look at everything in each process."""
+    text = "try:\n    import optional_one\nexcept ImportError:\n    optional_one = None\n" + MODEL
+    project.write({"model.py": text.replace("helper.f(1)", "helper.f(optional_one.K)"), "helper.py": HELPER})
+    before = wait_for(lambda: (found := project.elsewhere()).found and found, "the digest to be kept")
+    assert "optional_one is not found" in str(before.unresolved)
+    project.write({"optional_one.py": "K = 1\n"})
+    after = project.elsewhere()
+    assert not after.found
+    assert "optional_one.K" in after.parts
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "folder", "fifo", "link", "shared"])
 def test_an_odd_entry_is_passed_over(kept: Project, cache: Path, damage: str) -> None:
     digest = kept.elsewhere().digest

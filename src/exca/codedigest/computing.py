@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from . import usercache
 from .digest import CodeDigest
-from .modules import INSTALLED, Finder, SourceModule, absolute
+from .modules import INSTALLED, Finder, absolute
 from .normal import SCHEME, digest
 from .reach import Reach
 from .record import Content
@@ -54,15 +54,29 @@ def content_of(digest: str, *wanted: tp.Any) -> Content:
     return compute(*wanted)[2]
 
 
-def keep(key: str, code: str, content: Content, read: Iterable[SourceModule]) -> None:
+def keep(key: str, code: str, content: Content, finder: Finder) -> None:
     """Keep a digest for later processes."""
     if not set(content.compared) <= set(content.packages):
         return  # where it may be installed later is not known
+    read = [each for each in finder.modules.values() if each is not None]
     files = [(each.file, each.status) for each in read if each.file is not None and each.status is not None]
     loaded = [(each.name, each.file) for each in read if each.file is not None]
-    folders = _metadata(content.packages)
+    folders = _metadata(content.packages) | _without(finder)
     found = (code, content.method)
     usercache.keep(key, found, content.encode(), files=files, loaded=loaded, folders=sorted(folders))
+
+
+def _without(finder: Finder) -> set[str]:
+    """The folders in which a module was not found that some code would import: it may come to be there."""
+    found: set[str] = set()
+    for name in finder.missing:
+        parent = name.rpartition(".")[0]
+        module = finder.modules.get(parent)
+        if module is not None and module.file is not None:
+            found.add(os.path.dirname(module.file))
+        else:
+            found.update(getattr(sys.modules.get(parent), "__path__", sys.path))
+    return {path for path in found if os.path.isdir(path)}
 
 
 def _imported(finder: Finder) -> set[str]:

@@ -134,8 +134,8 @@ def _found(
     digest = content.digest()
     read = [each for each in finder.modules.values() if each is not None]
     same = not any(each.problem or (each.may_differ and each.memory and each.changed) for each in read)
-    if key is not None and same and reach.stable and not finder.missing:
-        computing.keep(key, digest, content, read)
+    if key is not None and same and reach.stable:
+        computing.keep(key, digest, content, finder)
     noted = ((each.file, usercache.noted_status(each.status)) for each in read if each.file and each.status)
     code = CodeDigest(digest, content.method, content=content)
     live = (*reach.live, *_specs(each.name for each in read if each.by_value is None))

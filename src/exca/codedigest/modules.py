@@ -69,6 +69,8 @@ class SourceModule:
         what gives each name a value
     stars
         modules of which all names are imported
+    for_types
+        names that only type checkers see
     """
 
     def __init__(self, name: str, title: str, file: str | None, *, package: bool) -> None:
@@ -79,6 +81,7 @@ class SourceModule:
         self.status: os.stat_result | None = None
         self.bindings: Bindings = {}
         self.stars: list[references.Import] = []
+        self.for_types: set[str] = set()
         self.imports: list[references.Import] = []
         self.tree: ast.Module = ast.Module(body=[], type_ignores=[])
         self.problem: str | None = None
@@ -122,6 +125,8 @@ class SourceModule:
         for found in self.bindings.values():
             self.imports += [each.imported for each in found if each.imported is not None]
         for node in ast.walk(self.tree):
+            if isinstance(node, ast.If) and _is_for_types(node.test):
+                self.for_types.update(bindings_of(node.body))
             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
                 self.stars.append(references.Import(node.module or "", None, node.level))
 

@@ -30,6 +30,7 @@ _SHOWN = frozenset(
 )
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _MISSING: tp.Final = object()
+_MOST_PARTS = 4000  # which take some seconds
 CODE_TAG: tp.Final = (sys.implementation.cache_tag or sys.implementation.name).replace("-", "")
 
 
@@ -143,6 +144,13 @@ class Reach:
             self.reach_class(self.main, config=True)
         title = self._start(cls, function)
         self._drain()
+        self._body_values()
+        if len(self.parts) >= _MOST_PARTS:
+            self.note(title, f"it reaches more than {_MOST_PARTS} parts of code; the others are not followed")
+        return title
+
+    def _body_values(self) -> None:
+        """Count what classes hold that no configuration does, once all that is part of one is known."""
         while pending := [info for key, info in self._reached.items() if key not in self._config]:
             before = len(self._done)
             for info in pending:
@@ -150,7 +158,6 @@ class Reach:
             self._drain()
             if len(self._done) == before:
                 break
-        return title
 
     def _start(self, cls: type, function: tp.Any) -> str:
         functions = list(modules.functions_in(function))
@@ -176,7 +183,7 @@ class Reach:
         return f"{title}.{function.__code__.co_qualname}"
 
     def _drain(self) -> None:
-        while self._todo:
+        while self._todo and len(self.parts) < _MOST_PARTS:
             self._todo.pop()()
 
     def _once(self, *key: tp.Any) -> bool:
@@ -293,7 +300,7 @@ class Reach:
         self, place: SourceModule, name: str, attributes: Chain, title: str, *, config: bool = False
     ) -> None:
         """Reach a name of a module, as its file binds it."""
-        if not self._once("name", place.title, name, attributes, config):
+        if not self._once("name", id(place), name, attributes, config):
             return
         for binding in place.bindings.get(name, ()):
             self._later(self.reach_binding, place, name, binding, attributes, title, config=config)
@@ -304,24 +311,31 @@ class Reach:
             if module is not None and self._has(module, name):
                 self._later(self.reach_source_name, module, name, attributes, title, config=config)
                 return
+        self._reach_unbound(place, name, attributes, title, config=config)
+
+    def _reach_unbound(
+        self, place: SourceModule, name: str, attributes: Chain, title: str, *, config: bool = False
+    ) -> None:
+        """Reach a name that the file of its module binds nowhere."""
         value = (place.memory or {}).get(name, _MISSING)
         if value is not _MISSING and (place.problem or (place.may_differ and place.changed)):
             live = LiveModule(place.title, place.memory or {})  # the file has no such name any more
             self._later(self.reach_live_name, live, name, attributes, title, config=config)
-            return
-        if hasattr(builtins, name) or (name.startswith("__") and name.endswith("__")):
+        elif hasattr(builtins, name) or (name.startswith("__") and name.endswith("__")):
             self._use_names(attributes)
-            return
-        if place.problem:
+        elif place.problem:
             self.note(title, place.problem)
-            return
-        if value is not _MISSING and isinstance(value, (type, types.FunctionType, types.ModuleType)):
-            foreign = getattr(value, "__module__", None) or getattr(value, "__name__", "")
-            if self.finder.module(str(foreign)) is None:
-                return  # of an installed package, whose names are all imported
-        self.note(title, f"{name} is set in a way that its module does not show")
-        for getter in place.bindings.get("__getattr__", ()):
-            self._later(self.reach_binding, place, "__getattr__", getter, (), title)
+        elif name not in place.for_types and not self._is_installed(value):
+            self.note(title, f"{name} is set in a way that its module does not show")
+            for getter in place.bindings.get("__getattr__", ()):
+                self._later(self.reach_binding, place, "__getattr__", getter, (), title)
+
+    def _is_installed(self, value: tp.Any) -> bool:
+        """Whether a value is of an installed package, of which all names were imported."""
+        if not isinstance(value, (type, types.FunctionType, types.ModuleType)):
+            return False
+        module = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        return self.finder.module(str(module)) is None
 
     def _has(self, module: SourceModule, name: str, depth: int = 0) -> bool:
         if name in module.bindings:
