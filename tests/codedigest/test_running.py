@@ -329,3 +329,26 @@ def test_the_order_of_hashes_does_not_count(project: Project) -> None:
         {"model.py": "import helper as h\n" + HELPED.replace("helper.f", "h.f"), "helper.py": HELPER}
     )
     assert len({project.elsewhere(PYTHONHASHSEED=str(seed)).digest for seed in range(3)}) == 1
+
+
+POOLS = """
+import concurrent.futures, multiprocessing
+def found():
+    return digest_of(Model, Model.run)
+if __name__ == "__main__":
+    for kind in ("spawn", "fork", "forkserver"):
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context(kind)) as pool:
+            other = pool.submit(found).result()
+            assert other == code, kind
+            assert other.content == code.content
+    print("the same")
+"""
+
+
+def test_the_processes_of_a_pool_find_the_same(tmp_path: Path) -> None:
+    """They have the script under another name."""
+    (tmp_path / "train.py").write_text(script(BODY) + POOLS)
+    ran = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.splitlines()[-1] == "the same", ran.stderr

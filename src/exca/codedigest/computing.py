@@ -43,17 +43,6 @@ def unknown(function: tp.Any, error: Exception) -> CodeDigest:
     return CodeDigest("", method, content=content)
 
 
-def content_of(digest: str, *wanted: tp.Any) -> Content:
-    """What a digest that another process found was made of."""
-    data = usercache.content_of(digest)
-    if data is not None:
-        try:
-            return Content.decode(data, digest)
-        except ValueError:
-            pass
-    return compute(*wanted)[2]
-
-
 def keep(key: str, code: str, content: Content, finder: Finder) -> None:
     """Keep a digest for later processes."""
     if not set(content.compared) <= set(content.packages):

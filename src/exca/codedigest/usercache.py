@@ -213,7 +213,7 @@ def _prune(place: str) -> None:
 # ------------------------------------------------------------------------------------------ since this process began
 
 _FORKED = 0x40  # PF_FORKNOEXEC: it goes on with what its parent imported
-_MARGIN = 100_000_000  # ns: file systems take their times from a clock that is some milliseconds late
+_MARGIN = 1_000_000_000  # ns: the clock of a file system may be late
 
 
 def unchanged_since_start(status: os.stat_result) -> bool:
