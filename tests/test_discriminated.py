@@ -152,7 +152,7 @@ def test_a_field_named_like_the_key_is_an_error() -> None:
             kind: str = pydantic.Field("x", alias="type")
 
 
-def test_two_classes_of_one_name_are_told_apart_only_by_objects() -> None:
+def test_two_classes_of_one_name_are_told_apart_by_objects_and_whole_names() -> None:
     def first() -> type[Step]:
         class Twin(Step):
             a: int = 1
@@ -169,10 +169,15 @@ def test_two_classes_of_one_name_are_told_apart_only_by_objects() -> None:
     message = errors(steps=[{"type": "Twin"}])["steps.0"]
     assert f"{one.__module__}.{one.__qualname__}" in message
     assert f"{two.__module__}.{two.__qualname__}" in message
+    assert "write one of these whole names" in message
     assert hold(step=one()).step == one()
+    for cls in (one, two):
+        assert type(hold(step={"type": f"{cls.__module__}.{cls.__qualname__}"}).step) is cls
+        assert type(hold(step=f"{cls.__module__}.{cls.__qualname__}").step) is cls
+    assert "is not a kind of Step" in errors(steps=[{"type": "elsewhere.Twin"}])["steps.0"]
     # nothing is ambiguous once one of them is gone
     gone = weakref.ref(one)
-    del one
+    del one, cls
     gc.collect()
     assert gone() is None
     assert type(hold(step={"type": "Twin"}).step) is two

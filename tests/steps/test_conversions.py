@@ -376,3 +376,25 @@ def test_pickles_hold_no_run_time_state(tmp_path: Path) -> None:
     step.run(1)
     assert b"Pipeline" not in pickle.dumps(step)
     assert pickle.loads(pickle.dumps(step)) == step
+
+
+def test_a_step_may_be_named_with_its_module() -> None:
+    """As the message about several steps of one name says."""
+    made: list[type[steps.Step]] = []
+    for module in ("first_module", "second_module"):
+
+        class Shared(steps.Step):
+            factor: int = 2
+
+            def _run(self, value: int) -> int:
+                return value * self.factor
+
+        Shared.__module__, Shared.__qualname__ = module, "Shared"
+        made.append(Shared)
+    with pytest.raises(
+        pydantic.ValidationError, match=r"first_module\.Shared and second_module\.Shared; write one of"
+    ):
+        steps.Chain(steps=[{"type": "Shared"}])
+    chain = steps.Chain(steps=[{"type": "first_module.Shared", "factor": 3}, "second_module.Shared"])
+    assert [type(step) for step in chain.steps] == made
+    assert chain.run(1) == 6

@@ -52,7 +52,8 @@ def by_name(base: type) -> dict[str, type]:
 def find(base: type, name: object) -> type | None:
     """The class of a name among a class and all that derive from it; AmbiguousNameError if there are several.
 
-    Of several definitions in one place (a notebook's cell run again) the last one counts.
+    A name with the module before it, as ``my_package.steps.Scale``, is one of that module alone. Of several definitions
+    in one place (a notebook's cell run again) the last one counts.
     """
     if not isinstance(name, str):
         return None
@@ -69,9 +70,14 @@ def find(base: type, name: object) -> type | None:
 def _named(base: type, name: str) -> list[type]:
     """The last definition of each place."""
     by_place: dict[tuple[str, str], type] = {}
-    for ref in _table(base).get(name, ()):
+    table = _table(base)
+    known = table.get(name, ())
+    whole = (
+        not known and "." in name
+    )  # with its module; parametrised generic classes may have dots in their names
+    for ref in table.get(name.rpartition(".")[2], ()) if whole else known:
         cls = ref()
-        if cls is not None:
+        if cls is not None and (not whole or name == f"{cls.__module__}.{cls.__qualname__}"):
             by_place[cls.__module__, cls.__qualname__] = cls
     return list(by_place.values())
 
@@ -195,7 +201,8 @@ def _picked(cls: type["DiscriminatedModel"], name: object) -> type["Discriminate
         picked = find(cls, name)
     except AmbiguousNameError as error:
         raise _refused(
-            "ambiguous_class", f"{error}; rename one of them, or give an object in place of a dict"
+            "ambiguous_class",
+            f"{error}; write one of these whole names, rename one of them, or give an object in place of a dict",
         ) from None
     if picked is None:
         raise _refused("unknown_class", f"{name!r} is not a kind of {cls.__name__}; {_known(cls)}")
