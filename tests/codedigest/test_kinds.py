@@ -425,6 +425,51 @@ CASES: dict[str, tuple[str, str, list[tuple[str, str]], list[tuple[str, str]]]] 
         [(", 1", ", 3"), ("return 2", "return 3")],
         [],
     ),
+    "attributes that the module sets": (
+        "helper.A().go() + helper.A().come() + helper.K",
+        """
+        class A:
+            pass
+        def new(self):
+            return 1
+        def other(self):
+            return 2
+        A.go = new
+        setattr(A, "come", other)
+        [K := 3]
+        """,
+        [("return 1", "return 9"), ("return 2", "return 9"), ("K := 3", "K := 9")],
+        [],
+    ),
+    "an object that is passed on": (
+        "helper.f(self) + helper.g(helper.A())",
+        """
+        import operator
+        class A:
+            def go(self):
+                return 1
+            def unused(self):
+                return 2
+        def f(model):
+            return model.x
+        def g(a):
+            return operator.methodcaller("go")(a)
+        """,
+        [("return 1", "return 9"), ("model.x", "model.y")],
+        [("return 2", "return 9")],
+    ),
+    "named tuple": (
+        "helper.P().go()",
+        """
+        import typing
+        class P(typing.NamedTuple):
+            a: int = 1
+            def go(self):
+                return 2
+        """,
+        [("a: int = 1", "a: int = 3"), ("return 2", "return 3")],
+        [],
+    ),
     "match": (
         "helper.f(1)",
         """

@@ -161,7 +161,7 @@ NEW = """
 
 @pytest.mark.parametrize("python", interpreters().values(), ids=interpreters().keys())
 def test_type_parameters(project: Project, python: str) -> None:
-    if interpreters().get("3.11.0") or subprocess.run([python, "-c", "type X = int"], check=False).returncode:
+    if subprocess.run([python, "-c", "type X = int"], stderr=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("it has no type parameters")
     project.write({"model.py": NEW})
     before = project.elsewhere("model:Child.run", python)

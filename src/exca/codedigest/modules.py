@@ -318,8 +318,13 @@ def _assigned(node: ast.stmt, guards: tuple[ast.AST, ...]) -> Iterator[tuple[str
             base, _ = references.chain_of(func)
             if isinstance(base, ast.Name):
                 yield base.id, Binding(node, guards), True
+        case ast.Expr(value=ast.Call(func=ast.Name(id="setattr"), args=[ast.Name(id=name), *_])):
+            yield name, Binding(node, guards), True
         case _ if type(node).__name__ == "TypeAlias":  # from Python 3.12 on
             targets = [tp.cast("tp.Any", node).name]
+    for each in ast.walk(node):
+        if isinstance(each, ast.NamedExpr):
+            yield each.target.id, Binding(node, guards), False
     for target in targets:
         for name in _names_in(target):
             yield name, Binding(node, guards), False
