@@ -5,6 +5,7 @@ import textwrap
 import typing as tp
 
 import pytest
+
 from projects import Project, unresolved
 
 MODEL = "from pydantic import BaseModel\nimport helper\nfrom helper import *\nclass Model(BaseModel):\n    x: int = 1\n"

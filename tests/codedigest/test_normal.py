@@ -2,9 +2,7 @@
 
 import ast
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import typing as tp
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from exca.codedigest import normal
+from projects import interpreters
 
 GOLDEN = Path(__file__).parent / "data" / "golden.json"
 CASES: list[dict[str, tp.Any]] = json.loads(GOLDEN.read_text())["sources"]
@@ -29,24 +28,6 @@ for each in golden["sources"]:
         found = normal.digest(normal.form(normal.parse(each["source"]).body))
         print(each["name"] if found != each["digest"] else "ok")
 """
-
-
-def interpreters() -> dict[str, str]:
-    """Return the interpreters of this machine, from Python 3.11 on, by their versions."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    paths = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
-    paths += [str(path) for path in sorted(pyenv.glob("3.*/bin/python"))]
-    found: dict[str, str] = {}
-    for path in filter(None, [sys.executable, *paths]):
-        ran = subprocess.run(
-            [path, "-c", "import sys; print(*sys.version_info[:3])"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode == 0 and (version := tuple(map(int, ran.stdout.split()))) >= (3, 11):
-            found.setdefault(".".join(map(str, version)), path)
-    return found
 
 
 def digest(source: str) -> str:

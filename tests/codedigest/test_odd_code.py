@@ -7,11 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from projects import Project, unresolved
-from test_normal import interpreters
 
 import exca
 from exca.codedigest import digest_of
+from projects import Project, interpreters, unresolved
 
 PLAIN = "import helper\nclass Model:\n    def run(self):\n        return helper.f(1)\n"
 

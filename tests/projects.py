@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from exca.codedigest import CodeDigest, digest_of
 
-SOURCE = str(Path(__file__).parents[2] / "src")
+SOURCE = str(Path(__file__).parents[1] / "src")
 _number = itertools.count()
 
 SHOW = """
@@ -29,6 +30,24 @@ content = code.content
 assert content.digest() == code.digest
 print(json.dumps([code.digest, code.method, content.parts, content.unresolved, content.sources, found]))
 """
+
+
+def interpreters() -> dict[str, str]:
+    """Return the interpreters of this machine, from Python 3.11 on, by their versions."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    paths = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
+    paths += [str(path) for path in sorted(pyenv.glob("3.*/bin/python"))]
+    found: dict[str, str] = {}
+    for path in filter(None, [sys.executable, *paths]):
+        ran = subprocess.run(
+            [path, "-c", "import sys; print(*sys.version_info[:3])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode == 0 and (version := tuple(map(int, ran.stdout.split()))) >= (3, 11):
+            found.setdefault(".".join(map(str, version)), path)
+    return found
 
 
 class Shown(tp.NamedTuple):
