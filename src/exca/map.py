@@ -219,8 +219,11 @@ class MapInfra(BaseInfra):
                 gone, forced = set(absent), self._state.forced
                 absent = [key for key in keys if key not in forced or key in gone]
             if absent:
-                wanted = set(absent)
-                missing.update((key, item) for key, item in zip(keys, chunk, strict=True) if key in wanted)
+                pairs: tp.Iterable[tuple[str, tp.Any]] = zip(keys, chunk, strict=True)
+                if len(absent) < len(keys):
+                    wanted = set(absent)
+                    pairs = ((key, item) for key, item in pairs if key in wanted)
+                missing.update(pairs)
         return uids, missing
 
     def _has_outcome(self, folder: Path) -> bool:

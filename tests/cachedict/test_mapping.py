@@ -11,6 +11,7 @@ import typing as tp
 import numpy as np
 import pytest
 
+import exca
 from exca.cachedict import CacheDict
 
 
@@ -372,3 +373,46 @@ def test_an_empty_one_is_false(tmp_path: pathlib.Path) -> None:
             assert cd
         del cd["a"]
         assert not cd
+
+
+def test_numbers_whose_lines_are_made_together(tmp_path: pathlib.Path) -> None:
+    """Keys that JSON writes otherwise, numbers it cannot hold, keys set again before and after they were written."""
+    odd = ['a","b', 'a\\"', "back\\slash", "new\nline", "ü", "", ",", '"', "\x7f", "k" * 2000, "{}"]
+    numbers = [
+        0,
+        -1,
+        1 << 62,
+        -(1 << 63),
+        (1 << 64) - 1,
+        1 << 80,
+        0.1,
+        -0.0,
+        1e300,
+        5e-324,
+        True,
+        None,
+        "te,xt",
+    ]
+    numbers += [float("inf"), float("-inf")]
+    expected: dict[str, tp.Any] = {}
+    cd = CacheDict[tp.Any](tmp_path)
+    with cd.write():
+        for turn in range(3):
+            for number, key in enumerate(odd * 2):
+                cd[key] = expected[key] = numbers[(number + turn) % len(numbers)]
+            for number, value in enumerate(numbers):
+                cd[f"n{number}"] = expected[f"n{number}"] = value
+            if turn == 1:  # also of what is written by now
+                assert {key: cd[key] for key in expected} == expected
+        for number in range(3000):
+            cd[f"many{number}"] = expected[f"many{number}"] = number / 7
+        assert cd["many5"] == 5 / 7
+        del cd["many6"], expected["many6"]
+        cd["many7"] = expected["many7"] = -7
+    assert dict(cd.items()) == expected
+    code = "import sys, exca.cachedict as c; cd = c.CacheDict(sys.argv[1]); print(repr(dict(cd.items())), len(cd))"
+    found, _, count = in_process(code, tmp_path).rpartition(" ")
+    read = eval(found, {"inf": float("inf")})
+    assert {key: repr(value) for key, value in read.items()} == {k: repr(v) for k, v in expected.items()}
+    assert int(count) == len(expected)
+    assert exca.verify(tmp_path).sound

@@ -16,6 +16,7 @@ from .textindex import SCALARS, Info, LineRef, entry_of, key_hash
 from .writer import touch, write_error, writer_of
 
 X = tp.TypeVar("X")
+_MOST = 1 << 63  # an int below it is one to orjson
 _INLINE = 1024  # bytes up to which a plain value is held by its entry, whatever its handler
 
 
@@ -367,16 +368,16 @@ class CacheDict(tp.Generic[X]):
             raise RuntimeError(
                 f"{self!r} is written to inside its context: with cachedict.write(): cachedict[key] = ..."
             )
-        options = self._options
+        kind, options = type(value), self._options
         with self._index.lock:
-            if type(value) in SCALARS and self.cache_type is None:
-                body = _inline(key, value)
-                if body is not None:
-                    self._writer.put(key, body, options)
-                    if self._keep_in_ram:
-                        self.in_ram[key] = value
-                    return
-            self._context.dump_to(self._writer, key, value, cache_type=self.cache_type)
+            entry: tp.Any = None
+            if kind in SCALARS and self.cache_type is None:
+                is_number = (kind is float and value - value == 0) or (kind is int and -_MOST < value < _MOST)  # type: ignore[operator]
+                entry = value if is_number and key.isascii() else _inline(key, value)
+            if entry is not None:
+                self._writer.put(key, entry, options)
+            else:
+                self._context.dump_to(self._writer, key, value, cache_type=self.cache_type)
         if self._keep_in_ram:
             self.in_ram[key] = value
 

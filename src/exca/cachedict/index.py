@@ -47,6 +47,7 @@ from .textindex import (
     key_hash,
     key_hashes,
     line_ref,
+    line_refs,
     parse_line,
     parse_lines,
     parts_of,
@@ -67,11 +68,14 @@ _SETTLED = 20_000_000  # ns: two changes may have one mtime that is younger than
 _SAVE_LINES = 4096  # lines read that no side index held, from which on a new one is written
 _SAVE_TRIES = 5
 _ROLL_LINES = 1 << 18  # lines kept in memory by key before they move to a table
+_ROLL_WRITTEN = 1 << 20  # the same of this process's own, which take less
+_UNPLACED = -1  # in the place of a line that this process wrote
 _WORTH = 1 << 20  # bytes of text from which on it is cheaper to take over what another process has indexed
 _ASKED = 128  # single look-ups from which on it may pay to read all entries
 _SMALL = 10_000  # keys up to which all entries are read when the keys are gone through
 _BULK = 1000  # keys from which on numpy answers for all at once, if it is imported already
 _BULK_IMPORT = 20_000  # keys for which it is worth importing
+_FEW = 32  # keys up to which each is looked up alone
 _CHUNK = 2048  # keys looked up together
 _NETWORK_GRACE = 60.0  # s: as long, data of another host may still be on its way
 
@@ -158,6 +162,7 @@ class FolderIndex:
         self._numbers: dict[str, int] = {}
         self._table: Table | None = None
         self._recent: dict[str, LineRef] = {}
+        self._fresh: list[sideindex.Written] = []  # where the lines are that are `_UNPLACED` in it
         self._others: dict[str, list[LineRef]] = {}  # of keys in `_recent`
         self._gens: dict[str, int] = {}
         self._bad: set[LineRef] = set()  # lines that are there but must not be used
@@ -270,7 +275,7 @@ class FolderIndex:
                     self._add(info["#key"], ref, info.get("#gen", 0))
                     if len(self._recent) > 2 * _ROLL_LINES:
                         resets, file.scanned = self._resets, end
-                        self._roll_if_large()
+                        self._roll_if_large(_ROLL_LINES)
                         if self._resets != resets:
                             return True
                     if self.in_memory is not None:
@@ -318,7 +323,7 @@ class FolderIndex:
                 file.within = False
                 file.drop_handle()
             self._table = None
-            self._recent, self._others, self._gens = {}, {}, {}
+            self._recent, self._others, self._gens, self._fresh = {}, {}, {}, []
             self._live = self._unsaved = 0
             self._doubles = self._dead_rows = False
             self._seen_mtime = -1
@@ -424,21 +429,39 @@ class FolderIndex:
             known = self._table
             if known is not None and not self._recent:
                 return
-            refs = list(self._recent.items())
-            for key, losers in self._others.items():
-                rows = set(map(_ref_of_row, known.find(key_hash(key)))) if known else set()
-                refs += [(key, ref) for ref in losers if ref not in rows]
-            in_table = [] if known is None else [sideindex.rows_of_table(known)]
-            parts = [*in_table, sideindex.rows_of_lines(refs)]
+            parts = [] if known is None else [sideindex.rows_of_table(known)]
+            written = sum(len(part.keys) for part in self._fresh)
+            if written and written == len(self._recent) and not self._others:
+                parts.append(sideindex.rows_written(self._fresh))
+            else:
+                parts.append(sideindex.rows_of_lines(*self._lines_known(known)))
             # the table first: a reader without the lock looks there last
             self._table = sideindex.build(parts, self._live, self._marks())
-            self._recent, self._others, self._gens = {}, {}, {}
+            self._recent, self._others, self._gens, self._fresh = {}, {}, {}, []
 
-    def _roll_if_large(self) -> None:
+    def _lines_known(self, table: Table | None) -> tuple[list[str], list[LineRef]]:
+        """The keys and the lines that are in no table."""
+        self._place()
+        keys, refs = list(self._recent), list(self._recent.values())
+        for key, losers in self._others.items():
+            rows = set(map(_ref_of_row, table.find(key_hash(key)))) if table else set()
+            further = [ref for ref in losers if ref not in rows]
+            keys += [key] * len(further)
+            refs += further
+        return keys, refs
+
+    def _place(self) -> None:
+        """Note where each line is that this process wrote, which waits until it is asked for."""
+        if self._fresh:
+            with self.lock:
+                for written in self._fresh:
+                    refs = line_refs(written.file, written.offset, written.lengths)
+                    self._recent.update(zip(written.keys, refs, strict=True))
+                self._fresh = []
+
+    def _roll_if_large(self, most: int) -> None:
         """Bound the memory of a long writer."""
-        if len(self._recent) > _ROLL_LINES and (
-            self._table is None or len(self._recent) * 4 > self._table.entries
-        ):
+        if len(self._recent) > most and (self._table is None or len(self._recent) * 4 > self._table.entries):
             try:
                 self._roll()
             except OSError:  # the old table is damaged; the next refresh reads the text
@@ -587,6 +610,8 @@ class FolderIndex:
     def _add(self, key: str, ref: LineRef, gen: int) -> None:
         """Take note of a line."""
         self._unsaved += 1
+        if self._fresh:
+            self._place()
         older = self._recent.get(key)
         if older is None:
             rows = self._find(key_hash(key)) if self._table is not None else []
@@ -691,13 +716,16 @@ class FolderIndex:
                 if self._generation == generation:
                     return None
 
-    def _pending(self) -> dict[str, bytes]:
+    def _pending(self) -> tp.Collection[str]:
         """What this process has set and not yet written."""
-        return {} if self.writer is None else self.writer.pending
+        return () if self.writer is None else self.writer.pending
 
     def refs_of(self, key: str) -> list[LineRef]:
         """All lines that may be of this key, the winner first."""
         ref = self._recent.get(key)
+        if ref == _UNPLACED:
+            self._place()
+            ref = self._recent.get(key)
         if ref is not None:
             return [ref, *reversed(self._others.get(key, ()))]
         try:
@@ -760,6 +788,7 @@ class FolderIndex:
                 return
             for file in self._files:
                 file.counted_mtime, file.blanks = file.mtime, file.count_blanks()
+            self._place()
             self._recent = {key: ref for key, ref in self._recent.items() if self.read_line(ref)[:1] == b"{"}
             self._live = len(self._recent)
             if self._table is not None:
@@ -857,7 +886,7 @@ class FolderIndex:
         """The keys that have no entry, as far as this object has read the folder."""
         pending = self._pending()
         if not self._live:  # nothing worth keeping in memory, where each line written would be parsed for it
-            return [key for key in keys if key not in pending]
+            return [key for key in keys if key not in pending] if pending else list(keys)
         self.expect(max(total, len(keys)))
         entries = self._fresh_preloaded()
         if entries is not None:
@@ -922,7 +951,9 @@ class FolderIndex:
 
     def _rows_of(self, keys: list[str]) -> "sideindex.Rows":
         """Rows of the side index for the newest lines of keys, of length 0 where that is not known."""
-        table, recent = self._table, self._recent
+        if self._fresh:
+            self._place()
+        recent, table = self._recent, self._table  # in this order: lines move from one to the other
         try:
             rows = sideindex.find_many(table, key_hashes(keys))
         except OSError:  # damaged: they are found one by one, which builds it anew
@@ -937,9 +968,18 @@ class FolderIndex:
 
     # -- changes by this process
 
-    def may_hold(self, key: str) -> bool:
-        """Whether a line of a key may be known."""
-        return key in self._recent or (self._table is not None and bool(self.refs_of(key)))
+    def perhaps_held(self, keys: tp.Collection[str]) -> list[str]:
+        """Those of the keys of which a line may be known."""
+        recent = self._recent
+        found = [] if recent.keys().isdisjoint(keys) else [key for key in keys if key in recent]
+        if self._table is not None:
+            if len(keys) >= _FEW and "numpy" in sys.modules:
+                with contextlib.suppress(OSError):  # damaged: they are looked up one by one
+                    rows = sideindex.find_many(self._table, key_hashes(keys))
+                    if not rows["length"].any():
+                        return found
+            found += [key for key in keys if key not in recent and self.refs_of(key)]
+        return found
 
     def outdate(self, key: str) -> None:
         """Forget the value of a key in memory, which is being replaced."""
@@ -952,15 +992,21 @@ class FolderIndex:
         return [(info, ref) for info, ref in entries if info is not None]
 
     def added(
-        self, name: str, status: os.stat_result, lines: list[tuple[str, bytes]], gens: dict[str, int]
+        self,
+        name: str,
+        status: os.stat_result,
+        keys: tp.Collection[str],
+        lines: list[bytes],
+        gens: dict[str, int],
     ) -> None:
-        """Take note of lines (key, line) that this process appended to its file.
+        """Take note of the lines of keys that this process appended to its file.
 
         ``gens`` holds those that replace an older line of their key; the writer has found none for the others.
         """
         with self.lock:
             file = self._file(name)
-            offset = status.st_size - sum([len(line) for _, line in lines])
+            lengths = list(map(len, lines))
+            offset = status.st_size - sum(lengths)
             if file.scanned != offset:  # the file is to be read anew
                 self._seen_mtime = -1
                 self._generation += 1
@@ -969,25 +1015,28 @@ class FolderIndex:
                 file.counted_mtime = status.st_mtime_ns
             file.size = file.scanned = status.st_size
             file.inode, file.mtime = status.st_ino, status.st_mtime_ns
-            recent, number = self._recent, file.number
-            again = []
-            for key, line in lines:
-                length = len(line)
-                ref = line_ref(number, offset, length)
-                offset += length
-                if key in recent or key in gens:
-                    again.append((key, ref))
-                else:
-                    recent[key] = ref
+            recent, again = self._recent, list[tuple[str, LineRef]]()
+            if gens or not recent.keys().isdisjoint(keys):
+                refs = line_refs(file.number, offset, lengths)
+                known = [
+                    (key, ref, key in recent or key in gens) for key, ref in zip(keys, refs, strict=True)
+                ]
+                again = [(key, ref) for key, ref, before in known if before]
+                recent.update((key, ref) for key, ref, before in known if not before)
+            else:
+                recent.update(dict.fromkeys(keys, _UNPLACED))
+                self._fresh.append(
+                    sideindex.Written(list(keys), file.number, offset, array.array("I", lengths))
+                )
             self._live += len(lines) - len(again)
             self._unsaved += len(lines) - len(again)
             for key, ref in again:
                 self._add(key, ref, gens.get(key, 0))
             if self.in_memory is not None:
-                for key, line in lines:
+                for key, line in zip(keys, lines, strict=True):
                     self.in_memory.add(key, line)
             self._generation += 1
-            self._roll_if_large()
+            self._roll_if_large(_ROLL_WRITTEN)
 
     def delete(self, key: str, refs: tp.Iterable[LineRef] | None = None) -> list[Info | None]:
         """Blank all lines of a key (or those of ``refs``) and return their entries. Raises OSError when it may not.
@@ -1011,6 +1060,8 @@ class FolderIndex:
             return gone
 
     def _forget(self, key: str, everything: bool) -> None:
+        if self._fresh:
+            self._place()
         was_in_tail = self._recent.get(key) is not None
         left = [ref for ref in self.refs_of(key) if self.read_entry(ref, key) is not None]
         if everything or not left:

@@ -40,6 +40,7 @@ _IN_MEMORY = 64 << 20  # a table up to this many bytes is read whole once it is 
 _OFTEN = 64
 _MAX_META = 64 << 20  # bytes of JSON; of a hundred thousand index files it is a quarter of that
 _LOAD = 0.7  # rows over slots: at this filling a search reads two rows on average
+_WORTH = 64  # rows of a table that are worth reading for each key that it was asked for
 _GAP = 4096  # bytes between lines that are read rather than skipped
 _MOST = 1 << 20  # bytes read at once
 SEVERAL = (1 << 32) - 1  # in the place of the number of a file
@@ -106,6 +107,7 @@ class Table:
         "_searches",
         "_sum",
         "_verified",
+        "asked",
         "entries",
         "keys",
         "marks",
@@ -119,7 +121,8 @@ class Table:
         self.entries: int = entries
         self.keys: int = keys
         self.marks: list[FileMark] = marks
-        self._data: bytes = b""
+        self.asked: int = 0  # for how many keys at once
+        self._data: bytes | memoryview = b""
         self._handle: Handle | None = None
         self._path = ""  # of the file; empty for a table in memory
         self._known = (0, 0, 0)
@@ -148,7 +151,9 @@ class Table:
         return handle
 
     @classmethod
-    def of_bytes(cls, data: bytes, slots: int, entries: int, keys: int, marks: list[FileMark]) -> "Table":
+    def of_bytes(
+        cls, data: bytes | memoryview, slots: int, entries: int, keys: int, marks: list[FileMark]
+    ) -> "Table":
         """A table over rows built in memory."""
         self = cls(slots, len(data) // ROW.size, entries, keys, marks)
         self._data = data
@@ -240,7 +245,7 @@ class Table:
             raise OSError("the side index is damaged")
         self._verified = True
 
-    def read_all(self, keep: int = _IN_MEMORY) -> bytes:
+    def read_all(self, keep: int = _IN_MEMORY) -> bytes | memoryview:
         """All rows, kept in memory from now on up to so many bytes. Raises OSError when the table is damaged."""
         if self._data or not self._path:
             return self._data
@@ -306,13 +311,40 @@ def rows_of_table(table: Table) -> "Rows":
     return rows
 
 
-def rows_of_lines(lines: tp.Sequence[tuple[str, LineRef]]) -> "Rows":
-    """Rows for lines (key, reference)."""
+def rows_of_lines(keys: tp.Sequence[str], refs: tp.Sequence[LineRef]) -> "Rows":
+    """Rows for the lines of keys."""
     import numpy as np
 
-    rows = np.empty(len(lines), dtype=_dtype())
-    rows["hash"] = key_hashes([key for key, _ in lines])
-    rows["file"], rows["offset"], rows["length"] = columns([ref for _, ref in lines])
+    rows = np.empty(len(keys), dtype=_dtype())
+    rows["hash"] = key_hashes(keys)
+    rows["file"], rows["offset"], rows["length"] = columns(refs)
+    return rows
+
+
+class Written(tp.NamedTuple):
+    """Lines that follow each other in a file."""
+
+    keys: list[str]
+    file: int
+    offset: int
+    lengths: "array.array[int]"
+
+
+def rows_written(parts: tp.Sequence[Written]) -> "Rows":
+    """Rows for lines that were written together."""
+    import numpy as np
+
+    counts = [len(part.keys) for part in parts]
+    rows = np.empty(sum(counts), dtype=_dtype())
+    rows["hash"] = key_hashes(itertools.chain.from_iterable([part.keys for part in parts]))
+    rows["length"] = lengths = np.concatenate(
+        [np.frombuffer(part.lengths, dtype=np.uint32) for part in parts]
+    )
+    rows["file"] = np.repeat(np.array([part.file for part in parts], dtype=np.uint32), counts)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    firsts = np.cumsum([0, *counts[:-1]])
+    shifts = np.array([part.offset for part in parts], dtype=np.int64) - starts[firsts]
+    rows["offset"] = starts + np.repeat(shifts, counts)
     return rows
 
 
@@ -351,8 +383,9 @@ def build(parts: "tp.Sequence[Rows]", keys: int, marks: list[FileMark]) -> Table
     """A table of all rows in ``parts``; ``keys`` is the number of distinct keys that have a live line."""
     import numpy as np
 
-    rows = np.concatenate(parts)
-    rows = rows[np.argsort(rows["hash"], kind="stable")]
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    # rows of a table are sorted already, which the stable way makes use of
+    rows = rows[np.argsort(rows["hash"].copy(), kind=None if len(parts) == 1 else "stable")]
     slots = max(int(len(rows) / _LOAD), 8)
     order = np.arange(len(rows), dtype=np.int64)
     # linear probing for all rows at once: each goes to its home or behind the row before it
@@ -360,7 +393,7 @@ def build(parts: "tp.Sequence[Rows]", keys: int, marks: list[FileMark]) -> Table
     table = np.zeros(max(slots, int(places[-1]) + 1 if len(rows) else 0) + 1, dtype=_dtype())
     table[places] = rows
     assert table.itemsize == ROW.size
-    return Table.of_bytes(table.tobytes(), slots, len(rows), keys, marks)
+    return Table.of_bytes(table.view(np.uint8).data, slots, len(rows), keys, marks)
 
 
 def _homes(hashes: "Rows", slots: int) -> "Rows":
@@ -378,13 +411,21 @@ def _homes(hashes: "Rows", slots: int) -> "Rows":
 def find_many(table: Table | None, hashes: "array.array[int]") -> "Rows":
     """For each hash the row that has it: of length 0 where there is none, and of file ``SEVERAL`` where there are more.
 
-    Asked for so many, a table is kept in memory, whatever its size. Raises OSError when it is damaged.
+    Once it was asked for enough of its rows, a table is kept in memory, whatever its size. Raises OSError when it is
+    damaged.
     """
     import numpy as np
 
     wanted = np.frombuffer(hashes, dtype=np.uint64)
     found = np.zeros(len(wanted), dtype=_dtype())
     if table is None or not table.rows:
+        return found
+    table.asked += len(wanted)
+    if table.rows * ROW.size > _IN_MEMORY and table.asked * _WORTH < table.rows:
+        for number, hash_ in enumerate(hashes):
+            rows = table.find(hash_)
+            if rows:
+                found[number] = (hash_, *rows[0][:2], rows[0][2] if len(rows) == 1 else SEVERAL)
         return found
     slots = np.frombuffer(table.read_all(keep=sys.maxsize), dtype=_dtype())
     places, open_ = _homes(wanted, table.slots), np.arange(len(wanted))

@@ -20,6 +20,7 @@ In memory, an entry has its reserved fields; those of the parts below it are in 
 
 import array
 import errno
+import itertools
 import operator
 import os
 import stat
@@ -49,8 +50,6 @@ _SEAL = b',"#xxh":"'
 SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')  # bytes, with the line end
 _DIGEST = slice(-19, -3)
 _MARK = slice(-SEAL_LENGTH, -19)
-# a whole line: a JSON object without its closing brace, and the XXH3-64 of that
-SEALED = b'%b,"#xxh":"%016x"}\n'
 MAX_LINE = 32 << 20  # bytes; no entry is as long
 _SHOWN = 64  # bytes of a longer line that are looked at: enough to see that it is none
 _CHUNK = 4 << 20  # bytes read at once when a file is scanned
@@ -90,6 +89,47 @@ def _is_broken_mark(mark: bytes) -> bool:
     return bool(sum(map(operator.eq, mark, _SEAL)) >= len(_SEAL) - 2)
 
 
+def lines_of(
+    entries: tp.Mapping[str, bytes | float], gens: tp.Mapping[str, int], bare: set[str]
+) -> list[bytes]:
+    """Whole lines of entries: of lines without their ends, and of finite numbers under keys that are ASCII.
+
+    ``gens`` are those of entries that replace older ones; the lines of ``bare`` keys have no checksum.
+    """
+    kinds = set(map(type, entries.values()))
+    bodies = (
+        _bodies(entries)
+        if bytes not in kinds
+        else [
+            entry.decode() if isinstance(entry, bytes) else _bodies({key: entry})[0]
+            for key, entry in entries.items()
+        ]
+    )
+    if gens:
+        bodies = [
+            f'{body},"#gen":{gens[key]}' if key in gens else body
+            for key, body in zip(entries, bodies, strict=True)
+        ]
+    sums = map(xxhash.xxh3_64_hexdigest, map(str.encode, bodies))
+    lines = [f'{body},"#xxh":"{sum_}"}}\n'.encode() for body, sum_ in zip(bodies, sums, strict=True)]
+    if bare:
+        lines = [
+            f"{body}}}\n".encode() if key in bare else line
+            for key, body, line in zip(entries, bodies, lines, strict=True)
+        ]
+    return lines
+
+
+def _bodies(numbers: tp.Mapping[str, tp.Any]) -> list[str]:
+    contents = orjson.dumps(list(numbers.values()))[1:-1].decode().split(",")
+    text = orjson.dumps(list(numbers))[2:-2].decode()
+    keys = text.split('","') if "\\" not in text else [orjson.dumps(key)[1:-1].decode() for key in numbers]
+    return [
+        f'{{"content":{content},"#type":"Json","#key":"{key}"'
+        for content, key in zip(contents, keys, strict=True)
+    ]
+
+
 def key_hash(key: str) -> int:
     """64-bit hash of a key, as it is in the side index. Raises ValueError for lone surrogates."""
     try:
@@ -101,7 +141,7 @@ def key_hash(key: str) -> int:
         ) from None
 
 
-def key_hashes(keys: tp.Sequence[str]) -> "array.array[int]":
+def key_hashes(keys: tp.Iterable[str]) -> "array.array[int]":
     """`key_hash` of many keys."""
     try:
         return array.array("Q", map(xxhash.xxh3_64_intdigest, map(str.encode, keys)))
@@ -205,6 +245,14 @@ def line_ref(file: int, offset: int, length: int) -> LineRef:
     return file << _FILE | offset << _OFFSET | length
 
 
+def line_refs(file: int, offset: int, lengths: tp.Sequence[int]) -> list[LineRef]:
+    """The references to lines that follow each other."""
+    starts = itertools.accumulate(
+        [length << _OFFSET for length in lengths], initial=line_ref(file, offset, 0)
+    )
+    return list(map(operator.or_, starts, lengths))
+
+
 def parts_of(ref: LineRef) -> tuple[int, int, int]:
     """The number of the file, the offset and the length of a line."""
     return ref >> _FILE, ref >> _OFFSET & _MAX_OFFSET, ref & _MAX_LENGTH
@@ -215,9 +263,8 @@ def file_of(ref: LineRef) -> int:
     return ref >> _FILE
 
 
-def columns(refs: tp.Iterable[LineRef]) -> "tuple[array.array[int], array.array[int], array.array[int]]":
+def columns(refs: tp.Sequence[LineRef]) -> "tuple[array.array[int], array.array[int], array.array[int]]":
     """The numbers of the files, the offsets and the lengths of many lines."""
-    refs = list(refs)
     return (
         array.array("I", [ref >> _FILE for ref in refs]),
         array.array("Q", [ref >> _OFFSET & _MAX_OFFSET for ref in refs]),

@@ -14,14 +14,13 @@ import weakref
 from time import monotonic
 
 import orjson
-import xxhash
 
 from .. import _files
 from .._files import on_network, pread, sync_above, sync_folder, sync_path, write_all, writer_name
 from ..errors import CacheWriteError, OddFileError
 from .datafiles import DATA_DIR, SharedFile
 from .index import FolderIndex
-from .textindex import INFO_SUFFIX, SEALED, Info, LineRef, entry_of
+from .textindex import INFO_SUFFIX, Info, LineRef, entry_of, lines_of
 
 if tp.TYPE_CHECKING:
     from .dumpcontext import DumpOptions
@@ -29,6 +28,7 @@ if tp.TYPE_CHECKING:
 
 _LOOK_EVERY = 0.05  # s between looks of the thread that flushes what waits
 _LINGER = 2.0  # s that it stays when there is nothing to do
+_AROUND = 80  # bytes of the line of a number beside its key, about
 
 
 class DataFiles:
@@ -119,7 +119,7 @@ class FolderWriter:
     def __init__(self, index: FolderIndex) -> None:
         self.index = index
         self.files: DataFiles = DataFiles(index.folder)
-        self.pending: dict[str, bytes] = {}  # lines without their ends
+        self.pending: dict[str, bytes | float] = {}  # lines without their ends, and numbers
         self.bare: set[str] = set()  # keys of those that are written without a seal
         self._replaced: dict[str, tuple[int, list[LineRef]]] = {}  # generation, and the older lines
         self.users: int = 0  # write() contexts open
@@ -190,15 +190,20 @@ class FolderWriter:
 
     # -- entries
 
-    def put(self, key: str, body: bytes, options: "DumpOptions") -> None:
-        """Add the line of a key (without its end), whose data is written or waits in ``files``."""
+    def put(self, key: str, entry: bytes | float, options: "DumpOptions") -> None:
+        """Add the entry of a key: its line without its end, whose data is written or waits in ``files``.
+
+        Or a finite number whose line is made along with many others, where the key is plain ASCII.
+        """
         pending, index = self.pending, self.index
-        if key in pending or index.may_hold(key):
-            body = self._replacing(key, body)
-        pending[key] = body
+        if key in pending:
+            self._delete_pending(
+                pending[key]
+            )  # the line stays until the new one is there: threads look for it
+        pending[key] = entry
         if index.in_memory is not None:
             index.outdate(key)
-        self._bytes += len(body)
+        self._bytes += len(entry) if type(entry) is bytes else len(key) + _AROUND
         now = monotonic()
         if (
             now - self._last_put > options.flush_seconds / 5
@@ -212,18 +217,12 @@ class FolderWriter:
         if len(pending) == 1:
             _flusher.watch(self, now + options.flush_seconds - _LOOK_EVERY)
 
-    def _replacing(self, key: str, body: bytes) -> bytes:
-        """Note which lines of a key are blanked once this one is written; returns it with its generation."""
-        old = self.pending.get(key)  # stays until the new one is there: other threads look for it
-        if old is not None:
-            self._delete_pending(old)
-        elif key not in self._replaced:
-            found = self.index.lines_of(key)
-            if found:
-                gen = max(info.get("#gen", 0) for info, _ in found) + 1
-                self._replaced[key] = gen, [ref for _, ref in found]
-        gen = self._replaced.get(key, (0, []))[0]
-        return b'%b,"#gen":%d' % (body, gen) if gen else body
+    def _note_replaced(self, key: str) -> None:
+        """Note which lines of a key that waits are blanked once the new one is written."""
+        found = self.index.lines_of(key)
+        if found:
+            gen = max(info.get("#gen", 0) for info, _ in found) + 1
+            self._replaced[key] = gen, [ref for _, ref in found]
 
     def remove(self, key: str, delete_data: tp.Callable[[Info], None]) -> bool:
         """Drop an entry that no other process has seen; returns whether there was one, and it replaced no older one."""
@@ -235,7 +234,9 @@ class FolderWriter:
         self._delete_pending(old)
         return replaced is None
 
-    def _delete_pending(self, old: bytes) -> None:
+    def _delete_pending(self, old: bytes | float) -> None:
+        if type(old) is not bytes:
+            return
         self._bytes -= len(old)
         self.files.flush(sync=False)  # the names of its parts may wait there
         self._delete_data(entry_of(orjson.loads(old + b"}")))
@@ -245,13 +246,11 @@ class FolderWriter:
         pending = self.pending
         if not pending:
             return
-        sums = map(xxhash.xxh3_64_intdigest, pending.values())
-        lines = [SEALED % pair for pair in zip(pending.values(), sums, strict=True)]
-        if self.bare:
-            lines = [
-                body + b"}\n" if key in self.bare else line
-                for (key, body), line in zip(pending.items(), lines, strict=True)
-            ]
+        for key in self.index.perhaps_held(pending):
+            if key not in self._replaced:
+                self._note_replaced(key)
+        gens = {key: gen for key, (gen, _) in self._replaced.items()}
+        lines = lines_of(pending, gens, self.bare)
         try:
             self.files.flush(self._sync)
             self._append(b"".join(lines))
@@ -259,9 +258,8 @@ class FolderWriter:
             raise write_error(e, self.index.folder, f"{len(pending)} entries were not stored") from e
         replaced, self._replaced = self._replaced, {}
         status = os.fstat(self._fd)
-        gens = {key: gen for key, (gen, _) in replaced.items()}
         try:
-            self.index.added(self._name, status, list(zip(pending, lines, strict=True)), gens)
+            self.index.added(self._name, status, pending, lines, gens)
         finally:  # only now: a thread that does not find a key here looks for it in the index
             self.pending, self._bytes = {}, 0
             self.bare.clear()

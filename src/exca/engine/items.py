@@ -50,10 +50,11 @@ class ItemWork:
     most: int | None  # shares of one call
     fewest: int  # items of a share
     cache_type: str | None  # name of the handler that stores the results
+    stored: list[str] = dataclasses.field(default_factory=list)  # those that were computed here just now
 
     def missing(self, keys: tp.Sequence[str]) -> list[str]:
         """Those of the keys that are to be computed, in order."""
-        return self.store.missing(keys)
+        return [] if keys == self.stored else self.store.missing(keys)
 
     @property
     def folder(self) -> Path:
@@ -69,7 +70,9 @@ class ItemWork:
         with ProgressBar(len(keys), self.method.family) as progress, chain.under(claim):
             worker = ItemWorker(self.method, self.cache_type, self.store)
             if cluster is None:
-                worker.compute(keys, [self.items[key] for key in keys], progress)
+                shown = None if progress is no_progress else progress
+                left = worker.compute(keys, list(map(self.items.__getitem__, keys)), shown)
+                self.stored = [] if left else list(keys)
                 return
             run_shares(
                 cluster,
@@ -160,8 +163,9 @@ class ItemWorker:
             try:
                 results = self._iterator(method.call(Handed(batch, items)))
                 with cache.write():
+                    taken = batch.taken
                     for value in results:
-                        key = batch.answered()
+                        key = taken.popleft() if taken else batch.answered()
                         if key is None:
                             store.drop(done)
                             self._complain_of_number(keys, len(keys) + 1)
@@ -189,7 +193,8 @@ class ItemWorker:
                     )
                 raise
             finally:
-                store.computed.update(done)
+                if store.force:
+                    store.computed.update(done)
         return list(batch.given)
 
     def _iterator(self, output: tp.Any) -> tp.Iterator[tp.Any]:
