@@ -16,6 +16,7 @@ if tp.TYPE_CHECKING:
 
 # kinds of object columns that come back from Parquet as what they were
 _KEPT = frozenset(("string", "empty", "bytes", "decimal", "date"))
+_LARGE = 1 << 20  # elements from which on threads are worth starting
 
 
 _pandas = functools.partial(imported, "pandas", "Storing or loading a DataFrame")
@@ -44,13 +45,14 @@ def survives_parquet(frame: "pd.DataFrame") -> bool:
     if getattr(index, "freq", None) is not None or isinstance(index, pandas.IntervalIndex):
         return False
     levels = [index.get_level_values(n) for n in range(index.nlevels)]
-    return all(map(_column_survives, levels)) and all(
-        _column_survives(frame.iloc[:, n]) for n in range(len(columns))
+    return all(_survives(level.dtype, level) for level in levels) and all(
+        _survives(dtype, frame.iloc[:, n] if dtype == "object" else None)
+        for n, dtype in enumerate(frame.dtypes)
     )
 
 
-def _column_survives(column: tp.Any) -> bool:
-    dtype = column.dtype
+def _survives(dtype: tp.Any, column: tp.Any) -> bool:
+    """Whether a column comes back; it is only looked at where it holds objects."""
     if dtype == "object":
         return _pandas().api.types.infer_dtype(column, skipna=True) in _KEPT and not _odd_missing(column)
     name = str(dtype)
@@ -93,9 +95,13 @@ class ParquetPandasDataFrame(KeyFileHandler):
         frame = _frame(value)
         if type(frame) is not _pandas().DataFrame or not survives_parquet(frame):
             return PickleFallback.__dump_info__(ctx, frame)
-        imported("pyarrow", "Storing a DataFrame as Parquet")
+        arrow = imported("pyarrow", "Storing a DataFrame as Parquet")
         name = ctx.key_path(".parquet")
-        frame.to_parquet(ctx.path(name), engine="pyarrow")
+        # as DataFrame.to_parquet does, which starts threads also for a few rows
+        table = arrow.Table.from_pandas(frame, nthreads=1 if frame.size < _LARGE else None)
+        imported("pyarrow.parquet", "Storing a DataFrame as Parquet").write_table(
+            table, ctx.path(name), compression="snappy"
+        )
         return {"filename": name}
 
     @classmethod
