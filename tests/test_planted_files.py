@@ -228,7 +228,7 @@ print("done" if most < 1500 else f"took {most} MiB")
 KINDS = ["fifo", "socket", "folder", "sparse", "dangling", "loop", *map(str, range(8))]
 if hasattr(os, "geteuid") and os.geteuid() == 0:
     KINDS += ["device", "foreign"]
-CONFIGS = ["uid.yaml", "full-uid.yaml", "config.yaml", "config-new.yaml", ".identity.json"]
+CONFIGS = ["uid.yaml", "full-uid.yaml", "config.yaml", "config-new.yaml", "classes.json", ".identity.json"]
 CLAIM = "HOST-1-2-abcdef.1.aa.claim"
 NAMES = {
     "task": [

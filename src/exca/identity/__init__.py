@@ -1,8 +1,10 @@
 """Identity: from a configuration to its uid, and all that keeps the two true to each other."""
 
+from .classnames import NotedNames as NotedNames
 from .discriminated import DiscriminatedModel as DiscriminatedModel
 from .export import check_secrets as check_secrets
 from .export import check_strict as check_strict
+from .export import class_names as class_names
 from .export import export as export
 from .export import export_readable as export_readable
 from .freezing import freeze as freeze

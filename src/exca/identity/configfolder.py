@@ -43,6 +43,7 @@ from .uid import NEVER_FOLDED, DottedKeyError, UidMaker, fold, folded_entry, is_
 
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
+    from .classnames import NotedNames
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def ensure_config_folder(
     create: bool = True,
     first_claim: "FirstClaim | None" = None,
     on_miss: Callable[[], Path | None] | None = None,
+    names: "NotedNames | None" = None,
 ) -> Path:
     """Find the folder that belongs to a configuration, and check or write the files that say so.
 
@@ -81,6 +83,7 @@ def ensure_config_folder(
     create: write the files that are missing; otherwise nothing is written at all
     first_claim: a claim to be made together with the folder, should it be new
     on_miss: called where there is no such folder; gives another one that is the configuration's, if it knows one
+    names: the names of classes to be written into a new folder
 
     Returns
     -------
@@ -106,7 +109,11 @@ def ensure_config_folder(
         if create:
             _remember(str(folder), configs, texts)
         return folder
-    if create and status is None and _is_new(str(folder), configs, texts, config, first_claim):
+    if (
+        create
+        and status is None
+        and _is_new(str(folder), configs, texts, config=config, first_claim=first_claim, names=names)
+    ):
         return folder
     return _compared(folder, configs, texts, config=config, uid_of=uid_of or _uid, create=create)
 
@@ -345,8 +352,10 @@ def _is_new(
     place: str,
     configs: dict[str, Config],
     texts: dict[str, bytes],
+    *,
     config: Callable[[], tuple[Config, Config]],
     first_claim: "FirstClaim | None",
+    names: "NotedNames | None",
 ) -> bool:
     """Make the folder with all its files in one step; False if it was there, or cannot be made so."""
     if first_claim is None and os.path.lexists(place):  # made for the claim on what will be in it
@@ -363,15 +372,7 @@ def _is_new(
         return False
     made = False
     try:
-        notes = {}
-        for file, text in texts.items():
-            _files.write_new(f"{draft}/{file}", text)
-            digest = _config_digest(configs[file])
-            if digest:
-                notes[file] = _note([digest], text, os.stat(f"{draft}/{file}"))
-        for file, text in _config_files(config):
-            _files.write_new(f"{draft}/{file}", text)
-        _files.write_new(f"{draft}/{SIDECAR}", orjson.dumps(notes), mode=_files.OWN)
+        _write_files(draft, configs, texts, config=config, names=names)
         if first_claim is not None:
             first_claim.write_into(draft)
         if not os.path.lexists(
@@ -387,6 +388,27 @@ def _is_new(
         if not made:
             shutil.rmtree(draft, ignore_errors=True)
     return made
+
+
+def _write_files(
+    draft: str,
+    configs: dict[str, Config],
+    texts: dict[str, bytes],
+    *,
+    config: Callable[[], tuple[Config, Config]],
+    names: "NotedNames | None",
+) -> None:
+    notes = {}
+    for file, text in texts.items():
+        _files.write_new(f"{draft}/{file}", text)
+        digest = _config_digest(configs[file])
+        if digest:
+            notes[file] = _note([digest], text, os.stat(f"{draft}/{file}"))
+    for file, text in _config_files(config):
+        _files.write_new(f"{draft}/{file}", text)
+    if names is not None:
+        names.write_into(draft)
+    _files.write_new(f"{draft}/{SIDECAR}", orjson.dumps(notes), mode=_files.OWN)
 
 
 def _config_files(config: Callable[[], tuple[Config, Config]]) -> Iterator[tuple[str, bytes]]:

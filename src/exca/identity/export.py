@@ -20,7 +20,7 @@ import pydantic_core
 
 from .. import settings
 from ..errors import ExportError, IdentityError, MaskedSecretError
-from . import fields
+from . import classnames, fields
 from .alike import check_look_alikes, has_odd_default, is_suspect
 from .fields import (
     DROPPED,
@@ -119,6 +119,15 @@ def export_readable(
     config = _exported(values, obj, ignore_first_override)
     new = ((_path(obj, holder, set()), content) for holder, content in found)
     return config, {f"{path}.{name}": value for path, content in new for name, value in content.items()}
+
+
+def class_names(
+    obj: pydantic.BaseModel, *, exclude: tp.Collection[str] = (), ignore_first_override: bool = False
+) -> classnames.Names:
+    """The whole names of the classes in an object that its uid holds by their bare names."""
+    return classnames.names_in(
+        exporter(True, True), obj, exclude=exclude, ignore_override=ignore_first_override
+    )
 
 
 def check_strict(obj: pydantic.BaseModel, exclude: tp.Collection[str] = ()) -> None:

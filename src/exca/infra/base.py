@@ -16,7 +16,7 @@ import pydantic
 
 from .. import _files, settings
 from ..errors import ChangedConfigError, ExclusionError, InfraError
-from ..identity import configfolder
+from ..identity import NotedNames, configfolder
 from ..jobs.resources import Resources
 from ..jobs.workdir import WorkDir
 from . import attribute, overriding, placing
@@ -462,6 +462,7 @@ class BaseInfra(Edge, SubmititMixin):
         obj, applied = self._obj, tp.cast(Applied, self._applied)
         own = getattr(type(obj), applied.name, None) is applied.wrapper
         full = functools.partial(self._export, True) if own else self._export_full
+        names = NotedNames(self._class_names) if create else None
         state.folder = configfolder.ensure_config_folder(
             state.home,
             uid_config=state.uid_config,
@@ -470,11 +471,22 @@ class BaseInfra(Edge, SubmititMixin):
             create=create,
             first_claim=first_claim,
             on_miss=on_miss,
+            names=names,
         )
         if create and state.home != home:
             return self._ensure_folder(create)  # there is one from under an earlier default
+        if names is not None:
+            names.add_to(str(state.folder))
         state.ensured = create
         return state.folder
+
+    def _class_names(self) -> dict[str, list[str]]:
+        """The whole names of the classes of which the uid has the bare names."""
+        from .. import identity
+
+        obj, applied = self._bound
+        exclude = applied.exclude if type(applied.exclude) is tuple else self._excluded(obj, applied)
+        return identity.class_names(obj, exclude=exclude)
 
     def _export_full(self) -> dict[str, tp.Any]:
         """The uid configuration with the defaults, of which a parent whose result it is knows nothing but its own."""

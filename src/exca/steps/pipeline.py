@@ -50,6 +50,7 @@ class Lineage:
         self._whole: list[Config] = []
         self._new_fields: list[Config] = []
         self._segments: list[str] = []
+        self._names: list[dict[str, list[str]]] = []
 
     def append(self, step: "Step", folder: Path | None) -> None:
         """Add a step, and the folder that its infra has or is handed down."""
@@ -104,13 +105,20 @@ class Lineage:
             self._segments.append(addresses.segment(configs[len(self._segments)]))
         return addresses.address(self._segments[:depth])
 
-    def address_of(self, configs: list[Config]) -> str:
-        """Return the folder of the results of first steps of which some are configured otherwise."""
-        self.address(len(configs))
-        known = zip(self.configs(len(configs)), self._segments, strict=False)
+    def class_names(self, depth: int) -> dict[str, list[str]]:
+        """Return the whole names of the classes of the first steps, of which addresses have the bare names."""
+        from ..identity import classnames
+
+        for step in self.steps[len(self._names) : depth]:
+            self._names.append(identity.class_names(step, ignore_first_override=True))
+        return classnames.united(self._names[:depth])
+
+    def address_of(self, configs: list[Config], depth: int) -> str:
+        """Return the folder of the results of the first steps where some of them are configured otherwise."""
+        self.address(depth)
         segments = [
             segment if config is own else addresses.segment(config)
-            for config, (own, segment) in zip(configs, known, strict=True)
+            for config, own, segment in zip(configs, self.configs(depth), self._segments, strict=False)
         ]
         return addresses.address(segments)
 
@@ -139,6 +147,7 @@ class Lineage:
         self.configs()
         self.full_configs()
         self.everything()
+        self.class_names(len(self.steps))
         return {**self.__dict__, "steps": [None] * len(self.steps)}
 
 
@@ -506,15 +515,20 @@ class StageStore:
 
         stage = self.stage
         lineage, depth = stage.lineage, stage.depth
+        names = identity.NotedNames(lambda: lineage.class_names(depth)) if create else None
         place, config = self._place or (self.base / stage.address, lineage.configs(depth))
-        return configfolder.ensure_config_folder(
+        found = configfolder.ensure_config_folder(
             place,
             uid_config=config,
             full_uid_config=lambda: lineage.full_configs(depth),
             config=lambda: (lineage.everything(depth), lineage.new_fields(depth)),
             create=create,
             on_miss=None if create or self._place else self._under_earlier_default,
+            names=names,
         )
+        if names is not None:
+            names.add_to(str(found))
+        return found
 
     def _under_earlier_default(self) -> Path | None:
         from ..identity import configfolder
@@ -523,7 +537,7 @@ class StageStore:
         self._place = configfolder.under_earlier_default(
             lineage.configs(depth),
             lambda: lineage.full_configs(depth),
-            lambda configs: f"{self.base}/{lineage.address_of(configs)}",
+            lambda configs: f"{self.base}/{lineage.address_of(configs, depth)}",
         )
         return None if self._place is None else self._place[0]
 

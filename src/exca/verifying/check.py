@@ -25,6 +25,7 @@ from ..claims.claimfile import ClaimFolder, Entry
 from ..claims.protocol import alive
 from ..engine import record
 from ..errors import OddFileError, UnknownVersionError
+from ..identity.classnames import FILE as CLASSES
 from ..identity.configfolder import CONFIG, FULL, NEW_FIELDS, NO_CONFIGURATION, SIDECAR, UID
 from . import leftovers
 from .report import Damaged, FolderReport, Report
@@ -368,7 +369,7 @@ def _check_configs(folder: Path, report: FolderReport) -> None:
 
     from ..identity.configfolder import from_text
 
-    for name in (UID, FULL, CONFIG, NEW_FIELDS):
+    for name in (UID, FULL, CONFIG, NEW_FIELDS, CLASSES):
         text = _read(folder, name, report)
         if text is None:
             continue

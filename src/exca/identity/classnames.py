@@ -1,0 +1,149 @@
+"""Which classes a configuration is of, where its address holds no more than their bare names.
+
+Steps and other discriminated models stand in a uid by the name of their class, and classes of a script are addressed as
+``__main__``. ``classes.json``, beside the configuration, holds the whole names under which results were computed: of a
+class of a script, the name of its file, never its folder. It is written when a result is computed, and lists all names
+that were met; a cache without it is taken as it is.
+"""
+
+import contextlib
+import logging
+import sys
+import types
+import typing as tp
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePath
+
+import orjson
+import pydantic
+
+from .. import _files
+from .fields import class_has
+from .parts import parts
+
+if tp.TYPE_CHECKING:
+    from .export import ValueExporter
+
+logger: logging.Logger = logging.getLogger(__name__)
+FILE: tp.Final = "classes.json"
+VERSION: tp.Final = 1
+_SCRIPT: tp.Final = "__main__"
+
+Names = dict[str, list[str]]  # whole names by bare names
+
+
+def names_in(values: "ValueExporter", obj: pydantic.BaseModel, **told: tp.Any) -> Names:
+    """The whole names of the classes in an object that its uid holds by their bare names; `told` as for `parts`."""
+    found: Names = {}
+    for cls in {type(obj): None, **{type(part.model): None for part in parts(values, obj, **told)}}:
+        name = _name(cls) if cls.__module__ == _SCRIPT or _is_bare(cls) else None
+        if name is not None:
+            found.setdefault(cls.__name__, []).append(name)
+    return found
+
+
+def united(several: Iterable[Names]) -> Names:
+    """All names of several objects."""
+    both: Names = {}
+    for names in several:
+        for bare, known in names.items():
+            both[bare] = sorted({*both.get(bare, ()), *known})
+    return both
+
+
+def _is_bare(cls: type) -> bool:
+    key = getattr(cls, "_exca_discriminator_key", None) if class_has(cls, "_exca_discriminator_key") else None
+    return isinstance(key, str) and not class_has(cls, "_infra_name")
+
+
+def _name(cls: type) -> str | None:
+    """The whole name of a class; None where it is of a script that cannot be told, as in a notebook."""
+    if cls.__module__ != _SCRIPT:
+        return f"{cls.__module__}.{cls.__qualname__}"
+    file = _file_of(cls)
+    return None if file is None else f"{PurePath(file).name}:{cls.__qualname__}"
+
+
+def _file_of(cls: type) -> str | None:
+    """The file of a class of a script: a job has another one, and classes that are pickled by value with their code."""
+    for value in list(vars(cls).values()):
+        function = getattr(value, "__wrapped__", getattr(value, "__func__", value))
+        if isinstance(function, types.FunctionType) and function.__module__ == _SCRIPT:
+            file = function.__code__.co_filename
+            return file if file.endswith(".py") and "ipykernel" not in file else None
+    main = sys.modules.get(_SCRIPT)
+    return getattr(main, "__file__", None) if getattr(main, cls.__qualname__, None) is cls else None
+
+
+def read(place: str) -> Names | None:
+    """The names in a folder, none where there is no file; None where a later release wrote it, or it is damaged."""
+    try:
+        content = orjson.loads(_files.read_file(f"{place}/{FILE}"))
+        if content["version"] == VERSION:
+            return {str(bare): [str(name) for name in known] for bare, known in content["classes"].items()}
+        logger.debug("%s/%s is of version %s, which is not known here", place, FILE, content["version"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.debug("%s/%s holds no names of classes: %r", place, FILE, error)
+    return None
+
+
+class NotedNames:
+    """The names of the classes of a configuration, on their way into its folder."""
+
+    __slots__ = ("_find", "_written")
+
+    def __init__(self, find: tp.Callable[[], Names]) -> None:
+        self._find = find  # what takes a while, and only a folder that is written to needs
+        self._written = False
+
+    def write_into(self, draft: str) -> None:
+        """Write the file into a folder that is being made."""
+        self._written = True
+        names = self._find()
+        if names:
+            _files.write_new(f"{draft}/{FILE}", _encoded(names), mode=_files.OWN)
+
+    def add_to(self, place: str) -> None:
+        """Add the names to those in a folder, whose results such classes are about to join."""
+        names = {} if self._written else self._find()
+        known = read(place) if names else None
+        if known is None:
+            return
+        both = united((known, names))
+        if both != known:
+            with contextlib.suppress(OSError):  # a folder that only others can write to is as good
+                _files.write_atomically(f"{place}/{FILE}", _encoded(both), mode=_files.OWN)
+
+
+def _encoded(names: Names) -> bytes:
+    return orjson.dumps({"version": VERSION, "classes": names}, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def same_class(
+    known: Collection[str],
+    name: str,
+    digests: Mapping[str, Collection[str]] | None = None,
+    digest: str | None = None,
+) -> bool | None:
+    """Whether a class is one of those that computed what is there.
+
+    Parameters
+    ----------
+    known: the whole names that are noted for its bare name; none where nothing was
+    name: its own whole name
+    digests: of the code of what is there, by whole name
+    digest: of its own code
+
+    Returns
+    -------
+    True for a name that is known, for code that is that of a known one (it was moved or copied), and where no name is
+    known; False for another name with other code; None where that of one of the two is not known
+    """
+    if not known or name in known:
+        return True
+    there = {each for other in known for each in (digests or {}).get(other, ())}
+    if digest is None or not there:
+        return None
+    return digest in there
