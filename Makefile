@@ -61,8 +61,8 @@ $(VENV)-lowest/.made: pyproject.toml scripts/venv.sh scripts/lowest.py
 	@touch $@
 
 # "typed" cases hold what pydantic 2.14 makes of them
-LOWEST := tests/test_confdict.py tests/test_identity.py tests/test_discriminated.py tests/test_export.py tests/test_utils.py \
-  tests/cachedict tests/functions tests/tasks/test_task.py tests/tasks/test_local_jobs.py tests/maps/test_map.py -k "not typed"
+LOWEST := tests/test_confdict.py tests/test_utils.py tests/identity/test_identity.py tests/identity/test_discriminated.py \
+  tests/identity/test_export.py tests/cachedict tests/functions tests/task/test_task.py tests/jobs/test_local_jobs.py tests/map/test_map.py -k "not typed"
 lowest: $(VENV)-lowest/.made ## run the tests of identity, storage and tasks with the lowest versions of all dependencies
 	$(VENV)-lowest/bin/python -m pytest --numprocesses $(WORKERS) $(or $(ARGS),$(LOWEST))
 

@@ -27,7 +27,7 @@ def recorded(tmp_path: Path, script: str) -> list[disk.Call]:
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
-            filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parent)])
+            filter(None, [os.environ.get("PYTHONPATH"), str(Path(disk.__file__).parent)])
         ),
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
+import editable_backend
 from exca.workdir import WorkDir, identify_path
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -112,7 +113,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bypath", "by-finder", "solid"):
         module = name.replace("-", "_")
         (root / name).mkdir()
-        shutil.copy(Path(__file__).parents[1] / "editable_backend.py", root / name)
+        shutil.copy(editable_backend.__file__, root / name)
         write(root / name / "src" / module, sub__a_py="")
         (root / name / "src" / module / "__init__.py").write_text("VALUE = 1")
         build = '[build-system]\nrequires = []\nbuild-backend = "editable_backend"\nbackend-path = ["."]\n'

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import threading
 import typing as tp
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import elsewhere
 from exca import steps
 from exca.claims import Claims
 from exca.steps.helpers import Parallel
@@ -76,15 +76,12 @@ class Place:
     def in_another_interpreter(self, value: int) -> str:
         """What another interpreter gets, in mode "cached"."""
         code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from pipeline_steps import Planned
 infra = dict(backend={self.backend!r}, folder={str(self.folder / "cache")!r})
 print(Planned(place=Path({str(self.folder)!r}), infra=infra).run({value}))
 """
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return elsewhere.printed(code)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -177,8 +174,7 @@ def test_two_that_force_at_once_get_one_new_result(here: Place) -> None:
 
 
 INTERRUPTED = """
-import os, signal, sys, threading
-sys.path.insert(0, {tests!r})
+import os, signal, threading
 from pathlib import Path
 from pipeline_steps import Planned, noted
 from waiting import wait_for
@@ -202,13 +198,12 @@ except KeyboardInterrupt:
 
 def interrupted(place: Place, mode: str, how: str) -> "subprocess.CompletedProcess[str]":
     code = INTERRUPTED.format(
-        tests=str(Path(__file__).parents[1]),
         place=str(place.folder),
         backend=place.backend,
         mode=mode,
         signal=how,
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return elsewhere.run(code)
 
 
 @pytest.mark.parametrize("mode", ["force", "retry"])

@@ -3,8 +3,6 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 import time
 import typing as tp
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import elsewhere
 import pipeline_steps as pieces
 from exca import steps
 from exca.errors import JobError, SubmissionError
@@ -247,8 +246,6 @@ def test_a_killed_job_is_told_and_computed_again(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import sys
-sys.path.insert(0, {tests!r})
 from pipeline_steps import Noted
 from exca import steps
 infra = dict(backend="LocalProcess", folder={folder!r})
@@ -259,18 +256,13 @@ print(list(steps.Chain(steps=parts).run_many([1, 2, 3])), flush=True)
 
 def test_who_comes_after_a_killed_interpreter_finds_its_jobs_again(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    script = SCRIPT.format(
-        tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "cache"), notes=str(notes)
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as first:
+    script = SCRIPT.format(folder=str(tmp_path / "cache"), notes=str(notes))
+    with elsewhere.start(script) as first:
         until(lambda: noted(notes))
         first.kill()
         assert first.stdout is not None
-        assert first.stdout.read() == b""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=50
-    )
-    assert done.stdout == "[3.0, 4.0, 5.0]\n"
+        assert first.stdout.read() == ""
+    assert elsewhere.printed(script) == "[3.0, 4.0, 5.0]"
     assert noted(notes) == ["a1", "a2", "a3", "b2", "b3", "b4"]
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import elsewhere
 from exca import steps
 from pipeline_steps import Noted, noted
 
 pytestmark = pytest.mark.slurm
 
 FIVE_STAGES = """
-import logging, sys
+import logging
 logging.basicConfig(level=logging.INFO)
-sys.path.insert(0, {tests!r})
 from pathlib import Path
 from pipeline_steps import Noted
 from exca import steps
@@ -48,7 +48,7 @@ def until(condition: tp.Callable[[], tp.Any], told: tp.Callable[[], str], second
 
 
 def test_a_pipeline_killed_three_times_computes_each_item_of_each_stage_once(tmp_path: Path) -> None:
-    script = FIVE_STAGES.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    script = elsewhere.KNOWING + FIVE_STAGES.format(folder=str(tmp_path))
     notes, err = tmp_path / "notes", tmp_path / "stderr"
 
     def told() -> str:

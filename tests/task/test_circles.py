@@ -5,9 +5,9 @@ import typing as tp
 from pathlib import Path
 
 import pytest
-from task_models import Asking
 
 from exca.errors import ReentrantClaimError
+from task_models import Asking
 
 
 @pytest.mark.parametrize("cluster", [None, "local", pytest.param("slurm", marks=pytest.mark.slurm)])

@@ -264,11 +264,11 @@ def test_a_class_that_froze_travels_by_value() -> None:
     export(obj, uid=True, exclude_defaults=True)
     as_input(obj)
     freeze(obj)
-    source = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     run = subprocess.run(
         [sys.executable, "-c", IN_ANOTHER_PROCESS],
         input=cloudpickle.dumps((Local, obj)),
-        env={"PYTHONPATH": f"{source / 'src'}:{source / 'tests'}"},
+        env={"PYTHONPATH": f"{root / 'src'}:{root / 'tests' / 'support'}"},
         check=True,
         capture_output=True,
     )

@@ -10,18 +10,18 @@ import cloudpickle
 import psutil
 import pydantic
 import pytest
-from test_task_jobs import Sleeper
 
+import elsewhere
 import exca
 from exca import _files
 from exca.claims.owner import Process
 from exca.errors import JobError
 from exca.jobs import backends, entry, local, paths
 from exca.jobs.backends import Submission
+from task_models import Sleeper
 from waiting import wait_for
 
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
-HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 
 @pytest.fixture
@@ -39,16 +39,11 @@ def sweep(tmp_path: Path, infra: Infra, count: int, workers: int) -> list[Sleepe
 def states_elsewhere(task: Sleeper) -> str:
     """The state of a task's job, as an interpreter says that did not submit it."""
     program = f"""
-import sys
-sys.path[:0] = {HERE!r}
-from test_task_jobs import Sleeper
+from task_models import Sleeper
 infra = dict(folder={str(task.infra.folder)!r}, cluster="local")
 print(Sleeper(gate={str(task.gate)!r}, x={task.x}, infra=infra).infra.job().state)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
-    return done.stdout.strip()
+    return elsewhere.printed(program)
 
 
 def test_jobs_of_an_array_say_which_of_them_run(tmp_path: Path, infra: Infra) -> None:

@@ -16,7 +16,6 @@ import cloudpickle
 import numpy as np
 import pydantic
 import pytest
-from map_models import Halves, Infra, Odd, computed, halves
 
 import exca
 from exca.errors import (
@@ -26,6 +25,7 @@ from exca.errors import (
     ReadOnlyError,
     UncachedOverrideWarning,
 )
+from map_models import Halves, Infra, Odd, computed, halves
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from exca.confdict import ConfDict, UidMaker
 from exca.identity.uid import uid_text
 
-VECTORS = json.loads((Path(__file__).parent / "identity/data/confdict_vectors.json").read_text("utf8"))
-SOURCE = Path(__file__).parent.parent / "src/exca"
+VECTORS = json.loads((Path(__file__).parent / "data/confdict_vectors.json").read_text("utf8"))
+SOURCE = Path(__file__).parents[2] / "src/exca"
 
 
 # no test may fail because the machine was busy

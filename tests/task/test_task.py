@@ -14,10 +14,11 @@ import cloudpickle
 import numpy as np
 import pydantic
 import pytest
-from task_models import Arrays, Double, Failing, OwnError
 
+import elsewhere
 import exca
 from exca.errors import InfraError, ReadOnlyError, ResultError, UncachedOverrideWarning
+from task_models import Arrays, Double, Failing, OwnError
 
 
 def traces(path: Path) -> list[str]:
@@ -189,9 +190,9 @@ def test_an_error_whose_class_is_gone_is_told_by_its_name(tmp_path: Path) -> Non
     code = "import sys, task_models\ndel task_models.OwnError\n"
     code += "try: task_models.Failing(kind='own', infra={'folder': sys.argv[1]}).run()\n"
     code += "except Exception as e: print(type(e).__name__, e)"
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    assert done.stdout == "JobError task_models.OwnError: number 3: own constructor\n"
+    assert (
+        elsewhere.printed(code, str(tmp_path)) == "JobError task_models.OwnError: number 3: own constructor"
+    )
 
 
 def test_a_result_that_cannot_be_stored_is_an_error_that_names_its_type(tmp_path: Path) -> None:

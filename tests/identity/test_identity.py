@@ -17,7 +17,7 @@ import pytest
 
 from exca.identity import export, uid_text
 
-DATA = Path(__file__).parent / "identity" / "data"
+DATA = Path(__file__).parent / "data"
 RECORDED: dict[str, dict[str, str]] = json.loads((DATA / "identity_vectors.json").read_text())
 
 
@@ -163,7 +163,7 @@ print(uid_text(export(holder, uid=True, exclude_defaults=True)))
 
 
 def test_every_process_agrees_on_the_order_of_a_set() -> None:
-    source = str(Path(__file__).parents[1] / "src")
+    source = str(Path(__file__).parents[2] / "src")
     uids = set()
     for seed in ("1", "2", "3"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": source}

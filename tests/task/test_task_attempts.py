@@ -4,15 +4,15 @@ import concurrent.futures
 import os
 import signal
 import subprocess
-import sys
 import typing as tp
 from pathlib import Path
 
 import pytest
-from task_models import Planned
 
+import elsewhere
 from exca.engine import record
 from exca.errors import JobError
+from task_models import Planned
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
@@ -72,8 +72,7 @@ print(task.run(), flush=True)
 
 
 def other_interpreter(stage: Stage) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", OTHER, str(stage.folder), stage.cluster or ""]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent)
+    return elsewhere.start(OTHER, str(stage.folder), stage.cluster or "")
 
 
 def status_of(process: "subprocess.Popen[str]") -> str:
@@ -225,8 +224,7 @@ def test_a_retry_whose_process_died_leaves_the_failure(stage: Stage) -> None:
     fail_first(stage)
     stage.plan("new")
     retry = OTHER.replace("or None}", 'or None, "mode": "retry"}')
-    command = [sys.executable, "-c", retry, str(stage.folder), ""]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent)
+    process = elsewhere.start(retry, str(stage.folder), "")
     stage.started("new")
     (future,) = waits(stage.task().run)
     process.kill()

@@ -1,6 +1,7 @@
 """Configurations that the tests of tasks run, importable by jobs."""
 
 import os
+import sys
 import time
 import typing as tp
 from pathlib import Path
@@ -121,3 +122,45 @@ class Asking(pydantic.BaseModel):
         while not all((self.place / name).exists() for name in self.asks):
             time.sleep(0.01)
         return 1 + Asking(**{**dict(self), "name": self.asks[self.name]}).run()
+
+
+class Sleeper(pydantic.BaseModel):
+    """Says that it started and waits until a file is there."""
+
+    gate: Path
+    x: int = 1
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        print("started", flush=True)
+        print("to stderr", file=sys.stderr, flush=True)
+        mine = Path(f"{self.started()}.{os.getpid()}")
+        mine.write_text(f"{os.getpid()}\n")
+        try:
+            os.link(mine, self.started())  # whole from the moment that it is there: tests wait for that
+        except FileExistsError:
+            with self.started().open("a") as f:
+                f.write(mine.read_text())
+        while not self.gate.exists():
+            time.sleep(0.02)
+        return self.x
+
+    def started(self) -> Path:
+        return Path(f"{self.gate}.{self.x}.started")
+
+
+class HalvesOrCalls(pydantic.BaseModel):
+    """Halves the items of a map, or numbers one call at a time."""
+
+    infra: exca.MapInfra = exca.MapInfra()
+    calls: exca.SubmitInfra = exca.SubmitInfra()
+
+    @infra.apply(item_uid=str)
+    def process(self, items: tp.Iterable[int]) -> tp.Iterator[float]:
+        for item in items:
+            yield item / 2
+
+    @calls.apply
+    def half(self, x: int) -> float:
+        return x / 2

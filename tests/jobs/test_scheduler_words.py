@@ -4,24 +4,22 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import typing as tp
 from pathlib import Path
 
 import pytest
-from task_models import Double, Failing
-from test_task_jobs import Sleeper
 
+import elsewhere
 from exca.claims import scheduler
 from exca.engine import record
 from exca.errors import JobError
 from slurm_faults import Faults
+from task_models import Double, Failing, Sleeper
 from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 HELD: Infra = {"slurm_additional_parameters": {"hold": True}}
-PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 CALLS = {
     "task": "print(Double(infra=infra).compute())",
     "array": """
@@ -30,9 +28,9 @@ with task.infra.job_array() as array:
     array.extend(task.infra.clone_obj(x=x) for x in range(3))
 print([t.compute() for t in array])
 """,
-    "map": "print(list(Halves(infra=infra | dict(max_jobs=2)).process(range(4))))",
+    "map": "print(list(HalvesOrCalls(infra=infra | dict(max_jobs=2)).process(range(4))))",
     "batch": """
-calls = Halves(calls=infra).calls
+calls = HalvesOrCalls(calls=infra).calls
 with calls.batch():
     jobs = [calls.submit(x) for x in range(3)]
 print([job.result() for job in jobs])
@@ -60,25 +58,16 @@ def infra(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
     return {"cluster": "slurm", "folder": slurm_folder}
 
 
-def elsewhere(infra: Infra, code: str, **env: str) -> "subprocess.Popen[str]":
-    """Start another interpreter, in which no logging is set up."""
+def another_interpreter(infra: Infra, code: str, **env: str) -> "subprocess.Popen[str]":
+    """Start one in which no logging is set up."""
     program = f"""
-import sys
-sys.path[:0] = {PATHS!r}
-from task_models import Double
-from test_scheduler_limits import Halves
+from task_models import Double, HalvesOrCalls
 from pipeline_steps import Plus
 from exca import steps
 infra = {infra | {"folder": str(infra["folder"])}!r}
 {code}
 """
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **env},
-    )
+    return elsewhere.start(program, **env)
 
 
 # ------------------------------------------------------------------ at the submission
@@ -86,7 +75,7 @@ infra = {infra | {"folder": str(infra["folder"])}!r}
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_a_submission_is_one_line_and_not_on_stdout(infra: Infra, kind: str) -> None:
-    out, err = elsewhere(infra, CALLS[kind]).communicate(timeout=110)
+    out, err = another_interpreter(infra, CALLS[kind]).communicate(timeout=110)
     assert out == f"{ANSWERS[kind]}\n", err
     lines = err.splitlines()
     assert len(lines) == len(JOBS[kind]), err
@@ -94,12 +83,14 @@ def test_a_submission_is_one_line_and_not_on_stdout(infra: Infra, kind: str) -> 
         assert line.startswith(f"exca INFO: Submitted {jobs} job(s) of ")
         assert " to slurm: " in line
         assert f"logs in {infra['folder']}" in line
-    out, err = elsewhere(infra, CALLS[kind]).communicate(timeout=110)  # hits are silent; a call has none
+    out, err = another_interpreter(infra, CALLS[kind]).communicate(
+        timeout=110
+    )  # hits are silent; a call has none
     assert (out, len(err.splitlines())) == (f"{ANSWERS[kind]}\n", int(kind == "batch"))
 
 
 def test_a_variable_silences_submissions(infra: Infra) -> None:
-    out, err = elsewhere(infra, CALLS["array"], EXCA_LOG="warning").communicate(timeout=110)
+    out, err = another_interpreter(infra, CALLS["array"], EXCA_LOG="warning").communicate(timeout=110)
     assert (out, err) == ("[0, 2, 4]\n", "")
 
 
@@ -110,7 +101,7 @@ def test_a_variable_silences_submissions(infra: Infra) -> None:
 def test_why_jobs_are_pending_is_said_and_that_they_go_on_when_interrupted(infra: Infra, kind: str) -> None:
     held = infra | HELD
     code = "from exca.engine import runner\nfrom exca.jobs import job\njob.SAY_WHY = runner.SAY_WHY = 1.0"
-    other = elsewhere(held, f"{code}\n{CALLS[kind]}")
+    other = another_interpreter(held, f"{code}\n{CALLS[kind]}")
     assert other.stderr is not None
     lines: list[str] = []
     while "Still waiting" not in (lines or [""])[-1]:

@@ -3,21 +3,20 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 import typing as tp
 from pathlib import Path
 
 import pydantic
 import pytest
-from task_models import Double
-from test_task_jobs import Sleeper
 
+import elsewhere
 import exca
 from exca.claims import scheduler
 from exca.engine import record
 from exca.errors import JobError, SchedulerError
 from slurm_faults import Faults
+from task_models import Double, Sleeper
 from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
@@ -109,14 +108,12 @@ def test_a_submitter_killed_before_sbatch_answers_is_succeeded_by_its_array(
     )
     gate = tmp_path / "gate"
     program = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
-from test_task_jobs import Sleeper
+from task_models import Sleeper
 task = Sleeper(gate={str(gate)!r}, infra=dict(folder={str(infra["folder"])!r}, cluster="slurm"))
 with task.infra.job_array() as array:
     array.extend(task.infra.clone_obj(x=x) for x in (1, 2))
 """
-    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100)
+    done = elsewhere.run(program)
     assert done.returncode == -signal.SIGKILL
     base = (tmp_path / "answer").read_text().strip()
     faults.end("sbatch")
@@ -249,8 +246,6 @@ def test_a_submitter_killed_between_two_arrays_is_succeeded_by_both(
     faults.put("sbatch", *lines)
     trace = tmp_path / "trace"
     program = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from task_models import Double
 from exca.claims import scheduler
 from exca.jobs import arrays
@@ -260,7 +255,7 @@ task = Double(trace={str(trace)!r}, infra=dict(folder={str(infra["folder"])!r}, 
 with task.infra.job_array() as array:
     array.extend(task.infra.clone_obj(x=x) for x in range(5))
 """
-    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100)
+    done = elsewhere.run(program)
     assert done.returncode == -signal.SIGKILL
     first, second = (tmp_path / "answers").read_text().split()
     faults.end("sbatch")

@@ -3,14 +3,14 @@
 import concurrent.futures
 import json
 import subprocess
-import sys
 import typing as tp
 from pathlib import Path
 
 import pytest
-from map_models import Needing
 
+import elsewhere
 from exca.errors import ReentrantClaimError
+from map_models import Needing
 
 CLUSTERS = [None, "threadpool", "processpool", "local", pytest.param("slurm", marks=pytest.mark.slurm)]
 CROSSED = {"one x": "two y", "two z": "one w"}
@@ -32,9 +32,7 @@ class Case:
             "import json, sys; from map_models import Needing; "
             "print(list(Needing(**json.loads(sys.argv[1])).process(sys.argv[2].split())))"
         )
-        command = [sys.executable, "-c", code, json.dumps({"name": name, **self.fields}), items]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=Path(__file__).parent)
+        return elsewhere.start(code, json.dumps({"name": name, **self.fields}), items)
 
     def trace(self) -> list[str]:
         return sorted((self.folder / "trace").read_text().splitlines())

@@ -1,33 +1,28 @@
 """What the ``exca`` logger says, where to, and what silences it."""
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import elsewhere
 from waiting import wait_for
-
-MODELS = [str(Path(__file__).parent / "tasks"), str(Path(__file__).parent / "maps")]
 
 
 def run(tmp_path: Path, code: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """Run code in an interpreter of its own, with tasks and maps on local jobs in a folder."""
     program = f"""
-import logging, sys
-sys.path[:0] = {MODELS!r}
+import logging
 from task_models import Double
 infra = dict(folder={str(tmp_path / "cache")!r}, cluster="local")
 here = dict(folder={str(tmp_path / "cache")!r})
 {code}
 """
-    command = [sys.executable, "-c", program]
     (tmp_path / "cache").mkdir(exist_ok=True)
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=100, env={**os.environ, **env}
-    )
+    done = elsewhere.run(program, **env)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 ARRAY = """
@@ -74,13 +69,11 @@ def test_a_handler_on_the_logger_itself_is_enough(tmp_path: Path) -> None:
 
 def test_an_interruption_says_that_the_job_goes_on(tmp_path: Path) -> None:
     program = f"""
-import sys
-sys.path[:0] = {[MODELS[0], str(Path(__file__).parent)]!r}
-from test_task_jobs import Sleeper
+from task_models import Sleeper
 infra = dict(folder={str(tmp_path)!r}, cluster="local")
 Sleeper(gate={str(tmp_path / "gate")!r}, infra=infra).run()
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    process = elsewhere.start(program)
     wait_for((tmp_path / "gate.1.started").exists, "the job to start")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

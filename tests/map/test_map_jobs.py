@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from map_models import Counted, Halves, Heavy, Infra, Odd, OwnError, computed, halves
 
 import exca
 from exca.claims import Claims
 from exca.errors import JobError, SubmissionError
 from exca.jobs import pools
+from map_models import Counted, Halves, Heavy, Infra, Odd, OwnError, computed, halves
 from waiting import wait_for
 
 SLURM = pytest.param("slurm", marks=pytest.mark.slurm)

@@ -12,8 +12,8 @@ import typing as tp
 from pathlib import Path
 
 import pytest
-import task_models
 
+import task_models
 from exca.engine import legacy, record
 from exca.errors import JobError, SubmissionError
 

@@ -3,27 +3,23 @@
 import json
 import signal
 import subprocess
-import sys
 import threading
 import typing as tp
 from pathlib import Path
 
-import pydantic
 import pytest
-from task_models import Double
-from test_task_jobs import Sleeper
 
-import exca
+import elsewhere
 from exca.claims import scheduler
 from exca.errors import JobError, SubmissionError
 from slurm_faults import Faults
 from slurm_limits import Qos
+from task_models import Double, HalvesOrCalls, Sleeper
 from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 HELD: Infra = {"slurm_additional_parameters": {"hold": True}}
-PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 
 @pytest.fixture
@@ -32,19 +28,15 @@ def infra(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
     return {"cluster": "slurm", "folder": slurm_folder}
 
 
-def elsewhere(code: str) -> "subprocess.Popen[str]":
-    """Start another interpreter, which knows the classes of the tests."""
+def another_interpreter(code: str) -> "subprocess.Popen[str]":
+    """Start one that knows the classes of the tests and asks for room often."""
     program = f"""
-import sys
-sys.path[:0] = {PATHS!r}
-from test_task_jobs import Sleeper
+from task_models import HalvesOrCalls, Sleeper
 import exca.engine.unsent
 exca.engine.unsent.EVERY = 0.2
 {code}
 """
-    return subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return elsewhere.start(program)
 
 
 def listed(logs: Path) -> list[str]:
@@ -81,7 +73,7 @@ def test_more_tasks_than_a_qos_allows_are_sent_as_room_comes(
     assert sent_pickles(logs) == 3, "refused arrays leave nothing behind"
     gate.touch()
     # another interpreter, which knows only the last, sends the others while it waits
-    other = elsewhere(
+    other = another_interpreter(
         f"infra = dict(folder={str(infra['folder'])!r}, cluster='slurm', slurm_qos={qos.name!r})\n"
         f"print(Sleeper(gate={str(gate)!r}, x=6, infra=infra).run())"
     )
@@ -103,7 +95,7 @@ def test_a_later_call_of_another_interpreter_sends_what_waits(infra: Infra, qos:
     logs = array[0].infra.job().paths.folder.parent
     assert listed(logs) == [str(array[2].infra.uid_folder())]
     qos.limit("MaxSubmitJobsPerUser=3")
-    other = elsewhere(
+    other = another_interpreter(
         f"infra = dict(folder={str(infra['folder'])!r}, cluster='slurm', slurm_qos={qos.name!r})\n"
         f"print(Sleeper(gate={str(gate)!r}, x=4, infra=infra).infra.job().state)"
     )
@@ -132,20 +124,6 @@ def test_a_cancelled_task_without_room_is_not_sent(infra: Infra, qos: Qos) -> No
     assert task.compute() == 2
 
 
-class Halves(pydantic.BaseModel):
-    infra: exca.MapInfra = exca.MapInfra()
-    calls: exca.SubmitInfra = exca.SubmitInfra()
-
-    @infra.apply(item_uid=str)
-    def process(self, items: tp.Iterable[int]) -> tp.Iterator[float]:
-        for item in items:
-            yield item / 2
-
-    @calls.apply
-    def half(self, x: int) -> float:
-        return x / 2
-
-
 def test_a_map_and_a_batch_are_sent_as_room_comes(
     infra: Infra, qos: Qos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +134,7 @@ def test_a_map_and_a_batch_are_sent_as_room_comes(
     monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
     qos.limit("MaxSubmitJobsPerUser=2")
     infra |= {"slurm_qos": qos.name}
-    obj = Halves(infra=infra | {"max_jobs": None}, calls=infra)
+    obj = HalvesOrCalls(infra=infra | {"max_jobs": None}, calls=infra)
     assert list(obj.process(range(5))) == [0, 0.5, 1, 1.5, 2]
     with obj.calls.batch():
         jobs = [obj.calls.submit(x) for x in range(5)]
@@ -174,7 +152,7 @@ def test_a_call_that_waits_for_room_can_be_cancelled(
 
     monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
     qos.limit("MaxSubmitJobsPerUser=0")
-    obj = Halves(calls=infra | {"slurm_qos": qos.name})
+    obj = HalvesOrCalls(calls=infra | {"slurm_qos": qos.name})
     with obj.calls.batch():
         jobs = [obj.calls.submit(x) for x in range(5)]
     errors: list[BaseException | None] = []
@@ -195,22 +173,22 @@ def test_a_call_that_waits_for_room_can_be_cancelled(
 
 
 CALLS = {
-    "call": "Halves(calls=infra).calls.submit(3).result()",
-    "method": "Halves(calls=infra).half(3)",
+    "call": "HalvesOrCalls(calls=infra).calls.submit(3).result()",
+    "method": "HalvesOrCalls(calls=infra).half(3)",
     "task": "Sleeper(gate='gate', infra=infra).run()",
     "array": """
 task = Sleeper(gate='gate', infra=infra)
 with task.infra.job_array() as array:
     array.extend(task.infra.clone_obj(x=x) for x in (1, 2))
 """,
-    "map": "list(Halves(infra=infra).process(range(3)))",
+    "map": "list(HalvesOrCalls(infra=infra).process(range(3)))",
 }
 
 
 def interrupted(kind: str, infra: Infra, ready: tp.Callable[[], tp.Any]) -> str:
     """Interrupt another interpreter once something is so; what it said to stderr."""
     fields = infra | {"folder": str(infra["folder"])}
-    other = elsewhere(f"from test_scheduler_limits import Halves\ninfra = {fields!r}\n{CALLS[kind]}")
+    other = another_interpreter(f"infra = {fields!r}\n{CALLS[kind]}")
     wait_for(ready, "the moment of the interruption")
     other.send_signal(signal.SIGINT)
     _, err = other.communicate(timeout=60)
@@ -306,7 +284,7 @@ def test_a_refusal_advises_what_it_is_about(infra: Infra, fields: Infra, advice:
         task.compute()
     assert advice in str(caught.value)
     assert task.infra.status() == "not submitted"
-    halves = Halves(infra=infra | fields, calls=infra | fields)
+    halves = HalvesOrCalls(infra=infra | fields, calls=infra | fields)
     with pytest.raises(SubmissionError, match="Slurm refused"):
         list(halves.process(range(3)))
     with pytest.raises(SubmissionError, match="Slurm refused"):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from task_models import Double, Failing
 
+import elsewhere
 import exca
 from exca.errors import JobError, SubmissionError
 from exca.jobs import environment
+from task_models import Double, Failing, Sleeper
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
@@ -25,32 +26,6 @@ Infra = dict[str, tp.Any]
 @pytest.fixture
 def infra(cluster: str, slurm_folder: Path) -> Infra:
     return {"cluster": cluster, "folder": slurm_folder}
-
-
-class Sleeper(pydantic.BaseModel):
-    """Says that it started and waits until a file is there."""
-
-    gate: Path
-    x: int = 1
-    infra: exca.TaskInfra = exca.TaskInfra()
-
-    @infra.apply
-    def run(self) -> int:
-        print("started", flush=True)
-        print("to stderr", file=sys.stderr, flush=True)
-        mine = Path(f"{self.started()}.{os.getpid()}")
-        mine.write_text(f"{os.getpid()}\n")
-        try:
-            os.link(mine, self.started())  # whole from the moment that it is there: tests wait for that
-        except FileExistsError:
-            with self.started().open("a") as f:
-                f.write(mine.read_text())
-        while not self.gate.exists():
-            time.sleep(0.02)
-        return self.x
-
-    def started(self) -> Path:
-        return Path(f"{self.gate}.{self.x}.started")
 
 
 @every_cluster
@@ -579,11 +554,10 @@ def test_the_debug_cluster_runs_in_this_process(tmp_path: Path) -> None:
 
 
 DIES = """
-import os, sys
-sys.path[:0] = {paths!r}
+import os
 import exca.engine.runner
 exca.engine.runner.transfer_to = lambda *args: os.kill(os.getpid(), 9)
-from test_task_jobs import Sleeper
+from task_models import Sleeper
 task = Sleeper(gate={gate!r}, infra=dict(folder={folder!r}, cluster={cluster!r}))
 with task.infra.job_array() as array:
     array.extend(task.infra.clone_obj(x=x) for x in (1, 2))
@@ -594,10 +568,9 @@ with task.infra.job_array() as array:
 def test_a_submitter_that_dies_before_it_says_which_job_it_is_is_succeeded(
     infra: Infra, tmp_path: Path, cluster: str
 ) -> None:
-    here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     gate, folder = str(tmp_path / "gate"), str(infra["folder"])
-    program = DIES.format(paths=here, gate=gate, folder=folder, cluster=cluster)
-    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100)
+    program = DIES.format(gate=gate, folder=folder, cluster=cluster)
+    done = elsewhere.run(program)
     assert done.returncode == -9
     tasks = [Sleeper(gate=tmp_path / "gate", x=x, infra=infra) for x in (1, 2)]
     for task in tasks:
