@@ -20,6 +20,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "exca"
 DESIGN = ROOT / "docs" / "design.md"
 TEXT = DESIGN.read_text(encoding="utf-8")
+TESTS = ROOT / "tests"
+# what tests are about beside the rooms: several of them, the documents, and what surrounds the package
+WITHOUT_ROOM = {
+    *(
+        "dependants",
+        "explanation",
+        "legacy_caches",
+        "reference",
+        "sharing",
+        "support",
+        "torture",
+        "typechecks",
+    ),
+    *("call_counts", "demo", "design", "documents", "durability", "planted_files", "readme", "tooling"),
+}
 HANDING_ON = {"__init__", "base", "kept", "logconf", "slurm", "workdir"}  # nothing here is built on them
 # rooms of classes that users derive theirs from, so that what their files share is private to users
 PRIVATE_TO_USERS = {"infra", "steps"}
@@ -67,6 +82,15 @@ def test_the_design_names_every_room() -> None:
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert set(rooms()) == there - HANDING_ON
+
+
+def test_tests_are_where_a_reader_of_the_house_looks_for_them() -> None:
+    """Each folder and file of tests has the name of a room, or of what it is about instead."""
+    folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/*.py")}
+    files = {path.stem.removeprefix("test_") for path in TESTS.glob("*.py")} - {"conftest"}
+    named = {room.removeprefix("_") for room in rooms()} | HANDING_ON
+    assert (folders | files) - named - WITHOUT_ROOM == set()
+    assert folders | files >= WITHOUT_ROOM, "what is gone leaves the list"
 
 
 def test_imports_go_down_only() -> None:

@@ -12,17 +12,10 @@ import numpy as np
 import pytest
 
 import exca
+from caches import fill
 from exca.cachedict import CacheDict, DumpContext
 from exca.cachedict import index as cache_index
 from exca.errors import CacheWriteError
-
-
-def fill(folder: pathlib.Path, **values: tp.Any) -> CacheDict[tp.Any]:
-    cd = CacheDict[tp.Any](folder)
-    with cd.write():
-        for key, value in values.items():
-            cd[key] = value
-    return cd
 
 
 def fresh(folder: pathlib.Path) -> CacheDict[tp.Any]:

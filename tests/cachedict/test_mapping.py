@@ -11,16 +11,9 @@ import typing as tp
 import numpy as np
 import pytest
 
+from caches import fill
 import exca
 from exca.cachedict import CacheDict
-
-
-def fill(folder: pathlib.Path, **values: tp.Any) -> CacheDict[tp.Any]:
-    cd = CacheDict[tp.Any](folder)
-    with cd.write():
-        for key, value in values.items():
-            cd[key] = value
-    return cd
 
 
 def in_process(code: str, *args: object) -> str:

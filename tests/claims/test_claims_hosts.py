@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from claimant import Claimant, until
+from claimant import Claimant
 from exca.claims import Claims
 from exca.claims.claimfile import ClaimFolder
 from exca.claims.owner import MISSED, Observer
+from waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="heartbeat processes are for Linux"
@@ -56,7 +57,7 @@ def test_the_stopped_of_another_host_are_not(after_beats: bool, folder: Path, st
     other = start("elsewhere", BEAT)
     other.ask("acquire", keys=["a"])
     if after_beats:
-        until(lambda: beats(folder) != {b"0000000000"})
+        wait_for(lambda: beats(folder) != {b"0000000000"})
     other.signal(signal.SIGSTOP)
     claims = Claims(folder)
     claims.wait(["a"], done=lambda: False, timeout=3 * MISSED * BEAT)
@@ -69,24 +70,24 @@ def test_the_heartbeat_process_goes_with_its_owner(folder: Path, start: Start) -
     other = start("elsewhere", BEAT)
     assert heartbeat_processes(other.pid) == []  # who claims nothing has none
     other.ask("acquire", keys=["a"])
-    until(lambda: heartbeat_processes(other.pid))  # it is a process before it is its program
+    wait_for(lambda: heartbeat_processes(other.pid))  # it is a process before it is its program
     (beating,) = heartbeat_processes(other.pid)
     other.ask("acquire", keys=["b"])
     assert heartbeat_processes(other.pid) == [beating]
     other.kill()
-    until(lambda: not heartbeat_processes(other.pid))
+    wait_for(lambda: not heartbeat_processes(other.pid))
 
 
 def test_a_killed_heartbeat_process_is_replaced(folder: Path, start: Start) -> None:
     other = start("elsewhere", BEAT)
     other.ask("acquire", keys=["a"])
-    until(lambda: heartbeat_processes(other.pid))  # it is a process before it is its program
+    wait_for(lambda: heartbeat_processes(other.pid))  # it is a process before it is its program
     (beating,) = heartbeat_processes(other.pid)
     os.kill(beating, signal.SIGTERM)  # ignored: it is meant for the owner
     os.kill(beating, signal.SIGKILL)
-    until(lambda: other.ask("is_valid") and heartbeat_processes(other.pid) not in ([], [beating]))
+    wait_for(lambda: other.ask("is_valid") and heartbeat_processes(other.pid) not in ([], [beating]))
     before = beats(folder)
-    until(lambda: beats(folder) != before)
+    wait_for(lambda: beats(folder) != before)
 
 
 def test_a_handed_over_claim_is_kept_alive_for_its_worker(folder: Path, start: Start) -> None:
@@ -102,7 +103,7 @@ def test_a_handed_over_claim_is_kept_alive_for_its_worker(folder: Path, start: S
     assert claims.acquire(["a"])[0] is None
     worker.signal(signal.SIGCONT)
     assert worker.ask("adopt", token=token) == ["a"]
-    until(lambda: not heartbeat_processes(submitter.pid))  # the worker has its own now
+    wait_for(lambda: not heartbeat_processes(submitter.pid))  # the worker has its own now
     worker.kill()
     claims.wait(["a"], done=lambda: False)
     claim, _ = claims.acquire(["a"])
@@ -115,7 +116,7 @@ def test_many_claims_do_not_wake_the_heartbeat_process_each_time(folder: Path, s
     other = start("elsewhere", BEAT)
     for i in range(1000):
         other.ask("acquire", keys=[f"k{i}"])
-    until(lambda: b"0000000000" not in beats(folder))
+    wait_for(lambda: b"0000000000" not in beats(folder))
     assert len(beats(folder)) <= 2  # one beat for all, seen while it goes round
 
 

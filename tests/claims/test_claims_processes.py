@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from claimant import Claimant, claim_files, until
+from claimant import Claimant, claim_files
 from exca.claims import Claims, Owner, protocol
 from exca.claims.claimfile import ClaimFolder
 from exca.claims.owner import Heart
+from waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 Start = Callable[..., Claimant]
@@ -131,7 +132,7 @@ def test_a_crash_at_any_step_leaves_nothing_in_the_way(
         other.kill()
         if more:
             claims.revoke(str(more["token"]))
-        claim = until(lambda: claims.acquire(["a", "b"])[0])
+        claim = wait_for(lambda: claims.acquire(["a", "b"])[0])
         assert claim.keys == ("a", "b")
         claim.release()
         assert len(claim_files(folder)) == 1, f"step {at}"
@@ -175,7 +176,7 @@ def other_answers(other: Claimant) -> bool:
         state = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0]
         return "T" if state == "T" else "answered" if other.has_answer() else ""
 
-    return bool(until(settled) != "T")
+    return bool(wait_for(settled) != "T")
 
 
 @pytest.mark.parametrize("kills", [0, 12])
@@ -314,7 +315,7 @@ def test_a_claim_that_could_not_be_removed_goes_later(
     other.ask("release")
     assert Claims(folder).acquire(["a"])[0] is None  # from outside it can't be told from one that is held
     immutable(path, False)
-    until(lambda: claim_files(folder) == [])
+    wait_for(lambda: claim_files(folder) == [])
     claim, _ = Claims(folder).acquire(["a"])
     assert claim is not None
     assert other.process.poll() is None
@@ -341,6 +342,6 @@ def test_a_keeper_that_was_killed_leaves_the_removal_to_the_next(
     immutable(path, False)
     other, _ = claims.acquire(["b"])
     assert other is not None
-    until(lambda: path not in claim_files(folder))
+    wait_for(lambda: path not in claim_files(folder))
     other.release()
     beating._close()

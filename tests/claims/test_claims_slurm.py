@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import claimant
-from claimant import Claimant, claim_files, until
+from claimant import Claimant, claim_files
 from exca.claims import Claim, Claims, Owner, job_states, scheduler
+from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 Start = Callable[..., Claimant]
@@ -47,9 +48,9 @@ def test_states_of_jobs(submit: Submit) -> None:
     failed = submit("exit 3")
     waiting = submit("true", "--hold")
     array = submit("sleep 60", "--array=0-1")
-    until(lambda: state(failed) == "FAILED" and state(f"{array}_1") == "RUNNING")
+    wait_for(lambda: state(failed) == "FAILED" and state(f"{array}_1") == "RUNNING")
     subprocess.run(["scancel", f"{array}_1"], check=True)
-    until(lambda: state(f"{array}_1") == "CANCELLED")
+    wait_for(lambda: state(f"{array}_1") == "CANCELLED")
     ids = [failed, waiting, array, f"{array}_0", f"{array}_1", f"{array}_7", "999999999"]
     found = [job_states(ids)[i] for i in ids]
     states = ["FAILED", "PENDING", "RUNNING", "RUNNING", "CANCELLED", "UNKNOWN", "UNKNOWN"]
@@ -125,7 +126,7 @@ def test_a_job_owns_its_claim_until_it_ends(folder: Path, submit: Submit) -> Non
     holder = claims.holders()["a"]
     assert holder.job_id == job_id
     assert f"squeue -j {job_id}" in holder.describe()
-    until(lambda: state(job_id) == "RUNNING")
+    wait_for(lambda: state(job_id) == "RUNNING")
     subprocess.run(["scancel", job_id], check=True)
     started = time.monotonic()
     claims.wait(["a"], done=lambda: False)
@@ -182,17 +183,17 @@ def test_a_job_adopts_what_its_dead_submitter_announced_also_after_a_requeue(
     )
     other.kill()
     output = folder / f"{job_id}.out"
-    until(lambda: output.exists() and output.read_text().count('["a", "b"]') == 1)
+    wait_for(lambda: output.exists() and output.read_text().count('["a", "b"]') == 1)
     claims = Claims(folder)
     holder = claims.holders()["b"]
     assert (holder.token, holder.job_id) == (token, job_id)
     assert holder.owner.process is not None
     subprocess.run(["scontrol", "requeue", job_id], check=True)
-    until(lambda: holder.owner.process is not None and not holder.owner.process.alive())
+    wait_for(lambda: holder.owner.process is not None and not holder.owner.process.alive())
     assert claims.holders()["a"].alive()
     assert claims.acquire(["a"])[0] is None
-    until(lambda: output.read_text().count('["a", "b"]') == 2, 60)
+    wait_for(lambda: output.read_text().count('["a", "b"]') == 2)
     assert claims.acquire(["b"])[0] is None
     assert len(claim_files(folder)) == 1
     (folder / "orders").write_text('{"do": "release"}\n')
-    until(lambda: not claims.holders())
+    wait_for(lambda: not claims.holders())

@@ -19,20 +19,9 @@ import pytest
 from exca.errors import UncommittedChangesError, WorkDirError
 from exca.jobs.workdir import inside
 from exca.workdir import WorkDir
+from trees import tree, write
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-
-
-def write(root: Path, **files: str) -> None:
-    """Write files: ``a__b_py`` is ``a/b.py``."""
-    for name, text in files.items():
-        path = root / name.replace("__", "/").replace("_py", ".py").replace("_txt", ".txt")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def tree(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ import os
 import pickle
 import signal
 import threading
-import time
-import typing as tp
 from pathlib import Path
 
 import pytest
@@ -19,18 +17,10 @@ from exca.steps.patterns import Scatter
 from exca.steps.pipeline import pipeline_of
 from exca.steps.run import StageWorker, prepare
 from pipeline_steps import Fails, Noted, Plus, Times, noted
+from waiting import wait_for
 
 OFF = ["ThreadPool", "ProcessPool", "LocalProcess", "SubmititDebug"]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-def until(condition: tp.Callable[[], tp.Any], seconds: float = 50) -> tp.Any:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 @pytest.mark.parametrize("backend", OFF)
@@ -119,7 +109,7 @@ def test_results_of_a_pool_are_read_while_others_still_run(tmp_path: Path) -> No
 
     class Gated(steps.Step):
         def _run(self, x: int) -> int:
-            until((gates / str(x)).exists)
+            wait_for((gates / str(x)).exists)
             return 10 * x
 
     step = Gated(infra={"backend": "ThreadPool", "folder": tmp_path / "cache"})
@@ -177,7 +167,7 @@ def test_each_stage_starts_as_its_inputs_arrive(tmp_path: Path) -> None:
 
     class First(steps.Step):
         def _run(self, x: int) -> int:
-            until((gates / str(x)).exists)
+            wait_for((gates / str(x)).exists)
             return x + 1
 
     class Second(steps.Step):
@@ -202,7 +192,7 @@ def test_each_stage_starts_as_its_inputs_arrive(tmp_path: Path) -> None:
     asking = threading.Thread(target=lambda: found.extend(chain.run_many([1, 2])))
     asking.start()
     (gates / "2").touch()
-    until((gates / "third-30").exists)
+    wait_for((gates / "third-30").exists)
     assert not (gates / "second-2").exists()
     (gates / "1").touch()
     asking.join()
@@ -258,7 +248,7 @@ def test_who_comes_after_a_killed_interpreter_finds_its_jobs_again(tmp_path: Pat
     notes = tmp_path / "notes"
     script = SCRIPT.format(folder=str(tmp_path / "cache"), notes=str(notes))
     with elsewhere.start(script) as first:
-        until(lambda: noted(notes))
+        wait_for(lambda: noted(notes))
         first.kill()
         assert first.stdout is not None
         assert first.stdout.read() == ""

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import time
-import typing as tp
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 import elsewhere
 from exca import steps
 from pipeline_steps import Noted, noted
+from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -39,14 +38,6 @@ print(list(steps.Chain(steps=parts).run_many([0, 10, 20])), flush=True)
 """
 
 
-def until(condition: tp.Callable[[], tp.Any], told: tp.Callable[[], str], seconds: float = 90) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.05)
-
-
 def test_a_pipeline_killed_three_times_computes_each_item_of_each_stage_once(tmp_path: Path) -> None:
     script = elsewhere.KNOWING + FIVE_STAGES.format(folder=str(tmp_path))
     notes, err = tmp_path / "notes", tmp_path / "stderr"
@@ -64,7 +55,7 @@ def test_a_pipeline_killed_three_times_computes_each_item_of_each_stage_once(tmp
             subprocess.Popen([sys.executable, "-c", script], stderr=stderr) as asking,
         ):
             try:  # two jobs run at once, wherever: they wait at the gate
-                until(lambda: waiting(stage) >= 2 or asking.poll(), told)  # noqa: B023 - called right here
+                wait_for(lambda: waiting(stage) >= 2 or asking.poll(), told)  # noqa: B023 - called right here
                 assert asking.poll() is None, told()
             finally:
                 asking.kill()
@@ -99,7 +90,7 @@ def test_resources_reach_the_scheduler_and_the_job_is_found(tmp_path: Path) -> N
         assert asking.stdin is not None
         asking.stdin.write(pickle.dumps(step))
         asking.stdin.close()
-        until(lambda: noted(tmp_path / "notes"), lambda: "the job did not start")
+        wait_for(lambda: noted(tmp_path / "notes"), lambda: "the job did not start")
         handle = step.lookup(1)
         assert handle.status == "running"
         job = handle.job()
@@ -135,7 +126,7 @@ def test_a_cancelled_job_is_told_with_what_slurm_said_and_computed_again(tmp_pat
 
     asking = threading.Thread(target=ask)
     asking.start()
-    until(lambda: noted(tmp_path / "notes"), lambda: "the job did not start")
+    wait_for(lambda: noted(tmp_path / "notes"), lambda: "the job did not start")
     job = step.lookup(1).job()
     assert job is not None
     subprocess.run(["scancel", job.job_id], check=True)

@@ -99,16 +99,6 @@ class Claimant:
                     pass
 
 
-def until(condition: Callable[[], tp.Any], seconds: float = 30.0) -> tp.Any:
-    """Wait for a condition and return what it said; fail after some seconds."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still not true after {seconds} s: {condition}")
-        time.sleep(0.005)
-    return value
-
-
 class Fault:
     """Kills or stops this process before its n-th file operation on claims."""
 
