@@ -10,7 +10,7 @@ import pytest
 import slurm_cluster
 from people import commons, people  # noqa: F401  # fixtures are found by being here
 
-pytest_plugins = ["slurm_faults", "slurm_limits"]
+pytest_plugins = ["measuring", "slurm_faults", "slurm_limits"]
 slurm_cluster.point_commands_at_it()
 # where the tests run in the background of a shell, they would inherit that Ctrl-C is ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
