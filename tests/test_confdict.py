@@ -109,8 +109,12 @@ def test_reading_by_dotted_keys() -> None:
     for missing in ("z", "a.z", "a.b.c.d", "l.7", "l.x", "l.-1", "s.0", "", "a.", 0):
         assert missing not in config
         assert config.get(tp.cast(str, missing), "default") == "default"
-    with pytest.raises(KeyError, match=r"a\.b\.z .*'c'"):
+    with pytest.raises(KeyError, match=r"a\.b\.z \(there is no 'z' beside \['c'\]\)"):
         config["a.b.z"]
+    with pytest.raises(KeyError, match=r"a\.b\.c\.d \(there is no 'd' in 1\)"):
+        config["a.b.c.d"]
+    with pytest.raises(KeyError, match="configuration keys are str"):
+        config[tp.cast(str, 3)]
     with pytest.raises(IndexError, match="length 2"):
         config["l.2"]
 

@@ -143,3 +143,10 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         _files.read_file(str(tmp_path / "fifo"))
     with pytest.raises(OddFileError, match="not a regular file"):
         _files.read_file(str(tmp_path))
+
+
+def test_what_is_too_large_to_be_read_at_once_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", _files.MAX_FILE + 1)
+    with pytest.raises(OddFileError, match="a file of more than 1024 MiB"):
+        _files.read_file(str(tmp_path / "sparse"))

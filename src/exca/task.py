@@ -1,5 +1,6 @@
 """TaskInfra: one computation, cached and run anywhere."""
 
+import collections
 import contextlib
 import logging
 import os
@@ -269,19 +270,16 @@ def _check_signature(function: tp.Any) -> None:
 
 
 def _complain_of_repetition(infras: list[TaskInfra]) -> tp.NoReturn:
-    seen: dict[str, int] = {}
-    for k, infra in enumerate(infras):
-        first = seen.setdefault(infra.uid(), k)
-        if first != k:
-            configs = "\n\n".join(
-                f"* number {n}:\n{infras[n].config(uid=True, exclude_defaults=True).to_yaml()}"
-                for n in (first, k)
-            )
-            raise ValueError(
-                f"the job array holds {infra.uid()} twice:\n\n{configs}\n"
-                "Often a field that was meant to vary does not; where intended: job_array(allow_repeated_tasks=True)"
-            )
-    raise AssertionError("no repetition")
+    uids = [infra.uid() for infra in infras]
+    [(repeated, _)] = collections.Counter(uids).most_common(1)
+    configs = "\n\n".join(
+        f"* number {n}:\n{infras[n].config(uid=True, exclude_defaults=True).to_yaml()}"
+        for n in [n for n, uid in enumerate(uids) if uid == repeated][:2]
+    )
+    raise ValueError(
+        f"the job array holds {repeated} twice:\n\n{configs}\n"
+        "Often a field that was meant to vary does not; where intended: job_array(allow_repeated_tasks=True)"
+    )
 
 
 if not tp.TYPE_CHECKING:

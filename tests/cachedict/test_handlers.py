@@ -365,11 +365,27 @@ def test_frames_come_back(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixtu
     # what kind of missing value a CSV file gives depends on the version of pandas
     pd.testing.assert_frame_equal(cd["csv"].dropna(), plain.dropna())
     pd.testing.assert_frame_equal(cd["csv"].isna(), plain.isna())
-    with (
-        pytest.raises(HandlerError, match="DataFrame"),
-        CacheDict[tp.Any](tmp_path, cache_type="PandasDataFrame").write() as csv,
-    ):
-        csv["no"] = 3
+
+
+@pytest.mark.parametrize(
+    ("cache_type", "package", "words"),
+    [
+        ("PandasDataFrame", "pandas", "Expected a DataFrame, got int"),
+        ("ParquetPandasDataFrame", "pandas", "Expected a DataFrame, got int"),
+        ("NumpyArray", "numpy", "Expected a NumPy array, got int; leave cache_type out"),
+        ("TorchTensor", "torch", "Expected a torch tensor, got int"),
+        ("NibabelNifti", "nibabel", "Expected a NIfTI image, got int"),
+        ("MneRawFif", "mne", "Expected an MNE recording, got int"),
+        ("MneRawBrainVision", "mne", "Expected an MNE recording, got int"),
+    ],
+)
+def test_a_handler_takes_its_kind_of_value(
+    tmp_path: pathlib.Path, cache_type: str, package: str, words: str
+) -> None:
+    pytest.importorskip(package)
+    cd = CacheDict[tp.Any](tmp_path, cache_type=cache_type)
+    with pytest.raises(HandlerError, match=words), cd.write():
+        cd["no"] = 3
 
 
 def test_images_come_back(tmp_path: pathlib.Path) -> None:

@@ -37,8 +37,9 @@ LINES = [orjson.loads(line) for line in (CORPUS / "lines.jsonl").read_bytes().sp
 # what a line may lead to: the two others say that something is not installed, or is no longer what it was
 EXPECTED = (DamagedEntryError, UnknownHandlerError, MissingPackageError, StoredValueError)
 EXAMPLES = int(os.environ.get("EXCA_FUZZ_EXAMPLES", "150"))  # per test; more in the long form
+EVERY: tp.Any = list(HealthCheck)  # typed as a list of its metaclass
 fuzzed = settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES <= 150, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES <= 150, suppress_health_check=EVERY
 )
 
 
@@ -85,6 +86,52 @@ def test_a_crafted_line(line: dict[str, tp.Any], folder: pathlib.Path, tmp_path:
             pass
     assert cd["other"] == 1
     assert (folder / "data" / "x.data").read_bytes() == bytes(range(64))
+
+
+OF_ARRAY = {"#type": "MemmapArray", "filename": "data/x.data", "offset": 0, "shape": [2], "dtype": "<i4"}
+OF_TEXT = {"#type": "Json", "filename": "data/x.data", "offset": 0, "length": 3}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"#type": 3}, "names no handler: 3"),
+        (OF_ARRAY | {"filename": "../x"}, r"names a data file outside of it: '\.\./x'"),
+        (OF_ARRAY | {"filename": "data/gone"}, "data/gone is not there"),
+        (OF_ARRAY | {"filename": "data/folder"}, "data/folder is no regular file"),
+        (OF_ARRAY | {"dtype": "odd"}, "Not an array type: 'odd'"),
+        (OF_ARRAY | {"dtype": "O"}, "An array of Python objects"),
+        (OF_ARRAY | {"shape": [-1]}, r"names an array of shape \(-1,\) at byte 0"),
+        (OF_ARRAY | {"shape": [99]}, "has 64 bytes, at least 396 were written"),
+        (OF_ARRAY | {"#files": {"data/x.data": [-1, ""]}}, "names -1 bytes at 0 of .*x.data"),
+        (
+            OF_ARRAY | {"#files": {"data/x.data": [1 << 40, ""]}},
+            "has 64 bytes, not the 1099511627776 written",
+        ),
+        (OF_ARRAY | {"#files": {"data/folder": [1 << 40, ""]}}, "data/folder is no regular file"),
+        (OF_ARRAY | {"#files": [3]}, "does not name its files"),
+        ({"#type": "NumpyArray", "filename": "data/x.npy"}, r"holds no array: it is too short .*\(1000,\)"),
+        (OF_TEXT | {"offset": -1}, "names 3 bytes at -1 of .*x.data"),
+        (OF_TEXT | {"length": 99}, "ends before byte 99"),
+        (OF_TEXT | {"length": -3}, "does not tell where its content is: .*-3 bytes"),
+        (OF_TEXT, "holds no JSON where it should"),
+        ({"#type": "Pickle", "filename": 3}, "names no file to unpickle"),
+        ({"#type": "Pickle", "filename": "data/x.data"}, "x.data is not one that this handler writes"),
+        ({"#type": "Pickle", "filename": "data/x.pkls", "offset": -1, "length": 3}, "names 3 bytes at -1"),
+        ({"#type": "py.path", "content": "a", "kind": "Odd"}, "Not a kind of path: 'Odd'"),
+        ({"#type": "py.set", "content": 3}, "holds no value for py.set"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_is_said(
+    tmp_path: pathlib.Path, entry: dict[str, tp.Any], words: str
+) -> None:
+    (tmp_path / "data" / "folder").mkdir(parents=True)
+    for name in ("x.data", "x.pkls"):
+        (tmp_path / "data" / name).write_bytes(bytes(range(64)))
+    np.save(tmp_path / "data" / "x.npy", np.arange(1000))
+    os.truncate(tmp_path / "data" / "x.npy", 200)
+    with DumpContext(tmp_path) as ctx, pytest.raises(DamagedEntryError, match=words):
+        ctx.load(entry)
 
 
 def bases(root: pathlib.Path) -> list[dict[str, tp.Any]]:

@@ -13,7 +13,8 @@ import pydantic
 import pytest
 
 import exca
-from exca.cachedict import CacheDict, datafiles, handlers
+from exca.cachedict import CacheDict, core, datafiles, handlers
+from exca.errors import CacheWriteError
 from waiting import wait_for
 
 ERRORS = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT)
@@ -250,3 +251,13 @@ def test_files_as_large_as_they_may_be(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG], ids=errno.errorcode.__getitem__)
 def test_a_full_disk_at_an_empty_index_file(code: int, tmp_path: pathlib.Path) -> None:
     assert run(EMPTY, tmp_path, code, limit="-c 0") == "done\n"
+
+
+def test_a_value_that_cannot_be_written_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data").touch()  # where the folder would be
+    cd = CacheDict[tp.Any](tmp_path)
+    with pytest.raises(CacheWriteError, match="The value of 'key' was not stored"), cd.write():
+        cd["key"] = np.arange(3)
+    with pytest.raises(CacheWriteError, match="The value of 'result' was not stored"):
+        core.dump_one(tmp_path, np.arange(3), key="result")
+    assert dict(cd) == {}

@@ -258,6 +258,16 @@ def test_damaged_configuration_files_are_set_aside_and_written_again(root: Path)
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("size", "words"), [(1 << 25, "it is larger than 16 MiB"), (1, "it holds no configuration")]
+)
+def test_what_is_wrong_with_a_configuration_file_is_said(root: Path, size: int, words: str) -> None:
+    path = uid_folder(root, "job.json") / "config.yaml"
+    path.write_text("3")
+    os.truncate(path, size)
+    assert [each.error for folder in exca.verify(root).folders for each in folder.damaged] == [words]
+
+
 def test_the_pickle_of_an_earlier_release_is_read_and_never_run(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     folder = tmp_path / "uid"

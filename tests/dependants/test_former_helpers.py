@@ -1,0 +1,55 @@
+"""Helpers of earlier releases that published packages still call: what they say."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import people
+from exca import ConfDict
+from exca.kept import earlier_uids, folders, recording_steps
+
+
+def test_a_renamed_folder_replaces_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = ConfDict({"x": 12})
+    earlier, now = tmp_path / earlier_uids.config_uid(config), tmp_path / config.to_uid()
+    for folder in (earlier, now):
+        folder.mkdir()
+        config.to_yaml(folder / "uid.yaml")
+    with pytest.warns(DeprecationWarning, match="update_uids"):
+        earlier_uids.update_uids(tmp_path, dryrun=False)
+    assert caplog.messages == [f"Not renaming {earlier}: {now} is there already"]
+    assert {earlier, now} == set(tmp_path.iterdir())
+
+
+def test_who_may_not_share_a_file_is_told(commons: people.Commons) -> None:
+    code = """
+import os, warnings
+from pathlib import Path
+from exca.kept import folders
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    folders.setup_shared_folder(Path(os.environ["SHARED"]))
+print(*(warning.message for warning in told), sep="\\n")
+"""
+    shared = commons.shared
+    commons.run(people.ALICE, "import os, pathlib; pathlib.Path(os.environ['SHARED'], 'hers').touch(0o644)")
+    said = commons.run(people.BOB, code).splitlines()
+    assert f"1 of the files under {shared} belong to other users, who have to share them" in said
+
+
+def test_a_umask_that_hides_files_from_the_group_is_told(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with pytest.warns(UserWarning, match=r"may not be writable for the group: run 'umask 002' first"):
+            folders.setup_shared_folder(tmp_path)
+    finally:
+        os.umask(before)
+
+
+def test_a_recording_step_fails_where_it_is_told_to() -> None:
+    step = recording_steps.Add(fail_on={2.0})
+    assert step.run(1) == 3
+    with pytest.raises(ValueError, match="Triggered an error"):
+        step.run(2)
+    assert step.calls == [1, 2]
