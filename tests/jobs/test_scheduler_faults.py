@@ -42,7 +42,7 @@ def script_of(job: tp.Any) -> str:
     return tp.cast(str, job.paths.submission_file.read_text())
 
 
-HELD: Infra = {"slurm_additional_parameters": {"hold": True}}
+HELD: tp.Any = {"slurm_additional_parameters": {"hold": True}}
 
 
 # ------------------------------------------------------------------ what is submitted

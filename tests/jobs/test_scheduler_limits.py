@@ -19,7 +19,7 @@ from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
-HELD: Infra = {"slurm_additional_parameters": {"hold": True}}
+HELD: tp.Any = {"slurm_additional_parameters": {"hold": True}}
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_more_tasks_than_a_qos_allows_are_sent_as_room_comes(
 ) -> None:
     qos.limit("MaxSubmitJobsPerUser=3")
     gate = tmp_path / "gate"
-    infra |= {"slurm_qos": qos.name}
+    infra = infra | {"slurm_qos": qos.name}
     task = Sleeper(gate=gate, infra=infra)
     with caplog.at_level("INFO", logger="exca"), task.infra.job_array() as array:
         array.extend(task.infra.clone_obj(x=x) for x in range(1, 7))
@@ -88,7 +88,7 @@ def test_more_tasks_than_a_qos_allows_are_sent_as_room_comes(
 def test_a_later_call_of_another_interpreter_sends_what_waits(infra: Infra, qos: Qos, tmp_path: Path) -> None:
     qos.limit("MaxSubmitJobsPerUser=2")
     gate = tmp_path / "gate"
-    infra |= {"slurm_qos": qos.name}
+    infra = infra | {"slurm_qos": qos.name}
     task = Sleeper(gate=gate, infra=infra)
     with task.infra.job_array() as array:
         array.extend(task.infra.clone_obj(x=x) for x in range(1, 4))
@@ -133,7 +133,7 @@ def test_a_map_and_a_batch_are_sent_as_room_comes(
     monkeypatch.setattr(runner, "_ROOM_EVERY", 0.1)
     monkeypatch.setattr(submit, "_ROOM_EVERY", 0.1)
     qos.limit("MaxSubmitJobsPerUser=2")
-    infra |= {"slurm_qos": qos.name}
+    infra = infra | {"slurm_qos": qos.name}
     obj = HalvesOrCalls(infra=infra | {"max_jobs": None}, calls=infra)
     assert list(obj.process(range(5))) == [0, 0.5, 1, 1.5, 2]
     with obj.calls.batch():
@@ -203,7 +203,7 @@ def test_ctrl_c_while_waiting_for_room_leaves_nothing_queued(
     qos.limit("MaxSubmitJobsPerUser=0")
     faults.end("sbatch")
     folder = Path(infra["folder"])
-    infra |= {"slurm_qos": qos.name}
+    infra = infra | {"slurm_qos": qos.name}
     err = interrupted(
         kind, infra, lambda: faults.calls("sbatch") == 2
     )  # the first try, and one while waiting
@@ -278,7 +278,7 @@ def test_more_tasks_than_the_array_of_a_site_are_several_arrays(
         ({"slurm_partition": "short", "timeout_min": 5}, "lower timeout_min"),
     ],
 )
-def test_a_refusal_advises_what_it_is_about(infra: Infra, fields: Infra, advice: str) -> None:
+def test_a_refusal_advises_what_it_is_about(infra: Infra, fields: tp.Any, advice: str) -> None:
     task = Double(infra=infra | fields)
     with pytest.raises(SubmissionError, match="Slurm refused") as caught:
         task.compute()

@@ -19,7 +19,7 @@ from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
-HELD: Infra = {"slurm_additional_parameters": {"hold": True}}
+HELD: tp.Any = {"slurm_additional_parameters": {"hold": True}}
 CALLS = {
     "task": "print(Double(infra=infra).compute())",
     "array": """
@@ -188,7 +188,7 @@ def test_a_preempted_job_is_not_failed_while_slurm_cannot_be_asked(
     infra: Infra, faults: Faults, tmp_path: Path
 ) -> None:
     """Preempted for real: warned, ended after its grace, requeued, and run again."""
-    node: Infra = {"cpus_per_task": 4, "slurm_additional_parameters": {"nodelist": "n4"}}
+    node: tp.Any = {"cpus_per_task": 4, "slurm_additional_parameters": {"nodelist": "n4"}}
     task = Sleeper(gate=tmp_path / "gate", infra=infra | node | {"slurm_partition": "preempt"})
     job = task.infra.job()
     wait_for(task.started().exists, "the job to start")

@@ -12,6 +12,11 @@ import pydantic
 import exca
 
 
+def given(value: object) -> tp.Any:
+    """Return what a user gives for a field, such as a dict, which pydantic makes the field's type of."""
+    return value
+
+
 class Conv(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
     name: tp.Literal["conv"] = "conv"

@@ -18,7 +18,7 @@ import pytest
 import elsewhere
 import exca
 from exca.errors import InfraError, ReadOnlyError, ResultError, UncachedOverrideWarning
-from task_models import Arrays, Double, Failing, OwnError
+from task_models import Arrays, Double, Failing, OwnError, given
 
 
 def traces(path: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_without_a_folder_nothing_changes(trace: Path) -> None:
 
 
 def test_a_result_is_computed_once_and_found_by_an_equal_object(tmp_path: Path, trace: Path) -> None:
-    infra = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     task = Double(x=3, trace=trace, infra=infra)
     assert task.infra.status() == "not submitted"
     assert (task.compute(), task.compute(), Double(x=3, infra=infra).compute()) == (6, 6, 6)
@@ -56,7 +56,7 @@ def test_the_decorated_method_keeps_its_name_and_docstring() -> None:
 
 
 def test_the_folder_says_what_was_computed_where_and_when(tmp_path: Path) -> None:
-    task = Double(x=3, infra={"folder": tmp_path})
+    task = Double(x=3, infra=given({"folder": tmp_path}))
     task.compute()
     folder = task.infra.uid_folder()
     assert folder is not None
@@ -83,7 +83,7 @@ def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path, cluster: st
     identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], cwd=repository, check=True)
-    infra: dict[str, tp.Any] = {"folder": str(tmp_path)}
+    infra = given({"folder": str(tmp_path)})
     if cluster is not None:  # the copy is in no repository
         infra |= {"cluster": cluster, "workdir": {"copied": ["own_module.py"]}}
     script = f"import own_module; t = own_module.T(infra={infra!r}); t.f(); print(t.infra.uid_folder())"
@@ -98,16 +98,16 @@ def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path, cluster: st
 
 
 def test_nested_results_come_back_as_they_were(tmp_path: Path) -> None:
-    infra = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     Arrays(size=4, infra=infra).build()
-    out = Arrays(size=4, infra={**infra, "mode": "read-only"}).build()
+    out = Arrays(size=4, infra=given({**infra, "mode": "read-only"})).build()
     np.testing.assert_array_equal(out["array"], np.arange(4))
     assert out["names"] == ("a", "b")
     assert out["nested"] == [{"x": 1.5}, None]
 
 
 def test_keep_in_ram_survives_the_loss_of_the_files(tmp_path: Path) -> None:
-    task = Double(x=3, infra={"folder": tmp_path, "keep_in_ram": True})
+    task = Double(x=3, infra=given({"folder": tmp_path, "keep_in_ram": True}))
     assert task.compute() == 6
     folder = task.infra.uid_folder()
     assert folder is not None
@@ -117,9 +117,9 @@ def test_keep_in_ram_survives_the_loss_of_the_files(tmp_path: Path) -> None:
 
 
 def test_force_computes_again_once_an_object(tmp_path: Path, trace: Path) -> None:
-    infra: dict[str, tp.Any] = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     Double(trace=trace, infra=infra).compute()
-    forced = Double(trace=trace, infra={**infra, "mode": "force"})
+    forced = Double(trace=trace, infra=given({**infra, "mode": "force"}))
     assert (forced.compute(), forced.compute()) == (2, 2)
     assert len(traces(trace)) == 2
     forced.infra.clone_obj().compute()
@@ -127,9 +127,9 @@ def test_force_computes_again_once_an_object(tmp_path: Path, trace: Path) -> Non
 
 
 def test_a_forced_result_replaces_the_data_of_the_old_one(tmp_path: Path) -> None:
-    infra: dict[str, tp.Any] = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     Arrays(size=3, infra=infra).build()
-    forced = Arrays(size=3, infra={**infra, "mode": "force"})
+    forced = Arrays(size=3, infra=given({**infra, "mode": "force"}))
     forced.build()
     folder = forced.infra.uid_folder()
     assert folder is not None
@@ -140,16 +140,16 @@ def test_a_forced_result_replaces_the_data_of_the_old_one(tmp_path: Path) -> Non
 def test_a_failed_force_leaves_the_old_result_until_there_is_a_new_outcome(tmp_path: Path) -> None:
     switch = tmp_path / "switch"
     switch.touch()
-    infra: dict[str, tp.Any] = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     assert Failing(switch=switch, infra=infra).run() == "mended"
     switch.unlink()
     with pytest.raises(ValueError, match="the value is wrong"):
-        Failing(switch=switch, infra={**infra, "mode": "force"}).run()
+        Failing(switch=switch, infra=given({**infra, "mode": "force"})).run()
     assert Failing(switch=switch, infra=infra).infra.status() == "failed"
 
 
 def test_read_only_never_computes(tmp_path: Path, trace: Path) -> None:
-    reader = Double(trace=trace, infra={"folder": tmp_path / "new", "mode": "read-only"})
+    reader = Double(trace=trace, infra=given({"folder": tmp_path / "new", "mode": "read-only"}))
     with pytest.raises(ReadOnlyError, match="no result in"):
         reader.compute()
     with pytest.raises(ReadOnlyError, match="no result in"):
@@ -159,7 +159,7 @@ def test_read_only_never_computes(tmp_path: Path, trace: Path) -> None:
 
 
 def test_an_error_is_kept_with_its_type_until_it_is_retried(tmp_path: Path) -> None:
-    infra: dict[str, tp.Any] = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     switch = tmp_path / "switch"
     with pytest.raises(ValueError, match="the value is wrong"):
         Failing(switch=switch, infra=infra).run()
@@ -172,19 +172,19 @@ def test_an_error_is_kept_with_its_type_until_it_is_retried(tmp_path: Path) -> N
     assert "task_models.py" in notes, "the traceback of where it ran"
     assert "mode='retry'" in notes
     assert "clear_job()" in notes
-    assert Failing(switch=switch, infra={**infra, "mode": "retry"}).run() == "mended"
+    assert Failing(switch=switch, infra=given({**infra, "mode": "retry"})).run() == "mended"
     assert Failing(switch=switch, infra=infra).run() == "mended"
 
 
 def test_an_error_with_a_constructor_of_its_own_is_kept_with_its_type(tmp_path: Path) -> None:
     for _ in range(2):  # raised, then read
         with pytest.raises(OwnError, match=r"^number 3: own constructor") as caught:
-            Failing(kind="own", infra={"folder": tmp_path}).run()
+            Failing(kind="own", infra=given({"folder": tmp_path})).run()
         assert caught.value.number == 3
 
 
 def test_an_error_whose_class_is_gone_is_told_by_its_name(tmp_path: Path) -> None:
-    task = Failing(kind="own", infra={"folder": tmp_path})
+    task = Failing(kind="own", infra=given({"folder": tmp_path}))
     with pytest.raises(OwnError):
         task.run()
     code = "import sys, task_models\ndel task_models.OwnError\n"
@@ -197,12 +197,12 @@ def test_an_error_whose_class_is_gone_is_told_by_its_name(tmp_path: Path) -> Non
 
 def test_a_result_that_cannot_be_stored_is_an_error_that_names_its_type(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="generator"):
-        Failing(kind="unpicklable", infra={"folder": tmp_path}).run()
-    assert Failing(kind="unpicklable", infra={"folder": tmp_path}).infra.status() == "failed"
+        Failing(kind="unpicklable", infra=given({"folder": tmp_path})).run()
+    assert Failing(kind="unpicklable", infra=given({"folder": tmp_path})).infra.status() == "failed"
 
 
 def test_clear_job_removes_the_outcome_and_leaves_other_files(tmp_path: Path, trace: Path) -> None:
-    task = Double(trace=trace, infra={"folder": tmp_path})
+    task = Double(trace=trace, infra=given({"folder": tmp_path}))
     task.compute()
     folder = task.infra.uid_folder()
     assert folder is not None
@@ -220,7 +220,7 @@ def test_clear_job_removes_the_outcome_and_leaves_other_files(tmp_path: Path, tr
 def test_a_damaged_record_is_set_aside_and_computed_again(
     tmp_path: Path, trace: Path, content: bytes
 ) -> None:
-    infra = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     task = Double(x=5, trace=trace, infra=infra)
     task.compute()
     folder = task.infra.uid_folder()
@@ -232,7 +232,7 @@ def test_a_damaged_record_is_set_aside_and_computed_again(
 
 
 def test_damaged_data_is_set_aside_and_computed_again(tmp_path: Path) -> None:
-    infra = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     task = Arrays(size=5, infra=infra)
     task.build()
     folder = task.infra.uid_folder()
@@ -241,7 +241,7 @@ def test_damaged_data_is_set_aside_and_computed_again(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:-3])
     np.testing.assert_array_equal(Arrays(size=5, infra=infra).build()["array"], np.arange(5))
     np.testing.assert_array_equal(
-        Arrays(size=5, infra={**infra, "mode": "read-only"}).build()["array"], np.arange(5)
+        Arrays(size=5, infra=given({**infra, "mode": "read-only"})).build()["array"], np.arange(5)
     )
 
 
@@ -250,7 +250,7 @@ def test_threads_that_ask_at_once_get_one_computation(tmp_path: Path, trace: Pat
     ready = threading.Barrier(8)
 
     def ask() -> None:
-        task = Double(x=3, trace=trace, infra={"folder": tmp_path})
+        task = Double(x=3, trace=trace, infra=given({"folder": tmp_path}))
         ready.wait()
         results.append(task.compute())
 
@@ -267,8 +267,8 @@ def test_threads_that_ask_at_once_get_one_computation(tmp_path: Path, trace: Pat
 
 
 def test_an_array_computes_what_is_missing(tmp_path: Path, trace: Path) -> None:
-    task = Double(trace=trace, infra={"folder": tmp_path})
-    Double(x=2, trace=trace, infra={"folder": tmp_path}).compute()
+    task = Double(trace=trace, infra=given({"folder": tmp_path}))
+    Double(x=2, trace=trace, infra=given({"folder": tmp_path})).compute()
     with task.infra.job_array() as array:
         array.extend(task.infra.clone_obj(x=x) for x in range(4))
     assert sorted(line.split()[0] for line in traces(trace)) == ["0", "1", "2", "3"]
@@ -277,7 +277,7 @@ def test_an_array_computes_what_is_missing(tmp_path: Path, trace: Path) -> None:
 
 
 def test_a_failing_task_of_an_array_does_not_stop_the_others(tmp_path: Path) -> None:
-    task = Failing(infra={"folder": tmp_path})
+    task = Failing(infra=given({"folder": tmp_path}))
     with task.infra.job_array() as array:
         array.append(task.infra.clone_obj(kind="ValueError"))
         array.append(task.infra.clone_obj(kind="own"))
@@ -285,17 +285,17 @@ def test_a_failing_task_of_an_array_does_not_stop_the_others(tmp_path: Path) -> 
 
 
 def test_a_repeated_task_is_an_error_that_shows_both(tmp_path: Path) -> None:
-    task = Double(infra={"folder": tmp_path})
+    task = Double(infra=given({"folder": tmp_path}))
     with pytest.raises(ValueError, match="twice") as caught, task.infra.job_array() as array:
-        array.extend(Double(x=7, infra={"folder": tmp_path}) for _ in range(2))
+        array.extend(Double(x=7, infra=given({"folder": tmp_path})) for _ in range(2))
     assert str(caught.value).count("x: 7") == 2
     with task.infra.job_array(allow_repeated_tasks=True) as array:
-        array.extend(Double(x=7, infra={"folder": tmp_path}) for _ in range(2))
+        array.extend(Double(x=7, infra=given({"folder": tmp_path})) for _ in range(2))
     assert [t.compute() for t in array] == [14, 14]
 
 
 def test_an_empty_array_is_an_error_unless_allowed(tmp_path: Path) -> None:
-    task = Double(infra={"folder": tmp_path})
+    task = Double(infra=given({"folder": tmp_path}))
     with pytest.raises(RuntimeError, match="nothing was added"), task.infra.job_array():
         pass
     with task.infra.job_array(allow_empty=True):
@@ -305,17 +305,17 @@ def test_an_empty_array_is_an_error_unless_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["cached", "retry", "force", "read-only"])
 def test_the_mode_of_an_array_is_that_of_the_infra_it_is_called_on(tmp_path: Path, mode: str) -> None:
     switch, trace = tmp_path / "switch", tmp_path / "trace"
-    infra = {"folder": tmp_path / "cache"}
+    infra = given({"folder": tmp_path / "cache"})
     with pytest.raises(ValueError, match="the value is wrong"):
         Failing(switch=switch, infra=infra).run()
     Double(x=3, trace=trace, infra=infra).compute()
     switch.touch()
     other = "cached" if mode != "cached" else "force"
-    failed = Failing(switch=switch, infra={**infra, "mode": other})
-    done = Double(x=3, trace=trace, infra={**infra, "mode": other})
-    with Failing(infra={**infra, "mode": mode}).infra.job_array() as array:
+    failed = Failing(switch=switch, infra=given({**infra, "mode": other}))
+    done = Double(x=3, trace=trace, infra=given({**infra, "mode": other}))
+    with Failing(infra=given({**infra, "mode": mode})).infra.job_array() as array:
         array.append(failed)
-    with Double(infra={**infra, "mode": mode}).infra.job_array() as array:
+    with Double(infra=given({**infra, "mode": mode})).infra.job_array() as array:
         array.append(done)
     again = mode in ("retry", "force")
     assert failed.infra.status() == ("completed" if again else "failed")
@@ -323,21 +323,21 @@ def test_the_mode_of_an_array_is_that_of_the_infra_it_is_called_on(tmp_path: Pat
 
 
 def test_a_read_only_array_computes_nothing(tmp_path: Path, trace: Path) -> None:
-    infra = {"folder": tmp_path}
+    infra = given({"folder": tmp_path})
     done, missing = (Double(x=x, trace=trace, infra=infra) for x in (1, 2))
     done.compute()
-    reader = Double(infra={"folder": tmp_path, "mode": "read-only"})
+    reader = Double(infra=given({"folder": tmp_path, "mode": "read-only"}))
     with reader.infra.job_array() as array:
         array.append(done)
     with pytest.raises(ReadOnlyError, match="x=2"), reader.infra.job_array() as array:
         array.extend([done, missing])
     with pytest.raises(ReadOnlyError, match="x=3"), done.infra.job_array() as array:
-        array.append(Double(x=3, trace=trace, infra={"folder": tmp_path, "mode": "read-only"}))
+        array.append(Double(x=3, trace=trace, infra=given({"folder": tmp_path, "mode": "read-only"})))
     assert len(traces(trace)) == 1
 
 
 def test_nothing_is_submitted_when_the_block_raises(tmp_path: Path, trace: Path) -> None:
-    task = Double(trace=trace, infra={"folder": tmp_path})
+    task = Double(trace=trace, infra=given({"folder": tmp_path}))
 
     def fail() -> None:
         with task.infra.job_array() as array:
@@ -353,7 +353,7 @@ def test_nothing_is_submitted_when_the_block_raises(tmp_path: Path, trace: Path)
 
 
 def test_a_job_answers_all_that_a_submitted_one_does(tmp_path: Path) -> None:
-    job = Double(x=3, infra={"folder": tmp_path}).infra.job()
+    job = Double(x=3, infra=given({"folder": tmp_path})).infra.job()
     assert job.done()
     assert job.wait(1)
     assert job.result() == 6
@@ -361,7 +361,7 @@ def test_a_job_answers_all_that_a_submitted_one_does(tmp_path: Path) -> None:
     assert job.exception() is None
     assert job.state == "COMPLETED"
     job.cancel()
-    failed = Failing(infra={"folder": tmp_path}).infra.job()
+    failed = Failing(infra=given({"folder": tmp_path})).infra.job()
     assert failed.done()
     assert isinstance(failed.exception(), ValueError)
 
@@ -370,7 +370,7 @@ def test_a_job_can_be_awaited(tmp_path: Path) -> None:
     import asyncio
 
     async def main() -> int:
-        return tp.cast(int, await Double(x=3, infra={"folder": tmp_path}).infra.job())
+        return tp.cast(int, await Double(x=3, infra=given({"folder": tmp_path})).infra.job())
 
     assert asyncio.run(main()) == 6
 
@@ -380,7 +380,9 @@ def test_a_job_can_be_awaited(tmp_path: Path) -> None:
 
 def test_clone_obj_validates_and_leaves_the_original(tmp_path: Path) -> None:
     task = Double(
-        x=3, model={"name": "transformer", "layers": 2}, infra={"folder": tmp_path, "cpus_per_task": 2}
+        x=3,
+        model=given({"name": "transformer", "layers": 2}),
+        infra=given({"folder": tmp_path, "cpus_per_task": 2}),
     )
     task.infra.uid()
     clone = task.infra.clone_obj({"model.layers": 5, "infra.cpus_per_task": 3}, x=4)
@@ -408,7 +410,7 @@ def test_after_its_uid_an_object_is_frozen() -> None:
 
 @pytest.mark.parametrize("how", ["pickle", "cloudpickle", "deepcopy", "copy", "model_copy"])
 def test_a_copy_answers_for_itself(tmp_path: Path, how: str) -> None:
-    task = Double(x=3, infra={"folder": tmp_path, "keep_in_ram": True})
+    task = Double(x=3, infra=given({"folder": tmp_path, "keep_in_ram": True}))
     assert task.compute() == 6
     makers: dict[str, tp.Callable[[Double], Double]] = {
         "pickle": lambda t: pickle.loads(pickle.dumps(t)),
@@ -444,7 +446,7 @@ def test_the_default_on_the_class_seeds_what_an_instance_leaves_open(tmp_path: P
         def f(self) -> int:
             return 1
 
-    seeded = Seeded(infra={"cluster": "local", "cpus_per_task": 2})
+    seeded = Seeded(infra=given({"cluster": "local", "cpus_per_task": 2}))
     assert (seeded.infra.version, seeded.infra.cpus_per_task, seeded.infra.folder) == ("3", 2, tmp_path)
     assert Seeded().infra.folder == tmp_path
 
@@ -456,8 +458,8 @@ def test_repr_shows_what_differs_from_the_default() -> None:
 
 def test_iter_cached_finds_every_configuration(tmp_path: Path) -> None:
     for x in range(3):
-        Double(x=x, model={"name": "transformer"}, infra={"folder": tmp_path}).compute()
-    found = list(Double(infra={"folder": tmp_path}).infra.iter_cached())
+        Double(x=x, model=given({"name": "transformer"}), infra=given({"folder": tmp_path})).compute()
+    found = list(Double(infra=given({"folder": tmp_path})).infra.iter_cached())
     assert sorted(t.x for t in found) == [0, 1, 2]
     assert all(t.infra.status() == "completed" for t in found)
     assert {t.model.name for t in found} == {"transformer"}
@@ -479,7 +481,7 @@ def test_private_infras_work_too(tmp_path: Path) -> None:
     assert Private(x=4)._infra is not private._infra
     assert private._infra.clone_obj(x=5)._infra.folder == tmp_path
     with pytest.raises(pydantic.ValidationError):
-        Private(y=3)
+        Private.model_validate({"y": 3})
 
 
 def test_several_infras_and_infras_of_sub_configurations(tmp_path: Path) -> None:
@@ -497,8 +499,8 @@ def test_several_infras_and_infras_of_sub_configurations(tmp_path: Path) -> None
         def second(self) -> int:
             return -self.n
 
-    folder = {"folder": tmp_path}
-    two = Two(infra=folder, other=folder, task={"infra": folder})
+    folder = given({"folder": tmp_path})
+    two = Two(infra=folder, other=folder, task=given({"infra": folder}))
     assert (two.first(), two.second()) == (6, -4)
     assert set(two.infra.obj_infras()) == {"infra", "other", "task.infra"}
     assert two.task.infra.status() == "completed"
@@ -512,7 +514,7 @@ def test_a_child_may_override_infra_and_method(tmp_path: Path) -> None:
         def compute(self) -> int:
             return super().compute() + 100
 
-    child = Child(x=2, infra={"folder": tmp_path})
+    child = Child(x=2, infra=given({"folder": tmp_path}))
     assert child.compute() == 104
     assert child.infra.uid().endswith("Child.compute,child/x=2-" + child.infra.uid()[-8:])
 
@@ -523,7 +525,7 @@ def test_a_child_may_override_the_method_alone(tmp_path: Path, trace: Path) -> N
             return super().compute() + 100
 
     with pytest.warns(UncachedOverrideWarning, match=r"Child overrides Double\.compute"):
-        child = Child(x=2, trace=trace, infra={"folder": tmp_path})
+        child = Child(x=2, trace=trace, infra=given({"folder": tmp_path}))
     assert (child.compute(), child.compute()) == (104, 104)
     assert len(traces(trace)) == 1, "the parent's result is cached"
     assert child.infra.uid().startswith("task_models.Double.compute,1/")
@@ -596,7 +598,7 @@ def test_an_infra_needs_a_pydantic_model() -> None:
 )
 def test_a_wrong_infra_is_refused_when_it_is_built(wrong: dict[str, tp.Any], words: str) -> None:
     with pytest.raises((pydantic.ValidationError, RuntimeError), match=words):
-        Double(infra=wrong)
+        Double(infra=given(wrong))
 
 
 @pytest.mark.parametrize(
@@ -612,7 +614,7 @@ def test_unknown_and_mistyped_fields_are_refused(wrong: dict[str, tp.Any]) -> No
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount a read-only folder"
 )
 def test_a_folder_that_cannot_be_written_says_which(tmp_path: Path) -> None:
-    task = Double(infra={"folder": "/proc/nowhere"})
+    task = Double(infra=given({"folder": "/proc/nowhere"}))
     with pytest.raises(OSError, match="/proc/nowhere"):
         task.compute()
 
@@ -636,13 +638,13 @@ def test_a_changed_default_under_a_cached_result_is_told(tmp_path: Path) -> None
 
 
 def test_an_edited_uid_file_is_told_with_a_diff(tmp_path: Path) -> None:
-    task = Double(x=3, infra={"folder": tmp_path})
+    task = Double(x=3, infra=given({"folder": tmp_path}))
     task.compute()
     folder = task.infra.uid_folder()
     assert folder is not None
     (folder / "uid.yaml").write_text("x: 4\n")
     with pytest.raises(RuntimeError, match=r"(?s)-x: 4.*\+x: 3|\+x: 3.*-x: 4|-x: 3.*\+x: 4"):
-        Double(x=3, infra={"folder": tmp_path}).compute()
+        Double(x=3, infra=given({"folder": tmp_path})).compute()
 
 
 def test_a_task_that_asks_for_itself_is_told_instead_of_waiting_for_ever(tmp_path: Path) -> None:
@@ -685,7 +687,7 @@ def test_a_clone_is_not_given_the_defaults_of_the_original() -> None:
     class Outer(pydantic.BaseModel, extra="forbid"):
         inner: Inner = Inner(width=2)
         pair: tuple[int, ...] = [0]  # type: ignore[assignment] # as above
-        table: dict[str, float] = pydantic.Field(default_factory=lambda: {"a": 2**53 + 1})
+        table: dict[str, float] = pydantic.Field(default_factory=lambda: given({"a": 2**53 + 1}))
         infra: exca.TaskInfra = exca.TaskInfra()
 
         @infra.apply

@@ -15,12 +15,12 @@ import elsewhere
 import exca
 from exca.errors import JobError, SubmissionError
 from exca.jobs import environment
-from task_models import Double, Failing, Sleeper
+from task_models import Double, Failing, Sleeper, given
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
 every_cluster = pytest.mark.parametrize("cluster", CLUSTERS)
-Infra = dict[str, tp.Any]
+Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_job_computes_and_its_result_is_found_again(infra: Infra, cluster: str
     assert job.result() == 6
     assert job.done()
     assert job.state == "COMPLETED"
-    assert Double(x=3, infra={"folder": infra["folder"], "mode": "read-only"}).compute() == 6
+    assert Double(x=3, infra=given({"folder": infra["folder"], "mode": "read-only"})).compute() == 6
     assert Double(x=3, infra=infra).infra.job().job_id == job.job_id
     record = json.loads((task.infra.uid_folder() / "job.json").read_text())  # type: ignore[operator] # has a folder
     assert (record["cluster"], record["job_id"]) == (cluster, job.job_id)
@@ -101,7 +101,7 @@ def test_a_job_killed_from_outside_is_seen_by_who_only_looks(infra: Infra, tmp_p
     with pytest.raises(JobError):
         looking.run()
     (tmp_path / "gate").touch()
-    retried = Sleeper(gate=tmp_path / "gate", infra={**infra, "mode": "retry"})
+    retried = Sleeper(gate=tmp_path / "gate", infra=given({**infra, "mode": "retry"}))
     assert retried.run() == 1
     assert looking.infra.status() == "completed"
 
@@ -139,7 +139,7 @@ def _ended(pid: int) -> bool:
 def test_an_array_is_one_submission_of_what_is_missing(infra: Infra, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     task = Double(trace=trace, infra=infra)
-    Double(x=1, trace=trace, infra={"folder": infra["folder"]}).compute()
+    Double(x=1, trace=trace, infra=given({"folder": infra["folder"]})).compute()
     with task.infra.job_array(max_workers=2) as array:
         array.extend(task.infra.clone_obj(x=x) for x in range(4))
     ids = {t.infra.job().job_id.split("_")[0] for t in array if t.x != 1}
@@ -248,7 +248,7 @@ def test_an_object_that_does_not_pickle_is_told_before_anything_is_submitted(inf
 
 @every_cluster
 def test_an_object_that_is_too_large_is_told(infra: Infra) -> None:
-    task = Double(label="x" * 5000, infra={**infra, "max_pickle_size_gb": 1e-6})
+    task = Double(label="x" * 5000, infra=given({**infra, "max_pickle_size_gb": 1e-6}))
     with pytest.raises(SubmissionError, match="max_pickle_size_gb"):
         task.compute()
     with pytest.raises(RuntimeError, match="max_pickle_size_gb"):  # submitit's
@@ -260,7 +260,7 @@ def test_the_folder_of_a_task_links_to_the_logs_of_its_last_job(infra: Infra, tm
     switch = tmp_path / "switch"
     logs = []
     for mode in ("cached", "retry"):
-        task = Failing(switch=switch, infra={**infra, "mode": mode})
+        task = Failing(switch=switch, infra=given({**infra, "mode": mode}))
         job = task.infra.job()
         with pytest.raises(ValueError, match="the value is wrong"):
             job.result()
@@ -300,7 +300,7 @@ def test_a_job_can_submit_jobs(infra: Infra) -> None:
         def f(self) -> int:
             return self.inner.compute() + 1
 
-    outer = Outer(inner={"x": 3, "infra": infra}, infra=infra)
+    outer = Outer(inner=given({"x": 3, "infra": infra}), infra=infra)
     assert outer.f() == 7
     assert outer.inner.infra.status() == "completed"
     assert outer.inner.infra.job().job_id != outer.infra.job().job_id
@@ -336,7 +336,7 @@ class Edited(pydantic.BaseModel):
     import edited_main  # type: ignore[import-not-found] # written above
 
     gate = tmp_path / "gate"
-    task = edited_main.Edited(gate=gate, infra={**infra, "workdir": {"copied": ["."]}})
+    task = edited_main.Edited(gate=gate, infra=given({**infra, "workdir": {"copied": ["."]}}))
     job = task.infra.job()
     (source / "edited_later.py").write_text("VALUE = 'new'\n")
     gate.touch()
@@ -361,7 +361,7 @@ def test_several_processes_of_a_job_each_give_a_result(tmp_path: Path) -> None:
             env = submitit.JobEnvironment()
             return env.global_rank, env.num_tasks
 
-    ranks = Ranks(infra={"folder": tmp_path, "cluster": "local", "tasks_per_node": 2})
+    ranks = Ranks(infra=given({"folder": tmp_path, "cluster": "local", "tasks_per_node": 2}))
     assert ranks.f() == (0, 2)
     assert ranks.infra.job().results() == [(0, 2), (1, 2)]
 
@@ -429,7 +429,7 @@ def test_resources_reach_the_scheduler(slurm_folder: Path) -> None:
         "slurm_additional_parameters": {"nice": 7},
         "slurm_setup": ["export EXCA_TEST_SETUP=done"],
     }
-    task = Environment(infra={"cluster": "slurm", "folder": slurm_folder, **resources})
+    task = Environment(infra=given({"cluster": "slurm", "folder": slurm_folder, **resources}))
     job = task.infra.job()
     shown = subprocess.run(
         ["scontrol", "show", "job", job.job_id], capture_output=True, text=True, check=True
@@ -473,7 +473,7 @@ def test_the_name_of_a_job_tells_its_configuration(slurm_folder: Path) -> None:
 
 @pytest.mark.slurm
 def test_an_array_runs_at_most_max_workers_at_once(slurm_folder: Path) -> None:
-    task = Environment(infra={"cluster": "slurm", "folder": slurm_folder})
+    task = Environment(infra=given({"cluster": "slurm", "folder": slurm_folder}))
     with task.infra.job_array(max_workers=1) as array:
         array.extend(task.infra.clone_obj(x=x) for x in (1, 2))
     base = array[0].infra.job().job_id.split("_")[0]
@@ -510,14 +510,14 @@ def test_scancel_of_a_pending_job_is_seen(slurm_folder: Path, tmp_path: Path) ->
 
 @pytest.mark.slurm
 def test_auto_takes_slurm_where_it_answers(slurm_folder: Path) -> None:
-    task = Double(infra={"cluster": "auto", "folder": slurm_folder})
+    task = Double(infra=given({"cluster": "auto", "folder": slurm_folder}))
     assert task.infra.job().cluster == "slurm"
     assert task.compute() == 2
 
 
 def test_auto_takes_local_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    task = Double(infra={"cluster": "auto", "folder": tmp_path})
+    task = Double(infra=given({"cluster": "auto", "folder": tmp_path}))
     assert task.infra.job().cluster == "local"
     assert task.compute() == 2
 
@@ -547,7 +547,7 @@ def test_several_tasks_of_a_slurm_job_each_give_a_result(slurm_folder: Path) -> 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_debug_cluster_runs_in_this_process(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    task = Double(trace=trace, infra={"cluster": "debug", "folder": tmp_path})
+    task = Double(trace=trace, infra=given({"cluster": "debug", "folder": tmp_path}))
     assert task.compute() == 2
     assert trace.read_text().split()[1] == str(os.getpid())
     assert task.infra.status() == "completed"

@@ -155,7 +155,8 @@ def test_the_newer_outcome_counts(tmp_path: Path, seconds_ago: int) -> None:
         with pytest.raises(ValueError, match="no"):
             again.compute()
     assert task_models.Double(x=4, infra=infra | {"mode": "retry"}).compute() == 8
-    os.utime(folder / record.NAME, (time.time() + 200,) * 2)  # the retry is the newest
+    later = time.time() + 200
+    os.utime(folder / record.NAME, (later, later))  # the retry is the newest
     assert task_models.Double(x=4, infra=infra).compute() == 8
 
 

@@ -183,11 +183,12 @@ class LateFolder(mfusepy.Operations):  # type: ignore[misc] # comes without type
 
 if __name__ == "__main__":
     # the kernel caches nothing: what is late is decided above
-    waits = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
     mfusepy.FUSE(
         LateFolder(os.path.abspath(sys.argv[1]), float(sys.argv[3])),
         sys.argv[2],
         foreground=True,
         use_ino=True,
-        **waits,
+        attr_timeout=0,
+        entry_timeout=0,
+        negative_timeout=0,
     )

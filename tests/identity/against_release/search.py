@@ -197,7 +197,7 @@ def run(search: Search, name: str, examples: int, seed: int) -> bool:
         max_examples=ROUND,
         deadline=None,
         database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=tp.cast(tp.Any, list(hypothesis.HealthCheck)),  # typed as of its metaclass
         phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
         report_multiple_bugs=False,
     )
