@@ -99,7 +99,7 @@ class Starts(Plain):
     """The same by what runs when the object is made."""
 
     def model_post_init(self, context: tp.Any, /) -> None:
-        self.__dict__["x"] = 100
+        vars(self)["x"] = 100
 
 
 class Validates(Plain):
@@ -107,7 +107,7 @@ class Validates(Plain):
 
     @pydantic.model_validator(mode="after")
     def _set(self) -> tp.Self:
-        self.__dict__["x"] = 100
+        vars(self)["x"] = 100
         return self
 
 

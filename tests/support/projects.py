@@ -13,7 +13,7 @@ from pathlib import Path
 
 from exca.codedigest import CodeDigest, digest_of
 
-SOURCE = str(Path(__file__).parents[1] / "src")
+SOURCE = str(Path(__file__).parents[2] / "src")
 _number = itertools.count()
 
 SHOW = """
