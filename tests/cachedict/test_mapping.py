@@ -11,8 +11,8 @@ import typing as tp
 import numpy as np
 import pytest
 
-from caches import fill
 import exca
+from caches import fill
 from exca.cachedict import CacheDict
 
 
