@@ -19,10 +19,10 @@ def filled(folder: Path, size: int = KEYS) -> None:
 
 
 def warm_up(folder: Path) -> None:
-    """Load what a first cache loads, in a folder that is not the one measured."""
+    """Load what a first cache of many keys loads, numpy too, in a folder that is not the one measured."""
     unused = aside(folder)
-    filled(unused, 10)
-    assert len(CacheDict(unused)) == 10
+    filled(unused, 5000)
+    assert len(CacheDict(unused)) == 5000
 
 
 @row("CacheDict put, per key", bar=6, than=("SQLite", 1.2))
