@@ -40,7 +40,7 @@ class Throws(pydantic.BaseModel):
         yield from items
 
 
-class Scale(steps.Step):
+class Doubles(steps.Step):
     """A step with such a model."""
 
     shape: Shape = Ball(size=2)
@@ -70,13 +70,13 @@ def test_of_tasks_and_maps(tmp_path: Path) -> None:
 def test_of_steps(tmp_path: Path) -> None:
     infra: tp.Any = {"backend": "Cached", "folder": tmp_path}
     chain = steps.Chain(
-        steps=[Scale(infra=infra), {"type": "Scale", "shape": {"type": "Shape"}}], infra=infra
+        steps=[Doubles(infra=infra), {"type": "Doubles", "shape": {"type": "Shape"}}], infra=infra
     )
     assert chain.run(3) == 12
-    scale, ball, shape = ([f"{__name__}.{name}"] for name in ("Scale", "Ball", "Shape"))
+    doubles, ball, shape = ([f"{__name__}.{name}"] for name in ("Doubles", "Ball", "Shape"))
     first, second = names(tmp_path)
-    assert first["classes"] == {"Scale": scale, "Ball": ball}
-    assert second["classes"] == {"Scale": scale, "Ball": ball, "Shape": shape}
+    assert first["classes"] == {"Doubles": doubles, "Ball": ball}
+    assert second["classes"] == {"Doubles": doubles, "Ball": ball, "Shape": shape}
 
 
 def test_another_name_is_added_and_an_old_cache_gets_one(tmp_path: Path) -> None:

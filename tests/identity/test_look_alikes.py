@@ -438,6 +438,19 @@ def test_no_map_answers_for_a_look_alike(tmp_path: Path) -> None:
     assert list(Map(model=Overrides()).run([1])) == [-1]
 
 
+@pytest.mark.parametrize("cluster", ["local", "processpool"])
+def test_what_is_allowed_here_is_allowed_in_jobs(cluster: tp.Any, tmp_path: Path) -> None:
+    exca.settings.allow("look-alike", Overrides)
+    task = Task(
+        model=Overrides(),
+        infra=exca.TaskInfra(folder=tmp_path, cluster=None if cluster != "local" else cluster),
+    )
+    mapped = Map(model=Overrides(), infra=exca.MapInfra(folder=tmp_path, cluster=cluster))
+    with pytest.warns(RefusalWarning, match="found at 'model'"):
+        found = [task.run(), *mapped.run([1, 2])]
+    assert found == [-1, -1, -2]
+
+
 def test_no_step_answers_for_a_look_alike(tmp_path: Path) -> None:
     infra: tp.Any = {"backend": "Cached", "folder": tmp_path}
     assert Scale(infra=infra).run(3) == 3

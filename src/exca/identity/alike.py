@@ -14,13 +14,14 @@ import typing_extensions
 
 from .. import settings
 from ..errors import LookAlikeError
-from .fields import MISSING, MODEL, class_has, members
+from .fields import MISSING, MODEL, SCALARS, class_has, members
 from .parts import Part, model_fields, parts
 
 if tp.TYPE_CHECKING:
     from .export import ValueExporter
 
 SAME: tp.Final = "_exca_same_results"
+_CONTAINERS: tp.Final = frozenset((list, tuple, set, dict))
 _OWN_WRITERS: tp.Final = ("_exca_uid_dict_override",)
 # of a class's body, what no method of it reads
 _NO_PARTS: tp.Final = frozenset(("_abc_impl", "model_config", "model_fields", "model_computed_fields"))
@@ -49,6 +50,8 @@ def check_look_alikes(values: "ValueExporter", obj: pydantic.BaseModel, **told: 
     ------
     LookAlikeError: it does
     """
+    if _is_as_declared(obj):  # most are, and this takes a tenth of the time
+        return
     for part in parts(values, obj, **told):
         kind = type(part.model)
         meant = _meant(kind, part)
@@ -57,6 +60,21 @@ def check_look_alikes(values: "ValueExporter", obj: pydantic.BaseModel, **told: 
         differing = differences(kind, meant)
         if differing and not _is_told_apart(values.plan(part.model).run(part.model), kind, meant):
             settings.complain("look-alike", _error(part, kind, meant, differing), kind, meant, part.holder)
+
+
+def _is_as_declared(obj: tp.Any) -> bool:
+    """Whether it is certain that all models in an object are of the very classes that fields are declared with."""
+    values = obj.__dict__
+    for name, declared, default in model_fields(type(obj)):
+        value = values.get(name)
+        kind = type(value)
+        if kind in SCALARS or (kind in _CONTAINERS and not value):
+            continue
+        if kind not in declared.models or (default is not None and default not in declared.models):
+            return False
+        if not _is_as_declared(value):
+            return False
+    return not obj.__pydantic_extra__
 
 
 def _meant(kind: type, part: Part) -> type[pydantic.BaseModel] | None:

@@ -2,14 +2,13 @@
 
 import collections
 import collections.abc
-import dataclasses
 import typing as tp
 import weakref
 
 import pydantic
 
 from . import fields
-from .fields import MAPPING_ORIGINS, SCALARS, SEQUENCE_ORIGINS, is_model, may_hold_models, members
+from .fields import MAPPING_ORIGINS, SCALARS, SEQUENCE_ORIGINS, class_has, is_model, may_hold_models, members
 
 if tp.TYPE_CHECKING:
     from .export import ValueExporter
@@ -59,8 +58,7 @@ def _members(annotation: tp.Any) -> tp.Iterator[tp.Any]:
             yield member
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
+class Field(tp.NamedTuple):
     """A field that may hold models; `default` is the class of the model that is its default, if it is one."""
 
     name: str
@@ -83,19 +81,24 @@ _fields: "weakref.WeakKeyDictionary[type, tuple[Field, ...]]" = weakref.WeakKeyD
 
 
 def model_fields(cls: type[pydantic.BaseModel]) -> tuple[Field, ...]:
-    """The fields of a class that may hold models and that no function of the class writes."""
+    """The fields of a class that may hold models other than infras and that no function of the class writes."""
     found = _fields.get(cls)
     if found is None:
         decorators = cls.__pydantic_decorators__
         written = {name for d in decorators.field_serializers.values() for name in d.info.fields}
         if decorators.model_serializers:
             written.add("*")
-        found = _fields[cls] = tuple(
+        fields_of_models = (
             Field(name, Declared([field.annotation]), _default_class(field))
             for name, field in cls.__pydantic_fields__.items()
             if not field.exclude and written.isdisjoint((name, "*")) and may_hold_models(field.annotation)
         )
+        found = _fields[cls] = tuple(field for field in fields_of_models if not _is_infra(field.declared))
     return found
+
+
+def _is_infra(declared: Declared) -> bool:
+    return bool(declared.models) and all(class_has(model, "_infra_name") for model in declared.models)
 
 
 def _default_class(field: tp.Any) -> type | None:
