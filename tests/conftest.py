@@ -1,7 +1,10 @@
 """What every test gets: a clean environment, and Slurm where a test is marked with it."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,11 @@ pytest_plugins = ["measuring", "slurm_faults", "slurm_limits"]
 slurm_cluster.point_commands_at_it()
 # where the tests run in the background of a shell, they would inherit that Ctrl-C is ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if (
+    "EXCA_CACHE_DIR" not in os.environ
+):  # what tests find out of code is not kept in the home of whoever runs them
+    os.environ["EXCA_CACHE_DIR"] = tempfile.mkdtemp(prefix="exca-tests-")
+    atexit.register(shutil.rmtree, os.environ["EXCA_CACHE_DIR"], ignore_errors=True)
 _REQUIRED = os.environ.get("EXCA_REQUIRE_SLURM", "") not in ("", "0")
 _PROPERTY = "slurm"  # carried by the reports of tests so marked, also from the processes of xdist
 

@@ -17,6 +17,9 @@ if tp.TYPE_CHECKING:
     from . import utils as utils
     from . import workdir as workdir
     from .confdict import ConfDict as ConfDict
+    from .explaining import accept as accept
+    from .explaining import accepted as accepted
+    from .explaining import why as why
     from .functions.items import map_cached as map_cached
     from .functions.tasks import cached as cached
     from .map import MapInfra as MapInfra
@@ -31,12 +34,15 @@ __all__ = [
     "SubmitInfra",
     "TaskInfra",
     "__version__",
+    "accept",
+    "accepted",
     "cached",
     "helpers",
     "map_cached",
     "repair",
     "settings",
     "verify",
+    "why",
 ]
 
 _HOMES = {
@@ -44,10 +50,13 @@ _HOMES = {
     "MapInfra": "map",
     "SubmitInfra": "submit",
     "TaskInfra": "task",
+    "accept": "explaining",
+    "accepted": "explaining",
     "cached": "functions.tasks",
     "map_cached": "functions.items",
     "repair": "verifying.repair",
     "verify": "verifying.check",
+    "why": "explaining",
 }
 _SUBMODULES = frozenset(
     (

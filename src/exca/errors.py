@@ -154,6 +154,10 @@ class UnknownVersionError(RuntimeError):
     """A file of a cache has a format of a later release, so it is left alone and nothing is computed over it."""
 
 
+class CodeChangedWarning(UserWarning):
+    """A cached result was computed by other code than would compute it now."""
+
+
 class NothingToDeleteError(FileNotFoundError, ValueError):
     """A file that was to be deleted is not there."""
 

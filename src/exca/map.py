@@ -181,6 +181,9 @@ class MapInfra(BaseInfra):
             cache = (
                 self._make_cache() if self.folder is None and not self.keep_in_ram else self._shared_cache()
             )
+        digest = self._digest()
+        if digest is not None and cache.code != digest.digest:
+            cache.judge_by(self._method.code, digest.digest)
         if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache.in_ram:
             try:  # all in memory: nothing to look up, and loops over single items are common
                 uids = self.item_uid.of_all(items)
@@ -266,6 +269,9 @@ class MapInfra(BaseInfra):
             fewest=self.min_samples_per_job,
             cache_type=self._bound[1].options["cache_type"],
         )
+        code = work.method.code
+        if code is not None:
+            code.kept()
         try:
             if self.folder is not None:
                 self.uid_folder(create=True)

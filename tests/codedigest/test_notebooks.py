@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from projects import SOURCE
 
 pytest.importorskip("nbclient")

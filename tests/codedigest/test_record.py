@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from projects import Project
 
 from exca.codedigest import CodeDigest, Content, changed_parts, diff, read_code, write_code
+from projects import Project
 
 MODEL = "import helper\nclass Model:\n    def run(self):\n        return helper.f(1) + helper.g(1)\n"
 HELPER = "def f(x):\n    return x + 2\ndef g(x):\n    y = '\\ud800é'\n    return 3\n"

@@ -6,9 +6,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from projects import SOURCE, Project, unresolved
 
 from exca.codedigest import CodeDigest, comparable
+from projects import SOURCE, Project, unresolved
 
 RUN = """
 import sys

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from projects import Project
 
+from projects import Project
 from waiting import wait_for
 
 MODEL = "import helper\nclass Model:\n    def run(self):\n        return helper.f(1)\n"

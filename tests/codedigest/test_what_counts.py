@@ -1,6 +1,7 @@
 """Which changes change the digest, and which do not."""
 
 import pytest
+
 from projects import Project
 
 # name: modules, then for each change what is replaced by what; "!" where the digest must stay

@@ -20,6 +20,19 @@ _MOST = 1 << 63  # an int below it is one to orjson
 _INLINE = 1024  # bytes up to which a plain value is held by its entry, whatever its handler
 
 
+class Judge(tp.Protocol):
+    """Tells whether an entry counts, by the digest of the code that computed it."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the code of today."""
+        ...
+
+    def counts(self, recorded: str, which: str) -> bool:
+        """Whether an entry counts that code of another digest computed; ``which`` one, for messages."""
+        ...
+
+
 class CacheDict(tp.Generic[X]):
     """Values by text key, in a folder and optionally in memory.
 
@@ -58,6 +71,10 @@ class CacheDict(tp.Generic[X]):
         self._frozen = 0
         self._writing = 0
         self._options = DumpOptions() if options is None else options
+        self._judge: Judge | None = None
+        self.code: str = ""  # the digest that is recorded with what is set
+        self._foreign: frozenset[int] = frozenset()  # numbers of the files of other code
+        self._judged = 0  # files that were asked for it
         self._index: FolderIndex = tp.cast(FolderIndex, None)
         if self.folder is None:
             return
@@ -83,6 +100,65 @@ class CacheDict(tp.Generic[X]):
         """Whether values stay in memory once loaded or set."""
         return self._keep_in_ram
 
+    # -- code
+
+    def judge_by(self, judge: Judge | None, recorded: str = "") -> None:
+        """Have entries of other code judged before they count, and record a digest with those set from now on.
+
+        Parameters
+        ----------
+        judge: tells which count; None for all
+        recorded: digest of the code that computes what is set
+        """
+        if judge is None or self._judge is None or judge.digest != self._judge.digest:
+            self._foreign, self._judged = frozenset(), 0
+        self._judge, self.code = judge, recorded
+
+    def codes(self) -> set[str]:
+        """The digests of all code that has computed entries of this folder, as far as they are known."""
+        if self.folder is None:
+            return set()
+        self._index.refresh()
+        return {code for code in self._index.codes if code}
+
+    def code_of(self, key: str) -> str | None:
+        """The digest of the code that computed an entry, whether it counts or not; empty where it is not known.
+
+        Parameters
+        ----------
+        key: whose entry is looked for
+
+        Returns
+        -------
+        None where there is no entry
+        """
+        if self.folder is None:
+            return "" if key in self.in_ram else None
+        self.flush()
+        self._index.refresh()
+        found = self._find(key)
+        return None if found is None else self._index.code_of(found[1])
+
+    def _is_mixed(self) -> bool:
+        """Whether there may be entries of code that is to be judged."""
+        codes = self._index.codes
+        if len(codes) != self._judged and self._judge is not None:
+            own = self._judge.digest
+            self._foreign = frozenset(n for n, code in enumerate(codes) if code and code != own)
+            self._judged = len(codes)
+        return bool(self._foreign)
+
+    def _counts(self, key: str, ref: LineRef) -> bool:
+        index, judge = self._index, self._judge
+        return judge is None or judge.counts(
+            index.code_of(ref), f"the result of {key[:100]!r} in {index.folder}"
+        )
+
+    def _find_counting(self, key: str) -> Found | None:
+        """The entry of a key and its line, None where it is missing or does not count."""
+        found = self._find(key)
+        return found if found is None or self._counts(key, found[1]) else None
+
     # -- reading
 
     def __getitem__(self, key: str) -> X:
@@ -92,6 +168,10 @@ class CacheDict(tp.Generic[X]):
         if index is None:
             raise KeyError(key)
         value: X = index.preloaded(key)  # or a line, or NOT_PRELOADED
+        if (
+            self._judge is not None and self._is_mixed()
+        ):  # by now, all that is known of the folder has been read
+            return self._searched(key)
         kind = type(value)
         if kind in SCALARS:
             if self._keep_in_ram:
@@ -104,10 +184,15 @@ class CacheDict(tp.Generic[X]):
                 pass  # the long way sets it aside, or knows whose file the line is in
         if key in self._writer.pending:
             self.flush()
-        found = index.search(key, self._frozen > 0)
+        return self._searched(key)
+
+    def _searched(self, key: str) -> X:
+        found = self._index.search(key, self._frozen > 0)
         if found is WAITING:
             found = self._find(key)
-        if found is None:
+        if found is None or (
+            self._judge is not None and self._is_mixed() and not self._counts(key, found[1])
+        ):
             raise KeyError(key)
         value = self._load(key, *found)
         if self._keep_in_ram:
@@ -168,9 +253,9 @@ class CacheDict(tp.Generic[X]):
             return False
         if key in self._writer.pending:
             return True
-        if self._index.preloaded(key) is not NOT_PRELOADED:
-            return True
-        return self._index.search(key, self._frozen > 0) is not None
+        if self._index.preloaded(key) is NOT_PRELOADED and self._index.search(key, self._frozen > 0) is None:
+            return False
+        return self._judge is None or not self._is_mixed() or self._find_counting(key) is not None
 
     def __len__(self) -> int:
         if self.folder is None:
@@ -227,7 +312,11 @@ class CacheDict(tp.Generic[X]):
             keys = [key for key in keys if key not in ram]
             if not keys or self.folder is None:
                 return list(keys)
-        return self._index.missing(keys, total, frozen=self._frozen > 0)
+        absent = self._index.missing(keys, total, frozen=self._frozen > 0)
+        if self._judge is None or not self._is_mixed():
+            return absent
+        gone = set(absent)
+        return [key for key in keys if key in gone or self._find_counting(key) is None]
 
     def places_of(self, keys: tp.Iterable[str]) -> dict[str, tuple[str, int]]:
         """Return the file and the offset of the entries of keys, which tell each from any later one of its key.
@@ -250,13 +339,13 @@ class CacheDict(tp.Generic[X]):
         ------
         KeyError: a key has no entry, or its entry was found damaged and was set aside
         """
-        if self.folder is None:
+        index = self._index
+        if self.folder is not None and not self._frozen:
+            index.read_first()
+        if self.folder is None or (self._judge is not None and self._is_mixed()):
             for key in keys:
                 yield self[key]
             return
-        index = self._index
-        if not self._frozen:
-            index.read_first()
         if isinstance(keys, tp.Sized):
             index.expect(len(keys))
         if index.in_memory is None and not self._keep_in_ram:
@@ -370,6 +459,7 @@ class CacheDict(tp.Generic[X]):
             )
         kind, options = type(value), self._options
         with self._index.lock:
+            self._writer.computed_by(self.code)
             entry: tp.Any = None
             if kind in SCALARS and self.cache_type is None:
                 is_number = (kind is float and value - value == 0) or (kind is int and -_MOST < value < _MOST)  # type: ignore[operator]

@@ -40,6 +40,7 @@ from .textindex import (
     Info,
     LineRef,
     TextFile,
+    code_of,
     columns,
     file_of,
     index_files,
@@ -159,6 +160,7 @@ class FolderIndex:
         self.trusted: bool = True  # whether all files are
         self.in_memory: Preloaded | None = None  # all entries, once so many were asked for that this pays
         self._files: list[TextFile] = []  # only ever grows, so that a reference keeps its meaning
+        self.codes: list[str] = []  # of each file, the digest of the code that computed its entries, or ""
         self._numbers: dict[str, int] = {}
         self._table: Table | None = None
         self._recent: dict[str, LineRef] = {}
@@ -237,6 +239,7 @@ class FolderIndex:
         if number is None:
             self._numbers[name] = number = len(self._files)
             self._files.append(TextFile(self.folder, name, number))
+            self.codes.append(code_of(name))
         return self._files[number]
 
     def _read_news(self, found: dict[str, os.stat_result]) -> bool:
@@ -749,6 +752,10 @@ class FolderIndex:
         """Name of the file of a line, its start in it, and its end."""
         file, offset, length = parts_of(ref)
         return self._files[file].name, offset, offset + length
+
+    def code_of(self, ref: LineRef) -> str:
+        """The digest of the code that computed an entry; empty where it is not known."""
+        return self.codes[file_of(ref)]
 
     def trusts(self, ref: LineRef) -> bool:
         """Whether what a line holds may have modules imported."""

@@ -23,6 +23,7 @@ import errno
 import itertools
 import operator
 import os
+import re
 import stat
 import typing as tp
 
@@ -45,6 +46,8 @@ _FILE, _OFFSET = 80, 32  # bits to the right of each
 _MAX_OFFSET, _MAX_LENGTH = (1 << _FILE - _OFFSET) - 1, (1 << _OFFSET) - 1
 
 INFO_SUFFIX = "-info.jsonl"
+# in front of it in the name of a file: the digest of the code that computed its entries, where that is known
+_CODE = re.compile(r"\.((?:[a-z0-9_]+-)?[0-9a-f]{16})-info\.jsonl$")
 DAMAGED_SUFFIX = ".damaged"  # of what was set aside
 _SEAL = b',"#xxh":"'
 SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')  # bytes, with the line end
@@ -434,6 +437,12 @@ class TextFile:
         finally:
             os.close(fd)
         return True
+
+
+def code_of(name: str) -> str:
+    """The digest of the code that computed the entries of an index file, by its name; empty where it is not known."""
+    found = _CODE.search(name)
+    return "" if found is None else found[1]
 
 
 def index_files(folder: str) -> dict[str, os.stat_result]:

@@ -126,6 +126,7 @@ class FolderWriter:
         self._delete_data: tp.Callable[[Info], None] = _ignore
         self._bytes = 0
         self._name = ""
+        self._code = ""  # the digest of the code that computes what is put
         self._fd = -1
         self._size = 0
         self._last_put = 0.0
@@ -189,6 +190,13 @@ class FolderWriter:
         self._pid = os.getpid()
 
     # -- entries
+
+    def computed_by(self, code: str) -> None:
+        """Note the digest of the code that computes what is put from now on: a file holds the entries of one."""
+        if code != self._code:
+            self.flush()
+            self._close_index()
+            self._name, self._code = "", code
 
     def put(self, key: str, entry: bytes | float, options: "DumpOptions") -> None:
         """Add the entry of a key: its line without its end, whose data is written or waits in ``files``.
@@ -305,7 +313,7 @@ class FolderWriter:
                 os.close(self._fd)
                 self._fd = -1
         _files.make_folders(folder)
-        self._name = writer_name.fresh() + INFO_SUFFIX
+        self._name = f"{writer_name.fresh()}{self._code and f'.{self._code}'}{INFO_SUFFIX}"
         self._size = 0
         mode = _files.SHARED if self._group_writable else _files.OWN
         self._fd = _files.create_file(os.path.join(folder, self._name), mode, _files.NEW | os.O_APPEND)

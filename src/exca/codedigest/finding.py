@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import sys
+import threading
 import types
 import typing as tp
 import weakref
@@ -119,6 +120,22 @@ def digest_of(
     return found.code
 
 
+_parsing: tp.Final = threading.Lock()
+_TRIES = 5
+
+
+def _computed(computing: tp.Any, wanted: tuple[tp.Any, ...]) -> tp.Any:
+    """Compute in one thread at a time: CPython up to 3.13 raises a SystemError where two make syntax trees at once."""
+    with _parsing:
+        for left in reversed(range(_TRIES)):
+            try:
+                return computing.compute(*wanted)
+            except SystemError:  # another thread, of the user's, was at it too
+                if not left:
+                    raise
+    raise AssertionError("returned or raised")
+
+
 def _found(
     cls: type, function: tp.Any, extra: frozenset[type], roots: tuple[tp.Any, ...], packages: tuple[str, ...]
 ) -> _Known:
@@ -130,7 +147,7 @@ def _found(
         return _Known(CodeDigest(digest, name, load), _specs(loaded), files)
     from . import computing
 
-    reach, finder, content = computing.compute(cls, function, extra, roots, packages)
+    reach, finder, content = _computed(computing, (cls, function, extra, roots, packages))
     digest = content.digest()
     read = [each for each in finder.modules.values() if each is not None]
     same = not any(each.problem or (each.may_differ and each.memory and each.changed) for each in read)

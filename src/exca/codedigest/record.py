@@ -8,7 +8,7 @@ import json  # not orjson: sources may hold half of a surrogate pair
 import os
 import re
 import typing as tp
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .. import _files, _trust
 from .digest import CodeDigest, tag_of
@@ -96,6 +96,28 @@ _KINDS: tp.Final[dict[str, tp.Any]] = {
 
 def _sum(data: dict[str, tp.Any]) -> str:
     return _files.digest(json.dumps(data, sort_keys=True).encode("ascii"))[:16]
+
+
+_combined: dict[tuple[str, ...], CodeDigest] = {}
+
+
+def combined(codes: Iterable[CodeDigest]) -> CodeDigest:
+    """The digest of all that several digests were made of."""
+    several = list({code.digest: code for code in codes}.values())
+    key = tuple(code.digest for code in several)
+    if len(several) != 1 and key not in _combined:
+        contents = [code.content for code in several]
+        whole = Content(
+            max(content.scheme for content in contents),
+            ", ".join(content.method for content in contents),
+            {name: digest for content in contents for name, digest in content.parts.items()},
+            {name: source for content in contents for name, source in content.sources.items()},
+            {name: why for content in contents for name, why in content.unresolved.items()},
+            {name: version for content in contents for name, version in content.packages.items()},
+            sorted({name for content in contents for name in content.compared}),
+        )
+        _combined[key] = CodeDigest(whole.digest(), whole.method, content=whole)
+    return several[0] if len(several) == 1 else _combined[key]
 
 
 def write_code(folder: str | os.PathLike[str], code: CodeDigest) -> None:

@@ -21,6 +21,7 @@ from .record import KEY
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
+    from ..codedigest import CodeDigest
 
 logger: logging.Logger = logging.getLogger("exca")
 
@@ -122,6 +123,7 @@ class TaskCall(Call):
     method: Method
     replaces: str | None = None  # the attempt whose outcome is there already
     submitted: float | None = None  # when, in seconds since the epoch
+    code: "CodeDigest | None" = None
 
     def __repr__(self) -> str:
         return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
@@ -139,7 +141,9 @@ class TaskCall(Call):
                     record.note_submission(self.folder, where, self.token, self.replaces)
         self.method.freeze()
         try:
-            record.compute(self.method, self.folder, claim, where, self.token, submitted=self.submitted)
+            record.compute(
+                self.method, self.folder, claim, where, self.token, submitted=self.submitted, sent=self.code
+            )
         except Exception:
             if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
                 raise  # submitit's debug executor stops here in a debugger

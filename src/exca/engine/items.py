@@ -15,6 +15,7 @@ if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from ..claims import Claim
     from ..claims.chain import Batch
+    from ..codedigest import CodeDigest
     from ..jobs.backends import Request
     from ..jobs.remote_errors import RemoteError
 
@@ -111,9 +112,11 @@ class ItemWorker:
         self.cache_type = cache_type
         self.store = store
         self.folder: Path = method.folder
+        self.code: CodeDigest | None = None  # in another process: of the code that was sent
 
     def __getstate__(self) -> dict[str, tp.Any]:
-        return {**self.__dict__, "store": None}
+        code = self.method.code
+        return {**self.__dict__, "store": None, "code": None if code is None else code.now}
 
     def compute(
         self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any], progress: Progress | None = None
@@ -125,6 +128,9 @@ class ItemWorker:
 
             # without keep_in_ram: the memory of a job is read by no caller
             cache: CacheDict[tp.Any] = CacheDict(self.folder, cache_type=self.cache_type)
+            code = self.method.code
+            if code is not None:
+                cache.judge_by(code, code.kept(self.code)["digest"])
             store = ItemStore(cache, force=self.method.mode == "force")
             # a job that was preempted and requeued goes on where it stopped
             left = set(store.missing(keys))

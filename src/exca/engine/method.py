@@ -7,6 +7,7 @@ if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
     from ..jobs.backends import Request
     from ..jobs.resources import Resources
+    from .code import Code
 
 Status = tp.Literal["not submitted", "running", "completed", "failed"]  # of a task
 
@@ -43,6 +44,16 @@ class Method(tp.Protocol):
         ...
 
     @property
+    def digest(self) -> str | None:
+        """The digest of its code, to be compared with that of its results; None where it is not to be."""
+        ...
+
+    @property
+    def code(self) -> "Code | None":
+        """What judges results by the code of the method; None where code is not to be compared."""
+        ...
+
+    @property
     def infra_name(self) -> str:
         """The attribute of the configuration that is the infra."""
         ...
@@ -60,6 +71,11 @@ class Method(tp.Protocol):
     @property
     def folder(self) -> Path:
         """Folder of the results of this configuration."""
+        ...
+
+    @property
+    def home(self) -> Path:
+        """Folder of the results of all configurations."""
         ...
 
     @property

@@ -37,6 +37,7 @@ from ..jobs.remote_errors import error_content, rebuild_error
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
+    from ..codedigest import CodeDigest
     from .method import Method
 
 NAME = "job.json"
@@ -83,6 +84,12 @@ class Record:
         job = f", {c['cluster']} job {c['job_id']}" if c.get("job_id") else ""
         where = f"host {c.get('host')}, process {c.get('pid')}{job}, {c.get('finished')}"
         return rebuild_error(c["error"], trusted=self.trusted, where=where)
+
+    @property
+    def code(self) -> str | None:
+        """Digest of the code by which it was computed, where it is known."""
+        code = self.content.get("code")
+        return code.get("digest") if isinstance(code, dict) else None
 
     def remove_data(self) -> None:
         """Remove the data of a result, where the record may have files removed."""
@@ -285,11 +292,12 @@ def compute(
     attempt: str = "",
     *,
     submitted: float | None = None,
+    sent: "CodeDigest | None" = None,
 ) -> tp.Any:
     """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
 
     ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's;
-    ``submitted`` is the time of it, of a job.
+    ``submitted`` is the time of it, of a job, and ``sent`` the digest of the code that was.
     """
     from ..claims import chain
 
@@ -299,6 +307,9 @@ def compute(
         asked["resources"] = method.resources.asked()
     if submitted is not None:
         asked["submitted"] = _iso(submitted)
+    code = method.code
+    if code is not None:
+        asked["code"] = code.kept(sent)
     this = Attempt(folder, attempt or claim.token, where, asked, _source_folder(type(method.obj)))
     try:
         with chain.under(claim), chain.computing([KEY], started=True):

@@ -76,9 +76,23 @@ class Task:
         return self._if_it_counts(record.latest(self.method.folder), mode)
 
     def _if_it_counts(self, found: record.Record | None, mode: str) -> record.Record | None:
-        if found is None or self.forced or mode in ("cached", "read-only"):
+        if found is None or self.forced:
             return found
-        return None if mode == "force" or found.state == "failed" else found
+        if mode == "force" or (mode == "retry" and found.state == "failed"):
+            return None
+        digest = found.code
+        if digest is None or digest == self.method.digest:
+            return found
+        return None if self._is_of_other_code(found) else found
+
+    def _is_of_other_code(self, found: record.Record, *, quietly: bool = False) -> bool:
+        """Whether an outcome does not count since the code is another one today."""
+        code = self.method.code
+        if code is None:
+            return False
+        if quietly:
+            return code.policy == "strict" and code.differs(found.code)
+        return not code.counts(found.code, f"the result in {found.folder}, {found.content.get('finished')}")
 
     def known_job(self, mode: str, *, running: bool = True) -> AnyJob | None:
         """The job of this object, the one that left a record, or the one of the process that computes the task now."""
@@ -163,7 +177,8 @@ class Task:
     def status(self) -> Status:
         """What is known of it, without computing anything."""
         found = record.latest(self.method.folder)
-        if found is not None and found.state == "completed" and self.job is None:
+        stale = found is not None and found.code is not None and self._is_of_other_code(found, quietly=True)
+        if found is not None and found.state == "completed" and self.job is None and not stale:
             return "completed"
         running = self._holder_status(found)
         if running is not None:
@@ -178,7 +193,7 @@ class Task:
             found = record.latest(self.method.folder)  # it may have finished between the two looks
         if found is None and self.queued_before() is not None:
             return "running"
-        return "not submitted" if found is None else tp.cast(Status, found.state)
+        return "not submitted" if found is None or stale else tp.cast(Status, found.state)
 
     def _holder_status(self, found: record.Record | None) -> Status | None:
         """The state of the holder of the task, None where its outcome is there."""
@@ -262,6 +277,13 @@ class Task:
 
     def refuse_to_compute(self) -> tp.NoReturn:
         """Raise what tells that the mode forbids computing."""
+        found, code = record.latest(self.method.folder), self.method.code
+        if found is not None and code is not None and code.differs(found.code):
+            raise ReadOnlyError(
+                f"the result of {self.method.uid} in {self.method.resources.folder} is of other code "
+                f"({code.described(str(found.code))}), so it does not count with code='strict', and mode='read-only' "
+                "forbids computing it: use mode='cached', or code='warn'"
+            )
         raise ReadOnlyError(
             f"{self.method.uid} has no result in {self.method.resources.folder} and mode='read-only' forbids computing "
             "it: check the folder and the configuration, or use mode='cached'"
@@ -394,7 +416,11 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
         one.task.method.require_unchanged()  # what is pickled now is what its folder is named after
     now = time.time()
     request.calls = [
-        TaskCall(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces, now) for c in claimed
+        TaskCall(
+            *(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces, now),
+            None if c.task.method.code is None else c.task.method.code.now,
+        )
+        for c in claimed
     ]
     request.tag = announce([one.claim for one in claimed], cluster)
     return backends.submit(cluster, request)

@@ -26,6 +26,9 @@ class _Fields(tp.TypedDict, total=False):
     conda_env: Path | str | None
     workdir: WorkDir | dict[str, tp.Any] | None
     version: str
+    code: tp.Literal["off", "warn", "strict"]
+    code_roots: tuple[str, ...]
+    code_packages: tuple[str, ...]
     keep_in_ram: bool
 
 

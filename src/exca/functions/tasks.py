@@ -16,6 +16,7 @@ from .fields import TaskFields
 from .signature import UNCHECKABLE, Options, Signature, Unannotated, check_function
 
 if tp.TYPE_CHECKING:
+    from ..explaining import Why
     from ..jobs.job import Job
 
 P = tp.ParamSpec("P")
@@ -155,6 +156,23 @@ class CachedFunction(Function, tp.Generic[P, X]):
             infra bound to the configuration of the call
         """
         return self.config(*args, **kwargs).infra
+
+    def why(self, /, *args: P.args, **kwargs: P.kwargs) -> "Why":
+        """Tell whether a call would be answered from the cache, and why: `exca.why`. Nothing is computed.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            arguments of the function
+
+        Returns
+        -------
+        Why
+            true if it is a hit
+        """
+        from ..explaining import why
+
+        return why(self.infra_of(*args, **kwargs))
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> "Job[X]":
         """Submit a call, if it neither has a result nor runs, and return at once.

@@ -76,6 +76,41 @@ def holds_containers(obj: pydantic.BaseModel) -> bool:
     return False
 
 
+def classes_in(obj: pydantic.BaseModel) -> frozenset[type]:
+    """The classes of the models in a frozen object."""
+    found: set[type] = set()
+    _add_classes(obj, found)
+    found.discard(type(obj))
+    return frozenset(found)
+
+
+def _add_classes(obj: pydantic.BaseModel, found: set[type]) -> None:
+    cls = type(obj)
+    fields = _ready.get(cls)
+    if fields is None:
+        return
+    found.add(cls)
+    for name in fields:
+        value = obj.__dict__.get(name)
+        if type(value) not in SCALARS:
+            _add_classes_in(value, found)
+    if obj.__pydantic_extra__:
+        _add_classes_in(obj.__pydantic_extra__, found)
+
+
+def _add_classes_in(value: tp.Any, found: set[type]) -> None:
+    if is_model(value):
+        _add_classes(value, found)
+    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
+        for item in value:
+            if type(item) not in SCALARS:
+                _add_classes_in(item, found)
+    elif isinstance(value, dict):
+        for item in value.values():
+            if type(item) not in SCALARS:
+                _add_classes_in(item, found)
+
+
 def is_frozen(obj: pydantic.BaseModel) -> bool:
     """Whether an object refuses to have its fields set."""
     return type(obj.__pydantic_fields_set__) is _FrozenSet

@@ -5,7 +5,9 @@ import dataclasses
 import datetime
 import functools
 import os
+import sys
 import threading
+import time
 import types
 import typing as tp
 import uuid
@@ -24,7 +26,9 @@ from .edge import UID_STRING, Edge, SubmititMixin
 
 if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
+    from ..codedigest import CodeDigest
     from ..confdict import ConfDict
+    from ..engine.code import Code
     from ..engine.method import Method
     from ..jobs.backends import Request
 
@@ -99,6 +103,8 @@ class InfraState:
     home: Path | None = None  # the folder named after the uid
     folder: Path | None = None  # the one that is used: another where two configurations share a uid
     strict: bool = False  # whether models that ignore unknown fields were looked for
+    classes: frozenset[type] | None = None  # of the models in the object
+    code: tp.Any = None  # of the method (`engine.code.Code`)
     ensured: bool = False  # whether the folder is there, with its configuration files
     origin: Path | None = None  # the uid folder from which the object was made
     task: tp.Any = None  # of a task with a folder
@@ -115,6 +121,9 @@ class InfraState:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
+# digests of code by class, function, classes of models, roots and packages, and until when they are believed
+_digests: "dict[tp.Any, tuple[CodeDigest | None, float]]" = {}
+_DIGEST_SECONDS, _MAX_DIGESTS = 0.05, 1000
 NOTHING_KEPT = (None, None, None)
 
 
@@ -127,8 +136,18 @@ class BaseInfra(Edge, SubmititMixin):
         part of the address of results: change it when the method changes meaning
     workdir: WorkDir, optional
         copy of code in which jobs run, so that later edits do not reach them
+    code: str
+        what a cached result means whose code (the method, and what it reaches in the project) is another one today:
+        "warn" (it is returned, with a `CodeChangedWarning`), "strict" (it does not count, and is computed again), "off"
+        (code is neither recorded nor compared)
+    code_roots: tuple of str
+        folders, and names of installed packages, whose code counts; by default all that is not installed, and the
+        package of the class
+    code_packages: tuple of str
+        names of installed packages whose version counts
     """
 
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("code", "code_roots", "code_packages")
     _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ()
     # slots: reading pydantic's private attributes takes a microsecond, and a cached call reads several
     __slots__ = ("_applied", "_infra_name", "_obj", "_owner", "_ram", "_state")
@@ -142,6 +161,9 @@ class BaseInfra(Edge, SubmititMixin):
 
     workdir: WorkDir | None = None
     version: str = "0"
+    code: tp.Literal["off", "warn", "strict"] = "warn"
+    code_roots: tuple[str, ...] = ()
+    code_packages: tuple[str, ...] = ()
 
     @pydantic.field_validator("version")
     @classmethod
@@ -615,6 +637,45 @@ class BaseInfra(Edge, SubmititMixin):
         assert method_folder is not None, "submission needs a folder"
         return method_folder / "code" / f"{now}-{uuid.uuid4().hex[:6]}"
 
+    def _digest(self) -> "CodeDigest | None":
+        """The digest of the method's code; None where code is not compared, or it cannot be told."""
+        if self.code == "off" or self.folder is None:
+            return None
+        state, (obj, applied) = self._state, self._bound
+        if state.classes is None:
+            from ..identity.freezing import classes_in
+
+            self.uid()
+            state.classes = classes_in(obj)
+        function = getattr(
+            type(obj), "_exca_function", applied.function
+        )  # what a configuration of a function calls
+        key = (type(obj), function, state.classes, self.code_roots, self.code_packages)
+        known = _digests.get(key)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        from ..codedigest import digest_of
+
+        cls = self._factory_class(obj, applied)
+        now: CodeDigest | None = None
+        try:
+            now = digest_of(cls, *key[1:2], extra_classes=key[2], roots=key[3], packages=key[4])
+        except Exception as e:  # of code of any kind: to compute counts more
+            from ..engine.code import cannot_tell
+
+            cannot_tell(f"{cls.__qualname__}.{applied.name}", e)
+        if now is not None and not now.digest:
+            now = None  # code that cannot be looked at
+        if len(_digests) > _MAX_DIGESTS:
+            _digests.clear()
+        # what is typed into an interpreter changes at any moment, modules when they are reloaded
+        main = sys.modules.get("__main__")
+        typed = not hasattr(main, "__file__") and any(
+            each.__module__ == "__main__" for each in (*cls.__mro__, *key[2])
+        )
+        _digests[key] = now, 0.0 if typed else time.monotonic() + _DIGEST_SECONDS
+        return now
+
     @property
     def _method(self) -> "Method":
         return _BoundMethod(self)
@@ -654,6 +715,23 @@ class _BoundMethod:
         return self._infra._state.exported
 
     @property
+    def code(self) -> "Code | None":
+        infra, now = self._infra, self._infra._digest()
+        if now is None:
+            return None
+        known = infra._state.code
+        if known is None or known.now is not now or known.policy != infra.code:
+            from ..engine.code import Code
+
+            known = infra._state.code = Code(now, infra.code, self)
+        return tp.cast("Code", known)
+
+    @property
+    def digest(self) -> str | None:
+        now = self._infra._digest()
+        return None if now is None else now.digest
+
+    @property
     def infra_name(self) -> str:
         return self._infra._infra_name
 
@@ -671,6 +749,10 @@ class _BoundMethod:
         if infra.folder is None:
             return tp.cast(Path, None)  # of a map that keeps results in memory only
         return infra._state.folder or infra._ensure_folder(create=False)
+
+    @property
+    def home(self) -> Path:
+        return tp.cast(Path, self._infra._method_folder())
 
     @property
     def logs(self) -> Path:
@@ -714,6 +796,11 @@ class _BoundMethod:
         name = resources.job_name or name or infra._title(infra._factory())
         parameters = infra._launcher_parameters()
         return Request(calls, resources, str(self.logs), name, max_workers, workdir, tag, parameters)
+
+
+def method_of(infra: BaseInfra) -> "Method":
+    """The method of an infra of an object, as the engine sees it."""
+    return infra._method
 
 
 def _method_of(obj: tp.Any, infra_name: str) -> _BoundMethod:

@@ -30,8 +30,17 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         never computed)
     keep_in_ram: bool
         also keep results in memory once loaded or computed
+    code: str
+        what a cached result means whose code, that of all steps up to this one, is another one today: "warn" (it is
+        returned, with a `CodeChangedWarning`), "strict" (it is computed again), "off" (code is neither recorded nor
+        compared)
+    code_roots: tuple of str
+        folders, and names of installed packages, whose code counts; by default all that is not installed
+    code_packages: tuple of str
+        names of installed packages whose version counts
     """
 
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("code", "code_roots", "code_packages")
     cluster: tp.ClassVar[str | None] = (
         None  # where steps run; None for the thread that asks for their results
     )
@@ -39,6 +48,9 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
     folder: Path | None = None
     mode: Mode = "cached"
     keep_in_ram: bool = False
+    code: tp.Literal["off", "warn", "strict"] = "warn"
+    code_roots: tuple[str, ...] = ()
+    code_packages: tuple[str, ...] = ()
 
     @pydantic.field_validator("folder")
     @classmethod
@@ -133,7 +145,6 @@ class _Shared(Backend):
         fewest items of a share
     """
 
-    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ()
     min_items_per_job: pydantic.PositiveInt = 1
 
     if not tp.TYPE_CHECKING:
@@ -154,7 +165,10 @@ class _Pool(_Shared):
         most threads or processes of one computation
     """
 
-    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("min_items_per_job",)  # which 0.6 has for jobs only
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (
+        *Backend._exca_new_fields,
+        "min_items_per_job",  # which 0.6 has for jobs only
+    )
     max_jobs: pydantic.PositiveInt | None = 128
 
 

@@ -334,6 +334,11 @@ class Step(DiscriminatedModel):
         """What may name items; None where no class defines an ``item_uid``."""
         return None if type(self).item_uid is Step.item_uid else self.item_uid
 
+    def _exca_code(self) -> list[tp.Any]:
+        """The functions whose code tells whether results are those of today."""
+        cls = type(self)
+        return [getattr(cls, name) for name in _WAYS if getattr(cls, name) is not getattr(Step, name)]
+
     def _exca_check_known(self) -> None:
         """Raise where the configuration does not tell what the step computes, before it becomes an address."""
 

@@ -21,7 +21,7 @@ class Func(Step):
     Parameters
     ----------
     function: callable or str
-        the function, or its ``module.name``; its name counts for addresses, its code does not
+        the function, or its ``module.name``; its name counts for addresses, its code is recorded with the results
     input_param: str, optional
         the parameter that gets the input, by default the only one that is required
     **fixed: Any
@@ -115,6 +115,9 @@ class Func(Step):
         fixed = self.__pydantic_extra__ or {}
         required = (p for p in parameters.values() if p.default is p.empty and p.kind not in _FIXED_KINDS)
         return next((p for p in required if p.name not in fixed), None)
+
+    def _exca_code(self) -> list[tp.Any]:
+        return [*super()._exca_code(), self.function]
 
     def needs_input(self) -> bool:
         """Whether the parameter that gets the input is required."""

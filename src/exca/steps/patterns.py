@@ -174,6 +174,8 @@ class Scatter(Step):
             below = Lineage(
                 [*(lineage.configs(depth) if upstream else ()), config],
                 [*(lineage.full_configs(depth) if upstream else ()), full],
+                lineage,
+                range(0 if upstream else depth, depth + 1),
             )
             placed.body = compiled(
                 self._checked_body(), lineage=below, folder=placed.folder, level=placed.level

@@ -10,6 +10,7 @@ the end costs one look-up at any length.
 import contextlib
 import logging
 import os
+import sys
 import typing as tp
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from . import addresses
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from ..claims.chain import Batch
+    from ..codedigest import CodeDigest
+    from ..engine.code import Code
     from .backends import Backend
     from .base import Chain, Step
 
@@ -39,12 +42,20 @@ _NOTE: tp.Final = "Raised by "
 class Lineage:
     """All steps of a pipeline in order, chains taken apart: what its addresses are made of."""
 
-    def __init__(self, upstream: Sequence[Config] = (), full: Sequence[Config] = ()) -> None:
+    def __init__(
+        self,
+        upstream: Sequence[Config] = (),
+        full: Sequence[Config] = (),
+        around: "Lineage | None" = None,
+        steps_around: Sequence[int] = (),
+    ) -> None:
         self.steps: list[Step] = []
         self._folders: list[Path | None] = []
         # uid configurations of the steps before, where the pipeline is part of a step
         self._upstream = list(upstream)
         self._full_upstream = list(full)  # the same, with the defaults
+        self._around, self._steps_around = around, steps_around  # the pipeline, and which steps of it
+        self._codes: dict[int, CodeDigest | None] = {}  # digests of the code of steps
         self._configs: list[Config] = []
         self._full: list[Config] = []
         self._whole: list[Config] = []
@@ -121,6 +132,23 @@ class Lineage:
             for config, own, segment in zip(configs, self.configs(depth), self._segments, strict=False)
         ]
         return addresses.address(segments)
+
+    def codes(
+        self, depth: int, infra: "Backend", present: Iterable["PlacedStep"] = ()
+    ) -> "list[CodeDigest | None]":
+        """Return the digests of the code of the first steps, and of those around them.
+
+        In a job, the steps that are ``present`` are asked again: what runs there may be another version of the code.
+        """
+        for number, step in enumerate(self.steps[:depth]):
+            if step is not None:
+                self._codes[number] = _digest_of_step(step, infra)
+        for placed in present:
+            number = placed.depth - 1
+            if self.steps[number] is None:
+                self._codes[number] = _digest_in_job(placed.step, infra, self._codes.get(number))
+        around = [] if self._around is None else self._around.codes(max(self._steps_around) + 1, infra)
+        return [*(around[k] for k in self._steps_around), *(self._codes[k] for k in range(depth))]
 
     def require_unchanged(self, placed: "PlacedStep") -> None:
         """Check that a step still is what its address was made from: a list in it can be changed.
@@ -221,6 +249,16 @@ class Stage:
         return 1 + self.inner.stages[-1].group_depth if self.shares_address else 0
 
     @property
+    def code(self) -> "Code | None":
+        """What judges its results by the code of its steps; None where code is not compared."""
+        if self.infra.code == "off":
+            return None
+        inner = [self.inner, *(stage.inner for stage in self.inner.all_stages())]
+        present = [placed for pipeline in inner for placed in pipeline.uncached]
+        codes = self.lineage.codes(self.depth, self.infra, present)
+        return _code_of(codes, self.infra, self.name, self.store.base)
+
+    @property
     def store(self) -> "StageStore":
         """Its results and errors.
 
@@ -277,6 +315,13 @@ class Pipeline:
         self.lineage = lineage  # all steps of the outermost pipeline
         self.stages: list[Stage] = []
         self.uncached: list[PlacedStep] = []
+        self.typed: bool = False  # whether its code is typed into an interpreter, and changes at any moment
+
+    def judge_again(self) -> None:
+        """Have results count by the code of this moment."""
+        for stage in self.all_stages():
+            if stage._store is not None:
+                stage._store.judge()
 
     def all_stages(self) -> Iterator[Stage]:
         """Yield all stages, those inside a chain before the chain."""
@@ -395,6 +440,9 @@ def pipeline_of(step: "Step") -> Pipeline:
         identity.freeze(step)
         for stage in pipeline.all_stages():
             stage.caches = state.caches
+        if not hasattr(sys.modules.get("__main__"), "__file__"):
+            steps = [each for step in pipeline.lineage.steps for each in (step, *steps_within(step))]
+            pipeline.typed = any(type(each).__module__ == "__main__" for each in steps)
         state.pipeline = pipeline
     return state.pipeline
 
@@ -481,6 +529,60 @@ def describe(step: tp.Any) -> str:
     return f"{type(step).__name__}({text if len(text) < 200 else text[:200] + '...'})"
 
 
+# ---------------------------------------------------------------- the code of steps
+
+
+class _StageMethod:
+    """A stage as messages about its code name it."""
+
+    infra_name = "infra"
+
+    def __init__(self, name: str, home: Path) -> None:
+        self.name = name
+        self.home = home
+
+
+def _code_of(codes: "list[CodeDigest | None]", infra: "Backend", name: str, home: Path) -> "Code | None":
+    """What judges the results of a stage; None where code is not compared, or it cannot be told."""
+    from ..codedigest.record import combined
+    from ..engine.code import Code
+
+    known = [code for code in codes if code is not None]
+    if not known or len(known) < len(codes):
+        return None
+    return Code(combined(known), infra.code, tp.cast(tp.Any, _StageMethod(name, home)), "use mode='force'")
+
+
+def _digest_of_step(step: "Step", infra: "Backend") -> "CodeDigest | None":
+    """The digest of the code of one step, and of those in its fields; None where it cannot be told."""
+    from ..codedigest import digest_of
+    from ..codedigest.record import combined
+    from ..identity.freezing import classes_in
+
+    found = []
+    try:
+        for each in (step, *steps_within(step)):
+            held = classes_in(each)
+            how: tp.Any = {"extra_classes": held, "roots": infra.code_roots, "packages": infra.code_packages}
+            found += [digest_of(type(each), function, **how) for function in each._exca_code()]
+        return combined(found) if found and all(code.digest for code in found) else None
+    except Exception as e:  # of code of any kind: to compute counts more
+        from ..engine.code import cannot_tell
+
+        cannot_tell(type(step).__qualname__, e)
+        return None
+
+
+def _digest_in_job(step: "Step", infra: "Backend", sent: "CodeDigest | None") -> "CodeDigest | None":
+    """The digest of a step that was sent: what was sent along tells where its class was sent by value."""
+    now = _digest_of_step(step, infra)
+    from ..engine.code import in_job
+
+    return sent if now is None else in_job(type(step), now, sent)
+
+
+# ---------------------------------------------------------------- results
+
 ERRORS = "errors"  # folder of cached errors, beside that of the results
 
 
@@ -509,6 +611,15 @@ class StageStore:
         self.results: CacheDict[tp.Any] = found
         if keep:
             stage.caches[self.folder] = self.results
+        stage._store = self
+        self.judge()
+
+    def judge(self) -> None:
+        """Have results and errors count by the code of today."""
+        code = self._code = self.stage.code
+        for cache in (self.results, self._errors):
+            if cache is not None:
+                cache.judge_by(code, "" if code is None else code.digest)
 
     def _settle(self, *, create: bool) -> Path:
         from ..identity import configfolder
@@ -546,6 +657,8 @@ class StageStore:
         if not self._settled:
             self._settle(create=True)
             _files.make_folders(f"{self.folder}/cache")
+            if self._code is not None:
+                self._code.kept()
             self._settled = True
 
     # ---------------------------------------------------------------- results
@@ -624,6 +737,7 @@ class StageStore:
 
             options = DumpOptions(group_writable=False)  # errors are kept as pickles, too
             self._errors = CacheDict(self.folder / ERRORS, cache_type="Json", options=options)
+            self._errors.judge_by(self._code, "" if self._code is None else self._code.digest)
         return self._errors
 
     def failed(self, keys: tp.Sequence[str]) -> list[str]:

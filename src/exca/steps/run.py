@@ -380,6 +380,8 @@ def run_one(step: "Step", value: tp.Any) -> tp.Any:
     pipeline = step._exca_state.pipeline
     if pipeline is None:
         pipeline = pipeline_of(step)
+    if pipeline.typed:
+        pipeline.judge_again()
     check_input(step, pipeline, value)
     if not pipeline.stages:
         return next(without_cache(step, pipeline, [value]))
@@ -387,7 +389,7 @@ def run_one(step: "Step", value: tp.Any) -> tp.Any:
     last = pipeline.stages[-1]
     if last.level == CACHED:
         get = last.store.results.__getitem__
-        if not pipeline.uncached:
+        if not pipeline.uncached and not pipeline.typed:
             step._exca_state.hit, step._exca_state.namer = get, step._exca_namer()
         try:
             result = get(key)
