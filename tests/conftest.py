@@ -17,11 +17,11 @@ pytest_plugins = ["measuring", "slurm_faults", "slurm_limits"]
 slurm_cluster.point_commands_at_it()
 # where the tests run in the background of a shell, they would inherit that Ctrl-C is ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
-if (
-    "EXCA_CACHE_DIR" not in os.environ
-):  # what tests find out of code is not kept in the home of whoever runs them
-    os.environ["EXCA_CACHE_DIR"] = tempfile.mkdtemp(prefix="exca-tests-")
-    atexit.register(shutil.rmtree, os.environ["EXCA_CACHE_DIR"], ignore_errors=True)
+# what tests find out of code is not kept in the home of whoever runs them; processes of xdist share one folder
+_DIGESTS = os.environ.setdefault("EXCA_TEST_DIGESTS", "") or tempfile.mkdtemp(prefix="exca-tests-")
+if not os.environ["EXCA_TEST_DIGESTS"]:
+    os.environ["EXCA_TEST_DIGESTS"] = _DIGESTS
+    atexit.register(shutil.rmtree, _DIGESTS, ignore_errors=True)
 _REQUIRED = os.environ.get("EXCA_REQUIRE_SLURM", "") not in ("", "0")
 _PROPERTY = "slurm"  # carried by the reports of tests so marked, also from the processes of xdist
 
@@ -77,6 +77,7 @@ def _without_exca_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the person who runs the tests must not reach them."""
     for name in [name for name in os.environ if name.startswith("EXCA_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("EXCA_CACHE_DIR", _DIGESTS)
 
 
 @pytest.fixture
