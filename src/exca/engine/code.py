@@ -62,7 +62,8 @@ class Code:
         """
         now = self.now if sent is None else in_job(type(self._method.obj), self.now, sent)
         try:
-            write_code(self.folder, now)
+            if not os.path.lexists(f"{self.folder}/{FOLDER}/{now.digest}"):
+                write_code(self.folder, now)
         except OSError as e:  # no reason not to keep the result
             logger.debug("Cannot write what the code of %s is into %s: %s", self._method.name, self.folder, e)
         return {"digest": now.digest, "method": now.method}
