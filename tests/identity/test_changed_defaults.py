@@ -143,7 +143,8 @@ def test_what_is_computed_again_there_stays_there(tmp_path: Path) -> None:
     obj.infra.clear_job()
     new = changed(lr=0.1, infra={"folder": tmp_path})
     assert new.run() == "result 3"
-    assert [path.name for path in (tmp_path / f"{__name__}.Train.run,0").iterdir()] == ["default"]
+    names = {path.name for path in (tmp_path / f"{__name__}.Train.run,0").iterdir()}
+    assert names == {"default", ".code"}
 
 
 @KINDS

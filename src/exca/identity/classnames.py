@@ -11,6 +11,7 @@ import logging
 import sys
 import types
 import typing as tp
+import weakref
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 
@@ -19,7 +20,7 @@ import pydantic
 
 from .. import _files
 from .fields import class_has
-from .parts import parts
+from .parts import model_fields, parts
 
 if tp.TYPE_CHECKING:
     from .export import ValueExporter
@@ -30,11 +31,19 @@ VERSION: tp.Final = 1
 _SCRIPT: tp.Final = "__main__"
 
 Names = dict[str, list[str]]  # whole names by bare names
+# classes of modules whose objects hold no models, so that no names are noted for them
+_plain: "weakref.WeakSet[type]" = weakref.WeakSet()
 
 
 def names_in(values: "ValueExporter", obj: pydantic.BaseModel, **told: tp.Any) -> Names:
     """The whole names of the classes in an object that its uid holds by their bare names; `told` as for `parts`."""
     found: Names = {}
+    kind = type(obj)
+    if kind in _plain:
+        return found
+    may_hold = model_fields(kind) or kind.model_config.get("extra") == "allow"
+    if not may_hold and kind.__module__ != _SCRIPT and not _is_bare(kind):
+        _plain.add(kind)
     for cls in {type(obj): None, **{type(part.model): None for part in parts(values, obj, **told)}}:
         name = _name(cls) if cls.__module__ == _SCRIPT or _is_bare(cls) else None
         if name is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import blocks
 
-PAGE = Path(__file__).parents[1] / "docs" / "changed-code.md"
+PAGE = Path(__file__).parents[2] / "docs" / "changed-code.md"
 
 
 def test_the_study_runs_and_its_change_is_told(tmp_path: Path) -> None:
