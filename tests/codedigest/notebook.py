@@ -2,6 +2,7 @@
 
 import json
 import sys
+import typing
 
 import nbformat
 from nbclient import NotebookClient
@@ -13,4 +14,5 @@ cells = [
 content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
 notebook = nbformat.from_dict(content)  # type: ignore[no-untyped-call]  # it has no annotations
 NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
-print(json.dumps(["".join(out.get("text", "") for out in cell.outputs) for cell in notebook.cells]))
+ran: typing.Any = notebook
+print(json.dumps(["".join(out.get("text", "") for out in cell.outputs) for cell in ran.cells]))

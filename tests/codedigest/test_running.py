@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import typing as tp
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,17 @@ def test_a_constant_that_changed_after_it_was_imported_is_not_digested(imported:
     found = again(imported)
     assert found.digest != imported.elsewhere().digest
     assert found.content.sources["helper.K"] == "1"
+
+
+def test_a_list_that_functions_change_counts_by_its_source_whatever_it_holds(project: Project) -> None:
+    text = "SEEN = []\ndef f(x):\n    SEEN.append(x)\n    return x\ndef unused():\n    return 3\n"
+    project.write({"model.py": HELPED.replace("helper.K", "1"), "helper.py": text})
+    before = project.digest()
+    model: tp.Any = project.load("Model")
+    model().run()
+    assert again(project).digest == before.digest
+    project.write({"helper.py": text.replace("return 3", "return 4")})  # another function than is in memory
+    assert again(project).digest == before.digest
 
 
 @pytest.mark.parametrize(
