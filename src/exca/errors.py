@@ -76,6 +76,10 @@ class LookAlikeError(IdentityError):
     """A field holds a model of a child class that nothing in the uid tells from the class that it is declared with."""
 
 
+class OtherClassError(RuntimeError):
+    """What is cached is of another class of the same bare name, with other code."""
+
+
 class ExportError(ValueError):
     """A value has no form in a configuration."""
 

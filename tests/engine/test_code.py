@@ -331,3 +331,44 @@ def test_a_function_tells_why(study: Study) -> None:
     assert study.python("-c", script) == "False 6 True\n"
     study.change("SCALE = 2", "SCALE = 5")
     assert "+SCALE = 5" in study.python("-c", "import study; print(study.function.why(3))")
+
+
+STEP_MODULE = """
+from exca import steps
+
+class Same(steps.Step):
+    infra: steps.backends.Backend | None = steps.backends.Cached(folder="cache")
+
+    def _run(self, x: int) -> int:
+        return x + 1
+"""
+
+
+@pytest.mark.parametrize("kind", ["script", "step"])
+def test_another_class_of_the_same_name_is_refused_unless_its_code_is_the_same(
+    study: Study, kind: str
+) -> None:
+    text = SCRIPT.replace("CLUSTER", "None") if kind == "script" else STEP_MODULE + "\nprint(Same().run(1))"
+    change = ("SCALE = 2", "SCALE = 5") if kind == "script" else ("x + 1", "x + 7")
+    result = "6\n" if kind == "script" else "2\n"
+    names = ("one.py", "two.py", "three.py")
+    for name in names[:2]:
+        (study.folder / name).write_text(text)
+    (study.folder / names[2]).write_text(text.replace(*change))
+
+    def run(name: str) -> str:
+        if kind == "script":
+            return study.python("-W", "error::UserWarning", name)
+        return study.python("-W", "error::UserWarning", "-c", f"import {name[:-3]}")
+
+    assert run("one.py") == result
+    assert run("two.py") == result  # moved or copied
+    said = r"OtherClassError.*was computed by .*one.*, and .*three.*other-class"
+    with pytest.raises(AssertionError, match=f"(?s){said}"):
+        run("three.py")
+    assert run("one.py") == result
+    env = {**os.environ, "PYTHONPATH": SOURCE, "EXCA_ALLOW": "other-class"}
+    command = [sys.executable, "three.py"] if kind == "script" else [sys.executable, "-c", "import three"]
+    ran = subprocess.run(command, cwd=study.folder, capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout == result
+    assert "RefusalWarning" in ran.stderr

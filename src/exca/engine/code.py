@@ -15,10 +15,11 @@ import typing as tp
 import warnings
 from pathlib import Path
 
-from .. import _files, _trust
+from .. import _files, _trust, settings
 from ..codedigest import CodeDigest, comparable
 from ..codedigest.record import FOLDER, Content, changed_parts, read_code, write_code
-from ..errors import CodeChangedWarning, OddFileError, UntrustedFileError
+from ..errors import CodeChangedWarning, OddFileError, OtherClassError, UntrustedFileError
+from ..identity import classnames
 
 if tp.TYPE_CHECKING:
     from .method import Method
@@ -82,11 +83,30 @@ class Code:
             return True
         if not self.differs(recorded):
             return True
+        self._refuse_others()
         if self.policy == "warn":
             _told.add(told)
             self._tell(recorded, which)
             return True
         return False
+
+    def _refuse_others(self) -> None:
+        """Raise an OtherClassError where a class of another name, not this one, computed what is there."""
+        folder = self._method.folder
+        known = classnames.read(os.fspath(folder)) or {}
+        for bare, names in self._method.class_names().items():
+            strangers = known.get(bare, [])
+            if strangers and set(strangers).isdisjoint(names):
+                settings.complain(
+                    "other-class",
+                    OtherClassError(
+                        f"what is in {folder} was computed by {', '.join(strangers)}, and {names[0]}, with other code, "
+                        f"has the same address, which holds {bare!r} only. Give one of the two another name, or their "
+                        "infras different versions or folders; put classes of scripts into modules. If the two compute "
+                        "the same: exca.accept(obj, why='...')"
+                    ),
+                    names[0],
+                )
 
     def _tell(self, recorded: str, which: str) -> None:
         again = self._again or f"change the version of {self._method.infra_name!r}"
@@ -117,6 +137,10 @@ class Code:
         known = (str(self.folder), recorded, self.now.digest)
         if known in _same or time.monotonic() < _others.get(known, 0.0):
             return known in _same
+        old = read_code(self.folder, recorded)
+        if old is not None and _is_moved(old.content, self.now.content):
+            _same.add(known)
+            return True
         acceptances = accepted(self.folder)
         found = self.changes(recorded) if acceptances else None
         if found is None or not all(_leads(acceptances, change) for change in found):
@@ -124,6 +148,12 @@ class Code:
             return False
         _same.add(known)
         return True
+
+
+def _is_moved(old: Content, new: Content) -> bool:
+    """Whether the code is the same under other names: of a class that was moved or copied."""
+    versions = [{name: each.packages.get(name) for name in each.compared} for each in (old, new)]
+    return sorted(old.parts.values()) == sorted(new.parts.values()) and versions[0] == versions[1]
 
 
 def in_job(cls: type, now: CodeDigest, sent: CodeDigest | None) -> CodeDigest:

@@ -73,6 +73,10 @@ class Method(tp.Protocol):
         """Folder of the results of this configuration."""
         ...
 
+    def class_names(self) -> dict[str, list[str]]:
+        """The whole names of the classes of which the address has the bare names, by these."""
+        ...
+
     @property
     def home(self) -> Path:
         """Folder of the results of all configurations."""

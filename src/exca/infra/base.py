@@ -750,6 +750,9 @@ class _BoundMethod:
             return tp.cast(Path, None)  # of a map that keeps results in memory only
         return infra._state.folder or infra._ensure_folder(create=False)
 
+    def class_names(self) -> dict[str, list[str]]:
+        return self._infra._class_names()
+
     @property
     def home(self) -> Path:
         return tp.cast(Path, self._infra._method_folder())

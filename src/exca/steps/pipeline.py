@@ -256,7 +256,7 @@ class Stage:
         inner = [self.inner, *(stage.inner for stage in self.inner.all_stages())]
         present = [placed for pipeline in inner for placed in pipeline.uncached]
         codes = self.lineage.codes(self.depth, self.infra, present)
-        return _code_of(codes, self.infra, self.name, self.store.base)
+        return _code_of(codes, self)
 
     @property
     def store(self) -> "StageStore":
@@ -537,12 +537,17 @@ class _StageMethod:
 
     infra_name = "infra"
 
-    def __init__(self, name: str, home: Path) -> None:
-        self.name = name
-        self.home = home
+    def __init__(self, stage: Stage) -> None:
+        self.name = stage.name
+        self.home = stage.store.base
+        self.folder = stage.store.folder
+        self._stage = stage
+
+    def class_names(self) -> dict[str, list[str]]:
+        return self._stage.lineage.class_names(self._stage.depth)
 
 
-def _code_of(codes: "list[CodeDigest | None]", infra: "Backend", name: str, home: Path) -> "Code | None":
+def _code_of(codes: "list[CodeDigest | None]", stage: Stage) -> "Code | None":
     """What judges the results of a stage; None where code is not compared, or it cannot be told."""
     from ..codedigest.record import combined
     from ..engine.code import Code
@@ -550,7 +555,8 @@ def _code_of(codes: "list[CodeDigest | None]", infra: "Backend", name: str, home
     known = [code for code in codes if code is not None]
     if not known or len(known) < len(codes):
         return None
-    return Code(combined(known), infra.code, tp.cast(tp.Any, _StageMethod(name, home)), "use mode='force'")
+    method = tp.cast(tp.Any, _StageMethod(stage))
+    return Code(combined(known), stage.infra.code, method, "use mode='force'")
 
 
 def _digest_of_step(step: "Step", infra: "Backend") -> "CodeDigest | None":
