@@ -1,9 +1,12 @@
 """Tasks: identity, cached calls, arrays, one task in a process of its own."""
 
+import os
 import statistics
 import subprocess
 import sys
+import time
 import typing as tp
+from collections.abc import Sequence
 from pathlib import Path
 
 import pydantic
@@ -270,12 +273,53 @@ def first_use(folder: Path) -> float:
     return ours - statement_seconds(PLAIN)
 
 
+MODULE = """
+import pydantic
+import exca
+class Task(pydantic.BaseModel):
+    x: int = 1
+    infra: exca.TaskInfra = exca.TaskInfra(folder={folder!r})
+    @infra.apply
+    def run(self) -> int:
+        return self.x
+"""
+IN_MODULE = """
+import time, sys
+sys.path.insert(0, {folder!r})
+import study
+start = time.perf_counter()
+study.Task(x={x}, infra={infra}).run()
+print(time.perf_counter() - start)
+"""
+
+
+def module_seconds(folder: Path, numbers: Sequence[int], **infra: tp.Any) -> list[float]:
+    """Return what a call takes through a class of a module, in a new interpreter for each number."""
+    code = IN_MODULE.format(folder=str(folder), infra=infra, x="{x}")
+    commands = [[sys.executable, "-c", code.replace("{x}", str(x))] for x in numbers]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return [float(subprocess.check_output(command, text=True, env=env)) for command in commands]
+
+
+def module_in(folder: Path) -> Path:
+    """Write the module, and wait until files of its age are believed to be what is imported."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.py").write_text(MODULE.format(folder=str(folder / "cache")))
+    time.sleep(2.5)
+    module_seconds(folder, [0])  # byte code is written, and the digest of the code found
+    return folder
+
+
 @row("first call with a folder, new process", limit=0.028)
 def first_call(folder: Path) -> float:
-    infra = {"folder": str(aside(folder))}
-    code = TASK.format(infra=infra, since="made")
-    times = []
-    for number in range(7):
-        command = [sys.executable, "-c", code.replace("x=3", f"x={number + 10}")]
-        times.append(float(subprocess.check_output(command, text=True)))
-    return statistics.median(times)
+    return statistics.median(module_seconds(module_in(aside(folder)), range(10, 17)))
+
+
+@row("cached call in a new process, what comparing code adds", limit=0.001, beside=False)
+def code_compared(folder: Path) -> float:
+    place = module_in(aside(folder))
+    with_code, without = [], []
+    for _ in range(15):
+        with_code += module_seconds(place, [0])
+        without += module_seconds(place, [0], code="off")
+    return statistics.median(with_code) - statistics.median(without)
