@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from exca.codedigest import normal
+from exca.codedigest import digest, normal
 from projects import interpreters
 
 GOLDEN = Path(__file__).parent / "data" / "golden.json"
@@ -43,6 +43,10 @@ def test_every_python_makes_the_recorded_digests(python: str) -> None:
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) >= 40
     assert set(ran.stdout.splitlines()) == {"ok"}
+
+
+def test_records_name_the_scheme() -> None:
+    assert digest.SCHEME == normal.SCHEME
 
 
 def test_no_two_of_the_recorded_sources_are_the_same() -> None:

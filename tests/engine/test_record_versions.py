@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import typing as tp
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import xxhash
 
 import exca
 from exca import errors
+from exca.cachedict import CacheDict
 from exca.engine.record import SEALED
 
 
@@ -125,6 +128,54 @@ def test_a_claim_of_version_3_is_reported_and_left_alone(tmp_path: Path) -> None
     assert any("claim of version 3" in str(found) for folder in report.folders for found in folder.unreadable)
     exca.repair(tmp_path)
     assert claim.exists()
+
+
+@pytest.mark.parametrize("name", ["host-1-0123abcd-info.v3", "host-1-0123abcd.0123456789abcdef-info.v12"])
+def test_an_index_of_version_3_is_reported_and_left_alone(tmp_path: Path, name: str) -> None:
+    squares = Squares.model_validate({"infra": {"folder": tmp_path}})
+    assert list(squares.run([1])) == [1]
+    home = squares.infra.uid_folder()
+    assert home is not None
+    later = home / name
+    later.write_bytes(b"by other means")
+    before = sorted(path.name for path in home.iterdir())
+    again = Squares.model_validate({"infra": {"folder": tmp_path}})
+    again.infra.cache_dict.doubt(["1"])
+    with pytest.raises(errors.UnknownVersionError, match=r"info\.v\d+ is an index of a version.*update exca"):
+        again.infra.cache_dict._index.refresh()
+    script = (
+        "import test_record_versions as t, pathlib, sys\n"
+        "list(t.Squares.model_validate({'infra': {'folder': pathlib.Path(sys.argv[1])}}).run([1, 2]))"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert "UnknownVersionError" in ran.stderr
+    report = exca.verify(tmp_path)
+    assert any("index of a version" in str(found) for folder in report.folders for found in folder.unreadable)
+    exca.repair(tmp_path)
+    assert sorted(path.name for path in home.iterdir()) == before
+    assert later.read_bytes() == b"by other means"
+
+
+def test_a_side_index_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    side = tmp_path / ".exca-index"
+    cache: CacheDict[int] = CacheDict(tmp_path)
+    with cache.write():
+        for number in range(5_000):
+            cache[str(number)] = number
+    assert side.exists()
+    side.write_bytes(b"EXCAIDX2 and what that release keeps there")
+    script = (
+        "import sys\nfrom exca.cachedict import CacheDict\ncache = CacheDict(sys.argv[1])\n"
+        "with cache.write():\n    for number in range(5_000, 10_000):\n        cache[str(number)] = number\n"
+        "print(cache['3'], len(cache))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "3 10000\n"
+    exca.repair(tmp_path)
+    assert side.read_bytes().startswith(b"EXCAIDX2")
+    assert exca.verify(tmp_path).sound
 
 
 def test_a_record_tells_what_was_asked_for_and_used(tmp_path: Path) -> None:

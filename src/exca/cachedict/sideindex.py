@@ -279,7 +279,7 @@ class Table:
             with open(_files.create_file(temporary), "wb") as file:
                 file.write(header + meta)
                 file.write(data)
-            if wanted():
+            if wanted() and not is_of_later_release(folder):
                 os.replace(temporary, os.path.join(folder, FILE_NAME))
                 return True
         except OSError:
@@ -289,6 +289,21 @@ class Table:
         except OSError:
             pass
         return False
+
+
+def is_of_later_release(folder: str) -> bool:
+    """Whether the side index in a folder has the format of a later release, which goes on using it."""
+    try:
+        fd = _files.open_file(os.path.join(folder, FILE_NAME))
+    except OSError:
+        return False
+    try:
+        data = pread(fd, len(_MAGIC), 0)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return data[:-1] == _MAGIC[:-1] and data > _MAGIC
 
 
 # -- building and merging tables, and many keys at once: what needs numpy

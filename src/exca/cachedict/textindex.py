@@ -32,7 +32,7 @@ import xxhash
 
 from .. import _files, _trust
 from .._files import Handle, on_network, opened_status, pread, write_all
-from ..errors import OddFileError, UntrustedFileError
+from ..errors import OddFileError, UnknownVersionError, UntrustedFileError
 
 Info = dict[str, tp.Any]  # an entry
 Reserved = tp.Sequence[Info | None]
@@ -46,6 +46,8 @@ _FILE, _OFFSET = 80, 32  # bits to the right of each
 _MAX_OFFSET, _MAX_LENGTH = (1 << _FILE - _OFFSET) - 1, (1 << _OFFSET) - 1
 
 INFO_SUFFIX = "-info.jsonl"
+# a later version of the format, which 0.6 could not read either, has names of its own
+_is_of_later_release = re.compile(r".*-info\.v\d+").fullmatch
 # in front of it in the name of a file: the digest of the code that computed its entries, where that is known
 _CODE = re.compile(r"\.((?:[a-z0-9_]+-)?[0-9a-f]{16})-info\.jsonl$")
 DAMAGED_SUFFIX = ".damaged"  # of what was set aside
@@ -446,7 +448,7 @@ def code_of(name: str) -> str:
 
 
 def index_files(folder: str) -> dict[str, os.stat_result]:
-    """The index files in the folder. Raises FileNotFoundError."""
+    """The index files in the folder. Raises FileNotFoundError, and UnknownVersionError for one of a later release."""
     found = {}
     entries = _scan_folder(folder)
     network = on_network(folder)
@@ -466,6 +468,12 @@ def index_files(folder: str) -> dict[str, os.stat_result]:
                     _trust.skip(entry.path, "everybody may write to it; if you know what is in it: chmod o-w")
                 else:
                     found[entry.name] = status
+            elif _is_of_later_release(entry.name):
+                raise UnknownVersionError(
+                    f"{entry.path} is an index of a version that this release of exca does not know: a later release "
+                    "wrote it. It is left alone, and nothing is computed in its place: update exca to read it, or use "
+                    "another folder or version"
+                )
     return found
 
 

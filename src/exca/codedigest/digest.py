@@ -7,6 +7,9 @@ if tp.TYPE_CHECKING:
     from .record import Content
 
 
+SCHEME: tp.Final = 1  # as `normal.SCHEME`, which is too heavy to import for a number
+
+
 class CodeDigest:
     """The digest of the code of a method; what it was made of is read when it is asked for.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .. import _files, _trust, settings
 from ..codedigest import CodeDigest, comparable
+from ..codedigest.digest import SCHEME
 from ..codedigest.record import FOLDER, Content, changed_parts, read_code, write_code
 from ..errors import CodeChangedWarning, OddFileError, OtherClassError, UntrustedFileError
 from ..identity import classnames
@@ -67,7 +68,7 @@ class Code:
                 write_code(self.folder, now)
         except OSError as e:  # no reason not to keep the result
             logger.debug("Cannot write what the code of %s is into %s: %s", self._method.name, self.folder, e)
-        return {"digest": now.digest, "method": now.method}
+        return {"scheme": SCHEME, "digest": now.digest, "method": now.method}
 
     def differs(self, recorded: tp.Any) -> bool:
         """Whether a result has the digest of other code, and not all that changed is accepted."""

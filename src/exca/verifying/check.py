@@ -17,7 +17,7 @@ from ..cachedict.datafiles import DATA_DIR
 from ..cachedict.dumpcontext import DumpContext
 from ..cachedict.handlers.base import verify_range
 from ..cachedict.handlers.structured import named_files, parts_of_entry, place_of, text_size
-from ..cachedict.sideindex import FILE_NAME, Table
+from ..cachedict.sideindex import FILE_NAME, Table, is_of_later_release
 from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, Info, TextFile, index_files, parse_line
 from ..claims import protocol
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
@@ -136,7 +136,7 @@ def _check_index(folder: Path, report: FolderReport, ctx: Checking) -> None:
     before = set(_data_files(folder))  # listed first: what is written meanwhile must not look orphaned
     named: set[str] = set()
     torn = []
-    for file in _index_files(folder):
+    for file in _index_files(folder, report):
         try:
             for offset, line in file.lines(0, file.size, scan=True):
                 if line.strip():  # not deleted
@@ -238,10 +238,13 @@ def is_whole(folder: Path, info: Info) -> bool:
     return True
 
 
-def _index_files(folder: Path) -> list[TextFile]:
+def _index_files(folder: Path, report: FolderReport) -> list[TextFile]:
     try:
         found = index_files(str(folder))
     except FileNotFoundError:
+        return []
+    except UnknownVersionError as e:
+        report.unreadable.append(Damaged(f"*{INFO_SUFFIX}", str(e)))
         return []
     files = [TextFile(str(folder), name, number) for number, name in enumerate(sorted(found))]
     for file in files:
@@ -385,7 +388,7 @@ def _check_configs(folder: Path, report: FolderReport) -> None:
 def _check_derived(folder: Path, report: FolderReport) -> None:
     import orjson
 
-    if os.path.lexists(folder / FILE_NAME):
+    if os.path.lexists(folder / FILE_NAME) and not is_of_later_release(str(folder)):
         try:
             table = Table.load(str(folder))
             if table is None:
