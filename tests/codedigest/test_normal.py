@@ -12,7 +12,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from exca.codedigest import digest, normal
+from exca.codedigest import normal
+from exca.codedigest.digest import SCHEME
 from projects import interpreters
 
 GOLDEN = Path(__file__).parent / "data" / "golden.json"
@@ -46,7 +47,7 @@ def test_every_python_makes_the_recorded_digests(python: str) -> None:
 
 
 def test_records_name_the_scheme() -> None:
-    assert digest.SCHEME == normal.SCHEME
+    assert SCHEME == normal.SCHEME
 
 
 def test_no_two_of_the_recorded_sources_are_the_same() -> None:
