@@ -276,7 +276,7 @@ def under_earlier_default(
     return None
 
 
-def _is_same_in_full(place: str, candidate: tp.Any, full: tp.Any, paths: Sequence["Leaf"]) -> bool:
+def _is_same_in_full(place: str, candidate: tp.Any, full: tp.Any, paths: Sequence["KeyPath"]) -> bool:
     try:
         found, known = (load(Path(f"{place}/{name}"))[0] for name in (UID, FULL))
     except (OSError, ValueError) as error:
@@ -290,10 +290,10 @@ def _is_same_in_full(place: str, candidate: tp.Any, full: tp.Any, paths: Sequenc
     )
 
 
-Leaf = tuple[tp.Any, ...]
+KeyPath = tuple[tp.Any, ...]
 
 
-def _leaves(config: tp.Any) -> list[Leaf]:
+def _leaves(config: tp.Any) -> list[KeyPath]:
     """The paths of all values of a configuration, or of those of a pipeline's steps but their names."""
     if isinstance(config, list):
         return [
@@ -302,7 +302,7 @@ def _leaves(config: tp.Any) -> list[Leaf]:
             for leaf in _leaves(step)
             if leaf[0] != next(iter(step))
         ]
-    leaves: list[Leaf] = []
+    leaves: list[KeyPath] = []
     for key, value in config.items():
         if value and isinstance(value, Mapping):
             leaves += [(key, *leaf) for leaf in _leaves(value)]
@@ -311,14 +311,14 @@ def _leaves(config: tp.Any) -> list[Leaf]:
     return leaves
 
 
-def _left_out_together(leaves: list[Leaf]) -> Iterable[tuple[Leaf, ...]]:
+def _left_out_together(leaves: list[KeyPath]) -> Iterable[tuple[KeyPath, ...]]:
     if len(leaves) > _MOST_TOGETHER:
         return [(leaf,) for leaf in leaves[:_MOST_SINGLE]]
     counts = range(1, len(leaves) + 1)
     return itertools.chain.from_iterable(itertools.combinations(leaves, count) for count in counts)
 
 
-def _without(value: tp.Any, paths: Sequence[Leaf]) -> tp.Any:
+def _without(value: tp.Any, paths: Sequence[KeyPath]) -> tp.Any:
     """A configuration without some of its values, and without what nothing is left of."""
     if () in paths:
         return None
@@ -336,7 +336,7 @@ def _without(value: tp.Any, paths: Sequence[Leaf]) -> tp.Any:
     return out
 
 
-def _has(config: tp.Any, path: Leaf) -> bool:
+def _has(config: tp.Any, path: KeyPath) -> bool:
     for part in path:
         items = dict(enumerate(config)) if isinstance(config, list) else config
         if not isinstance(items, Mapping) or part not in items:
