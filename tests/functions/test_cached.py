@@ -15,7 +15,7 @@ import pytest
 
 import exca
 from exca import helpers
-from exca.errors import ChangedConfigError, ReadOnlyError
+from exca.errors import ChangedConfigError, GoneFieldWarning, ReadOnlyError
 
 CALLS: list[tp.Any] = []
 anything: tp.Any = exca.cached  # for uses that type checkers refuse
@@ -178,7 +178,10 @@ def test_the_address_is_that_of_with_infra_both_ways(tmp_path: Path) -> None:
     assert infra(4, rate=0.5) == cached(4, rate=0.5)
     assert len(CALLS) == 2
     ignoring = exca.cached(folder=tmp_path, ignore=["name"])(train)
-    assert ignoring(3, "other") == "3-adam-0.001"
+    with pytest.warns(
+        GoneFieldWarning, match=r"renamed, removed or left out of the uid: name \(was 'adam'\)"
+    ):
+        assert ignoring(3, "other") == "3-adam-0.001"
     assert ignoring(5, "other") == "5-other-0.001" == infra(5)
     assert len(CALLS) == 3
 

@@ -41,6 +41,23 @@ def test_a_call_gives_what_the_plain_function_gives(
     assert cached(*args, **kwargs) == untyped(*args, **kwargs) == cached(*args, **kwargs)  # type: ignore[no-untyped-call] # this is tested
 
 
+@pytest.mark.parametrize("equal", [True, 1.0, [True], {"a": True}, [[1.0]]])
+def test_what_is_equal_to_a_default_and_is_not_the_same_is_another_call(
+    tmp_path: Path, equal: tp.Any
+) -> None:
+    default = {"bool": 1, "float": 1, "list": [[1]] if equal == [[1]] else [1], "dict": {"a": 1}}[
+        type(equal).__name__
+    ]
+
+    def plain(x, y=default):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+        return repr((x, y))
+
+    cached: tp.Any = exca.cached(folder=tmp_path, unannotated="hash")(plain)
+    for y in (equal, default):
+        assert cached(1, y) == plain(1, y)  # type: ignore[no-untyped-call] # this is tested
+    assert cached(1) == plain(1)  # type: ignore[no-untyped-call] # this is tested
+
+
 @few
 @given(st.lists(VALUES, max_size=5))
 def test_items_get_their_own_results(tmp_path: Path, items: list[tp.Any]) -> None:

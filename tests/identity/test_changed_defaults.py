@@ -153,7 +153,10 @@ def test_a_renamed_field_is_said_once(kind: str, tmp_path: Path) -> None:
     result = ask(kind, make(dim=64, lr=0.1), tmp_path)
     ask(kind, make(dim=64, lr=0.1), tmp_path, lr=0.2)
     renamed = make(size=999, lr=0.1)
-    told = rf"Since the results in {tmp_path}.*removed: .*dim \(was 64\); new are: .*size \(999\)\. The"
+    told = (
+        rf"Since the results in {tmp_path}.*removed or left out of the uid: .*dim \(was 64\); "
+        r"new are: .*size \(999\)\. The"
+    )
     with pytest.warns(GoneFieldWarning, match=told):
         assert ask(kind, renamed, tmp_path) == result
     with warnings.catch_warnings():
@@ -175,5 +178,7 @@ def test_a_field_of_a_model_that_was_removed_is_said(tmp_path: Path) -> None:
         model_config = pydantic.ConfigDict(extra="forbid")
 
     ask("task", task(inner=Inner()), tmp_path)
-    with pytest.warns(GoneFieldWarning, match=r"removed: inner\.layers \(was 2\)\. The results"):
+    with pytest.warns(
+        GoneFieldWarning, match=r"removed or left out of the uid: inner\.layers \(was 2\)\. The results"
+    ):
         ask("task", task(inner=Fewer()), tmp_path)

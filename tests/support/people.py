@@ -75,7 +75,8 @@ class Person:
             str(Path(__file__).parent),
             os.environ.get("PYTHONPATH"),
         )  # the latter chooses another source
-        env |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
+        # what they find out of code is kept nowhere: their homes are looked through
+        env |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "EXCA_CACHE_DIR": "none", **environment}
         groups = ["--reuid", str(self.uid), "--regid", str(self.uid), "--groups", str(TEAM)]
         command = ["setpriv", *groups, sys.executable, "-c", textwrap.dedent(code)]
         hidden = _hidden(Path(sys.base_prefix))

@@ -143,7 +143,15 @@ class Keeper:
     def keep(self, value: tp.Any) -> tp.Any:
         """The value with a `Content` in the place of what no configuration can hold."""
         try:
-            return self._kept(value)
+            kept = self._kept(value)
+            if (
+                self._strict
+                and type(kept) is not Content
+                and kept == self.default
+                and repr(kept) != repr(self.default)
+            ):
+                return self._content(value)  # True where 1 is the default: it would be left out like it
+            return kept
         except RecursionError:
             raise self._refused(
                 f"{type(value).__qualname__} that is nested too deeply, or holds itself"

@@ -235,7 +235,7 @@ def _tell_of_gone(place: str, full: tp.Any, known: tp.Any) -> None:
         _told.update((method, key) for key in lost)
         came = ", ".join(f"{key} ({value!r})" for key, value in gone(known, full))
         warnings.warn(
-            f"Since the results in {place} were computed, these fields were renamed or removed: "
+            f"Since the results in {place} were computed, these fields were renamed, removed or left out of the uid: "
             f"{', '.join(f'{key} (was {value!r})' for key, value in lost.items())}"
             + (f"; new are: {came}" if came else "")
             + ". The results are used all the same: if they depend on it, change the version of the infra",

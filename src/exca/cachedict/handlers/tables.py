@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 import typing as tp
 
 from ...errors import HandlerError
@@ -17,6 +18,7 @@ if tp.TYPE_CHECKING:
 # kinds of object columns that come back from Parquet as what they were
 _KEPT = frozenset(("string", "empty", "bytes", "decimal", "date"))
 _LARGE = 1 << 20  # elements from which on threads are worth starting
+_SMALL = 1 << 20  # bytes of a file up to which they are not
 
 
 _pandas = functools.partial(imported, "pandas", "Storing or loading a DataFrame")
@@ -108,7 +110,8 @@ class ParquetPandasDataFrame(KeyFileHandler):
     def __load_from_info__(cls, ctx: DumpContext, filename: str) -> "pd.DataFrame":
         imported("pyarrow", "Loading a DataFrame from Parquet")
         with open(ctx.open(filename), "rb") as file:
-            frame: pd.DataFrame = _pandas().read_parquet(file, engine="pyarrow")
+            small = os.fstat(file.fileno()).st_size < _SMALL
+            frame: pd.DataFrame = _pandas().read_parquet(file, engine="pyarrow", use_threads=not small)
         return frame
 
 
