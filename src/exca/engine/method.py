@@ -49,6 +49,11 @@ class Method(tp.Protocol):
         ...
 
     @property
+    def policy(self) -> str:
+        """What a result of other code means: "warn", "strict" or "off"."""
+        ...
+
+    @property
     def code(self) -> "Code | None":
         """What judges results by the code of the method; None where code is not to be compared."""
         ...

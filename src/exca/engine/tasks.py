@@ -177,7 +177,12 @@ class Task:
     def status(self) -> Status:
         """What is known of it, without computing anything."""
         found = record.latest(self.method.folder)
-        stale = found is not None and found.code is not None and self._is_of_other_code(found, quietly=True)
+        stale = (
+            found is not None
+            and self.method.policy == "strict"
+            and found.code is not None
+            and self._is_of_other_code(found, quietly=True)
+        )
         if found is not None and found.state == "completed" and self.job is None and not stale:
             return "completed"
         running = self._holder_status(found)

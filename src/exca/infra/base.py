@@ -105,6 +105,8 @@ class InfraState:
     strict: bool = False  # whether models that ignore unknown fields were looked for
     classes: frozenset[type] | None = None  # of the models in the object
     code: tp.Any = None  # of the method (`engine.code.Code`)
+    digest: str | None = None  # of that code, and until when it is believed
+    digest_until: float = 0.0
     ensured: bool = False  # whether the folder is there, with its configuration files
     origin: Path | None = None  # the uid folder from which the object was made
     task: tp.Any = None  # of a task with a folder
@@ -653,11 +655,13 @@ class BaseInfra(Edge, SubmititMixin):
         key = (type(obj), function, state.classes, self.code_roots, self.code_packages)
         known = _digests.get(key)
         if known is not None and time.monotonic() < known[1]:
-            return known[0]
+            now, state.digest_until = known
+            state.digest = None if now is None else now.digest
+            return now
         from ..codedigest import digest_of
 
         cls = self._factory_class(obj, applied)
-        now: CodeDigest | None = None
+        now = None
         try:
             now = digest_of(cls, *key[1:2], extra_classes=key[2], roots=key[3], packages=key[4])
         except Exception as e:  # of code of any kind: to compute counts more
@@ -728,8 +732,15 @@ class _BoundMethod:
 
     @property
     def digest(self) -> str | None:
+        state = self._infra._state
+        if time.monotonic() < state.digest_until:
+            return state.digest
         now = self._infra._digest()
         return None if now is None else now.digest
+
+    @property
+    def policy(self) -> str:
+        return self._infra.code
 
     @property
     def infra_name(self) -> str:
