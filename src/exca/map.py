@@ -3,6 +3,7 @@
 import itertools
 import os
 import sys
+import time
 import typing as tp
 from pathlib import Path
 
@@ -181,9 +182,10 @@ class MapInfra(BaseInfra):
             cache = (
                 self._make_cache() if self.folder is None and not self.keep_in_ram else self._shared_cache()
             )
-        digest = self._digest()
-        if digest is not None and cache.code != digest.digest:
-            cache.judge_by(self._method.code, digest.digest)
+        if not cache.code or time.monotonic() >= self._state.digest_until:  # else it was asked a moment ago
+            digest = self._digest()
+            if digest is not None and cache.code != digest.digest:
+                cache.judge_by(self._method.code, digest.digest)
         if type(items) is list and self.mode != "force" and len(items) <= _LOOKUP and cache.in_ram:
             try:  # all in memory: nothing to look up, and loops over single items are common
                 uids = self.item_uid.of_all(items)
