@@ -462,7 +462,10 @@ class CacheDict(tp.Generic[X]):
             self._writer.computed_by(self.code)
             entry: tp.Any = None
             if kind in SCALARS and self.cache_type is None:
-                is_number = (kind is float and value - value == 0) or (kind is int and -_MOST < value < _MOST)  # type: ignore[operator]
+                number: tp.Any = value
+                is_number = (kind is float and number - number == 0) or (
+                    kind is int and -_MOST < number < _MOST
+                )
                 entry = value if is_number and key.isascii() else _inline(key, value)
             if entry is not None:
                 self._writer.put(key, entry, options)

@@ -939,7 +939,7 @@ def _plain_scalar(text: str) -> tp.Any:
     import yaml
 
     loader = yaml.SafeLoader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call] # PyYAML has no types here
     if tag.rpartition(":")[2] not in ("str", "int", "float", "bool", "null"):
         raise _UnusualError
     return loader.construct_object(yaml.ScalarNode(tag, text))
