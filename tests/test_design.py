@@ -19,6 +19,7 @@ from exca.jobs.backends import Submission
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "exca"
 DESIGN = ROOT / "docs" / "design.md"
+ON_DISK = ROOT / "docs" / "on-disk.md"
 TEXT = DESIGN.read_text(encoding="utf-8")
 TESTS = ROOT / "tests"
 # what tests are about beside the rooms: several of them, the documents, and what surrounds the package
@@ -195,7 +196,7 @@ class Double(pydantic.BaseModel):
 
 def test_every_key_of_a_record_is_described(tmp_path: Path) -> None:
     """The keys of job.json, of a result and of an error, here and in a job, are those of the table."""
-    table = TEXT.partition("**job.json**")[2].partition("**submission.json**")
+    table = ON_DISK.read_text(encoding="utf-8").partition("**job.json**")[2].partition("**submission.json**")
     described = {
         key for row in re.findall(r"^\| (`.*?) \|", table[0], re.MULTILINE) for key in row.split(", ")
     }

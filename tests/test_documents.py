@@ -16,6 +16,7 @@ import blocks
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "exca"
 DESIGN = ROOT / "docs" / "design.md"
+ON_DISK = ROOT / "docs" / "on-disk.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "scripts/slurm/README.md")),
@@ -38,8 +39,7 @@ def quoted(text: str) -> list[str]:
 @functools.cache
 def on_disk() -> frozenset[str]:
     """Return the names of the files of a cache, of which the documents speak too."""
-    text = DESIGN.read_text(encoding="utf-8").partition("## What lies on disk")[2].partition("\n## ")[0]
-    return frozenset(re.findall(r"[\w.-]+", text))
+    return frozenset(re.findall(r"[\w.-]+", ON_DISK.read_text(encoding="utf-8")))
 
 
 def missing_paths(document: Path, text: str) -> list[str]:
@@ -207,8 +207,9 @@ def test_what_a_document_quotes_exists(document: Path) -> None:
     assert broken_links(document, text) == []
 
 
-def test_the_names_that_the_design_quotes_exist() -> None:
-    assert missing_names(DESIGN.read_text(encoding="utf-8")) == []
+@pytest.mark.parametrize("document", [DESIGN, ON_DISK], ids=lambda path: path.name)
+def test_the_names_that_the_design_quotes_exist(document: Path) -> None:
+    assert missing_names(document.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
