@@ -27,8 +27,7 @@ _ROOM_EVERY = 5.0  # seconds between two attempts to send calls that there was n
 class SubmitInfra(BaseInfra):
     """Runs a method with any arguments where its fields tell to; nothing is cached."""
 
-    # narrower than for maps: pools make no sense for a single call
-    cluster: tp.Literal["auto", "local", "slurm", "debug"] | None = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
+    _pools: tp.ClassVar[bool] = False  # for maps: they make no sense for a single call
 
     def apply(self, method: F, /) -> F:
         """Tie the infra to a method; used as a decorator.

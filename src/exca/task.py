@@ -34,8 +34,7 @@ class TaskInfra(BaseInfra):
         also keep the result on the object, for instant access
     """
 
-    # narrower than for maps: pools make no sense for a single call
-    cluster: tp.Literal["auto", "local", "slurm", "debug"] | None = None  # pyright: ignore[reportIncompatibleVariableOverride] # never set to more through the base
+    _pools: tp.ClassVar[bool] = False  # for maps: they make no sense for a single call
     mode: tp.Literal["cached", "retry", "force", "read-only"] = "cached"
     keep_in_ram: bool = False
 

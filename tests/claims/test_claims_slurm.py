@@ -13,7 +13,9 @@ import pytest
 
 import claimant
 from claimant import Claimant, claim_files
-from exca.claims import Claim, Claims, Owner, job_states, scheduler
+from exca.claims import Claim, Claims, Owner
+from exca.jobs import slurm_queue
+from exca.jobs.slurm_queue import job_states
 from waiting import wait_for
 
 pytestmark = pytest.mark.slurm
@@ -77,12 +79,12 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_one_query_for_all_threads(submit: Submit, asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [submit("true", "--hold") for _ in range(3)]
-    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 0.0)
     job_states(ids)  # all are known to be wanted
     before = asked.read_text()
     monkeypatch.undo()
     monkeypatch.setenv("PATH", f"{asked.parent}/bin:{os.environ['PATH']}")
-    time.sleep(scheduler.REMEMBER)  # what is remembered has to become old
+    time.sleep(slurm_queue.REMEMBER)  # what is remembered has to become old
     threads = [threading.Thread(target=job_states, args=([i],)) for i in ids * 4]
     for t in threads:
         t.start()
@@ -93,7 +95,7 @@ def test_one_query_for_all_threads(submit: Submit, asked: Path, monkeypatch: pyt
 
 def test_a_job_is_known_as_soon_as_it_is_submitted(submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer from before says nothing about it, though it was about all jobs."""
-    monkeypatch.setattr(scheduler, "REMEMBER", 60.0)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 60.0)
     for _ in range(4):
         assert job_states([submit("true", "--hold")]).popitem()[1].alive
 
@@ -101,7 +103,7 @@ def test_a_job_is_known_as_soon_as_it_is_submitted(submit: Submit, monkeypatch: 
 def test_few_queries_for_many_jobs_asked_about_one_by_one(
     submit: Submit, asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "REMEMBER", 60.0)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 60.0)
     array = submit("true", "--hold", "--array=0-99")
     ids = [submit("true", "--hold") for _ in range(3)]
     for job_id in [*(f"{array}_{i}" for i in range(100)), *ids]:
@@ -111,7 +113,7 @@ def test_few_queries_for_many_jobs_asked_about_one_by_one(
 
 def test_a_scheduler_that_cannot_be_asked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 0.0)
     (found,) = job_states(["888888888"]).values()
     assert (found.state, found.alive) == ("UNKNOWN", None)
 

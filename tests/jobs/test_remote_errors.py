@@ -159,9 +159,10 @@ def test_what_is_no_error_is_not_taken_for_one() -> None:
 @pytest.mark.parametrize("cluster", ["nowhere", "", "threadpool"])
 def test_an_unknown_cluster_is_an_error_that_names_those_there_are(cluster: str) -> None:
     submission = Submission(cluster, "12", "logs/%j")
-    for ask in (backends.alive, lambda s: backends.get(s.cluster), lambda s: backends.cancel([s])):
+    for ask in (lambda s: backends.get(s.cluster), lambda s: backends.cancel([s])):
         with pytest.raises(
             UnknownClusterError, match=f"no cluster '{cluster}': known are 'local', 'slurm', 'debug'"
         ):
             ask(submission)
+    assert backends.alive(submission) is None, "it has not ended"
     assert backends.alive(Submission(None, "", "")) is None

@@ -12,9 +12,10 @@ import pytest
 
 import elsewhere
 import exca
-from exca.claims import scheduler
+from exca._clusters import JobState
 from exca.engine import record
 from exca.errors import JobError, SchedulerError
+from exca.jobs import slurm_queue
 from slurm_faults import Faults
 from task_models import Double, Sleeper
 from waiting import wait_for
@@ -25,7 +26,7 @@ Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 
 @pytest.fixture
 def infra(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
-    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())  # nothing is remembered from other tests
+    monkeypatch.setattr(slurm_queue, "_slurm", slurm_queue._Slurm())  # nothing is remembered from other tests
     return {"cluster": "slurm", "folder": slurm_folder}
 
 
@@ -156,7 +157,7 @@ def test_the_last_job_of_several_arrays_is_found_where_sbatch_does_not_say_so(
     from exca.jobs import arrays
 
     monkeypatch.setattr(arrays, "SMALL", 1)
-    monkeypatch.setattr(scheduler, "max_array_size", lambda: 2)
+    monkeypatch.setattr(slurm_queue, "max_array_size", lambda: 2)
     faults.put("sbatch", f'{faults.real("sbatch")} "$@" >> {tmp_path}/answers', "exit 1")
     task = Double(infra=infra, trace=tmp_path / "trace")
     with task.infra.job_array() as array:
@@ -175,7 +176,7 @@ def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
-    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 0.0)
     task = Sleeper(gate=tmp_path / "gate", infra=infra)
     job = task.infra.job()
     wait_for(task.started().exists, "the job to start")
@@ -247,9 +248,9 @@ def test_a_submitter_killed_between_two_arrays_is_succeeded_by_both(
     trace = tmp_path / "trace"
     program = f"""
 from task_models import Double
-from exca.claims import scheduler
+from exca.jobs import slurm_queue
 from exca.jobs import arrays
-arrays.SMALL, scheduler.max_array_size = 1, lambda: 2
+arrays.SMALL, slurm_queue.max_array_size = 1, lambda: 2
 hold = dict(slurm_additional_parameters=dict(hold=True))
 task = Double(trace={str(trace)!r}, infra=dict(folder={str(infra["folder"])!r}, cluster="slurm", **hold))
 with task.infra.job_array() as array:
@@ -278,7 +279,7 @@ def test_a_cancelled_array_costs_one_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What squeue has forgotten, accounting lists as one range: ``565_[0-199%64]``."""
-    monkeypatch.setattr(scheduler, "REMEMBER", 60.0)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 60.0)
     task = Double(infra=infra | HELD)
     with task.infra.job_array(max_workers=64) as array:
         array.extend(task.infra.clone_obj(x=x) for x in range(200))
@@ -287,13 +288,13 @@ def test_a_cancelled_array_costs_one_question(
     # squeue keeps jobs for a minute: it is to have forgotten them
     faults.put("squeue", "echo JOBID", "exit 0")
     wait_for(
-        lambda: [row.job.state for row in scheduler._sacct({base})] == ["CANCELLED"] * 200,
+        lambda: [row.job.state for row in slurm_queue._sacct({base})] == ["CANCELLED"] * 200,
         "accounting to know",
     )
     faults.end("sacct")
-    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())
+    monkeypatch.setattr(slurm_queue, "_slurm", slurm_queue._Slurm())
     ids = [f"{base}_{k}" for k in range(200)]
-    states = [scheduler.job_states([i])[i] for i in ids]
+    states = [slurm_queue.job_states([i])[i] for i in ids]
     assert {s.state for s in states} == {"CANCELLED"}
     assert {s.alive for s in states} == {False}
     assert faults.calls("sacct") == 1
@@ -309,7 +310,7 @@ def test_a_cancelled_array_costs_one_question(
     ],
 )
 def test_ranges_of_tasks(listed: str, numbers: list[int]) -> None:
-    rows = scheduler._each_task(scheduler.JobState(listed, "CANCELLED", alive=False))
+    rows = slurm_queue._each_task(JobState(listed, "CANCELLED", alive=False))
     assert [row.job_id for row in rows] == [f"565_{n}" for n in numbers]
 
 
@@ -317,23 +318,23 @@ def test_the_end_of_a_pending_array_is_asked_for_once(
     infra: Infra, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statuses of its tasks, once squeue has forgotten them; while accounting hangs, too."""
-    monkeypatch.setattr(scheduler, "ACCOUNTING_TIMEOUT", 2.0)
+    monkeypatch.setattr(slurm_queue, "ACCOUNTING_TIMEOUT", 2.0)
     task = Double(infra=infra | HELD)
     with task.infra.job_array() as array:
         array.extend(task.infra.clone_obj(x=x) for x in range(30))
     base = array[0].infra.job().job_id.partition("_")[0]
     subprocess.run(["scancel", base], check=True, timeout=60)
     wait_for(
-        lambda: [row.job.state for row in scheduler._sacct({base})] == ["CANCELLED"] * 30,
+        lambda: [row.job.state for row in slurm_queue._sacct({base})] == ["CANCELLED"] * 30,
         "accounting to know",
     )
     faults.put("squeue", "echo JOBID", "exit 0")
     ids = [t.infra.job().job_id for t in array]
     for lines, word in ((["exec sleep 600"], "UNKNOWN"), ([], "CANCELLED")):
-        monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())
+        monkeypatch.setattr(slurm_queue, "_slurm", slurm_queue._Slurm())
         faults.put("sacct", *lines)
         before = faults.calls("sacct")
-        assert {scheduler.job_states([job_id])[job_id].state for job_id in ids} == {word}
+        assert {slurm_queue.job_states([job_id])[job_id].state for job_id in ids} == {word}
         assert faults.calls("sacct") == before + 1
     assert {t.infra.status() for t in array} == {"not submitted"}
     assert faults.calls("sacct") == 2
@@ -344,19 +345,19 @@ def test_accounting_that_hangs_costs_one_wait_and_is_asked_again_later(
     faults: Faults,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scheduler, "ACCOUNTING_TIMEOUT", 0.5)
-    monkeypatch.setattr(scheduler, "REMEMBER", 0.0)
+    monkeypatch.setattr(slurm_queue, "ACCOUNTING_TIMEOUT", 0.5)
+    monkeypatch.setattr(slurm_queue, "REMEMBER", 0.0)
     faults.put("squeue", "echo JOBID", "exit 0")
     faults.put("sacct", "exec sleep 600")
     for _ in range(4):
-        (state,) = scheduler.job_states(["999999"]).values()
+        (state,) = slurm_queue.job_states(["999999"]).values()
         assert (state.state, state.alive) == ("UNKNOWN", False)
         assert "accounting gave no answer" in state.reason
     assert faults.calls("sacct") == 1
-    monkeypatch.setattr(scheduler, "ACCOUNTING_AGAIN", 0.0)
-    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())
+    monkeypatch.setattr(slurm_queue, "ACCOUNTING_AGAIN", 0.0)
+    monkeypatch.setattr(slurm_queue, "_slurm", slurm_queue._Slurm())
     faults.put("sacct", "echo header", "echo '999999|999999|TIMEOUT|0:0|1G|None'", "exit 0")
-    (state,) = scheduler.job_states(["999999"]).values()
+    (state,) = slurm_queue.job_states(["999999"]).values()
     assert state.state == "TIMEOUT"
 
 
@@ -418,7 +419,7 @@ def ending(state: str, exit_code: str = "", reason: str = "", memory: str = "") 
     from exca.jobs.backends import Submission
     from exca.jobs.slurm import ending_of
 
-    job = scheduler.JobState("12", state, reason, exit_code, memory, alive=False)
+    job = JobState("12", state, reason, exit_code, memory, alive=False)
     return ending_of(job, Submission("slurm", "12", "/cache/logs/%j")).text
 
 
@@ -475,9 +476,9 @@ def test_what_is_no_job_id_is_neither_asked_about_nor_cancelled(
 ) -> None:
     for command in ("squeue", "sacct", "scancel"):
         faults.end(command)
-    assert scheduler.job_states([job_id])[job_id].alive is False
+    assert slurm_queue.job_states([job_id])[job_id].alive is False
     with pytest.raises(ValueError, match="no id of a Slurm job"):
-        scheduler.cancel(["12", job_id])
+        slurm_queue.cancel(["12", job_id])
     assert [faults.calls(c) for c in ("squeue", "sacct", "scancel")] == [0, 0, 0]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import elsewhere
-from exca.claims import scheduler
 from exca.errors import JobError, SubmissionError
+from exca.jobs import slurm_queue
 from slurm_faults import Faults
 from slurm_limits import Qos
 from task_models import Double, HalvesOrCalls, Sleeper
@@ -24,7 +24,7 @@ HELD: tp.Any = {"slurm_additional_parameters": {"hold": True}}
 
 @pytest.fixture
 def infra(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
-    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())  # nothing is remembered from other tests
+    monkeypatch.setattr(slurm_queue, "_slurm", slurm_queue._Slurm())  # nothing is remembered from other tests
     return {"cluster": "slurm", "folder": slurm_folder}
 
 
@@ -231,10 +231,10 @@ def test_ctrl_c_while_sbatch_is_at_it_leaves_nothing_queued(
 def test_arrays_are_no_longer_than_slurm_takes(infra: Infra, monkeypatch: pytest.MonkeyPatch) -> None:
     from exca.jobs import arrays
 
-    real = scheduler.max_array_size()
+    real = slurm_queue.max_array_size()
     found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
     assert f"MaxArraySize            = {real}\n" in found
-    monkeypatch.setattr(scheduler, "max_array_size", lambda: 3)
+    monkeypatch.setattr(slurm_queue, "max_array_size", lambda: 3)
     monkeypatch.setattr(arrays, "SMALL", 2)
     task = Double(infra=infra)
     with task.infra.job_array(max_workers=4) as array:
@@ -250,7 +250,7 @@ def test_more_tasks_than_the_array_of_a_site_are_several_arrays(
 ) -> None:
     from exca.jobs import arrays
 
-    assert scheduler.max_array_size() == 256
+    assert slurm_queue.max_array_size() == 256
     if asked:
         monkeypatch.setattr(arrays, "SMALL", 2)
     task = Double(infra=infra | HELD)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import elsewhere
-from exca.claims import scheduler
 from exca.engine import record
 from exca.errors import JobError
+from exca.jobs import slurm_queue
 from slurm_faults import Faults
 from task_models import Double, Failing, Sleeper
 from waiting import wait_for
@@ -54,7 +54,7 @@ JOBS = {"task": [1], "array": [3], "map": [2], "batch": [3], "chain": [1, 1]}
 
 @pytest.fixture
 def infra(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
-    monkeypatch.setattr(scheduler, "_slurm", scheduler._Slurm())  # nothing is remembered from other tests
+    monkeypatch.setattr(slurm_queue, "_slurm", slurm_queue._Slurm())  # nothing is remembered from other tests
     return {"cluster": "slurm", "folder": slurm_folder}
 
 

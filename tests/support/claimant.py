@@ -172,7 +172,7 @@ class Program:
         return [c.token for c in self.held]
 
     def do_adopt(self, token: str) -> list[str]:
-        claim = self.claims.adopt(token)
+        claim = self.claims.adopt(token, os.environ.get("SLURM_JOB_ID", ""))
         if claim is not None:
             self.held.append(claim)
         return [] if claim is None else list(claim.keys)

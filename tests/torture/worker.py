@@ -16,9 +16,9 @@ from computing import Needing, Number, Numbers, Stage, note, same
 import exca
 from exca.cachedict import CacheDict, datafiles
 from exca.cachedict import index as cache_index
-from exca.claims import Claims, claimfile, scheduler
+from exca.claims import Claims, claimfile
 from exca.errors import ChangedDefaultError, InconsistentConfigError, SubmissionError
-from exca.jobs import slurm
+from exca.jobs import slurm, slurm_queue
 
 import exca.map  # isort: skip # everything that workers need is imported before they are forked
 import exca.task  # isort: skip
@@ -99,7 +99,7 @@ def run(raw: dict[str, tp.Any]) -> None:
         true_time = time.time
         time.time = lambda: true_time() + plan.clock
     if plan.patience:
-        scheduler.TIMEOUT = scheduler.ACCOUNTING_TIMEOUT = slurm.SBATCH_TIMEOUT = plan.patience
+        slurm_queue.TIMEOUT = slurm_queue.ACCOUNTING_TIMEOUT = slurm.SBATCH_TIMEOUT = plan.patience
     if plan.kind == "damage":
         damage(plan, outcome)
     else:

@@ -2,6 +2,5 @@
 
 from .claims import Claim, Claims, FirstClaim, Holder
 from .owner import Owner
-from .scheduler import JobState, job_states
 
-__all__ = ["Claim", "Claims", "FirstClaim", "Holder", "JobState", "Owner", "job_states"]
+__all__ = ["Claim", "Claims", "FirstClaim", "Holder", "Owner"]

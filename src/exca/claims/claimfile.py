@@ -55,6 +55,7 @@ class Announcement:
     task: int | None = (
         None  # number of the array's task that will do the work; None for a job that is no array
     )
+    logs: str | None = None  # folder of the job's logs, with ``%j`` for its id, where its backend looks there
 
 
 class Wait(tp.NamedTuple):
@@ -325,6 +326,8 @@ def _render(entry: Entry) -> bytes:
     head: dict[str, tp.Any] = {"since": entry.since, "every": entry.every, "owner": entry.owner.to_json()}
     if entry.announced is not None:
         head["announced"] = dataclasses.asdict(entry.announced)
+        if entry.announced.logs is None:
+            del head["announced"]["logs"]
     if entry.waits:
         head["waits"] = list(map(list, entry.waits))
     prefix = _PREFIX % (OWNED if entry.owned else ASKED, b"0" * BEAT_DIGITS)
@@ -333,8 +336,12 @@ def _render(entry: Entry) -> bytes:
 
 
 def _checked_announcement(announced: Announcement) -> Announcement:
-    task = announced.task
-    if not (type(announced.cluster) is type(announced.tag) is str and (task is None or type(task) is int)):
+    task, logs = announced.task, announced.logs
+    if not (
+        type(announced.cluster) is type(announced.tag) is str
+        and (task is None or type(task) is int)
+        and (logs is None or type(logs) is str)
+    ):
         raise ValueError(f"{announced} announces nothing")
     return announced
 
@@ -362,7 +369,7 @@ def _parse(name: str, data: bytes, path: str) -> Entry:
         announced = head.get("announced")
         owner = Owner.from_json(head["owner"])
         if data[_SUM_AT:_SUM_END] != _SUM % xxhash.xxh3_64_intdigest(data[_SUM_END:]):
-            # damaged: of a job the scheduler may still know, of a process the name is a better witness
+            # damaged: of a job its backend may still know, of a process the name is a better witness
             return Entry(name, owner if owner.scheduled else None, 0.0, 5.0, True)
         return Entry(
             name,

@@ -10,10 +10,11 @@ import typing as tp
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
+from .. import _clusters
 from .._log import logger
 from .._polling import Poller
 from ..errors import ClaimLostError
-from . import chain, protocol, scheduler
+from . import chain, protocol
 from .claimfile import (
     Announcement,
     ClaimFolder,
@@ -92,15 +93,17 @@ class Claim:
             and self._claim_files.exists(self._entry.name)
         )
 
-    def announce(self, cluster: str, *, tag: str | None = None, task: int | None = None) -> str:
+    def announce(
+        self, cluster: str, *, tag: str | None = None, task: int | None = None, logs: str | None = None
+    ) -> str:
         """Note that the keys are about to be submitted, so that the job is found should we die in the middle.
 
         Claims of one array share the tag that the first of them returned, which goes into the job's comment; `task` is
-        the number of the array's task that gets this claim.
+        the number of the array's task that gets this claim, `logs` the folder of the job's logs.
         """
         tag = tag or f"exca:{self.token}"
         entry = self._current()
-        self._succeed([dataclasses.replace(entry, announced=Announcement(cluster, tag, task))])
+        self._succeed([dataclasses.replace(entry, announced=Announcement(cluster, tag, task, logs))])
         return tag
 
     def transfer_to(self, owner: Owner) -> None:
@@ -220,11 +223,13 @@ class Holder:
 
     @property
     def job_id(self) -> str | None:
-        """The scheduler's id of the job behind the claim, also when its submitter died before noting it."""
+        """The backend's id of the job behind the claim, also when its submitter died before noting it."""
         announced = self._entry.announced
         if self.owner.job_id is None and announced is not None and announced.cluster != "local":
             with contextlib.suppress(OSError):
-                return scheduler.tagged_job(announced.tag, announced.task)
+                backend = _clusters.asked(announced.cluster)
+                job = backend.tagged(announced.tag, announced.task, announced.logs or "")
+                return None if job is None else job.job_id
         return self.owner.job_id
 
     @property
@@ -245,8 +250,12 @@ class Holder:
         """For log lines and errors: which owner, since when, and how to look."""
         owner, since = self.owner, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         if owner.scheduled and owner.job_id is not None:
-            state = scheduler.job_states([owner.job_id])[owner.job_id].state
-            return f"{owner.describe()} ({state}) since {since}, look with: squeue -j {owner.job_id}"
+            backend = _clusters.asked(owner.cluster or "")
+            (state,) = backend.states([owner.submission])
+            why = f": {state.reason}" if state.alive is None and state.reason else ""
+            look = backend.how_to_look(owner.job_id)
+            text = f"{owner.describe()} ({state.state}{why}) since {since}"
+            return f"{text}, look with: {look}" if look else text
         text = f"{owner.describe()} since {since}"
         if self._entry.announced is not None:
             text += f", submitting to {self._entry.announced.cluster}"
@@ -326,24 +335,26 @@ class Claims:
             self._claim_files.remove(entry.name)
         return len(dead) + protocol.sweep_drafts(self._claim_files, self._claim_files.listing()[1])
 
-    def adopt(self, token: str) -> Claim | None:
+    def adopt(self, token: str, job_id: str = "") -> Claim | None:
         """Called by a job when it starts: its process is now behind the claim that it was given.
+
+        The id of the job is needed where its submitter may not have noted which job it became.
 
         Returns None when the claim was lost to another process, or released: then nothing is to be computed.
         """
         while (old := protocol.latest(self._claim_files, token)) is not None:
             if old.owner is None or old.keys is None:
                 return None  # damaged: others wait for it only as long as its maker lives
-            adopted = self._adopt(old, old.owner, old.keys)
+            adopted = self._adopt(old, old.owner, old.keys, job_id)
             if adopted is not None or self._claim_files.exists(old.name):
                 return adopted
             # the submitter wrote its own succession (see Claim.transfer_to) at the same moment: succeed that one
         return None
 
-    def _adopt(self, old: Entry, before: Owner, keys: tuple[str, ...]) -> Claim | None:
+    def _adopt(self, old: Entry, before: Owner, keys: tuple[str, ...], job_id: str) -> Claim | None:
         files, token = self._claim_files, old.token
         name = name_of(token, revision_of(old.name)[0] + 1)
-        owner = before if before.kind == "job" else _job_of_announcement(before, old.announced)
+        owner = before if before.kind == "job" else _job_of_announcement(before, old.announced, job_id)
         entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
         entry = dataclasses.replace(entry, every=period())
         files.place(entry)
@@ -408,8 +419,8 @@ class Claims:
                     return
                 if poller.waited >= SAY_SO:
                     self._say(first.values(), len(keys))
-                    if any(h.owner.scheduled for h in first.values()):
-                        scheduler.check_patience()
+                    for cluster in {h.owner.cluster for h in first.values() if h.owner.scheduled}:
+                        _clusters.asked(cluster or "").check_patience()
                 waiting.look(poller.waited)
                 if not poller.pause():
                     return
@@ -435,15 +446,12 @@ class Claims:
             logger.info("Waiting for %s in %s, being computed by %s", what, self.folder, who)
 
 
-def _job_of_announcement(before: Owner, announced: Announcement | None) -> Owner:
+def _job_of_announcement(before: Owner, announced: Announcement | None, job_id: str) -> Owner:
     """The owner of a claim whose submitter did not (yet) write which job it had become."""
     if announced is None or announced.cluster == "local":
         return dataclasses.replace(before, kind="job", cluster="local", job_id=str(os.getpid()))
-    env = os.environ
-    base = env.get("SLURM_ARRAY_JOB_ID") or env.get("SLURM_JOB_ID", "")
-    task = env.get("SLURM_ARRAY_TASK_ID")
-    job_id = f"{base}_{task}" if task else base
-    return dataclasses.replace(before, kind="job", cluster=announced.cluster, job_id=job_id or None)
+    cluster, folder = announced.cluster, announced.logs
+    return dataclasses.replace(before, kind="job", cluster=cluster, job_id=job_id or None, folder=folder)
 
 
 class _Overlapping:

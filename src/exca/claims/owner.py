@@ -25,6 +25,7 @@ import threading
 import time
 import typing as tp
 
+from .._clusters import Submission
 from .._files import host_name, user_name
 from . import heartbeat_process
 
@@ -68,7 +69,7 @@ class Owner:
     process: Process | None = None  # the process; of a job: the worker that runs it, once it is known
     # number of the thread within its process, never used twice; None when the claim is bound to no thread
     thread: int | None = None
-    # of a job: "slurm" or "local", the scheduler's id ("12" or "12_3"), and where its logs lie
+    # of a job: the name of its cluster, the backend's id ("12" or "12_3"), and where its logs lie
     cluster: str | None = None
     job_id: str | None = None
     folder: str | None = None
@@ -79,15 +80,26 @@ class Owner:
         return cls("process", user_name(), Process.current(), _thread_number() if thread_bound else None)
 
     @classmethod
-    def for_job(cls, *, cluster: str, job_id: str, folder: str | None = None) -> "Owner":
-        """A job that was submitted; the id of a "local" one is the pid of its worker."""
-        process = Process.of(int(job_id)) if cluster == "local" else None
+    def for_job(
+        cls, *, cluster: str, job_id: str, folder: str | None = None, process: Process | None = None
+    ) -> "Owner":
+        """A job that was submitted; the id of a "local" one is the pid of its worker.
+
+        The process is the one without which the job ends, where there is such a process.
+        """
+        if cluster == "local":
+            process = Process.of(int(job_id))
         return cls("job", user_name(), process, None, cluster, job_id, folder)
 
     @property
     def scheduled(self) -> bool:
-        """Whether a scheduler knows how this owner is."""
+        """Whether a backend is asked how this owner is; a local job is looked at as its process."""
         return self.kind == "job" and self.cluster != "local"
+
+    @property
+    def submission(self) -> Submission:
+        """The job behind this owner, as backends are asked about it."""
+        return Submission(self.cluster, self.job_id or "", self.folder or "")
 
     def with_worker(self) -> "Owner":
         """This owner with the current thread as the worker behind it."""

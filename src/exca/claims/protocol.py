@@ -36,9 +36,9 @@ moment one of the two files is there. When two succeed at once (the submitter tr
 adopts), both belong to one claim: the one that finds the old file gone succeeds the other, or leaves it.
 
 **Where that ends.** It rests on liveness: a living owner is never thought dead by its own host (pid, start
-time, boot) nor by the scheduler, nor by another host as long as its heartbeat process's beats come through. A host
-that is cut off from the file system or frozen as a whole for longer than ``MISSED`` beats is thought dead
-by others. It is harmless then: before publishing it asks ``Claim.is_valid`` (its file was removed, and
+time, boot) nor by the backend of a job, nor by another host as long as its heartbeat process's beats come
+through. A host that is cut off from the file system or frozen as a whole for longer than ``MISSED`` beats is thought
+dead by others. It is harmless then: before publishing it asks ``Claim.is_valid`` (its file was removed, and
 never comes back); between that and the publication is no more than a rename, which is atomic, and whose
 last writer wins with the result of the same computation.
 """
@@ -48,7 +48,7 @@ import time
 import typing as tp
 from collections.abc import Collection, Container, Iterable
 
-from . import scheduler
+from .. import _clusters
 from .claimfile import (
     Announcement,
     ClaimFolder,
@@ -218,10 +218,10 @@ def look(files: ClaimFolder, names: Iterable[str] | None = None) -> list[Entry]:
 
 
 def ask_together(entries: Iterable[Entry]) -> None:
-    """Ask the scheduler once about all jobs: each entry's own question is then answered from memory."""
-    jobs = [e.owner.job_id for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
-    if len(jobs) > 1:
-        scheduler.job_states(jobs)
+    """Ask each backend once about all of its jobs: each entry's own question is then answered from memory."""
+    owners = [e.owner for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
+    if len(owners) > 1:
+        _clusters.states(owner.submission for owner in owners)
 
 
 def shared(entry: Entry, wanted: Collection[str]) -> Collection[str]:
@@ -264,8 +264,8 @@ def sweep(files: ClaimFolder, entries: Iterable[Entry]) -> int:
 def alive(files: ClaimFolder, entry: Entry) -> bool:
     """Whether the owner of a claim lives: never "dead" of a live one, however slow or stopped.
 
-    A job lives when it does for the scheduler, or the worker does; a process when it does; and a submission that was
-    under way when its submitter died lives when the scheduler knows a job with its tag.
+    A job lives when it does for its backend, or the worker does; a process when it does; and a submission that was
+    under way when its submitter died lives when the backend knows a job with its tag.
     """
     owner = entry.owner
     if entry.private:
@@ -275,9 +275,10 @@ def alive(files: ClaimFolder, entry: Entry) -> bool:
     if owner is None:
         return _process_lives(files, entry, entry.maker())
     if owner.scheduled and owner.job_id is not None:
-        state = scheduler.job_states([owner.job_id])[owner.job_id]
-        if state.alive or state.alive is None:
-            return True  # a scheduler that cannot be asked may be about to requeue the job
+        backend = _clusters.asked(owner.cluster or "")
+        (state,) = backend.states([owner.submission])
+        if state.alive or (state.alive is None and (backend.decides or owner.process is None)):
+            return True  # a backend that cannot be asked may be about to requeue the job
         if owner.process is None:
             return False
         if state.ended:
@@ -317,8 +318,9 @@ def _submitted(path: str, announced: Announcement) -> bool:
         return True
     if announced.cluster == "local":
         return False  # its worker would have adopted the claim by now; if it comes later, it finds out that it lost it
+    backend = _clusters.asked(announced.cluster)
     try:
-        job_id = scheduler.tagged_job(announced.tag, announced.task, not_before=late)
+        job = backend.tagged(announced.tag, announced.task, announced.logs or "", not_before=late)
     except OSError:
         return True  # one that cannot be asked about is not robbed
-    return job_id is not None and scheduler.job_states([job_id])[job_id].alive is not False
+    return job is not None and backend.states([job])[0].alive is not False

@@ -78,7 +78,7 @@ class Call:
             except Exception as e:
                 logger.exception("Process %d of %r failed", rank, self)
                 return RemoteError(e)
-        claim = Claims(self.folder).adopt(self.token) or self.reclaim()
+        claim = Claims(self.folder).adopt(self.token, where["job_id"]) or self.reclaim()
         if claim is None:
             logger.warning("%r: another process computes this by now, and it is left to that one", self)
             return None

@@ -23,6 +23,7 @@ if tp.TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
+_OWN_COMMENT = ("slurm", "local")  # find a job by its tag alone, so that where its logs are need not be noted
 _OTHERS_EVERY = 0.5  # seconds, while waiting for one job, between looks at the others
 Shares = tp.Sequence[tuple[list[str], list[tp.Any]]]
 Progress = tp.Callable[[int], None]
@@ -87,7 +88,7 @@ def run_in_jobs(
             for c, (keys, items) in zip(claims, shares, strict=True)
         ]
         final = dataclasses.replace(
-            draft, calls=calls, tag=announce(claims, cluster)
+            draft, calls=calls, tag=announce(claims, cluster, draft.logs)
         )  # one working directory
         sending = _Sending(cluster, final, claims)
         sending.send()
@@ -106,24 +107,29 @@ def run_in_jobs(
         raise errors[min(errors)]
 
 
-def announce(claims: "tp.Sequence[Claim]", cluster: str) -> str:
+def announce(claims: "tp.Sequence[Claim]", cluster: str, logs: str) -> str:
     """Note in claims that they are about to be submitted as one array; returns the tag by which it is found again."""
-    tag = ""
+    tag, place = "", None if cluster in _OWN_COMMENT else logs
     for k, claim in enumerate(claims):
-        tag = claim.announce(cluster, tag=tag or None, task=k if len(claims) > 1 else None)
+        task = k if len(claims) > 1 else None
+        tag = claim.announce(cluster, tag=tag or None, task=task, logs=place)
     return tag
 
 
 def transfer_to(claim: "Claim", submission: Submission) -> None:
     """Make a submitted job the owner of a claim, unless it has adopted the claim by itself already."""
     from ..claims import Owner
+    from ..claims.owner import Process
 
     assert submission.cluster is not None, "only jobs take claims over"
     if submission.cluster == "debug":
         return  # it has run here already
-    job_id = str(submission.pid or submission.job_id)  # the owner of a local job is its process
+    cluster, pid, logs = submission.cluster, submission.pid, submission.logs
+    # the owner of a local job is its process
+    job_id = str(pid or submission.job_id) if cluster == "local" else submission.job_id
+    process = None if pid is None else Process.of(pid)
     try:
-        claim.transfer_to(Owner.for_job(cluster=submission.cluster, job_id=job_id, folder=submission.logs))
+        claim.transfer_to(Owner.for_job(cluster=cluster, job_id=job_id, folder=logs, process=process))
     except ClaimLostError:
         logger.debug("%s has adopted %r already", submission.job_id, claim)
 

@@ -169,9 +169,9 @@ class Task:
             if not holder.trusted:
                 submission = dataclasses.replace(submission, trusted=False)
         elif announced is not None:  # its submitter died before it could say which job it had become
-            backend = backends.get(announced.cluster)
             logs = str(self.method.logs)
-            submission = backend.tagged(announced.tag, announced.task, logs) or submission
+            found = backends.tagged(announced.cluster, announced.tag, announced.task, logs)
+            submission = found or submission
         return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces)
 
     def status(self) -> Status:
@@ -429,7 +429,7 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
         )
         for c in claimed
     ]
-    request.tag = announce([one.claim for one in claimed], cluster)
+    request.tag = announce([one.claim for one in claimed], cluster, request.logs)
     return backends.submit(cluster, request)
 
 

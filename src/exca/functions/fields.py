@@ -7,6 +7,7 @@ from ..jobs.workdir import WorkDir
 
 
 class _Fields(tp.TypedDict, total=False):
+    cluster: str | None
     logs: Path | str
     job_name: str | None
     timeout_min: int | None
@@ -35,14 +36,12 @@ class _Fields(tp.TypedDict, total=False):
 class TaskFields(_Fields, total=False):
     """Fields of a `TaskInfra` but the folder."""
 
-    cluster: tp.Literal["auto", "local", "slurm", "debug"] | None
     mode: tp.Literal["cached", "retry", "force", "read-only"]
 
 
 class MapFields(_Fields, total=False):
     """Fields of a `MapInfra` but the folder."""
 
-    cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None
     mode: tp.Literal["cached", "force", "read-only"]
     max_jobs: int | None
     min_samples_per_job: int

@@ -1,59 +1,22 @@
-"""The backends by name, what is submitted to each of them, and what it answers."""
+"""What a backend is: what is submitted to it, and what it answers.
+
+A backend is one file, which answers all questions about its jobs: see `Backend`. How to write one: docs/own-backend.md.
+"""
 
 import abc
-import collections.abc
 import dataclasses
-import importlib
 import pickle
 import typing as tp
 from pathlib import Path
 
+from .. import _clusters
+from .._clusters import JobState, Submission
 from ..errors import SubmissionError, UnknownClusterError, UntrustedFileError
 
 if tp.TYPE_CHECKING:
     from .resources import Resources
 
-_MODULES = ("local", "slurm", "debug")
-
-
-@dataclasses.dataclass(frozen=True)
-class Submission:
-    """What is known of a job since it was submitted."""
-
-    cluster: str | None  # where it runs; None is this process
-    job_id: str  # id given by the backend
-    logs: str  # folder of its logs, with ``%j`` for the id
-    processes: int = 1  # number of its processes (nodes times tasks per node)
-    pid: int | None = None  # its process, for local jobs
-    # False where another user may have written down which job it is: then nothing is cancelled on its word, and no
-    # file that it names is passed on. Never stored.
-    trusted: bool = True
-
-    def to_json(self) -> dict[str, tp.Any]:
-        """As JSON types, the values that are None left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "trusted"}
-
-    @classmethod
-    def from_json(cls, content: tp.Mapping[str, tp.Any], *, trusted: bool) -> "Submission":
-        """Rebuild from what ``to_json`` gave, or from a record; raises ValueError for a value of another type."""
-        if not isinstance(content, collections.abc.Mapping):
-            raise ValueError(f"{content!r} describes no job")  # noqa: TRY004  # as for what is in a mapping
-        known: dict[str, tp.Any] = {"cluster": None, "job_id": "", "logs": ""}
-        for name, kinds in _KINDS.items():
-            if name in content:
-                if type(content[name]) not in kinds:
-                    raise ValueError(f"{name}={content[name]!r} is none of a job's")
-                known[name] = content[name]
-        return cls(**known, trusted=trusted)
-
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    "cluster": (str, type(None)),
-    "job_id": (str,),
-    "logs": (str,),
-    "processes": (int,),
-    "pid": (int, type(None)),
-}
+__all__ = ["Backend", "Ending", "InlineBackend", "JobState", "Request", "Submission"]
 
 
 @dataclasses.dataclass
@@ -96,12 +59,20 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
+    def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
+        """How jobs of this backend are, in their order, by one query for all.
+
+        ``alive`` is None where that cannot be told: such a job has not ended. It never raises, since what waits for
+        one job may ask about others.
+        """
+
     def alive(self, submission: Submission) -> bool | None:
         """Whether a job is waiting or running; None where that cannot be told."""
+        return self.states([submission])[0].alive
 
-    @abc.abstractmethod
     def state(self, submission: Submission) -> str:
         """The backend's word for the state of a job."""
+        return self.states([submission])[0].state
 
     @abc.abstractmethod
     def ending(self, submission: Submission) -> Ending:
@@ -111,12 +82,20 @@ class Backend(abc.ABC):
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """End jobs."""
 
-    def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:
+    def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, should its submitter have died before it could note which it is.
 
-        The task is the number of the call, where there were several.
+        The task is the number of the call, where there were several. An answer that was found before the monotonic
+        time `not_before` will not do. Raises OSError where the backend cannot be asked.
         """
         return None
+
+    def check_patience(self) -> None:  # noqa: B027  # those that always answer have nothing to check
+        """Raise SchedulerError where the backend has not answered for so long that waiting on makes no sense."""
+
+    def how_to_look(self, job_id: str) -> str:
+        """The command by which a person looks at a job; empty where there is none."""
+        return ""
 
     def waits_for(self, submission: Submission) -> str:
         """Why a job is pending, in the backend's words; empty where it is not, or where that cannot be told."""
@@ -132,13 +111,9 @@ class InlineBackend(Backend):
             call()
         return [Submission(None, "inline", request.logs) for _ in request.calls]
 
-    def alive(self, submission: Submission) -> bool | None:
-        """Unknown here: the claim on the folder tells."""
-        return None
-
-    def state(self, submission: Submission) -> str:
-        """No scheduler, so no word of its own."""
-        return "RUNNING"
+    def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
+        """No scheduler, so no word of its own: the claim on the folder tells."""
+        return [JobState(job.job_id, "RUNNING") for job in jobs]
 
     def ending(self, submission: Submission) -> Ending:
         """Nothing is known beyond the end of the process."""
@@ -148,18 +123,41 @@ class InlineBackend(Backend):
         """Nothing to end."""
 
 
+class AbsentBackend(_clusters.Absent, Backend):
+    """Answers for a backend that is not here: nothing is known of its jobs."""
+
+    def submit(self, request: Request) -> list[Submission | None]:
+        """Refuse."""
+        raise SubmissionError(self.why)
+
+    def ending(self, submission: Submission) -> Ending:
+        """Unknown."""
+        return Ending(_clusters.UNKNOWN, f"What became of it is not known here: {self.why}.")
+
+    def cancel(self, submissions: tp.Sequence[Submission]) -> None:
+        """Refuse."""
+        raise SubmissionError(f"cannot cancel {len(submissions)} job(s): {self.why}")
+
+
 _INLINE = InlineBackend()
 
 
 def get(cluster: str | None) -> Backend:
-    """The backend of a cluster; None is this process."""
+    """The backend of a cluster; None is this process.
+
+    Raises UnknownClusterError if there is none, SubmissionError if it cannot be loaded.
+    """
     if cluster is None:
         return _INLINE
-    if cluster not in _MODULES:
-        raise UnknownClusterError(
-            f"there is no cluster {cluster!r}: known are {', '.join(map(repr, _MODULES))}, and None for this process"
-        )
-    return tp.cast(Backend, importlib.import_module(f".{cluster}", __package__).BACKEND)
+    return tp.cast(Backend, _clusters.get(cluster))
+
+
+def of_job(submission: Submission) -> Backend:
+    """The backend that a job was submitted to, to ask about it; where that is not here, one that knows of none."""
+    try:
+        return get(submission.cluster)
+    except (UnknownClusterError, SubmissionError) as e:
+        return AbsentBackend(str(e))
 
 
 def submit(cluster: str, request: Request) -> list[Submission | None]:
@@ -169,7 +167,15 @@ def submit(cluster: str, request: Request) -> list[Submission | None]:
 
 def alive(submission: Submission) -> bool | None:
     """Whether a job is waiting or running; None where that cannot be told."""
-    return get(submission.cluster).alive(submission)
+    return of_job(submission).alive(submission)
+
+
+def tagged(cluster: str, tag: str, task: int | None, logs: str) -> Submission | None:
+    """The job that was submitted with a tag; None where there is none, or where that cannot be asked."""
+    try:
+        return _clusters.asked(cluster).tagged(tag, task, logs)
+    except OSError:
+        return None
 
 
 def cancel(submissions: tp.Sequence[Submission]) -> None:

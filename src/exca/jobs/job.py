@@ -178,7 +178,7 @@ class Job(abc.ABC, tp.Generic[R]):
 
     @property
     def _backend(self) -> backends.Backend:
-        return backends.get(self.submission.cluster)
+        return backends.of_job(self.submission)
 
     def _process_alive(self) -> bool | None:
         """Whether the job is waiting or running, as far as the backend can tell.
@@ -187,9 +187,7 @@ class Job(abc.ABC, tp.Generic[R]):
         """
         alive = backends.alive(self.submission)
         if alive is None and self._backend.decides:
-            from ..claims import scheduler
-
-            scheduler.check_patience()
+            self._backend.check_patience()
         return alive
 
     def _scheduler_state(self) -> str:

@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 from .. import _files
+from .._clusters import JobState
 from .._polling import Poller
 from ..claims.owner import Process
 from ..errors import SubmissionError
@@ -68,13 +69,13 @@ class LocalBackend(Backend):
         pid = _start(command, JobPaths(request.logs, ids[0]), request, direct=not many and processes == 1)
         return [Submission("local", job_id, request.logs, processes, pid) for job_id in ids]
 
-    def alive(self, submission: Submission) -> bool | None:
-        """Whether the job's process, or the supervisor that is yet to start it, is there."""
-        return _look(submission).alive
+    def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
+        """``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``, ``CANCELLED`` or ``TIMEOUT``.
 
-    def state(self, submission: Submission) -> str:
-        """``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``, ``CANCELLED`` or ``TIMEOUT``."""
-        return _look(submission).state
+        A job lives while its process does, or the supervisor that is yet to start it.
+        """
+        looks = ((job.job_id, _look(job)) for job in jobs)
+        return [JobState(job_id, look.state, alive=look.alive) for job_id, look in looks]
 
     def ending(self, submission: Submission) -> Ending:
         """How the job's process ended."""
@@ -85,7 +86,7 @@ class LocalBackend(Backend):
         }.get(look.state) or _exit_text(submission, look.exit_code)
         return Ending(look.state, text)
 
-    def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:
+    def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, from which its id was made."""
         base = _base_of(tag)
         job_id = base if task is None else f"{base}_{task}"

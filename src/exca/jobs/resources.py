@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydantic
 
-from .. import _files
+from .. import _clusters, _files
 
 logger: logging.Logger = logging.getLogger("exca")
 # each a line of the batch script
@@ -26,8 +26,24 @@ class Placed(pydantic.BaseModel):
     """Where a computation runs, and where it keeps what comes of it: see `Resources`."""
 
     folder: Path | str | None = None
-    cluster: tp.Literal["auto", "local", "slurm", "debug", "threadpool", "processpool"] | None = None
+    cluster: str | None = None
     logs: Path | str = "{folder}/logs/{user}/%j"
+    _pools: tp.ClassVar[bool] = True  # whether threads and processes of this interpreter are a cluster, too
+
+    @pydantic.field_validator("cluster")
+    @classmethod
+    def _known_cluster(cls, cluster: str | None) -> str | None:
+        if cluster is None or cluster == "auto" or _clusters.known(cluster):
+            return cluster
+        if cluster not in _clusters.POOLS:
+            pools = _clusters.POOLS if cls._pools else ()
+            raise ValueError(_clusters.unknown(cluster, also=("auto", *pools)))
+        if not cls._pools:
+            raise ValueError(
+                f"cluster={cluster!r} makes no sense for single calls: it is for a MapInfra, which splits its items "
+                "over a pool. Take cluster='local' for a process of its own, or None for this thread"
+            )
+        return cluster
 
 
 class JobFields(pydantic.BaseModel):
@@ -65,7 +81,7 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         where results, logs and job records are kept; without it nothing is cached and all runs in this thread
     cluster: str, optional
         where to run: None (this thread), "debug" (this thread, through submitit), "local" (a process of its own),
-        "slurm", or "auto" (Slurm where there is one, else local)
+        "slurm", "auto" (Slurm where there is one, else local), or a backend that another package registers
     logs: Path or str
         folder of a job's logs; ``{folder}`` is the folder of the method, ``{user}`` the login name, ``%j`` the job id
     job_name: str, optional
@@ -131,11 +147,7 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         ValueError
             if the fields do not fit together, or the environment does not exist
         """
-        if (
-            self.cluster is not None
-            and self.folder is None
-            and self.cluster not in ("threadpool", "processpool")
-        ):
+        if self.cluster is not None and self.folder is None and self.cluster not in _clusters.POOLS:
             raise ValueError(
                 f"cluster={self.cluster!r} needs a folder for results and logs: set folder=..., "
                 "or cluster=None to run here without one"
@@ -172,13 +184,21 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         Returns
         -------
         str or None
-            None, "debug", "local", "slurm", or what a subclass adds
-        """
-        if self.cluster != "auto":
-            return self.cluster
-        from ..claims import scheduler
+            None, a pool, or the name of a backend, which is loaded
 
-        return "slurm" if scheduler.answers() else "local"
+        Raises
+        ------
+        SubmissionError
+            if the backend cannot be loaded
+        """
+        if self.cluster is None or self.cluster in _clusters.POOLS:
+            return self.cluster
+        if self.cluster == "auto":
+            from . import slurm_queue
+
+            return "slurm" if slurm_queue.answers() else "local"
+        _clusters.get(self.cluster)
+        return self.cluster
 
     def _run_method(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         # kept for jobs that 0.6 queued, which call exca.slurm.SubmititMixin._run_method

@@ -13,10 +13,10 @@ import uuid
 from pathlib import Path
 
 from .. import _files
+from .._clusters import UNKNOWN, JobState
 from .._log import logger
-from ..claims import scheduler
 from ..errors import SubmissionError
-from . import arrays, paths
+from . import arrays, paths, slurm_queue
 from .arrays import RefusedError, UnsureError
 from .backends import Backend, Ending, Request, Submission, pickled
 from .entry import BEGAN
@@ -146,34 +146,36 @@ class SlurmBackend(Backend):
             sender.withdraw()
             raise
 
-    def alive(self, submission: Submission) -> bool | None:
-        """Whether Slurm holds or runs the job; None where Slurm does not answer."""
-        return _state(submission).alive
-
-    def state(self, submission: Submission) -> str:
-        """The state in Slurm's words."""
-        return _state(submission).state
+    def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
+        """The states in Slurm's words, by one query for all; ``alive`` is None where Slurm does not answer."""
+        found = slurm_queue.job_states(job.job_id for job in jobs)
+        return [found[job.job_id] for job in jobs]
 
     def waits_for(self, submission: Submission) -> str:
         """Why the job is pending, in Slurm's words."""
-        state = _state(submission)
+        (state,) = self.states([submission])
         return state.reason if state.state == "PENDING" else ""
 
     def ending(self, submission: Submission) -> Ending:
         """How the job ended, in Slurm's words."""
-        return ending_of(_state(submission), submission)
+        return ending_of(self.states([submission])[0], submission)
 
-    def tagged(self, tag: str, task: int | None, logs: str) -> Submission | None:
+    def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job with this tag in its comment."""
-        try:
-            job_id = scheduler.tagged_job(tag, task)
-        except OSError:
-            return None
+        job_id = slurm_queue.tagged_job(tag, task, not_before=not_before)
         return None if job_id is None else Submission("slurm", job_id, logs)
+
+    def check_patience(self) -> None:
+        """Raise SchedulerError where Slurm has not answered for long."""
+        slurm_queue.check_patience()
+
+    def how_to_look(self, job_id: str) -> str:
+        """The command that shows a job."""
+        return f"squeue -j {job_id}"
 
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """Cancel the jobs, with one command for all."""
-        scheduler.cancel([s.job_id for s in submissions])
+        slurm_queue.cancel([s.job_id for s in submissions])
 
 
 class _Sbatch:
@@ -198,7 +200,7 @@ class _Sbatch:
     def largest(self) -> int:
         """The most tasks of one array."""
         count = len(self.content)
-        return count if count <= arrays.SMALL else scheduler.max_array_size()
+        return count if count <= arrays.SMALL else slurm_queue.max_array_size()
 
     def send(self, first: int, count: int) -> list[Submission]:
         """Submit some of the calls as one array; raises RefusedError if Slurm takes none of them."""
@@ -236,7 +238,7 @@ class _Sbatch:
             return
         owns = bool(self.request.tag)
         try:
-            scheduler.cancel(scheduler.submitted_with(self.tag, self.request.first), pending=owns)
+            slurm_queue.cancel(slurm_queue.submitted_with(self.tag, self.request.first), pending=owns)
         except (OSError, subprocess.TimeoutExpired) as e:
             logger.warning(
                 "Jobs of %s may have been submitted before this, and Slurm can't be asked to end them now (%s): look "
@@ -331,18 +333,18 @@ class _Sbatch:
         """The id of a submission that came through although sbatch did not say so."""
         comment = self._comment(first, count)
         try:
-            job_id = scheduler.tagged_job(comment, not_before=time.monotonic())
+            job_id = slurm_queue.tagged_job(comment, not_before=time.monotonic())
         except OSError as e:
             raise UnsureError(
                 f"cannot tell whether {self.request.name} was submitted: sbatch said {said or 'nothing'!r}, and {e}. "
                 f"Look with `squeue -O JobID,Comment:80` for a job with the comment {comment!r} before you submit again"
             ) from e
-        return None if job_id is None else scheduler.base_id(job_id)
+        return None if job_id is None else slurm_queue.base_id(job_id)
 
 
-def ending_of(state: "scheduler.JobState", submission: Submission) -> Ending:
+def ending_of(state: JobState, submission: Submission) -> Ending:
     """Say how a job ended, each way of ending as what it is."""
-    word = state.state.split()[0] if state.state else scheduler.UNKNOWN
+    word = state.state.split()[0] if state.state else UNKNOWN
     code, number = _code_and_signal(state.exit_code)
     details = [f"reason {state.reason}"] if state.reason else []
     if state.exit_code:
@@ -371,7 +373,7 @@ def ending_of(state: "scheduler.JobState", submission: Submission) -> Ending:
         hint = "it was ended by the warning of a preemption or of the time limit, before its Python was up"
     elif killed:
         hint = f"it was killed, most often by the system for want of memory{memory}: raise mem_gb, or see who killed it"
-    elif word == scheduler.UNKNOWN:
+    elif word == UNKNOWN:
         hint = "it runs no more, and how it ended is not known"
     else:
         hint = ""
@@ -394,10 +396,6 @@ def _name(number: int) -> str:
         return signal.Signals(number).name if 0 < number < 32 else ""
     except ValueError:
         return ""
-
-
-def _state(submission: Submission) -> "scheduler.JobState":
-    return scheduler.job_states([submission.job_id])[submission.job_id]
 
 
 BACKEND = SlurmBackend()

@@ -9,8 +9,9 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files
-from ..claims import Claim, Holder, job_states
+from ..claims import Claim, Holder
 from ..identity import DiscriminatedModel
+from ..jobs.slurm_queue import job_states
 from .registries import AdvisoryRegistry
 
 __all__ = [

@@ -61,7 +61,7 @@ train.infra_of(3, rate="x")  # E: arg-type, reportArgumentType
 train.using(clutser="slurm")  # E: call-arg, reportCallIssue
 two(3)  # E: call-arg, reportCallIssue
 exca.cached(folder="cache", clutser="slurm")  # E: call-arg, reportCallIssue
-exca.cached(folder="cache", cluster="processpool")  # E: arg-type, reportArgumentType
+exca.cached(folder="cache", cluster=3)  # E: arg-type, reportArgumentType
 exca.cached(folder="cache", unannotated="any")  # E: arg-type, reportArgumentType
 
 # Calls that are submitted together

@@ -102,8 +102,8 @@ train.infra.unknown()  # E: attr-defined, reportAttributeAccessIssue
 
 # Fields are checked too. A dict becomes an infra at run time, and is an error in typed code:
 # write exca.TaskInfra(...), or let pydantic take the whole configuration
-exca.TaskInfra(cluster="slum")  # E: arg-type, reportArgumentType
-exca.TaskInfra(cluster="threadpool")  # E: arg-type, reportArgumentType
+exca.TaskInfra(cluster="of another package")
+exca.TaskInfra(cluster=3)  # E: arg-type, reportArgumentType
 exca.MapInfra(cluster="threadpool", max_jobs=None)
 exca.TaskInfra(cpus=4)  # E: call-arg, reportCallIssue
 Train(x=1, infra={"folder": "cache"})  # E: arg-type, reportArgumentType

@@ -16,6 +16,7 @@ import threading
 import time
 import typing as tp
 
+from .._clusters import UNKNOWN, JobState
 from ..errors import SchedulerError
 
 logger: logging.Logger = logging.getLogger("exca")
@@ -28,7 +29,6 @@ ACCOUNTING_AGAIN = 30.0  # seconds after which accounting is asked again that ga
 PATIENCE = 1800.0  # seconds without an answer after which callers that wait get an error
 MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of a list
 MAX_ARGUMENT = 100_000  # characters of one argument of a command: Linux takes 131,072
-UNKNOWN = "UNKNOWN"
 _JOB_ID = re.compile(r"\d+([_.+]\d+)?", re.ASCII)
 _RANGES = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", re.ASCII)  # pending tasks of an array: 565_[0-7,9%64]
 _TAG_RANGE = re.compile(r"(.*)\[(\d+)-(\d+)\]", re.ASCII)
@@ -47,24 +47,6 @@ _COLUMNS = (
     ("MinMemory", 16),
     ("Comment", 256),
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class JobState:
-    """How a job is."""
-
-    job_id: str  # the scheduler's id
-    # the scheduler's word ("PENDING", "RUNNING", "COMPLETED", "OUT_OF_MEMORY"...), "UNKNOWN" when it has none
-    state: str
-    reason: str = ""  # why it waits or how it ended, in the scheduler's words; may be empty
-    exit_code: str = ""  # "<code>:<signal>" of an ended job, else empty
-    memory: str = ""  # the memory that was asked for, as the scheduler writes it; may be empty
-    alive: bool | None = None  # whether it runs or may run later; None when the scheduler cannot be asked
-
-    @property
-    def ended(self) -> bool:
-        """Whether it ended for the scheduler, and that its processes are gone (a lost node's may be not)."""
-        return self.alive is False and self.state not in (UNKNOWN, "NODE_FAIL", "BOOT_FAIL")
 
 
 def is_job_id(text: str) -> bool:
@@ -388,7 +370,7 @@ class _Index:
 
     def items(self) -> tp.Iterator[tuple[str, JobState]]:
         for job_id in self._exact.keys() | self._tasks.keys():
-            yield job_id, tp.cast("JobState", self.get(job_id))
+            yield job_id, tp.cast(JobState, self.get(job_id))
 
 
 def _sacct(base_ids: tp.Collection[str]) -> list[_Row]:
