@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import typing as tp
 
 import numpy as np
@@ -21,7 +22,7 @@ import pytest
 
 from exca import cachedict
 from exca.cachedict import CacheDict, DumpContext, DumpOptions
-from exca.errors import HandlerError, MissingPackageError, UnknownHandlerError
+from exca.errors import HandlerError, MissingPackageError, StoredValueError, UnknownHandlerError
 
 UTC = datetime.UTC
 AnyArray = npt.NDArray[tp.Any]
@@ -287,10 +288,38 @@ def test_contiguous_memmap(tmp_path: pathlib.Path) -> None:
     for index in (slice(None, None, 2), (slice(None), 1), np.array([0, 1])):
         with pytest.raises(TypeError, match=r"np\.asarray"):
             lazy[index]
-    with pytest.raises(AttributeError, match=r"np\.asarray"):
+    for index, words in (
+        (np.array([0, 1]), "takes no index arrays or masks"),
+        ((slice(None), 1), "This slice is scattered over the file"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            lazy[index]
+    with pytest.raises(TypeError, match=r"reshape would copy the array: use np\.asarray\(x\)\.reshape"):
+        lazy.T.reshape(-1)
+    with pytest.raises(ValueError, match="it cannot become an array without a copy"):
+        lazy.__array__(copy=False)
+    with pytest.raises(AttributeError, match=r"A ContiguousMemmap has no 'mean': use np\.asarray\(x\)\.mean"):
         lazy.mean()
+    with pytest.raises(AttributeError, match="'ContiguousMemmap' object has no attribute 'middle'"):
+        _ = lazy.middle
     again = through(tmp_path / "again", lazy[1:3], "ContiguousMemmapArray")
     assert np.asarray(again).tolist() == array[1:3].tolist()
+    os.truncate(lazy._path, 100)
+    with pytest.raises(OSError, match=r"The data file .* ends before byte 192"):
+        np.asarray(lazy)
+    scattered = cachedict.contiguous.ContiguousMemmap(
+        np.memmap(tmp_path / "data.npy", "f8", "w+", shape=(4,))[::2]
+    )
+    with pytest.raises(
+        TypeError, match=r"This array is scattered over the file: use np\.asarray\(x\)\.reshape"
+    ):
+        scattered.reshape(2, 1)
+    with pytest.raises(TypeError, match="This array is scattered over the file and cannot be read at once"):
+        np.asarray(scattered)
+    with tempfile.TemporaryFile() as nameless:
+        nameless.write(bytes(8))
+        with pytest.raises(TypeError, match="needs a memory-mapped array that knows its file"):
+            cachedict.contiguous.ContiguousMemmap(np.memmap(nameless, dtype="f8", shape=(1,)))
 
 
 def test_tensors_come_back(tmp_path: pathlib.Path) -> None:
@@ -443,8 +472,9 @@ def test_what_is_pickled_is_said_once(tmp_path: pathlib.Path, caplog: pytest.Log
         cd["a"] = Local()
         cd["b"] = {"x": Local()}
     assert len(caplog.records) == 1
-    assert "Local" in caplog.text
-    assert "register" in caplog.text
+    assert f"Values of type {__name__}." in caplog.text
+    assert "are stored as pickles (no handler is registered for it)" in caplog.text
+    assert "Register a handler with @DumpContext.register" in caplog.text
     assert type(cd["a"]).__name__ == "Local"
 
 
@@ -463,7 +493,7 @@ def test_json_takes_only_json(tmp_path: pathlib.Path) -> None:
     with cd.write():
         cd["a"] = {"x": [1.5, None]}
         for value in (np.arange(3), {"x": (1,)}, {1: 2}, math.nan):
-            with pytest.raises(HandlerError, match="JSON"):
+            with pytest.raises(HandlerError, match="is more than JSON can hold; leave cache_type out"):
                 cd["b"] = value
     assert sorted(cd) == ["a"]
 
@@ -599,6 +629,60 @@ def test_reserved_keys_of_a_handler_are_refused(tmp_path: pathlib.Path) -> None:
         cd["a"] = Mine()
 
 
+def test_a_handler_returns_a_dict(tmp_path: pathlib.Path) -> None:
+    class Whole:
+        pass
+
+    @DumpContext.register(default_for=Whole)
+    class WholeHandler:
+        @classmethod
+        def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> tp.Any:
+            return "whole"
+
+        @classmethod
+        def __load_from_info__(cls, ctx: DumpContext) -> Whole:
+            return Whole()
+
+    cd = CacheDict[tp.Any](tmp_path)
+    with (
+        cd.write(),
+        pytest.raises(HandlerError, match="__dump_info__ of WholeHandler returned str, not a dict"),
+    ):
+        cd["a"] = Whole()
+
+
+class Refusing:
+    """Is stored, and refuses to be made again."""
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("not today")
+
+
+def test_objects_of_an_array_that_cannot_be_made_again(tmp_path: pathlib.Path) -> None:
+    refusing = Refusing()
+    refusing.__dict__["some"] = "state"
+    np.save(tmp_path / "x.npy", np.array([refusing], dtype=object), allow_pickle=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "x.npy").rename(tmp_path / "data" / "x.npy")
+    with pytest.raises(StoredValueError, match=r"The objects in .*x\.npy cannot be made again: .*not today"):
+        DumpContext(tmp_path).load({"#type": "NumpyArray", "filename": "data/x.npy"})
+
+
+def test_a_class_that_is_gone(tmp_path: pathlib.Path) -> None:
+    entry = {"#type": "py.enum", "class_": "exca.errors:NeverThere", "name": "A"}
+    with pytest.raises(
+        UnknownHandlerError, match=r"The class exca\.errors:NeverThere of a stored value cannot be imported"
+    ):
+        DumpContext(tmp_path).load(entry)
+
+
+def test_a_tensor_of_a_type_that_this_torch_has_not(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("torch")
+    entry = {"#type": "TorchTensor", "filename": "data/x", "offset": 0, "shape": [1], "dtype": "float3"}
+    with pytest.raises(MissingPackageError, match="This version of torch has no element type 'float3'"):
+        DumpContext(tmp_path).load(entry)
+
+
 def test_small_arrays_lie_side_by_side(tmp_path: pathlib.Path) -> None:
     arrays = [np.ones(540, "f2"), np.ones(27, "f4"), np.ones(3, "u1"), np.ones(2), np.ones(9000, "u1")]
     with CacheDict[tp.Any](tmp_path).write() as cd:
@@ -623,7 +707,9 @@ def test_a_contiguous_memmap_with_its_axes_in_another_order(tmp_path: pathlib.Pa
     # time is first on disk and last in memory: a stretch of time is one stretch of the file
     assert np.array_equal(found.transpose(1, 2, 0)[..., 1:3], data.transpose(1, 2, 0)[..., 1:3])
     assert np.array_equal(found[::-1], data[::-1])
-    with pytest.raises(TypeError, match="scattered over the file"):
+    with pytest.raises(
+        TypeError, match=r"This slice is scattered over the file: use np\.asarray\(x\)\[\.\.\.\]"
+    ):
         _ = found.transpose(1, 2, 0)[:2]
 
 
@@ -663,7 +749,9 @@ def test_a_class_that_dumps_itself(tmp_path: pathlib.Path) -> None:
 
 
 def test_registration_is_checked(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(HandlerError, match="__load_from_info__"):
+    with pytest.raises(HandlerError, match=r"@DumpContext.register decorates a class, not <function"):
+        DumpContext.register(tp.cast(tp.Any, test_context_by_hand))
+    with pytest.raises(HandlerError, match=r"@DumpContext.register requires __load_from_info__ on Half"):
 
         @DumpContext.register
         class Half:
@@ -692,7 +780,9 @@ def test_registration_is_checked(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match="Name collision"):
         DumpContext.register(Json)
     (tmp_path / "x-info.jsonl").write_text('{"content":1,"#type":"Nobody","#key":"a"}\n')
-    with pytest.raises(UnknownHandlerError, match="Nobody"):
+    with pytest.raises(
+        UnknownHandlerError, match="No handler 'Nobody' is registered: import the module that registers it"
+    ):
         CacheDict[tp.Any](tmp_path)["a"]
     with CacheDict[tp.Any](tmp_path, cache_type="Nobody").write() as cd, pytest.raises(UnknownHandlerError):
         cd["b"] = 1

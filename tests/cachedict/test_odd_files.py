@@ -106,20 +106,25 @@ OF_TEXT = {"#type": "Json", "filename": "data/x.data", "offset": 0, "length": 3}
         (OF_ARRAY | {"#files": {"data/x.data": [-1, ""]}}, "names -1 bytes at 0 of .*x.data"),
         (
             OF_ARRAY | {"#files": {"data/x.data": [1 << 40, ""]}},
-            "has 64 bytes, not the 1099511627776 written",
+            "has 64 bytes, at least 1099511627776 were written",
         ),
         (OF_ARRAY | {"#files": {"data/folder": [1 << 40, ""]}}, "data/folder is no regular file"),
         (OF_ARRAY | {"#files": [3]}, "does not name its files"),
         ({"#type": "NumpyArray", "filename": "data/x.npy"}, r"holds no array: it is too short .*\(1000,\)"),
         (OF_TEXT | {"offset": -1}, "names 3 bytes at -1 of .*x.data"),
-        (OF_TEXT | {"length": 99}, "ends before byte 99"),
+        (OF_TEXT | {"length": 99}, "has 64 bytes, at least 99 were written"),
         (OF_TEXT | {"length": -3}, "does not tell where its content is: .*-3 bytes"),
         (OF_TEXT, "holds no JSON where it should"),
         ({"#type": "Pickle", "filename": 3}, "names no file to unpickle"),
         ({"#type": "Pickle", "filename": "data/x.data"}, "x.data is not one that this handler writes"),
         ({"#type": "Pickle", "filename": "data/x.pkls", "offset": -1, "length": 3}, "names 3 bytes at -1"),
+        (
+            {"#type": "Pickle", "filename": "data/x.pkls", "offset": 0, "length": 99},
+            "The pickle at byte 0 of .*x.pkls is damaged",
+        ),
         ({"#type": "py.path", "content": "a", "kind": "Odd"}, "Not a kind of path: 'Odd'"),
         ({"#type": "py.set", "content": 3}, "holds no value for py.set"),
+        ({"#type": "py.enum", "class_": 3, "name": "A"}, "names no member of an enum"),
     ],
 )
 def test_what_is_wrong_with_an_entry_is_said(
@@ -463,7 +468,7 @@ def test_a_pickle_that_breaks_the_unpickler_is_damaged(tmp_path: pathlib.Path, c
         info = ctx.dump({"a"}, cache_type="Pickle")
     [stored] = (tmp_path / "data").iterdir()
     stored.write_bytes(content)
-    with pytest.raises(DamagedEntryError, match="is damaged"):
+    with pytest.raises(DamagedEntryError, match=r"The pickle in .* is damaged"):
         DumpContext(tmp_path).load({"#type": "Pickle", "filename": info["filename"]})
 
 

@@ -139,6 +139,21 @@ def is_missing(error: OSError) -> bool:
     return error.errno in _NOT_THERE and not isinstance(error, UntrustedFileError)
 
 
+def no_range(root: str, path: str, start: tp.Any, length: tp.Any) -> DamagedEntryError:
+    """The error of an entry that names a range of bytes that cannot be."""
+    return DamagedEntryError(f"An entry of {root} names {length!r} bytes at {start!r} of {path}")
+
+
+def cut_short(path: str, size: int, needed: int) -> DamagedEntryError:
+    """The error of a data file that has fewer bytes than its entries need."""
+    return DamagedEntryError(f"The data file {path} has {size} bytes, at least {needed} were written")
+
+
+def no_regular_file(path: str) -> DamagedEntryError:
+    """The error of a folder, FIFO or alike in the place of a data file."""
+    return DamagedEntryError(f"The data file {path} is no regular file")
+
+
 def open_data(path: str) -> int:
     """Open a data file for reading.
 
@@ -152,7 +167,7 @@ def open_data(path: str) -> int:
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise DamagedEntryError(f"The data file {path} is no regular file")
+        raise no_regular_file(path)
     return fd
 
 
@@ -165,7 +180,7 @@ def data_size(path: str) -> int:
             raise DamagedEntryError(f"The data file {path} is not there: {e}") from e
         raise
     if not stat.S_ISREG(status.st_mode):
-        raise DamagedEntryError(f"The data file {path} is no regular file")
+        raise no_regular_file(path)
     return status.st_size
 
 
@@ -186,9 +201,7 @@ def mapped(path: str, needed: int) -> tuple[mmap.mmap, Handle, int]:
     handle = Handle(open_data(path))
     status = os.fstat(handle.fd)
     if status.st_size < needed:
-        raise DamagedEntryError(
-            f"The data file {path} has {status.st_size} bytes, at least {needed} were written"
-        )
+        raise cut_short(path, status.st_size, needed)
     content = with_room(lambda: mmap.mmap(handle.fd, 0, access=mmap.ACCESS_READ))
     note_map(content)
     with _maps_lock:

@@ -22,7 +22,7 @@ from ..errors import (
     UntrustedFileError,
 )
 from . import registry
-from .datafiles import DATA_DIR, SharedFile, data_size, is_missing, open_data, unmap
+from .datafiles import DATA_DIR, SharedFile, cut_short, data_size, is_missing, no_range, open_data, unmap
 from .index import index_of
 from .textindex import INFO_SUFFIX, Info, key_hash, line_of, reserved_of, restored, take_from_parts
 from .writer import DataFiles, FolderWriter, write_error, writer_of
@@ -422,11 +422,11 @@ class DumpContext:
     def _compare(self, path: str, fd: int, size: int, recorded: tuple[int, int, str], *, whole: bool) -> None:
         start, length, digest = recorded
         if type(start) is not int or type(length) is not int or min(start, length) < 0:
-            raise DamagedEntryError(f"An entry of {self.root} names {length} bytes at {start} of {path}")
-        if size < start + length or (whole and size != length):
-            raise DamagedEntryError(
-                f"The data file {path} has {size} bytes, not the {start + length} written"
-            )
+            raise no_range(self.root, path, start, length)
+        if size < start + length:
+            raise cut_short(path, size, start + length)
+        if whole and size != length:
+            raise DamagedEntryError(f"The data file {path} has {size} bytes, not the {length} written")
         if fd >= 0 and self.sum_of(fd, path, start, length) != digest:
             raise DamagedEntryError(f"The data file {path} is damaged: its checksum is not {digest}")
 

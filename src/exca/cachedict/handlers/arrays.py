@@ -14,10 +14,10 @@ import xxhash
 from ... import _trust
 from ...errors import DamagedEntryError, HandlerError, StoredValueError
 from .. import registry
-from ..datafiles import data_size, mapped, mapped_privately, may_map, open_data
+from ..datafiles import cut_short, data_size, mapped, mapped_privately, may_map, open_data
 from ..dumpcontext import DumpContext
 from ..textindex import Info
-from .base import BuiltinHandler, KeyFileHandler, read_range
+from .base import BuiltinHandler, KeyFileHandler, damaged_range, read_range
 from .pickled import PickleFallback
 
 if tp.TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _private_content(ctx: DumpContext, info: Info, path: str, offset: int, size:
     if digest is None or size > ctx.options.checksum_bytes or _checked.get((path, offset)) == mtime:
         return content, start
     if xxhash.xxh3_64_hexdigest(memoryview(content)[start : start + size]) != digest:
-        raise DamagedEntryError(f"The data file {path} is damaged between bytes {offset} and {offset + size}")
+        raise damaged_range(path, offset, size)
     if mtime:
         if len(_checked) >= _MOST_CHECKED:
             _checked.clear()
@@ -176,8 +176,9 @@ def _address_space(path: str, offset: int, size: int) -> tuple[tp.Any, int]:
     """A map of the file, or else room for as many bytes that takes no open file: what is read is read from the file."""
     if may_map(path):
         return mapped(path, offset + size)[0], offset
-    if data_size(path) < offset + size:
-        raise DamagedEntryError(f"The data file {path} ends before byte {offset + size}")
+    there = data_size(path)
+    if there < offset + size:
+        raise cut_short(path, there, offset + size)
     return mmap.mmap(-1, size), 0
 
 

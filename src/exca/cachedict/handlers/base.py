@@ -5,6 +5,7 @@ import os
 import typing as tp
 
 from ...errors import DamagedEntryError, MissingPackageError
+from ..datafiles import cut_short, no_range
 from ..dumpcontext import DumpContext
 from ..textindex import Info
 
@@ -47,18 +48,23 @@ class KeyFileHandler(BuiltinHandler):
             ctx.unlink(info["filename"])
 
 
+def damaged_range(path: str, offset: int, length: int) -> DamagedEntryError:
+    """The error of bytes whose checksum is another one."""
+    return DamagedEntryError(f"The data file {path} is damaged between bytes {offset} and {offset + length}")
+
+
 def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest: str | None) -> bytes:
     """Bytes of a shared data file, compared with their checksum. Raises DamagedEntryError."""
     import xxhash
 
     path = ctx.path(filename)
     if offset < 0 or length < 0:
-        raise DamagedEntryError(f"An entry of {ctx.root} names {length} bytes at {offset} of {path}")
+        raise no_range(ctx.root, path, offset, length)
     fd = ctx.open(filename)
     try:
         size = os.fstat(fd).st_size
         if size < offset + length:  # before so many bytes are asked for
-            raise DamagedEntryError(f"The data file {path} ends before byte {offset + length}")
+            raise cut_short(path, size, offset + length)
         ctx.before_reading(path, size, length)
         os.lseek(fd, offset, os.SEEK_SET)
         data = os.read(fd, length)
@@ -67,11 +73,9 @@ def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest
     finally:
         os.close(fd)
     if len(data) != length:
-        raise DamagedEntryError(f"The data file {path} ends before byte {offset + length}")
+        raise cut_short(path, offset + len(data), offset + length)
     if digest is not None and xxhash.xxh3_64_hexdigest(data) != digest:
-        raise DamagedEntryError(
-            f"The data file {path} is damaged between bytes {offset} and {offset + length}"
-        )
+        raise damaged_range(path, offset, length)
     return data
 
 
@@ -79,18 +83,14 @@ def verify_range(ctx: DumpContext, filename: str, offset: int, length: int, dige
     """Raise DamagedEntryError when a range of a data file is not there, or not what was written."""
     path = ctx.path(filename)
     if type(offset) is not int or type(length) is not int or min(offset, length) < 0:
-        raise DamagedEntryError(f"An entry of {ctx.root} names {length!r} bytes at {offset!r} of {path}")
+        raise no_range(ctx.root, path, offset, length)
     fd = ctx.open(filename)
     try:
         size = os.fstat(fd).st_size
         if length and size < offset + length:
-            raise DamagedEntryError(
-                f"The data file {path} has {size} bytes, not the {offset + length} written"
-            )
+            raise cut_short(path, size, offset + length)
         if digest is not None and ctx.sum_of(fd, path, offset, length) != digest:
-            raise DamagedEntryError(
-                f"The data file {path} is damaged between bytes {offset} and {offset + length}"
-            )
+            raise damaged_range(path, offset, length)
     finally:
         os.close(fd)
 

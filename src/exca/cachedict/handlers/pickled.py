@@ -8,6 +8,7 @@ import typing as tp
 from ... import _files, _trust
 from ...errors import DamagedEntryError, HandlerError
 from .. import registry
+from ..datafiles import no_range
 from ..dumpcontext import DumpContext
 from ..textindex import Info
 from .base import KeyFileHandler
@@ -39,7 +40,7 @@ class Pickle(KeyFileHandler):
             _trust.require_trusted(os.fstat(file.fileno()), path)
             source: tp.IO[bytes] = file
             if "offset" in info:  # small pickles shared a file for a while
-                source = io.BytesIO(_part(file, path, info))
+                source = io.BytesIO(_part(ctx, file, path, info))
             start = source.tell()
             try:
                 return pickle.load(source)
@@ -69,13 +70,13 @@ def _is_whole(source: tp.IO[bytes], start: int) -> bool:
     return all(protocol < _NO_PROTOCOL for protocol in protocols)  # a newer Python's is one
 
 
-def _part(file: tp.IO[bytes], path: str, info: Info) -> bytes:
+def _part(ctx: DumpContext, file: tp.IO[bytes], path: str, info: Info) -> bytes:
     """The bytes of a pickle that shares a file. Raises DamagedEntryError."""
     import xxhash
 
     offset, length = info["offset"], info.get("length")
     if type(offset) is not int or type(length) is not int or min(offset, length) < 0:
-        raise DamagedEntryError(f"An entry names {length!r} bytes at {offset!r} of {path}")
+        raise no_range(ctx.root, path, offset, length)
     file.seek(offset)
     data = file.read(min(length, os.fstat(file.fileno()).st_size))
     digest = info.get("#sum")
