@@ -115,7 +115,7 @@ def test_reading_by_dotted_keys() -> None:
         config["a.b.c.d"]
     with pytest.raises(KeyError, match="configuration keys are str"):
         config[tp.cast(str, 3)]
-    with pytest.raises(IndexError, match="length 2"):
+    with pytest.raises(IndexError, match=r"key 'l\.2': index 2 is outside of a list of length 2"):
         config["l.2"]
 
 
@@ -214,15 +214,19 @@ def test_patches_that_are_put_together_do_what_they_did_one_by_one() -> None:
         ({"a": "=typo="}, "unknown operation '=typo='"),
         ({"=typo=": 1}, "unknown operation '=typo='"),
         ({"a": REPLACE}, "cannot be used here"),
-        ({"a": {AFTER: "a"}}, "cannot move 'a'"),
-        ({"a": {AFTER: "b", BEFORE: "b"}}, "both"),
-        ({"a": {AFTER: 3}}, "expects the name of a key"),
-        ({"l.0": DELETE}, "whole list"),
+        ({"a": {AFTER: "a"}}, "cannot move 'a' after itself: name another key"),
+        ({"a": {AFTER: "b", BEFORE: "b"}}, "patch for 'a' has both '=before=' and '=after='"),
+        ({"a": {AFTER: 3}}, "expects the name of a key beside 'a', got 3"),
+        ({AFTER: 3}, "expects the name of a key beside it, got 3"),
+        ({f"{REPLACE}.x": 1}, "operation '=replace=' cannot hold the key 'x'"),
+        ({"l.0": DELETE}, "does not fit item .* of a list: give the whole list instead"),
+        ({"l.7": 1}, "index 7 is outside of the list .* of length 2"),
+        ({"l.x": 1}, "key 'x' does not fit the list .*: index it by a number from 0"),
         ({"l.0": {AFTER: "1"}}, "cannot be moved"),
     ],
 )
 def test_an_impossible_operation_says_why(patch: tp.Any, error: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=error):
+    with pytest.raises((ValueError, TypeError, IndexError), match=error):
         updated({"a": {"x": 1}, "l": [1, 2]}, patch)
 
 

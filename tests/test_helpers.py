@@ -91,9 +91,9 @@ def test_the_model_of_a_function_is_made_once() -> None:
 
 def test_arguments_may_be_positional() -> None:
     assert to_config(train, 3, "sgd", rate=1).build() == "3-sgd-1.0"
-    with pytest.raises(TypeError, match="two values for 'layers'"):
+    with pytest.raises(TypeError, match="train got two values for 'layers'"):
         anything(train, 3, layers=3)
-    with pytest.raises(TypeError, match="takes 2 positional"):
+    with pytest.raises(TypeError, match=r"train takes 2 positional argument\(s\), got 3"):
         anything(train, 3, "sgd", 0.1)
 
 

@@ -384,13 +384,14 @@ def _step_subject(step: "Step", item: tuple[tp.Any, ...]) -> _Subject:
 
 
 def _only_infra(obj: tp.Any) -> BaseInfra:
-    if not isinstance(obj, pydantic.BaseModel):
+    known = attribute.infra_attributes(type(obj)) if isinstance(obj, pydantic.BaseModel) else ()
+    names = [n for n in known if getattr(obj, n, None) is not None]
+    if not names:
         raise InfraError(f"{obj!r} has no infra: give an object with one, an infra of an object, or a step")
-    names = [n for n in attribute.infra_attributes(type(obj)) if getattr(obj, n, None) is not None]
-    if len(names) != 1:
+    if len(names) > 1:
         raise InfraError(
-            f"{type(obj).__qualname__} has {'several infras' if names else 'no infra'} ({', '.join(names)}): give the "
-            "infra that is meant, as in exca.why(obj.infra)"
+            f"{type(obj).__qualname__} has several infras ({', '.join(names)}): give the infra that is meant, as in "
+            f"exca.why(obj.{names[0]})"
         )
     return tp.cast(BaseInfra, getattr(obj, names[0]))
 

@@ -295,8 +295,8 @@ def test_why_tells_what_changed_and_accept_takes_it(study: Study) -> None:
         ("exca.accept(study.Task(x=3), why='', part='helper.nothing')", "'helper.nothing' has not changed"),
         ("exca.accept(study.Task(x=3, infra={'code': 'off'}), why='')", "no code is compared"),
         ("exca.why(study.Task(x=3, infra={'folder': None}))", "has no folder"),
-        ("exca.why(study.First())", "has no infra"),
-        ("exca.why(3)", "has no infra"),
+        ("exca.why(study.First())", "First has no infra, so nothing of it is kept"),
+        ("exca.why(3)", "3 has no infra: give an object with one, an infra of an object, or a step"),
     ],
 )
 def test_what_cannot_be_explained_is_an_error_that_says_so(study: Study, ask: str, said: str) -> None:

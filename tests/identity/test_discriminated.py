@@ -227,6 +227,19 @@ def test_abstract_classes_cannot_be_chosen() -> None:
         tp.cast(tp.Any, Abstract)()
 
 
+class Childless(DiscriminatedModel, abc.ABC):
+    @abc.abstractmethod
+    def work(self) -> int: ...
+
+
+def test_an_abstract_class_without_children_cannot_be_read() -> None:
+    adapter = pydantic.TypeAdapter(Childless)
+    with pytest.raises(
+        pydantic.ValidationError, match="Childless is abstract, and no class derives from it: define one"
+    ):
+        adapter.validate_python({})
+
+
 # ---------------------------------------------------------------- writing
 
 

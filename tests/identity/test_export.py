@@ -172,6 +172,35 @@ def test_root_models_are_their_root() -> None:
         export(Numbered([1]))
 
 
+class Whole(Strict):
+    x: int = 1
+
+    @pydantic.model_serializer(mode="plain")
+    def write(self) -> dict[str, tp.Any]:
+        raise ValueError("not today")
+
+
+class OneField(Strict):
+    x: int = 1
+
+    @pydantic.field_serializer("x")
+    def write(self, value: int) -> int:
+        raise ValueError("not today")
+
+
+class Nothing(Strict):
+    @pydantic.model_serializer(mode="plain")
+    def write(self) -> dict[str, tp.Any]:
+        raise ValueError("not today")
+
+
+@pytest.mark.parametrize("obj", [Whole(x=2), OneField(x=2), Nothing()], ids=lambda obj: type(obj).__name__)
+def test_a_serializer_that_fails_is_named_and_no_value_is_blamed(obj: pydantic.BaseModel) -> None:
+    words = rf"serializer for a value of type {__name__}\.{type(obj).__name__} fails, .*not today\. Correct"
+    with pytest.raises(errors.ExportError, match=words):
+        export(obj)
+
+
 T = tp.TypeVar("T")
 
 

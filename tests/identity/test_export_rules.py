@@ -308,7 +308,9 @@ class OddArrays(Strict):
 
 
 def test_values_that_pydantic_cannot_write_are_named_too() -> None:
-    with pytest.raises(errors.ExportError, match=r"builtins\.int has no place") as caught:
+    with pytest.raises(
+        errors.ExportError, match=r"The serializer for a value of .*\.int fails, .* unknown type"
+    ) as caught:
         export(Anything(value=OddArrays(bad=2)))
     assert "Found at 'value.bad' of test_export_rules.Anything." in caught.value.__notes__
 

@@ -186,7 +186,11 @@ def excluding(exclude: tp.Any) -> type[pydantic.BaseModel]:
 
 @pytest.mark.parametrize("exclude", [["y"], ("x", "y"), {"y.z"}, ["_x"]])
 def test_excluding_a_field_that_does_not_exist_is_an_error_of_the_class(exclude: tp.Any) -> None:
-    with pytest.raises(ExclusionError, match=r"Excluding\.run names '(y|y\.z|_x)'.* x, part, infra, double"):
+    with pytest.raises(
+        ExclusionError,
+        match=r"exclude_from_cache_uid of .*Excluding\.run names '(y|y\.z|_x)', but the fields of .*Excluding are x, "
+        "part, infra, double: correct the name",
+    ):
         excluding(exclude)
 
 

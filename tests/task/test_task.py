@@ -589,7 +589,7 @@ def test_an_infra_needs_a_pydantic_model() -> None:
         ({"cluster": "nowhere"}, "'auto', 'local', 'slurm' or 'debug'"),
         ({"cpus_per_task": 0}, "greater than 0"),
         ({"cpu_per_task": 1}, "Extra inputs"),
-        ({"version": "../.."}, "'..'"),
+        ({"version": "../.."}, r"becomes part of a folder's name: it may hold no '\.\.' and no slash"),
         ({"folder": "f", "cluster": "slurm", "tasks_per_node": 2}, "slurm_use_srun"),
         ({"folder": "f", "conda_env": "/no/such/environment"}, "/no/such/environment"),
         ({"mode": "forced"}, "'cached', 'retry', 'force' or 'read-only'"),

@@ -219,7 +219,11 @@ def _without_key(cls: type["DiscriminatedModel"], fields: _Fields, handler: tp.A
         else ""
     )
     if inspect.isabstract(cls):
-        raise _refused("missing_class", hint or f"{cls.__name__} is abstract")
+        raise _refused(
+            "missing_class",
+            hint
+            or f"{cls.__name__} is abstract, and no class derives from it: define one, or import its module",
+        )
     try:
         return handler(fields)
     except pydantic.ValidationError as error:

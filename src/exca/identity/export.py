@@ -30,6 +30,7 @@ from .fields import (
     Export,
     class_has,
     dumped,
+    has_a_form,
     is_lax,
     is_model,
     json_value,
@@ -38,6 +39,7 @@ from .fields import (
     key_text,
     listed,
     may_hold_models,
+    misserialized,
     ordered,
     refuse_bare,
     same,
@@ -497,10 +499,10 @@ class ExportPlan:
             try:
                 self.serializer.to_python(obj, mode="json", include={name}, warnings=False)
             except pydantic_core.PydanticSerializationError:
-                return unexportable(obj.__dict__.get(name))
-        return ExportError(
-            f"Objects of {self.cls.__qualname__} cannot be written as a configuration: {error}"
-        )
+                value = obj.__dict__.get(name)
+                if not has_a_form(value):
+                    return unexportable(value)
+        return misserialized(obj, error)
 
     def _serialized(self, obj: tp.Any) -> tp.Any:
         """Trusts the class's own serializer, and looks into what it wrote for sub-models that exclude something."""

@@ -105,6 +105,26 @@ def ordered(written: tp.Any, value: tp.Any) -> tp.Any:
     return OrderedDict(out) if isinstance(value, OrderedDict) else out
 
 
+def has_a_form(value: tp.Any) -> bool:
+    """Whether pydantic knows a JSON form of a value, so that it is not the value that cannot be written."""
+    try:
+        pydantic_core.to_jsonable_python(value)
+    except pydantic_core.PydanticSerializationError:
+        return False
+    return True
+
+
+def misserialized(value: tp.Any, cause: Exception) -> ExportError:
+    """The error for a value that has a JSON form, and whose own serializer, or that of its field, fails."""
+    kind = type(value)
+    error = ExportError(
+        f"The serializer for a value of type {kind.__module__}.{kind.__qualname__} fails, so that it cannot be written "
+        f"as a configuration: {cause}. Correct the serializer."
+    )
+    error.culprit = value
+    return error
+
+
 def unexportable(value: tp.Any) -> ExportError:
     """The error for a value that has no JSON form."""
     kind = type(value)
@@ -675,7 +695,7 @@ class _Asked:
         try:
             return dumped(self._holder.__pydantic_serializer__, held, **self._values.told)["value"]
         except pydantic_core.PydanticSerializationError as error:
-            raise unexportable(value) from error
+            raise (misserialized(value, error) if has_a_form(value) else unexportable(value)) from error
 
 
 _Members = list[tuple[tuple[type, ...], Export]]
