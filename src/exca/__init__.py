@@ -22,6 +22,8 @@ if tp.TYPE_CHECKING:
     from .explaining import why as why
     from .functions.items import map_cached as map_cached
     from .functions.tasks import cached as cached
+    from .jobs.waiting import as_completed as as_completed
+    from .jobs.waiting import wait as wait
     from .map import MapInfra as MapInfra
     from .submit import SubmitInfra as SubmitInfra
     from .task import TaskInfra as TaskInfra
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "accept",
     "accepted",
+    "as_completed",
     "cached",
     "helpers",
     "map_cached",
@@ -52,10 +55,12 @@ _HOMES = {
     "TaskInfra": "task",
     "accept": "explaining",
     "accepted": "explaining",
+    "as_completed": "jobs.waiting",
     "cached": "functions.tasks",
     "map_cached": "functions.items",
     "repair": "verifying.repair",
     "verify": "verifying.check",
+    "wait": "jobs.waiting",
     "why": "explaining",
 }
 _SUBMODULES = frozenset(

@@ -253,6 +253,24 @@ class PendingJob(CallJob[tp.Any]):
             raise SubmissionError(f"this job has no result, since {self.unsent}")
         return True
 
+    def _finished(self) -> bool | None:
+        if self.cancelled:
+            return False
+        return super()._finished() if self.submission.job_id else None
+
+    def send_others(self) -> None:
+        """Send this call, and what waits for room with it."""
+        if not self.cancelled:
+            self._require_sent(0)
+
+    def sent_with(self) -> tp.Hashable:
+        """What was in the same batch is sent together; what was never sent complains by itself."""
+        return self.rest or self
+
+    def is_listed(self) -> bool:
+        """Whether it waits for room."""
+        return self.rest is not None
+
     @property
     def state(self) -> str:
         """The scheduler's word for the state of the job, ``UNSUBMITTED`` as long as it is not sent."""

@@ -112,6 +112,11 @@ def computing(keys: Sequence[str], *, started: bool = False) -> Iterator[Batch]:
         _chain.reset(before)
 
 
+def is_computing() -> bool:
+    """Whether this thread is in the middle of a computation that has claimed something."""
+    return bool(_chain.get())
+
+
 def let_nested_compute(folder: tp.Any, keys: Sequence[str]) -> None:
     """Give back what this thread has claimed and a call inside of that computation asks for.
 

@@ -61,7 +61,8 @@ class TaskJob(Job[R]):
         return "FAILED" if found is None else str(found.content.get("ended", "FAILED"))
 
     @contextlib.contextmanager
-    def _waiting(self) -> tp.Iterator[tp.Callable[[float], None]]:
+    def waiting(self) -> tp.Iterator[tp.Callable[[float], None]]:
+        """Context of waiting: circles of computations that wait for each other are looked for."""
         from ..claims.chain import Waiting
 
         with Waiting(self.folder, [KEY]) as waiting:
@@ -80,9 +81,14 @@ class TaskJob(Job[R]):
             return False
         return self._finished() is None
 
-    def _send_others(self) -> None:
+    def send_others(self) -> None:
+        """Send what waits for room with the same logs."""
         if self._backend.decides:
             unsent.send(fixed_folder(self.submission.logs))
+
+    def sent_with(self) -> tp.Hashable:
+        """What waits for room with the same logs is sent together."""
+        return self.cluster, fixed_folder(self.submission.logs)
 
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is, and of one that has not begun nothing is kept."""
@@ -197,8 +203,15 @@ class UnsentJob(TaskJob[R]):
         return f"{self.folder.name}, for which there is no room yet" if job is None else job.describe()
 
     def done(self) -> bool:
-        """Whether there is an outcome, be it a result or an error."""
-        return self._finished() is not None or (self.sent() is not None and super().done())
+        """Whether there is an outcome, be it a result or an error, or it will not be sent any more."""
+        if self._finished() is not None or self.nothing_kept:
+            return True
+        if self.sent() is not None:
+            return super().done()
+        if unsent.holds(self._logs, self.folder):
+            return False
+        self.nothing_kept = self.sent() is None  # it may have been sent just before it left the list
+        return self.nothing_kept or super().done()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job is sent and done, sending what there is room for meanwhile."""
@@ -228,7 +241,22 @@ class UnsentJob(TaskJob[R]):
         """Wait for the task and return its result."""
         self.wait()
         job = self.sent()
-        return super().result() if job is None else tp.cast(R, job.result())
+        if job is not None:
+            return tp.cast(R, job.result())
+        if self.outcome() is None:
+            raise JobError(
+                f"{self.folder.name} waited for room in the queue and was not submitted: it was cancelled, or refused "
+                "(see the log). Nothing is kept of it: ask again to submit it"
+            )
+        return super().result()
+
+    def send_others(self) -> None:
+        """Send what waits for room with the same logs."""
+        unsent.send(self._logs)
+
+    def is_listed(self) -> bool:
+        """Whether it is on the list of what waits for room."""
+        return self._sent is None and unsent.holds(self._logs, self.folder, recently=True)
 
     def cancel(self) -> None:
         """Take it off the list, or end its job."""

@@ -22,8 +22,10 @@ from .method import Method
 
 NAME = "unsent.json"
 EVERY = 5.0  # seconds between two attempts
+REMEMBER = 1.0  # seconds for which the list is good where it need not be the very last one
 _KEY = "unsent"
 _tried: dict[str, float] = {}
+_listed: dict[str, tuple[float, frozenset[str]]] = {}  # tasks on a list, and when it was read
 _unread: set[str] = set()  # pickles that could not be read here, of which this process has spoken
 Batch = dict[str, tp.Any]
 Submit = tp.Callable[[list[Method], Method, int], list[Path]]
@@ -79,9 +81,14 @@ def forget(logs: Path, folder: Path) -> None:
         _write(logs, batches)
 
 
-def holds(logs: Path, folder: Path) -> bool:
-    """Whether a task is on the list."""
-    return any(str(folder) in batch["tasks"] for batch in _read(logs))
+def holds(logs: Path, folder: Path, *, recently: bool = False) -> bool:
+    """Whether a task is on the list, or was so a moment ago."""
+    path, now = f"{logs}/{NAME}", time.monotonic()
+    at, listed = _listed.get(path, (-REMEMBER, frozenset()))
+    if not recently or now - at >= REMEMBER:
+        listed = frozenset(task for batch in _read(logs) for task in batch["tasks"])
+        _listed[path] = now, listed
+    return str(folder) in listed
 
 
 def _send_batch(batch: Batch) -> list[str]:

@@ -59,8 +59,20 @@ class Job(abc.ABC, tp.Generic[R]):
     def _word_of_failure(self) -> str:
         return "FAILED"
 
-    def _send_others(self) -> None:
-        """Send what waits for room in the queue, while waiting anyway."""
+    def send_others(self) -> None:
+        """Send what waits for room in the queue, since a caller waits anyway."""
+
+    def sent_with(self) -> tp.Hashable:
+        """What is the same for all jobs for which `send_others` does the same."""
+        return None
+
+    def is_listed(self) -> bool:
+        """Whether it waits to be sent, so that there is nothing to ask about it yet."""
+        return False
+
+    def succeeded(self) -> bool | None:
+        """Whether there is a result (True), or an error; None while there is neither. No scheduler is asked."""
+        return self._finished()
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""
@@ -81,12 +93,12 @@ class Job(abc.ABC, tp.Generic[R]):
         """
         poller = Poller(timeout)
         try:
-            with self._waiting() as look:
+            with self.waiting() as look:
                 while self._finished() is None:
                     if poller.is_time_to("look for its end", every=_LIVENESS_EVERY):
                         if self._ended_without_outcome():
                             return True
-                        self._send_others()
+                        self.send_others()
                         if poller.is_time_once("tell why", after=SAY_WHY):
                             logger.info("Still waiting for %s", self.describe())
                     look(poller.waited)
@@ -99,7 +111,7 @@ class Job(abc.ABC, tp.Generic[R]):
         return True
 
     @contextlib.contextmanager
-    def _waiting(self) -> tp.Iterator[tp.Callable[[float], None]]:
+    def waiting(self) -> tp.Iterator[tp.Callable[[float], None]]:
         """Context of waiting: gives what is to be called now and then, with the seconds waited."""
         yield lambda waited: None
 
@@ -154,12 +166,9 @@ class Job(abc.ABC, tp.Generic[R]):
         return f"{kind} {self.job_id} (logs: {self.paths.stderr})"
 
     def __await__(self) -> tp.Generator[tp.Any, tp.Any, R]:
-        import asyncio
+        from .watching import result_of
 
-        async def wait() -> R:
-            return await asyncio.to_thread(self.result)
-
-        return wait().__await__()
+        return result_of(self).__await__()
 
     def __repr__(self) -> str:
         return (
