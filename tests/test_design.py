@@ -218,7 +218,9 @@ def test_every_key_of_a_record_is_described(tmp_path: Path) -> None:
 
 
 def test_the_handler_of_the_documents_stores_and_loads(tmp_path: Path) -> None:
-    [handler] = [block for block in blocks.blocks_of(ROOT / "docs" / "own-formats.md") if block.language == "python"]
+    [handler] = [
+        block for block in blocks.blocks_of(ROOT / "docs" / "own-formats.md") if block.language == "python"
+    ]
     (tmp_path / handler.file).write_text(handler.body, encoding="utf-8")
     store = "with cd.write():\n    cd['key'] = spectrum.Spectrum([1.5, 2.0])"
     for code in (store, "print(cd['key'].peaks)"):

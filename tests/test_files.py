@@ -108,6 +108,14 @@ def test_temporary_names_are_known_as_such() -> None:
         assert re.findall(r"-(\d+)-[0-9a-f]{8}\.tmp$", name) == [str(os.getpid())]
 
 
+def test_a_log_with_a_second_name_is_not_appended_to(tmp_path: Path) -> None:
+    """What is appended would go into the other file, too, which may be anything."""
+    (tmp_path / "other").touch()
+    os.link(tmp_path / "other", tmp_path / "log")
+    with pytest.raises(OddFileError, match="a file with a second name"):
+        _files.append_text(tmp_path / "log")
+
+
 def test_links_of_this_user_are_followed(tmp_path: Path) -> None:
     """Also one that leads to another, relative to its own folder."""
     (tmp_path / "data").mkdir()

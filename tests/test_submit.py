@@ -144,7 +144,10 @@ def test_a_batch_that_is_not_left_gives_no_results(infra: Infra) -> None:
     obj = calls(infra)
     with obj.infra.batch():
         job = obj.infra.submit(3)
-        with pytest.raises(SubmissionError, match=r"leave the `with infra\.batch"):
+        with pytest.raises(
+            SubmissionError,
+            match=r"has no result, since its batch is not sent yet: leave the `with infra\.b",
+        ):
             job.result()
         with pytest.raises(SubmissionError, match=r"leave the `with infra\.batch"):
             obj.times(3)
@@ -390,6 +393,30 @@ def test_several_processes_of_a_job_each_give_a_result(tmp_path: Path) -> None:
 
     infra = {"folder": tmp_path, "cluster": "local", "tasks_per_node": 2}
     assert Ranks.model_validate({"infra": infra}).infra.submit().results() == [0, 1]
+
+
+def test_a_process_of_a_job_that_ends_without_a_word_is_named(tmp_path: Path) -> None:
+    class Quits(pydantic.BaseModel):
+        infra: exca.SubmitInfra = exca.SubmitInfra()
+
+        @infra.apply
+        def f(self) -> int:
+            import submitit
+
+            if submitit.JobEnvironment().global_rank == 1:
+                os._exit(0)
+            return 3
+
+    infra = {"folder": tmp_path, "cluster": "local", "tasks_per_node": 2}
+    job = Quits.model_validate({"infra": infra}).infra.submit()
+    with pytest.raises(JobError, match=r"process 1 of [Ll]ocal job .* left no result; see .*logs"):
+        job.results()
+
+
+def test_a_result_that_cannot_be_pickled_fails_the_job(tmp_path: Path) -> None:
+    job = calls({"folder": tmp_path, "cluster": "local"}).fails.submit("result")
+    with pytest.raises(JobError, match=r"(?s)[Ll]ocal job .* failed:\n.*the result, a .*, cannot be pickled"):
+        job.result()
 
 
 def test_the_result_of_a_process_that_ends_while_it_is_looked_for_counts(tmp_path: Path) -> None:

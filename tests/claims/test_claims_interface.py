@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import typing as tp
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claimant import claim_files
-from exca.claims import Claim, Claims, Owner, protocol
-from exca.claims.claimfile import ClaimFolder, Wait, fresh_entry
+from exca.claims import Claim, Claims, Owner, claimfile, protocol
+from exca.claims.claimfile import Announcement, ClaimFolder, Wait, fresh_entry
 from exca.errors import ClaimLostError, ReentrantClaimError
 
 
@@ -108,7 +109,7 @@ def test_split_leaves_no_key_unowned_and_releases_the_rest(folder: Path) -> None
     one.release()
     assert claims.holders().keys() == {"b"}
     for groups in ([["b"], ["b"]], [["x"]]):
-        with pytest.raises(ValueError, match="overlap"):
+        with pytest.raises(ValueError, match="is split into groups that overlap or hold keys it has not got"):
             two.split(groups)
     two.release()
 
@@ -394,3 +395,36 @@ def test_a_claim_replaced_while_a_thread_looks_is_not_taken_for_given_up(folder:
     claim.give_back(["b"])
     assert files.names() != [name]
     assert protocol.alive(files, listed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"user": 3}, "owns nothing"),
+        ({"kind": "queue"}, "owns nothing"),
+        ({"process": None}, "owns nothing"),
+        ({"process": {"host": "a", "hostname": "a", "pid": 0, "start": "1"}}, "is no process"),
+        ({"process": {"host": "a", "hostname": "a", "pid": 5, "start": 1}}, "is no process"),
+    ],
+)
+def test_what_cannot_own_a_claim(changed: dict[str, tp.Any], words: str) -> None:
+    owner = Owner.current().to_json()
+    assert Owner.from_json(owner) == Owner.current()
+    with pytest.raises(ValueError, match=words):
+        Owner.from_json({**owner, **changed})
+
+
+@pytest.mark.parametrize(
+    "wait", [Wait(["a"], tp.cast(str, 3), ["b"]), Wait(["a"], "f", tp.cast(list[str], [3]))]
+)
+def test_what_is_no_wait_for_other_keys(wait: Wait) -> None:
+    with pytest.raises(ValueError, match="waits for nothing"):
+        claimfile._checked_wait(wait)
+
+
+@pytest.mark.parametrize(
+    "announced", [Announcement("slurm", tp.cast(str, 3)), Announcement("a", "b", tp.cast(int, "c"))]
+)
+def test_what_announces_no_job(announced: Announcement) -> None:
+    with pytest.raises(ValueError, match="announces nothing"):
+        claimfile._checked_announcement(announced)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exca.codedigest import CodeDigest, Content, changed_parts, diff, read_code, write_code
+from exca.codedigest import CodeDigest, Content, changed_parts, diff, read_code, record, write_code
 from projects import Project
 
 MODEL = "import helper\nclass Model:\n    def run(self):\n        return helper.f(1) + helper.g(1)\n"
@@ -56,10 +56,23 @@ def test_what_is_not_there_is_none(tmp_path: Path, digest: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["part", "source", "cut", "empty", "list", "deep", "name", "fifo", "missing"]
+    ("kind", "words"),
+    [
+        ("part", "its checksum is another one"),
+        ("source", "its checksum is another one"),
+        ("forged", "its parts have the digest "),
+        ("cut", ""),
+        ("empty", ""),
+        ("list", "its checksum is another one"),
+        ("deep", "it is nested too deeply"),
+        ("name", "it holds another digest"),
+        ("fifo", ""),
+        ("missing", "its checksum is another one"),
+        ("lacking", "something is missing in it"),
+    ],
 )
 def test_what_is_not_whole_is_reported_and_not_used(
-    code: CodeDigest, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+    code: CodeDigest, tmp_path: Path, kind: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_code(tmp_path, code)
     path = tmp_path / ".code" / code.digest
@@ -75,6 +88,14 @@ def test_what_is_not_whole_is_reported_and_not_used(
     elif kind == "fifo":
         path.unlink()
         os.mkfifo(path)
+    elif kind in ("forged", "lacking"):
+        content = json.loads(data)
+        del content["sum"]
+        if kind == "forged":
+            content["parts"]["helper.f"] = "0" * 16
+        else:
+            del content["parts"]
+        path.write_bytes(json.dumps({**content, "sum": record._sum(content)}).encode())
     elif kind == "missing":
         path.write_text(json.dumps({"digest": digest, "sum": "x"}))
     else:
@@ -82,6 +103,7 @@ def test_what_is_not_whole_is_reported_and_not_used(
     with caplog.at_level(logging.WARNING, "exca"):
         assert read_code(tmp_path, digest) is None
     assert digest in caplog.text
+    assert words in caplog.text
 
 
 def test_it_travels_with_what_it_was_made_of(code: CodeDigest) -> None:

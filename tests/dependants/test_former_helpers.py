@@ -8,7 +8,7 @@ import pytest
 import elsewhere
 import people
 from exca import ConfDict
-from exca.kept import earlier_uids, folders
+from exca.kept import earlier_uids, folders, infras
 
 
 def test_a_renamed_folder_replaces_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -61,3 +61,13 @@ except ValueError as error:
 print(step.calls)
 """
     assert elsewhere.printed(code).splitlines() == ["3.0", "Triggered an error", "[1, 2]"]
+
+
+def test_a_computation_in_the_form_of_a_job_keeps_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> None:
+        raise LookupError("not there")
+
+    job = infras.LocalJob(fails)
+    assert caplog.messages == ["fails failed: LookupError('not there')"]
+    with pytest.raises(LookupError, match="not there"):
+        job.result()

@@ -143,7 +143,9 @@ def test_unknown_exclusions_are_an_error() -> None:
 
     with pytest.raises(ValueError, match=r"Wrong excludes 'nope' from its uid, .*fields are a"):
         short(Anything(value=[Wrong()]))
-    with pytest.raises(TypeError, match=r"_exclude_from_cls_uid of .*Text must be .* write \('a',\)"):
+    with pytest.raises(
+        TypeError, match=r"of .*Text must be a list, tuple or set of names, not 'a': write \('a',\)"
+    ):
         short(Text())
 
 

@@ -1,6 +1,7 @@
 """Jobs on this machine: what their states are called, how they end, and what is ended on their behalf."""
 
 import os
+import re
 import subprocess
 import sys
 import typing as tp
@@ -213,7 +214,9 @@ def test_a_rank_that_raises_ends_the_job_and_is_the_error(infra: Infra) -> None:
         task.run()
     assert "process 1 of 2" in "\n".join(caught.value.__notes__)
     job = task.infra.job()
-    assert "rank 1 has lost its way" in (job.paths.folder / f"{job.job_id}_1_log.err").read_text()
+    said = (job.paths.folder / f"{job.job_id}_1_log.err").read_text()
+    assert "rank 1 has lost its way" in said
+    assert re.search(r"Process 1 of .*Ranks.* failed", said)
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\x00b", "a\x1b[31mb"])

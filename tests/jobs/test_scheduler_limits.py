@@ -142,6 +142,25 @@ def test_a_map_and_a_batch_are_sent_as_room_comes(
     assert len({job.job_id.partition("_")[0] for job in jobs}) > 1
 
 
+def test_what_was_taken_before_a_refusal_goes_on(
+    infra: Infra, qos: Qos, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A first array is taken, a second is refused for good, as where an account is withdrawn in between."""
+    qos.limit("MaxSubmitJobsPerUser=2")
+    faults.put(
+        "sbatch",
+        f"if [ $(wc -l < {faults.folder}/sbatch.calls) -gt 2 ]; then",
+        "echo 'sbatch: error: Batch job submission failed: Invalid account' >&2; exit 1; fi",
+    )
+    task = Double(infra=infra | {"slurm_qos": qos.name})
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj(x=x) for x in range(4))
+    assert "Invalid account" in caplog.text
+    assert "2 of 4 were submitted before" in caplog.text
+    assert [one.compute() for one in array[:2]] == [0, 2]
+    assert faults.calls("sbatch") >= 3
+
+
 # ------------------------------------------------------------------ giving up
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import elsewhere
 from exca.engine import record
-from exca.errors import JobError
+from exca.errors import JobError, SubmissionError
 from exca.jobs import slurm_queue
 from slurm_faults import Faults
 from task_models import Double, Failing, Sleeper
@@ -209,3 +209,38 @@ def test_a_preempted_job_is_not_failed_while_slurm_cannot_be_asked(
     assert looking.run() == 1
     assert job.result() == 1
     assert len(task.started().read_text().split()) == 2, "it was requeued"
+
+
+def test_why_a_command_gave_no_answer(faults: Faults) -> None:
+    faults.fail("squeue")
+    with pytest.raises(OSError, match="squeue failed: squeue: error: Unable to contact slurm controller"):
+        slurm_queue._run(["squeue"])
+    faults.silence("squeue")
+    with pytest.raises(OSError, match="squeue answered nothing at all"):
+        slurm_queue._run(["squeue"])
+    faults.put("squeue", "sleep 60")
+    with pytest.raises(TimeoutError, match="squeue gave no answer within 0 s"):
+        slurm_queue._run(["squeue"], timeout=0.1)
+
+
+def test_without_sbatch_nothing_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    task = Double.model_validate({"infra": {"cluster": "slurm", "folder": tmp_path / "cache"}})
+    with pytest.raises(
+        SubmissionError, match=r"cannot submit Double\.compute.*: there is no sbatch on the PATH"
+    ):
+        task.infra.job()
+    assert task.infra.status() == "not submitted"
+
+
+def test_an_sbatch_that_cannot_be_run_submits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "srun").symlink_to(str(shutil.which("srun")))
+    (tmp_path / "sbatch").write_bytes(b"\x7fELF, or rather not")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    task = Double.model_validate({"infra": {"cluster": "slurm", "folder": tmp_path / "cache"}})
+    with pytest.raises(SubmissionError, match=r"cannot submit Double\.compute.*: .*Exec format error"):
+        task.infra.job()
+    assert task.infra.status() == "not submitted"

@@ -372,7 +372,7 @@ def test_the_commit_is_recorded(repository: Path, tmp_path: Path, caplog: pytest
     with caplog.at_level(logging.INFO, "exca"):
         folder = WorkDir(copied=["pkg", "main.py"], log_commit=True).prepare(tmp_path / "copy")
     assert (folder / "git-hashes.log").read_text() == f"project: {commit}\n"
-    assert commit in caplog.text
+    assert f"The commit of project is {commit}" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["edited", "staged", "deleted", "untracked"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,14 @@ def test_other_shares_go_on_when_one_fails(infra: Infra, trace: Path) -> None:
     with pytest.raises(ValueError, match="cannot halve 1"):
         halves(infra, trace=trace, fail_at=1).process([1, 2, 3, 4])
     assert computed(trace) == [3, 4]
+
+
+def test_a_failed_share_is_logged(tmp_path: Path, trace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    infra = {"cluster": "local", "folder": tmp_path / "cache", "max_jobs": 1}
+    with caplog.at_level("WARNING", "exca"), pytest.raises(ValueError, match="3"):
+        halves(infra, trace=trace, fail_at=3).process([1, 2, 3])
+    [line] = [message for message in caplog.messages if " failed: " in message]
+    assert re.match(r"[Ll]ocal job \S+.* failed: .*3", line)
 
 
 @other_processes

@@ -314,3 +314,16 @@ def test_a_requeued_job_runs_nothing_but_what_was_submitted(slurm_folder: Path) 
     assert "is not what was submitted: it was exchanged" in (job.stderr() or "")
     recorded = json.loads((tp.cast(Path, task.infra.uid_folder()) / "job.json").read_bytes())
     assert "is not what was submitted" in recorded["error"]["message"]
+
+
+@needs_root
+def test_logs_in_a_folder_of_another_users_are_refused(tmp_path: Path) -> None:
+    logs = tmp_path / "logs" / _files.user_name()
+    logs.mkdir(parents=True)
+    infra = {"folder": tmp_path / "cache", "cluster": "local", "logs": str(logs / "%j")}
+    task = Task.model_validate({"infra": infra})
+    os.chown(logs, STRANGER, STRANGER)
+    words = f"The log folder {logs} belongs to user {STRANGER}, .*: set 'logs' of the infra to a folder of your own"
+    with pytest.raises(SubmissionError, match=words):
+        task.infra.job()
+    assert task.infra.status() == "not submitted"

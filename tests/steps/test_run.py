@@ -21,6 +21,7 @@ from exca.errors import (
     BatchProtocolError,
     ChangedConfigError,
     InfraError,
+    LostInputError,
     ModeError,
     ReadOnlyError,
     ResolutionError,
@@ -28,7 +29,7 @@ from exca.errors import (
 from exca.steps.helpers import Func
 from exca.steps.items import StepItems
 from exca.steps.pipeline import pipeline_of
-from pipeline_steps import Batch, Decomposed, Fails, Noted, Numbers, Plus, Times, noted
+from pipeline_steps import Batch, Decomposed, Fails, Noted, Numbers, Plus, Times, note, noted
 
 Cached = dict[str, tp.Any]
 
@@ -169,6 +170,48 @@ def test_what_follows_the_last_stage_is_computed_each_time(tmp_path: Path, notes
     assert chain.run(1) == 12
     assert list(chain.run_many([1, 1])) == [12, 12]
     assert noted(notes) == ["a1", "b2", "b2", "b2"]
+
+
+class Forgets(steps.Step):
+    """Removes what the step before has stored."""
+
+    folder: Path
+    notes: Path
+    always: bool = False
+
+    def _run(self, x: float) -> float:
+        if self.always or not noted(self.notes):
+            note(self.notes, "forgot")
+            for item in range(30):
+                Plus.model_validate({"infra": infra(self.folder)}).lookup(item).clear_cache()
+        return x
+
+
+def forgetting(tmp_path: Path, *, always: bool) -> steps.Chain:
+    first = Plus(infra=infra(tmp_path / "first"))
+    last = Forgets(
+        folder=tmp_path / "first", notes=tmp_path / "notes", always=always, infra=infra(tmp_path / "last")
+    )
+    return steps.Chain(steps=[first, last])
+
+
+def test_a_result_that_is_lost_on_the_way_is_computed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert list(forgetting(tmp_path, always=False).run_many([1, 2, 3])) == [2, 3, 4]
+    [line] = caplog.messages
+    assert "had a result for" in line
+    assert "has none any more: it was damaged (and set aside) or removed. Run again" in line
+
+
+def test_results_that_are_lost_again_and_again_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LostInputError, match="has none any more: it was damaged"):
+        forgetting(tmp_path, always=True).run_many(range(30)).__iter__().__next__()
+
+
+def test_the_former_name_of_run() -> None:
+    with pytest.warns(DeprecationWarning, match=r"Step\.forward\(\) was renamed: use run\(\)"):
+        assert Plus().forward(1) == 2
 
 
 def test_none_is_a_result(tmp_path: Path, notes: Path) -> None:

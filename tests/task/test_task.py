@@ -542,6 +542,18 @@ def test_an_infra_that_is_not_applied_is_told_so() -> None:
         Forgotten()
 
 
+def test_an_infra_whose_uid_is_in_use_cannot_be_changed(tmp_path: Path) -> None:
+    obj = Double(infra=given({"folder": tmp_path}))
+    obj.infra.uid()
+    with pytest.raises(
+        InfraError,
+        match=r"cannot set version='2' on 'infra' of Double: its uid was computed, so it is frozen; make an unfrozen "
+        r"copy with clone_obj\(\{'infra\.version': '2'\}\)",
+    ):
+        obj.infra.version = "2"
+    assert obj.infra.version != "2"
+
+
 def test_an_infra_cannot_be_applied_twice() -> None:
     with pytest.raises(InfraError, match="already applied to 'one'"):
 

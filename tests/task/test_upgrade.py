@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import exca
 import task_models
 from exca.engine import legacy, record
 from exca.errors import JobError, SubmissionError
@@ -266,3 +267,24 @@ def test_an_outcome_is_left_for_the_release_and_decides_nothing(
     assert task_models.Double(x=4, infra=infra).compute() == 9
     task_models.Double(x=4, infra=infra).infra.clear_job()
     assert not path.exists()
+
+
+def test_a_damaged_outcome_of_the_release_counts_as_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = task_models.Double(x=4, infra=exca.TaskInfra(folder=tmp_path))
+    folder = tp.cast(Path, task.infra.uid_folder(create=True))
+    (folder / "job.pkl").write_bytes(b"\x80\x04cut")
+    assert task.compute() == 8
+    assert f"{folder / 'job.pkl'} is no whole pickle: " in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_record_that_is_no_file_counts_as_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = task_models.Double(x=4, infra=exca.TaskInfra(folder=tmp_path))
+    folder = tp.cast(Path, task.infra.uid_folder(create=True))
+    os.mkfifo(folder / "job.json")
+    assert task.infra.status() == "not submitted"
+    assert f"Skipped {folder / 'job.json'}, which counts as not there: " in caplog.text

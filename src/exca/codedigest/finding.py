@@ -4,6 +4,7 @@ It is found once in a process, and again only where what it was made of has chan
 was run again, a module that was reloaded. Later processes find it by the status of the files (`usercache`).
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -127,13 +128,10 @@ _TRIES = 5
 def _computed(computing: tp.Any, wanted: tuple[tp.Any, ...]) -> tp.Any:
     """Compute in one thread at a time: CPython up to 3.13 raises a SystemError where two make syntax trees at once."""
     with _parsing:
-        for left in reversed(range(_TRIES)):
-            try:
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(SystemError):  # another thread, of the user's, was at it too
                 return computing.compute(*wanted)
-            except SystemError:  # another thread, of the user's, was at it too
-                if not left:
-                    raise
-    raise AssertionError("returned or raised")
+        return computing.compute(*wanted)
 
 
 def _found(

@@ -137,6 +137,11 @@ class SlurmBackend(Backend):
 
     def submit(self, request: Request) -> list[Submission | None]:
         """Submit one job, or arrays for several: as many as there is room for."""
+        if shutil.which("sbatch") is None:
+            raise SubmissionError(
+                f"cannot submit {request.name}: there is no sbatch on the PATH of this host. Submit from a host of the "
+                "Slurm cluster, or use cluster='local' or 'auto'"
+            )
         sender = _Sbatch(request)
         try:
             return arrays.send(request, sender)
