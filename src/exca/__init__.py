@@ -20,6 +20,7 @@ if tp.TYPE_CHECKING:
     from .explaining import accept as accept
     from .explaining import accepted as accepted
     from .explaining import why as why
+    from .functions.executor import Executor as Executor
     from .functions.items import map_cached as map_cached
     from .functions.tasks import cached as cached
     from .jobs.waiting import as_completed as as_completed
@@ -32,6 +33,7 @@ if tp.TYPE_CHECKING:
 
 __all__ = [
     "ConfDict",
+    "Executor",
     "MapInfra",
     "SubmitInfra",
     "TaskInfra",
@@ -50,6 +52,7 @@ __all__ = [
 
 _HOMES = {
     "ConfDict": "confdict",
+    "Executor": "functions.executor",
     "MapInfra": "map",
     "SubmitInfra": "submit",
     "TaskInfra": "task",

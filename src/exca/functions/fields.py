@@ -6,7 +6,9 @@ from pathlib import Path
 from ..jobs.workdir import WorkDir
 
 
-class _Fields(tp.TypedDict, total=False):
+class SubmitFields(tp.TypedDict, total=False):
+    """Fields of a `SubmitInfra` but the folder."""
+
     cluster: str | None
     logs: Path | str
     job_name: str | None
@@ -30,6 +32,9 @@ class _Fields(tp.TypedDict, total=False):
     code: tp.Literal["off", "warn", "strict"]
     code_roots: tuple[str, ...]
     code_packages: tuple[str, ...]
+
+
+class _Fields(SubmitFields, total=False):
     keep_in_ram: bool
 
 

@@ -74,6 +74,10 @@ class Job(abc.ABC, tp.Generic[R]):
         """Whether there is a result (True), or an error; None while there is neither. No scheduler is asked."""
         return self._finished()
 
+    def began(self) -> bool:
+        """Whether the job has started to run what it was given; no scheduler is asked."""
+        return self._began()
+
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""
         return self._finished() is not None or self._ended_without_outcome()
