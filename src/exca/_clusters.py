@@ -158,7 +158,9 @@ def get(name: str) -> tp.Any:
     """
     found = _loaded.get(name)
     if found is None:
-        found = _loaded[name] = _load(name)
+        # jobs of several calls are alike for all backends
+        parts = importlib.import_module("exca.jobs.parts")
+        found = _loaded[name] = parts.Parts(_load(name), name)
     return found
 
 

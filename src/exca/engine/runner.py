@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .._polling import Poller
 from ..errors import ClaimLostError
-from ..jobs import arrays, backends
+from ..jobs import arrays, backends, parts
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
 from .call import ItemsCall, PickledWorker, Worker
@@ -88,7 +88,7 @@ def run_in_jobs(
             for c, (keys, items) in zip(claims, shares, strict=True)
         ]
         final = dataclasses.replace(
-            draft, calls=calls, tag=announce(claims, cluster, draft.logs)
+            draft, calls=calls, tag=announce(claims, cluster, draft)
         )  # one working directory
         sending = _Sending(cluster, final, claims)
         sending.send()
@@ -107,12 +107,11 @@ def run_in_jobs(
         raise errors[min(errors)]
 
 
-def announce(claims: "tp.Sequence[Claim]", cluster: str, logs: str) -> str:
-    """Note in claims that they are about to be submitted as one array; returns the tag by which it is found again."""
-    tag, place = "", None if cluster in _OWN_COMMENT else logs
-    for k, claim in enumerate(claims):
-        task = k if len(claims) > 1 else None
-        tag = claim.announce(cluster, tag=tag or None, task=task, logs=place)
+def announce(claims: "tp.Sequence[Claim]", cluster: str, request: backends.Request) -> str:
+    """Note in claims that they are about to be submitted together; returns the tag by which they are found again."""
+    tag, place = "", None if cluster in _OWN_COMMENT else request.logs
+    for claim, (task, logs) in zip(claims, parts.places(request, cluster, len(claims)), strict=True):
+        tag = claim.announce(cluster, tag=tag or None, task=task, logs=logs or place)
     return tag
 
 

@@ -169,7 +169,7 @@ class Task:
             if not holder.trusted:
                 submission = dataclasses.replace(submission, trusted=False)
         elif announced is not None:  # its submitter died before it could say which job it had become
-            logs = str(self.method.logs)
+            logs = announced.logs or str(self.method.logs)
             found = backends.tagged(announced.cluster, announced.tag, announced.task, logs)
             submission = found or submission
         return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces)
@@ -429,7 +429,7 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
         )
         for c in claimed
     ]
-    request.tag = announce([one.claim for one in claimed], cluster, request.logs)
+    request.tag = announce([one.claim for one in claimed], cluster, request)
     return backends.submit(cluster, request)
 
 

@@ -18,6 +18,9 @@ class SubmitFields(tp.TypedDict, total=False):
     cpus_per_task: int | None
     gpus_per_node: int | None
     mem_gb: float | None
+    tasks_per_job: int | None
+    concurrent_per_job: int | None
+    gpus_per_task: float | None
     max_pickle_size_gb: float | None
     slurm_constraint: str | None
     slurm_partition: str | None

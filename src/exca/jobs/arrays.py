@@ -113,6 +113,7 @@ def by_resources(
         key = repr(sorted(changed.items()))
         if key not in groups:
             groups[key] = (_with(through, changed) if changed else through, [])
+            groups[key][0].check_packing()  # each by itself may be right, and both together not
         groups[key][1].append(k)
     return list(groups.values())
 
@@ -135,7 +136,8 @@ def shares(max_workers: int, sizes: tp.Sequence[int]) -> list[int]:
 def report(submissions: "tp.Sequence[Submission | None]", name: str, cluster: str) -> None:
     """Say in one line what was submitted."""
     sent = [s for s in submissions if s is not None]
-    bases = list(dict.fromkeys(s.job_id.partition("_")[0] for s in sent))
+    jobs = list(dict.fromkeys(s.job_id for s in sent))  # of which each may hold several calls
+    bases = list(dict.fromkeys(job_id.partition("_")[0] for job_id in jobs))
     left = len(submissions) - len(sent)
     if not sent:
         logger.info(
@@ -143,10 +145,11 @@ def report(submissions: "tp.Sequence[Submission | None]", name: str, cluster: st
         )
         return
     ids = ", ".join(bases[:3]) + (f" and {len(bases) - 3} more" if len(bases) > 3 else "")
-    what = "job" if len(sent) == 1 else "jobs" if len(bases) == len(sent) else "array"
+    what = "job" if len(jobs) == 1 else "jobs" if len(bases) == len(jobs) else "array"
     logger.info(
-        "Submitted %d job(s) of %s to %s: %s %s, logs in %s%s",
-        len(sent),
+        "Submitted %s%d job(s) of %s to %s: %s %s, logs in %s%s",
+        f"{len(sent)} tasks in " if len(jobs) < len(sent) else "",
+        len(jobs),
         name,
         cluster,
         what,

@@ -11,13 +11,14 @@ from pathlib import Path
 # What Slurm and submitit tell a running job about itself; found in the environment of a submission, it would
 # become part of the new job (sbatch reads some of it as options, MPI and submitit all of it as facts).
 _OF_A_JOB = re.compile(
-    r"(SLURM|SLURMD|SRUN|SUBMITIT|PMI|PMIX)_.*"
+    r"(SLURM|SLURMD|SRUN|SUBMITIT|PMI|PMIX)_.*|EXCA_PART"
     # srun's bindings, which Slurm writes into jobs; other SBATCH_ variables are defaults that the user chose
     r"|SBATCH_(CPU|MEM)_BIND.*"
 )
 # How a site or a user reaches the scheduler: as true in a job as outside
 _KEPT = frozenset(("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_TIME_FORMAT"))
-_INSIDE_A_JOB = ("SLURM_JOB_ID", "SLURM_JOBID", "SUBMITIT_EXECUTOR")
+PART = "EXCA_PART"  # of a process that runs one of several calls of a job: JSON with which job and part it is
+_INSIDE_A_JOB = ("SLURM_JOB_ID", "SLURM_JOBID", "SUBMITIT_EXECUTOR", PART)
 _WINDOWS = os.name == "nt"
 
 
@@ -152,6 +153,10 @@ def _inside(path: str, folder: str) -> bool:
 def current_job(logs: str) -> tuple[dict[str, tp.Any], int]:
     """What the environment tells of the job of this process, as records have it, and the rank of the process."""
     env = os.environ
+    if PART in env:
+        import orjson
+
+        return orjson.loads(env[PART])["where"], 0
     if env.get("SUBMITIT_EXECUTOR") == "local" and "SUBMITIT_LOCAL_JOB_ID" in env:
         rank = int(env.get("SUBMITIT_LOCAL_GLOBALID", "0"))
         where = {"cluster": "local", "job_id": env["SUBMITIT_LOCAL_JOB_ID"], "logs": logs}

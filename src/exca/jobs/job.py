@@ -167,7 +167,9 @@ class Job(abc.ABC, tp.Generic[R]):
         if self.cluster is None:
             return "the computation in this process"
         kind = {"slurm": "Slurm job", "local": "local job"}.get(self.cluster, f"{self.cluster} job")
-        return f"{kind} {self.job_id} (logs: {self.paths.stderr})"
+        part = paths.part_of(self.submission.logs)
+        which = "" if part is None else f"task {part.number} of the {part.of} in "
+        return f"{which}{kind} {self.job_id} (logs: {self.paths.stderr})"
 
     def __await__(self) -> tp.Generator[tp.Any, tp.Any, R]:
         from .watching import result_of
@@ -254,7 +256,9 @@ def say_they_go_on(jobs: "tp.Sequence[Job[tp.Any]]") -> None:
     ids = list(dict.fromkeys(job.job_id for job in submitted))
     bases = list(dict.fromkeys(i.partition("_")[0] for i in ids))
     how = "job.cancel()"
-    if submitted[0].cluster == "slurm":
+    if submitted[0].cluster == "slurm" and all(
+        paths.part_of(job.submission.logs) is None for job in submitted
+    ):
         how += f" or `scancel {' '.join(ids if len(ids) <= 3 else bases[:10])}`"
     shown = ids[0] if len(ids) == 1 else f"{len(ids)} jobs, {ids[0]} to {ids[-1]},"
     logger.warning(

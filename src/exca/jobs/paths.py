@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 import typing as tp
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..errors import UntrustedFileError
 SUBMITTED = "submitted.pkl"  # in the folder of each job of an array, whose id is not known when it is written
 SCRIPT = "submission.sh"  # above those folders
 DIGESTS = "digests"  # what each task of an array runs, one line each
+_PART = re.compile(r"(.+)/task-(\d+)-of-(\d+)", re.ASCII | re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,25 @@ class JobPaths:
     def submission_file(self) -> Path:
         """The batch script, for Slurm."""
         return self.folder / f"{self.job_id.partition('_')[0]}_submission.sh"
+
+
+class Part(tp.NamedTuple):
+    """Which part of a job it is."""
+
+    logs: str  # folder of the logs of the job, with ``%j`` for its id
+    number: int
+    of: int  # how many parts the job has
+
+
+def logs_of_part(logs: str, number: int, count: int) -> str:
+    """The folder of the logs of a part, as a pattern."""
+    return f"{logs}/task-{number}-of-{count}"
+
+
+def part_of(logs: str) -> Part | None:
+    """Which part of a job has its logs there; None where it is a job by itself."""
+    found = _PART.fullmatch(logs)
+    return None if found is None else Part(found[1], int(found[2]), int(found[3]))
 
 
 def fixed_folder(pattern: str) -> Path:

@@ -22,6 +22,13 @@ def warn_of_no_folder() -> None:
     )
 
 
+PACKING: tp.Final = (
+    "tasks_per_job",
+    "concurrent_per_job",
+    "gpus_per_task",
+)  # fields that release 0.6 does not know
+
+
 class Placed(pydantic.BaseModel):
     """Where a computation runs, and where it keeps what comes of it: see `Resources`."""
 
@@ -56,6 +63,9 @@ class JobFields(pydantic.BaseModel):
     cpus_per_task: pydantic.PositiveInt | None = None
     gpus_per_node: pydantic.NonNegativeInt | None = None
     mem_gb: pydantic.PositiveFloat | None = None
+    tasks_per_job: pydantic.PositiveInt | None = None
+    concurrent_per_job: pydantic.PositiveInt | None = None
+    gpus_per_task: pydantic.PositiveFloat | None = None
 
     @pydantic.field_validator(
         "job_name", *_SLURM_LINES, *(f"slurm_{name}" for name in _SLURM_LINES), check_fields=False
@@ -70,6 +80,46 @@ class JobFields(pydantic.BaseModel):
                     "printable text, so leave out line breaks, tabs and the like"
                 )
         return value
+
+    def check_packing(self) -> None:
+        """Check what tells how tasks share a job.
+
+        Raises
+        ------
+        ValueError
+            if the fields do not fit together
+        """
+        tasks, at_once, gpus = self.tasks_per_job or 1, self.concurrent_per_job or 1, self.gpus_per_task
+        if at_once > tasks:
+            raise ValueError(
+                f"concurrent_per_job={at_once} is more than tasks_per_job={tasks}: a job that holds {tasks} task(s) "
+                f"runs no more than {tasks} at once, so raise tasks_per_job or lower concurrent_per_job"
+            )
+        for name in ("nodes", "tasks_per_node"):
+            if tasks > 1 and (getattr(self, name) or 1) > 1:
+                raise ValueError(
+                    f"tasks_per_job={tasks} with {name}={getattr(self, name)}: tasks that share a job have one process "
+                    f"each, on one node, so leave out one of the two"
+                )
+        if gpus is None:
+            return
+        share = 1 / gpus if gpus < 1 else gpus
+        if abs(share - round(share)) > 0.05:
+            raise ValueError(
+                f"gpus_per_task={gpus:g} divides no GPU: take a whole number, or 1/2, 1/3, 1/4... (0.5, 0.33, 0.25) to "
+                "let 2, 3, 4... tasks share one"
+            )
+        needed = at_once * gpus
+        if abs(needed - round(needed)) > 0.05:
+            raise ValueError(
+                f"gpus_per_task={gpus:g} with concurrent_per_job={at_once} takes {needed:g} GPU(s) per job, which is "
+                f"no whole number: run a multiple of {round(share)} tasks at once, or leave out gpus_per_task"
+            )
+        if self.gpus_per_node is not None and self.gpus_per_node != round(needed):
+            raise ValueError(
+                f"gpus_per_node={self.gpus_per_node} does not divide: {at_once} task(s) at once with "
+                f"gpus_per_task={gpus:g} take {round(needed)}. Leave out gpus_per_node, which is reckoned then"
+            )
 
 
 class Resources(JobFields, Placed):  # in this order, the fields of the latter come first
@@ -98,6 +148,14 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         GPUs of each node
     mem_gb: float, optional
         memory of each node, in GiB
+    tasks_per_job: int, optional
+        how many tasks, or shares of a map, are sent as one job, in which each has a process, logs and an outcome of its
+        own. What is asked for by the fields above is for each task; only ``timeout_min`` is the limit of the job
+    concurrent_per_job: int, optional
+        how many tasks of a job run at the same time (default: 1); the job asks for as many times what one of them needs
+    gpus_per_task: float, optional
+        GPUs of each task, in place of ``gpus_per_node``; below 1, tasks that run at the same time share one: with 0.5,
+        two of them. They are told apart by ``CUDA_VISIBLE_DEVICES`` alone
     max_pickle_size_gb: float, optional
         refuse to submit objects whose pickle is larger than this, in GB
     slurm_constraint, slurm_partition, slurm_account, slurm_qos: str, optional
@@ -157,6 +215,7 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
                 f"tasks_per_node={self.tasks_per_node} needs slurm_use_srun=True: "
                 "without srun only one of the tasks would run"
             )
+        self.check_packing()
         if self.conda_env is not None:
             from .environment import python_of
 

@@ -1,0 +1,321 @@
+"""What a job of several calls runs: a process for each of them, some of them at the same time.
+
+Each has its own logs, GPUs, threads and end; how it ended is noted beside its logs by the process that started it.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing as tp
+from pathlib import Path
+
+from .. import _files, _trust
+from .._polling import Poller
+from . import entry, paths
+from .environment import PART, current_job
+
+END_WITHIN = 3.0  # seconds that a part has between being asked to end and being made to
+# seconds for which this process has to outlive a part that was killed, before the kill counts as its own: at the end
+# of a job all its processes are killed, in any order, and what is requeued then is not to count as killed
+ALONE = 2.0
+CANCELLED_EVERY = 1.0  # seconds between looks for parts that were cancelled
+_EXIT = "exit"  # file with how a part ended, beside its logs
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Exit(tp.NamedTuple):
+    """How the process of a part ended."""
+
+    code: int  # negative for a signal
+    max_rss_mb: float | None  # peak memory of it, or of the largest process it waited for, in MiB
+
+
+def read_exit(folder: Path) -> Exit | None:
+    """How a part ended that has its logs in this folder; None where it is not known to have ended."""
+    import orjson
+
+    try:
+        fd = _trust.open_trusted(folder / "exit")
+        try:
+            content = orjson.loads(_files.read_all(fd))
+        finally:
+            os.close(fd)
+        return Exit(int(content["code"]), content.get("max_rss_mb"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def note_exit(folder: Path, ended: Exit) -> None:
+    """Note how a part ended."""
+    import orjson
+
+    _files.write_atomically(folder / _EXIT, orjson.dumps(ended._asdict()), mode=_files.OWN)
+
+
+def is_cancelled(folder: Path) -> bool:
+    """Whether a part is not to begin, or to end now."""
+    try:
+        return entry.CANCELLED in os.listdir(folder)  # which asks the server of a network file system
+    except OSError:
+        return False
+
+
+def how(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+# ---------------------------------------------------------------- in the job
+
+
+@dataclasses.dataclass(repr=False)
+class Pack:
+    """What a job of several calls runs: each in a process of its own, some of them at the same time."""
+
+    logs: str  # folder of the logs of the job, with ``%j`` for its id
+    contents: list[bytes]  # the calls, pickled
+    concurrent: int = 1  # how many of them run at once
+    cpus: int | None = None  # of each
+    gpus: float | None = None  # of each; below 1, some of them share one
+
+    def __repr__(self) -> str:
+        return f"{len(self.contents)} calls in one job"
+
+    def __call__(self) -> None:
+        """Run in a job; returns once each part ended, however it did."""
+        where, _ = current_job(self.logs)
+        _Packing(self, where).run()
+
+
+class _Packing:
+    """A pack while it runs."""
+
+    def __init__(self, pack: Pack, where: dict[str, tp.Any]) -> None:
+        self.pack = pack
+        self.where = where
+        self.slots = [_environment_of(pack, slot) for slot in range(pack.concurrent)]
+        self.free = list(range(pack.concurrent))
+        self.running: list[_Child] = []
+        self.killed: list[tuple[float, _Child, Exit]] = []  # when, and how; not noted yet
+        self.codes: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Run all parts that have not ended before: a job that was requeued goes on where it was."""
+        count = len(self.pack.contents)
+        waiting = [k for k in range(count) if read_exit(self._paths(k).folder) is None]
+        if len(waiting) < count:
+            _say(f"{count - len(waiting)} of {count} tasks ended before this job began again")
+        waiting.reverse()
+        poller = Poller()
+        while waiting or self.running or self.killed:
+            while waiting and self.free:
+                self._start(waiting.pop())
+            if self._look(poller.is_time_to("look what was cancelled", every=CANCELLED_EVERY)):
+                poller.restart()
+            else:
+                poller.pause()
+        bad = {k: code for k, code in sorted(self.codes.items()) if code}
+        _say(f"{count} tasks ended" + (f", of which not by themselves: {_listed(bad)}" if bad else ""))
+
+    def _paths(self, number: int) -> paths.JobPaths:
+        pattern = paths.logs_of_part(self.pack.logs, number, len(self.pack.contents))
+        return paths.JobPaths(pattern, self.where["job_id"])
+
+    def _start(self, number: int) -> None:
+        own = self._paths(number)
+        _files.make_folders(str(own.folder), _files.OWN_FOLDER)
+        if is_cancelled(own.folder):
+            self.codes[number] = -signal.SIGTERM
+            note_exit(own.folder, Exit(-signal.SIGTERM, None))
+            return
+        content = self.pack.contents[number]
+        _files.write_atomically(own.submitted_pickle, content, mode=_files.PRIVATE)
+        slot = self.free.pop(0)
+        variables, cpus = self.slots[slot]
+        env = {**os.environ, **variables, **_identity(self.where, own, cpus)}
+        command = [sys.executable, "-u", "-m", "exca.jobs.pack", own.pattern, own.job_id]
+        command += [_files.digest(content), str(os.getpid())]
+        with paths.open_log(own.stdout) as out, paths.open_log(own.stderr) as err:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=env,
+                process_group=0
+                if hasattr(os, "killpg")
+                else None,  # so that what it leaves behind ends with it
+            )
+        self.running.append(_Child(number, slot, process, own.folder))
+
+    def _look(self, for_cancelled: bool) -> bool:
+        """Look at all that runs; returns whether something ended."""
+        before = len(self.running)
+        for child in list(self.running):
+            if for_cancelled and is_cancelled(child.folder):
+                child.end()
+            left = child.reap()
+            if left is None:
+                continue
+            self.running.remove(child)
+            self.free.append(child.slot)
+            if left.code < 0 and child.asked is None:
+                self.killed.append((time.monotonic(), child, left))
+            else:
+                self._note(child, left)
+        for one in list(self.killed):
+            if time.monotonic() - one[0] > ALONE:
+                self.killed.remove(one)
+                self._note(*one[1:])
+        return len(self.running) < before
+
+    def _note(self, child: "_Child", left: Exit) -> None:
+        self.codes[child.number] = left.code
+        note_exit(child.folder, left)
+
+
+@dataclasses.dataclass
+class _Child:
+    """The process of a part."""
+
+    number: int
+    slot: int
+    process: "subprocess.Popen[bytes]"
+    folder: Path  # of its logs
+    asked: float | None = None  # when it was asked to end
+
+    def end(self) -> None:
+        """Ask it to end, with what it started; if that was long ago, make it."""
+        if self.asked is None:
+            self.asked = time.monotonic()
+            self._signal(signal.SIGTERM)
+        elif time.monotonic() - self.asked > END_WITHIN:
+            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.terminate()
+
+    def reap(self) -> Exit | None:
+        """How it ended; None as long as it runs. What it started, and left in its group, ends with it."""
+        if not hasattr(os, "waitid"):
+            code = self.process.poll()
+            return None if code is None else Exit(code, None)
+        pid = self.process.pid
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        self._signal(signal.SIGKILL)  # while its id is still taken
+        _, status, usage = os.wait4(pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        return Exit(self.process.returncode, round(usage.ru_maxrss / unit, 1))
+
+
+def _identity(where: dict[str, tp.Any], own: paths.JobPaths, cpus: list[int]) -> dict[str, str]:
+    """Variables by which a part knows of which job it is, and which part."""
+    import orjson
+
+    here = {**where, "logs": own.pattern}
+    return {PART: orjson.dumps({"where": here, "cpus": cpus}).decode(), "SUBMITIT_FOLDER": own.pattern}
+
+
+def _environment_of(pack: Pack, slot: int) -> tuple[dict[str, str], list[int]]:
+    """What differs for a part that runs in this slot: variables, and CPUs where it has some for itself."""
+    cpus = _cpus_of(pack, slot)
+    variables: dict[str, str] = {}
+    count = pack.cpus or (len(cpus) if cpus else None)
+    if count is None and pack.concurrent > 1:
+        count = max(1, _available() // pack.concurrent)
+    if count is not None:
+        variables = {name: str(count) for name in _THREADS if name not in os.environ}
+    if pack.cpus is not None and "SLURM_CPUS_PER_TASK" in os.environ:
+        variables["SLURM_CPUS_PER_TASK"] = str(pack.cpus)
+    if pack.gpus is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(_gpus_of(pack.gpus, pack.concurrent, slot))
+    return variables, cpus
+
+
+def _available() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpus_of(pack: Pack, slot: int) -> list[int]:
+    """CPUs of a slot, where the job has been given just enough of them for all slots; else none in particular."""
+    if pack.concurrent == 1 or pack.cpus is None or not hasattr(os, "sched_setaffinity"):
+        return []
+    mine = sorted(os.sched_getaffinity(0))
+    each = len(mine) // pack.concurrent
+    if len(mine) >= (os.cpu_count() or 1) or each < pack.cpus or len(mine) % pack.concurrent:
+        return []  # they are not the job's alone, and other jobs would choose the same
+    return mine[slot * each : (slot + 1) * each]
+
+
+def _gpus_of(gpus: float, concurrent: int, slot: int) -> list[str]:
+    """GPUs of a slot, by the names that CUDA knows."""
+    needed = math.ceil(gpus * concurrent - 0.01)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = [str(k) for k in range(needed)] if visible == [""] else visible
+    if len(names) < needed:
+        raise RuntimeError(
+            f"{concurrent} task(s) at once with gpus_per_task={gpus:g} need {needed} GPU(s), and this job sees "
+            f"{len(names)} (CUDA_VISIBLE_DEVICES={','.join(names)}): ask for more, or lower concurrent_per_job"
+        )
+    if gpus < 1:
+        return [names[slot // round(1 / gpus)]]
+    each = round(gpus)
+    return names[slot * each : (slot + 1) * each]
+
+
+def _listed(codes: dict[int, int]) -> str:
+    return ", ".join(f"{number} ({how(code)})" for number, code in codes.items())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"exca: {text}\n")
+    sys.stderr.flush()
+
+
+# ---------------------------------------------------------------- in the process of a part
+
+
+def main(arguments: tp.Sequence[str]) -> int:
+    """Run one part of a job."""
+    logs, job_id, digest, parent = arguments
+    _end_with(int(parent))
+    import orjson
+
+    given = orjson.loads(os.environ[PART])
+    if given["cpus"]:
+        os.sched_setaffinity(0, given["cpus"])
+    if given["where"]["cluster"] != "local":
+        entry.ignore_warnings_of_end()
+    own = paths.JobPaths(logs, job_id)
+    return entry.run(str(own.submitted_pickle), own, digest)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process does that started this one, of which nothing looks after the part any more."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if hasattr(os, "getppid") and os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,267 @@
+"""Several calls in one job: how they are put together, and what is known of each of them.
+
+A part of a job has a folder of logs of its own below that of the job, ``task-<number>-of-<count>``. By that folder
+a part is told from its neighbours wherever a submitted job is known: `Parts` answers for the parts of any backend's
+jobs by what the job leaves there (``exit``, once a part ended), and else by what the backend knows of the job.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import typing as tp
+from pathlib import Path
+
+from .. import _files
+from .._clusters import JobState
+from . import entry
+from .backends import Backend, Ending, Request, Submission, pickled
+from .pack import Pack, how, is_cancelled, read_exit
+from .paths import JobPaths, logs_of_part, part_of
+
+if tp.TYPE_CHECKING:
+    from .resources import Resources
+
+_NO_JOBS = ("debug",)  # clusters whose calls run in this very thread, one after the other anyway
+
+
+# ---------------------------------------------------------------- putting together
+
+
+def places(request: Request, cluster: str, count: int) -> list[tuple[int | None, str | None]]:
+    """The number of the job of each of so many calls, and the folder of its logs; None where these tell nothing."""
+    per = _per_job(request.resources, cluster, count)
+    if per == 1:
+        return [(k if count > 1 else None, None) for k in range(count)]
+    jobs = math.ceil(count / per)
+    return [
+        (
+            k // per if jobs > 1 else None,
+            logs_of_part(request.logs, k % per, min(per, count - k // per * per)),
+        )
+        for k in range(count)
+    ]
+
+
+def _per_job(resources: "Resources", cluster: str, count: int) -> int:
+    """How many of so many calls are in one job."""
+    return 1 if count == 1 or cluster in _NO_JOBS else resources.tasks_per_job or 1
+
+
+def of_job(resources: "Resources", count: int) -> "Resources":
+    """What a job of so many calls asks for: as much as those need that run at once."""
+    at_once = min(count, resources.concurrent_per_job or 1)
+    changed: dict[str, tp.Any] = {}
+    if at_once > 1:
+        changed["cpus_per_task"] = at_once * (resources.cpus_per_task or 1)
+        if resources.mem_gb is not None:
+            changed["mem_gb"] = at_once * resources.mem_gb
+    gpus = gpus_of_task(resources)
+    if gpus is not None:
+        changed["gpus_per_node"] = math.ceil(at_once * gpus - 0.05)
+    if count > 1:
+        changed["max_pickle_size_gb"] = None  # each call was looked at by itself
+    changed = {name: value for name, value in changed.items() if value != getattr(resources, name)}
+    if not changed:
+        return resources
+    content = {name: getattr(resources, name) for name in type(resources).model_fields} | changed
+    return type(resources).model_construct(_fields_set=set(content), **content)
+
+
+def gpus_of_task(resources: "Resources") -> float | None:
+    """How many GPUs a task gets; below 1 it shares one."""
+    return resources.gpus_per_task or resources.gpus_per_node
+
+
+def submit(backend: Backend, cluster: str, request: Request) -> list[Submission | None]:
+    """Submit calls, as many in one job as the resources tell; see ``Backend.submit``."""
+    resources, calls = request.resources, request.calls
+    per = _per_job(resources, cluster, request.first + len(calls))
+    if per == 1:
+        return backend.submit(dataclasses.replace(request, resources=of_job(resources, 1)))
+    limit = resources.max_pickle_size_gb
+    contents = [pickled(call, limit) for call in calls]  # all of them before anything is submitted
+    at_once = min(resources.concurrent_per_job or 1, len(calls))
+    packs = [
+        Pack(request.logs, contents[k : k + per], at_once, resources.cpus_per_task, _gpus(resources, at_once))
+        for k in range(0, len(contents), per)
+    ]
+    most = request.max_workers
+    if cluster == "local":
+        most = min(most, os.cpu_count() or 1)
+    sent = backend.submit(
+        dataclasses.replace(
+            request,
+            calls=list[tp.Callable[[], tp.Any]](packs),
+            resources=of_job(resources, max(len(pack.contents) for pack in packs)),
+            max_workers=max(1, most // at_once),
+            first=request.first // per,
+        )
+    )
+    out: list[Submission | None] = []
+    for pack, job in zip(packs, sent, strict=True):
+        count = len(pack.contents)
+        logs = [logs_of_part(job.logs, k, count) for k in range(count)] if job is not None else []
+        out += [dataclasses.replace(job, logs=own) for own in logs] if job is not None else [None] * count
+    return out
+
+
+def _gpus(resources: "Resources", at_once: int) -> float | None:
+    """GPUs by which those that run at once are told apart; None where one task has all of its job."""
+    gpus = gpus_of_task(resources)
+    return gpus if gpus and (at_once > 1 or resources.gpus_per_task) else None
+
+
+# ---------------------------------------------------------------- from outside
+
+
+class Parts(Backend):
+    """The backend of a cluster for all of its jobs, those among them that are parts of one included."""
+
+    def __init__(self, backend: Backend, cluster: str) -> None:
+        self.backend = backend
+        self.cluster = cluster
+
+    def __getattr__(self, name: str) -> tp.Any:
+        return getattr(self.backend, name)
+
+    @property
+    def decides(self) -> bool:  # type: ignore[override] # as the backend has it
+        """Whether "cannot be told" is never taken for the end of a job."""
+        return self.backend.decides
+
+    def submit(self, request: Request) -> list[Submission | None]:
+        """Submit calls, as many in one job as its resources tell."""
+        return submit(self.backend, self.cluster, request)
+
+    def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
+        """How jobs and parts of jobs are, by one query for all."""
+        known: dict[Submission, JobState] = {}
+        asked = list(dict.fromkeys(map(_job_of, jobs)))
+        known = dict(zip(asked, self.backend.states(asked), strict=True))
+        return [known[job] if part_of(job.logs) is None else _state(job, known[_job_of(job)]) for job in jobs]
+
+    def alive(self, submission: Submission) -> bool | None:
+        """Whether it is waiting or running."""
+        return self.states([submission])[0].alive
+
+    def state(self, submission: Submission) -> str:
+        """The word for its state."""
+        return self.states([submission])[0].state
+
+    def ending(self, submission: Submission) -> Ending:
+        """How it ended."""
+        part = part_of(submission.logs)
+        if part is None:
+            return self.backend.ending(submission)
+        return _own_ending(submission) or _ending_with_job(
+            submission, self.backend.ending(_job_of(submission))
+        )
+
+    def cancel(self, submissions: tp.Sequence[Submission]) -> None:
+        """End jobs and parts of jobs; a job ends of which no part is left."""
+        whole = [one for one in submissions if part_of(one.logs) is None]
+        of_jobs: dict[Submission, int] = {}
+        for one in submissions:
+            part = part_of(one.logs)
+            if part is None:
+                continue
+            of_jobs[_job_of(one)] = part.of
+            folder = _folder(one)
+            if read_exit(folder) is None:
+                with contextlib.suppress(OSError):  # its folder is gone: so is what it would run
+                    _files.make_folders(str(folder), _files.OWN_FOLDER)
+                    _files.write_atomically(folder / entry.CANCELLED, b"", mode=_files.OWN)
+        whole += [job for job, count in of_jobs.items() if not _any_left(job, count)]
+        if whole:
+            self.backend.cancel(whole)
+
+    def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
+        """The job that was submitted with a tag, or the part of it that has these logs."""
+        part = part_of(logs)
+        if part is None:
+            return self.backend.tagged(tag, task, logs, not_before=not_before)
+        job = self.backend.tagged(tag, task, part.logs, not_before=not_before)
+        return None if job is None else dataclasses.replace(job, logs=logs)
+
+    def check_patience(self) -> None:
+        """Raise SchedulerError where the backend has not answered for long."""
+        self.backend.check_patience()
+
+    def how_to_look(self, job_id: str) -> str:
+        """The command by which a person looks at a job."""
+        return self.backend.how_to_look(job_id)
+
+    def waits_for(self, submission: Submission) -> str:
+        """Why it is pending."""
+        part = part_of(submission.logs)
+        if part is None:
+            return self.backend.waits_for(submission)
+        why = self.backend.waits_for(_job_of(submission))
+        if not why and not _began(_folder(submission)) and self.alive(submission):
+            return f"other tasks of the {part.of} in its job"
+        return why
+
+
+def _job_of(submission: Submission) -> Submission:
+    """The job that a part is of; a job itself where it is none."""
+    part = part_of(submission.logs)
+    return submission if part is None else dataclasses.replace(submission, logs=part.logs)
+
+
+def _folder(submission: Submission) -> Path:
+    return JobPaths(submission.logs, submission.job_id).folder
+
+
+def _began(folder: Path) -> bool:
+    return (folder / entry.BEGAN).exists()
+
+
+def _any_left(job: Submission, count: int) -> bool:
+    """Whether a part of a job is still to end by itself."""
+    folders = (_folder(dataclasses.replace(job, logs=logs_of_part(job.logs, k, count))) for k in range(count))
+    return any(read_exit(folder) is None and not is_cancelled(folder) for folder in folders)
+
+
+def _state(part: Submission, job: JobState) -> JobState:
+    """How a part is, by what it left and how its job is."""
+    folder = _folder(part)
+    ended = read_exit(folder)
+    if ended is not None:
+        word = "CANCELLED" if is_cancelled(folder) else "FAILED" if ended.code else "COMPLETED"
+        code = f"{max(0, ended.code)}:{max(0, -ended.code)}"
+        return JobState(part.job_id, word, exit_code=code, alive=False)
+    if not _began(folder):
+        if is_cancelled(folder):
+            return JobState(part.job_id, "CANCELLED", alive=False)
+        if job.state == "RUNNING":
+            return dataclasses.replace(job, state="PENDING", reason="")
+    if job.alive is False and job.state == "COMPLETED":
+        return dataclasses.replace(job, state="FAILED")
+    return job
+
+
+def _own_ending(part: Submission) -> Ending | None:
+    """How a part ended, where that is its own doing; None where it ended with its job."""
+    folder = _folder(part)
+    ended, cancelled = read_exit(folder), is_cancelled(folder)
+    if cancelled and (ended is not None or not _began(folder)):
+        return Ending("CANCELLED", "It was cancelled.")
+    if ended is None:
+        return None
+    if ended.code >= 0:
+        return Ending("FAILED", f"Its process ended with exit code {ended.code}.")
+    hint = " (out of memory?)" if -ended.code == getattr(signal, "SIGKILL", 9) else ""
+    return Ending("FAILED", f"Its process was killed by {how(ended.code)}{hint}.")
+
+
+def _ending_with_job(part: Submission, job: Ending) -> Ending:
+    """How a part ended that ended with its job."""
+    which = part_of(part.logs)
+    count = 0 if which is None else which.of
+    began = "it had begun" if _began(_folder(part)) else "it had not begun yet"
+    log = JobPaths(_job_of(part).logs, part.job_id).stderr
+    text = f"It ended with its job of {count} tasks (log: {log}), and {began}: {job.text}"
+    state = "FAILED" if job.state == "COMPLETED" else job.state
+    return dataclasses.replace(job, state=state, text=text)
