@@ -309,3 +309,54 @@ def test_members_of_an_array_that_do_not_go_together_submit_nothing(tmp_path: Pa
         array.extend([first, second])
     assert [task.infra.status() for task in (first, second)] == ["not submitted"] * 2
     assert not list(tmp_path.rglob("logs"))
+
+
+class Gated(pydantic.BaseModel):
+    """Leaves a line where it starts, and waits for a gate of its own."""
+
+    place: Path
+    x: int = 0
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        with (self.place / f"{self.x}.started").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        while not (self.place / str(self.x)).exists():
+            time.sleep(0.02)
+        return self.x
+
+    def starts(self) -> list[str]:
+        """The processes that ran it, in order."""
+        try:
+            return (self.place / f"{self.x}.started").read_text().split()
+        except FileNotFoundError:
+            return []
+
+
+@pytest.mark.slurm
+def test_a_requeued_job_runs_again_only_what_has_not_ended(slurm_folder: Path) -> None:
+    infra = {
+        "cluster": "slurm",
+        "folder": slurm_folder / "cache",
+        "tasks_per_job": 5,
+        "concurrent_per_job": 2,
+    }
+    tasks: list[Gated] = sent(Gated(place=slurm_folder, infra=given(infra)), x=[0, 1, 2, 3, 4])
+    for number in (0, 1):
+        wait_for(tasks[number].starts, "it to begin")
+    (slurm_folder / "0").touch()
+    assert tasks[0].run() == 0
+    wait_for(tasks[2].starts, "the third to begin")
+    os.kill(int(tasks[1].starts()[0]), 9)
+    wait_for(lambda: tasks[1].infra.status() == "failed", "the end of the second")
+    wait_for(tasks[3].starts, "the fourth to begin")
+    job_id = tasks[0].infra.job().job_id
+    subprocess.run(["scontrol", "requeue", job_id], check=True)
+    wait_for(lambda: len(tasks[2].starts()) == 2, "the third to begin again", 100)
+    assert [task.infra.status() for task in tasks[2:]] == ["running"] * 3
+    for number in (2, 3, 4):
+        (slurm_folder / str(number)).touch()
+    assert [task.run() for task in tasks if task.x != 1] == [0, 2, 3, 4]
+    assert [len(task.starts()) for task in tasks] == [1, 1, 2, 2, 1]
+    assert {task.infra.job().job_id for task in tasks} == {job_id}
