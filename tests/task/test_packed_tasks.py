@@ -20,6 +20,7 @@ from exca.jobs import backends, pack, parts
 from exca.jobs.backends import Request, Submission
 from exca.jobs.resources import Resources
 from pack_calls import Note
+from slurm_faults import Faults
 from task_models import Double, Failing, HalvesOrCalls, Sleeper, given
 from waiting import wait_for
 
@@ -360,3 +361,27 @@ def test_a_requeued_job_runs_again_only_what_has_not_ended(slurm_folder: Path) -
     assert [task.run() for task in tasks if task.x != 1] == [0, 2, 3, 4]
     assert [len(task.starts()) for task in tasks] == [1, 1, 2, 2, 1]
     assert {task.infra.job().job_id for task in tasks} == {job_id}
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("together", [True, False])
+def test_the_scheduler_is_left_in_peace(slurm_folder: Path, faults: Faults, together: bool) -> None:
+    """Few questions to Slurm while many tasks are submitted, watched and collected, from within the jobs, too."""
+    for command in ("sbatch", "squeue", "sacct", "scontrol", "scancel"):
+        faults.end(command)
+    infra = {
+        "cluster": "slurm",
+        "folder": slurm_folder / "cache",
+        "tasks_per_job": 10,
+        "concurrent_per_job": 2,
+    }
+    start = time.monotonic()
+    tasks = sent(Double(infra=given(infra)), x=list(range(40)))
+    if together:
+        done, left = exca.wait([task.infra.job() for task in tasks])
+        assert (len(done), len(left)) == (40, 0)
+    assert [task.compute() for task in tasks] == [2 * x for x in range(40)]
+    waited = time.monotonic() - start
+    assert faults.calls("sbatch") == 1
+    assert faults.calls("squeue") <= waited / 2 + 1
+    assert [faults.calls(command) for command in ("sacct", "scontrol", "scancel")] == [0, 0, 0]

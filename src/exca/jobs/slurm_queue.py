@@ -1,4 +1,4 @@
-"""All questions to Slurm: one bounded query for all jobs that are asked about, remembered for a second.
+"""All questions to Slurm: one bounded query for all jobs that are asked about, remembered for two seconds.
 
 ``squeue`` decides whether a job is alive; ``sacct`` tells how one ended that ``squeue`` has forgotten. "Cannot be
 asked" is an answer of its own (``alive`` is None), from which nothing follows: a job whose scheduler does not answer
@@ -21,7 +21,7 @@ from ..errors import SchedulerError
 
 logger: logging.Logger = logging.getLogger("exca")
 
-REMEMBER = 1.0  # seconds an answer is good for
+REMEMBER = 2.0  # seconds an answer is good for
 WANTED = 10.0  # seconds for which a job that was asked about is asked for along with others
 TIMEOUT = 20.0  # seconds for the scheduler to answer
 ACCOUNTING_TIMEOUT = 10.0  # seconds for accounting to answer
@@ -55,7 +55,7 @@ def is_job_id(text: str) -> bool:
 
 
 def job_states(job_ids: tp.Iterable[str]) -> dict[str, JobState]:
-    """The states of Slurm jobs: at most one ``squeue`` per second, and ``sacct`` for what that has forgotten.
+    """The states of Slurm jobs: at most one ``squeue`` per two seconds, and ``sacct`` for what that has forgotten.
 
     A whole array is alive while one of its tasks is; what can be no job id counts as ended.
     """
