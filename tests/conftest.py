@@ -78,6 +78,7 @@ def _without_exca_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("EXCA_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EXCA_CACHE_DIR", _DIGESTS)
+    monkeypatch.setenv("EXCA_LOCAL_WARM", "0")  # no processes that outlive the test
 
 
 @pytest.fixture

@@ -100,8 +100,11 @@ def _lives(pid: int, start: str) -> bool:
     return fields[0] not in b"ZXx" and fields[19].decode() == start
 
 
-def main(every: float, owner: tuple[int, str]) -> None:
-    """Beat until the owner (pid, start time) is dead and no other process is left to beat for."""
+def main(every: float, owner: tuple[int, str], *, shared: bool = False) -> None:
+    """Beat until the owner (pid, start time) is dead and no other process is left to beat for.
+
+    Of one that is ``shared`` with processes forked from the owner, these give orders, too.
+    """
     beats, rest, open_ = Beats(), b"", True
     due = time.monotonic() + every
     while True:
@@ -118,17 +121,22 @@ def main(every: float, owner: tuple[int, str]) -> None:
             time.sleep(wait)
         if time.monotonic() >= due or not open_:
             alive = _lives(*owner)
-            beats.beat(last=not alive)
+            beats.beat(last=not (open_ if shared else alive))
             due = time.monotonic() + every
             if not beats.paths and (not open_ or not alive):
                 return
 
 
-if __name__ == "__main__":
+def beat_from_stdin(every: float, owner: tuple[int, str], *, shared: bool = False) -> None:
+    """Beat as a process of its own, which signals and folders of the owner do not concern."""
     import signal
 
     # these are meant for the owner: the heartbeat process goes when the owner is gone
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.chdir("/")  # keep no folder busy
-    main(float(sys.argv[1]), (int(sys.argv[2]), sys.argv[3]))
+    main(every, owner, shared=shared)
+
+
+if __name__ == "__main__":
+    beat_from_stdin(float(sys.argv[1]), (int(sys.argv[2]), sys.argv[3]))

@@ -280,6 +280,7 @@ class Heart:
         self._child_pid: int | None = None
         self._local: heartbeat_process.Beats | None = None
         self._spawned = 0
+        self._for_children = False
         self.watched: dict[str, Process] = {}
         # names of the files in `watched`: a folder may be spelled in several ways
         self.held: set[str] = set()
@@ -379,7 +380,32 @@ class Heart:
             os.close(read)
         return write
 
+    def beat_for_children(self) -> None:
+        """Have one heartbeat process for this process and all that are forked from it.
+
+        It is forked from this one, which spares it the start of an interpreter: call it while there is no other thread.
+        """
+        me = Process.current()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setsid()
+                os.dup2(read, 0)
+                for number in (1, 2):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+                os.closerange(3, 1 + max(map(int, os.listdir("/proc/self/fd"))))
+                heartbeat_process.beat_from_stdin(period(), (me.pid, me.start), shared=True)
+            finally:
+                os._exit(0)
+        os.close(read)
+        os.set_blocking(write, False)
+        with self._lock:
+            self._close()
+            self._pipe, self._child_pid, self._for_children = write, pid, True
+
     def _close(self) -> None:
+        self._for_children = False
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
@@ -405,10 +431,13 @@ class Heart:
             beats.remove()
 
     def after_fork(self) -> None:
-        """In a forked child: the parent's claims and heartbeat process are not ours."""
-        if self._pipe is not None:
-            os.close(self._pipe)
+        """In a forked child: the parent's claims are not ours, nor its heartbeat process, unless it is for children."""
+        pipe, shared = self._pipe, self._for_children
         self._reset()  # with a new lock: a thread that the child has not got may hold the old one
+        if shared:
+            self._pipe, self._for_children = pipe, True
+        elif pipe is not None:
+            os.close(pipe)
 
 
 def _write(pipe: int, data: bytes) -> None:

@@ -87,9 +87,8 @@ def run_in_jobs(
             ItemsCall(c.folder, c.token, draft.logs, shared, keys, items)
             for c, (keys, items) in zip(claims, shares, strict=True)
         ]
-        final = dataclasses.replace(
-            draft, calls=calls, tag=announce(claims, cluster, draft)
-        )  # one working directory
+        tag = announce(claims, cluster, draft)
+        final = dataclasses.replace(draft, calls=calls, tag=tag, files=(shared.path,))  # one working directory
         sending = _Sending(cluster, final, claims)
         sending.send()
         arrays.report(sending.submissions + [None] * len(sending.left), final.name, cluster)

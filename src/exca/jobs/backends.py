@@ -34,6 +34,7 @@ class Request:
     # further parameters of submitit's executor, which go before those of the resources
     parameters: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
     first: int = 0  # number of the first call among all that were given the tag
+    files: tuple[Path, ...] = ()  # pickles that the calls load besides
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,17 +24,32 @@ from .workdir_copy import CODE, require_ours
 if tp.TYPE_CHECKING:
     import psutil
 
+    from .supervisor import Order
+
 # processes started by this interpreter, by pid: asked for their exit code, which also reaps them
 _STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
-TIMED_OUT = 124  # exit code
+TIMED_OUT, OUT_OF_MEMORY_CODE = 124, 125  # exit codes of supervisors
+_WORDS = ("TIMEOUT", "OUT_OF_MEMORY")  # by which the supervisor notes that it ended a job at a limit
+# how many threads numerical libraries use: OpenMP, and those with a variable of their own
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_MINUTE = 60.0  # seconds
+_GIB = 1 << 30
 
 
 class LocalBackend(Backend):
-    """Detached worker processes: they go on when the submitting interpreter ends.
+    """Detached processes, one per task: they go on when the submitting interpreter ends.
 
-    An array is looked after by one more process, which keeps at most ``max_workers`` jobs
-    running and never more than there are CPUs. What is known of a job is in files beside its logs, so that every
-    interpreter gives the same answers: the supervisor, the process that began it, how that ended, that it is cancelled.
+    They are looked after by one more process, the supervisor, which keeps at most ``max_workers`` jobs running and
+    never more than there are CPUs, and enforces their limits. It forks the tasks where it can (`forking`); with
+    ``EXCA_LOCAL=spawn`` each gets an interpreter of its own. What is known of a job is in files beside its logs, so
+    that every interpreter gives the same answers: the supervisor, the process that began it, how that ended, that it is
+    cancelled.
     """
 
     def submit(self, request: Request) -> list[Submission | None]:
@@ -52,25 +67,39 @@ class LocalBackend(Backend):
                 _files.write_atomically(job_paths.submitted_pickle, content, mode=_files.PRIVATE)
             except OSError as e:
                 raise SubmissionError(f"cannot write the job to {job_paths.folder}: {e}") from e
-        processes = resources.nodes * resources.tasks_per_node
-        command = [
-            _python(request),
-            "-m",
-            "exca.jobs.worker",
-            request.logs,
-            base,
-            str(len(ids) if many else 0),
-        ]
-        workers = max(1, min(request.max_workers, os.cpu_count() or 1))
+        order = self._order(request, base, ids, data)
+        pid = _start(order, request)
+        return [Submission("local", job_id, request.logs, order.processes, pid) for job_id in ids]
+
+    def _order(self, request: Request, base: str, ids: list[str], data: list[bytes]) -> "Order":
+        from . import forking
+        from .supervisor import Order
+
+        resources, many = request.resources, len(ids) > 1
         first = JobPaths(request.logs, ids[0]).folder
-        digest = write_digests(first, data) if many else _files.digest(data[0])
-        minutes = request.parameters.get("timeout_min", resources.timeout_min)
-        command += [str(workers), str(processes), str(60 * (minutes or 0)), digest]
-        pid = _start(command, JobPaths(request.logs, ids[0]), request, direct=not many and processes == 1)
-        return [Submission("local", job_id, request.logs, processes, pid) for job_id in ids]
+        asked = {
+            name: request.parameters.get(name, getattr(resources, name)) for name in ("timeout_min", "mem_gb")
+        }
+        forks = _may_fork() and forking.possible()
+        needed: list[str] = []
+        if forks:
+            shared = [Path(file).read_bytes() for file in request.files]
+            needed = forking.modules_needed([data[0], *shared])
+        return Order(
+            logs=request.logs,
+            base=base,
+            size=len(ids) if many else 0,
+            workers=max(1, min(request.max_workers, os.cpu_count() or 1)),
+            processes=resources.nodes * resources.tasks_per_node,
+            seconds=_MINUTE * (asked["timeout_min"] or 0),
+            digest=write_digests(first, data) if many else _files.digest(data[0]),
+            memory=int(_GIB * resources.nodes * (asked["mem_gb"] or 0)),
+            forks=forks,
+            modules=tuple(needed),
+        )
 
     def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
-        """``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``, ``CANCELLED`` or ``TIMEOUT``.
+        """``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``, ``CANCELLED``, ``TIMEOUT`` or ``OUT_OF_MEMORY``.
 
         A job lives while its process does, or the supervisor that is yet to start it.
         """
@@ -83,6 +112,7 @@ class LocalBackend(Backend):
         text = {
             "CANCELLED": "It was cancelled.",
             "TIMEOUT": "It reached its time limit: raise timeout_min.",
+            "OUT_OF_MEMORY": "Its processes held more memory than its limit: raise mem_gb.",
         }.get(look.state) or _exit_text(submission, look.exit_code)
         return Ending(look.state, text)
 
@@ -118,32 +148,42 @@ class _Look:
 
 def _look(submission: Submission) -> _Look:
     folder = JobPaths(submission.logs, submission.job_id).folder
-    code = _exit_code(submission)
-    if code is not None:
-        return _Look(_word(folder, code), False, code)
+    noted = _noted_exit(submission)
+    if noted is not None:
+        return _ended(folder, noted)
     process = entry.noted_process(folder / entry.BEGAN)
     if process is None:
         if (folder / entry.CANCELLED).exists():
             return _Look("CANCELLED", False)
         supervised = _supervised(submission)
-        return _Look("FAILED" if supervised is False else "PENDING", supervised)
+        noted = _noted_exit(submission)  # it may have begun and ended between the looks
+        if noted is not None:
+            return _ended(folder, noted)
+        return _Look(
+            "FAILED" if supervised is False else "PENDING", supervised, _exit_code_of_supervisor(submission)
+        )
     lives = process.alive()
     if lives is not False:
         return _Look("RUNNING", lives)
     child = _STARTED.get(submission.pid or -1)
-    if child is not None and "_" not in submission.job_id:
+    if child is not None and process.pid == child.pid:  # there is no supervisor
         with contextlib.suppress(subprocess.TimeoutExpired):  # its last threads may take a moment to end
             child.wait(timeout=10)
-    code = _exit_code(submission)  # it may have ended between the two looks
-    return _Look(_word(folder, code), False, code)
+        return _ended(folder, (child.poll(), ""))
+    supervised = _supervised(submission)  # first: it notes how its jobs ended before it ends itself
+    noted = _noted_exit(submission)
+    if noted is None and supervised:
+        return _Look("RUNNING", True)  # it is about to note it
+    return _ended(folder, noted or (None, ""))
 
 
-def _word(folder: Path, code: int | None) -> str:
+def _ended(folder: Path, noted: tuple[int | None, str]) -> _Look:
+    code, word = noted
     if code == 0:
-        return "COMPLETED"
-    if (folder / entry.CANCELLED).exists():
-        return "CANCELLED"
-    return "TIMEOUT" if code == TIMED_OUT else "FAILED"
+        word = "COMPLETED"
+    elif (folder / entry.CANCELLED).exists():
+        word = "CANCELLED"
+    return _Look(word or "FAILED", False, code)
 
 
 def _supervised(submission: Submission) -> bool | None:
@@ -168,15 +208,20 @@ def _base_of(tag: str) -> str:
     return hashlib.sha256(tag.encode()).hexdigest()[:8]
 
 
-def _exit_code(submission: Submission) -> int | None:
-    """How a job ended: as it or its supervisor wrote it, or as this interpreter's child."""
+def _noted_exit(submission: Submission) -> tuple[int, str] | None:
+    """How a job ended, as its supervisor wrote it: exit code (negative for a signal), and at which limit."""
     try:
         text = _files.read_file(str(JobPaths(submission.logs, submission.job_id).exit_file))
-        return int(text)
+        code, _, word = text.decode("ascii").partition(" ")
+        return int(code), word if word in _WORDS else ""
     except (OSError, ValueError):
-        pass
+        return None
+
+
+def _exit_code_of_supervisor(submission: Submission) -> int | None:
+    """How the supervisor ended that this interpreter started, before it began the job."""
     process = _STARTED.get(submission.pid or -1)
-    return None if process is None or "_" in submission.job_id else process.poll()
+    return None if process is None else process.poll()
 
 
 def _exit_text(submission: Submission, code: int | None) -> str:
@@ -230,25 +275,42 @@ def _python(request: Request) -> str:
     return str(python_of(request.resources.conda_env))
 
 
-def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bool) -> int:
-    """Start a detached process, its output in the logs of the (first) job."""
-    from .environment import clean_environment
+def _may_fork() -> bool:
+    """Whether ``EXCA_LOCAL`` leaves it to the supervisor to fork."""
+    said = os.environ.get("EXCA_LOCAL", "fork")
+    if said not in ("fork", "spawn"):
+        raise SubmissionError(
+            f"EXCA_LOCAL={said!r} is neither 'fork' (the default: tasks are forked where that is safe) nor 'spawn' (an "
+            "interpreter for each): nothing was submitted, correct or unset the variable"
+        )
+    return said == "fork"
 
-    with clean_environment():
-        env = dict(os.environ)
+
+def _start(order: "Order", request: Request) -> int:
+    """Start a detached process that looks after the jobs, or that is the only one of a job which is not forked."""
+    from . import supervisor
+
+    first = order.first()
+    env = _environment(request)
+    if order.forks and request.workdir is None:  # a copy of the code serves one submission
+        from . import warm
+
+        stays = warm.seconds()
+        address = warm.address(_python(request), env) if stays else ""
+        pid = warm.ask(address, order) if address else None
+        if pid is not None:
+            _note_supervisor(first, pid)
+            return pid
+        order = dataclasses.replace(order, address=address, stays=stays)
+    direct = (
+        not order.forks and not order.size and order.processes == 1 and not (order.seconds or order.memory)
+    )
+    command = [_python(request), "-m", "exca.jobs.worker"]
+    command += supervisor.spawn_arguments(first, order.digest) if direct else [order.text()]
     if direct:
-        env.update(submitit_variables(job_paths, 0, 1))
-    if request.resources.gpus_per_node is not None:
-        visible = env.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        names = visible if visible != [""] else [str(k) for k in range(request.resources.gpus_per_node)]
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(names[: request.resources.gpus_per_node])
-    env["PYTHONPATH"] = import_path(request.workdir)
-    env.pop(CODE, None)  # of the job in which this one is submitted
-    if request.workdir is not None:
-        require_ours(request.workdir)
-        env[CODE] = str(request.workdir)
-    out = job_paths.stdout if direct else job_paths.folder / "array.out"
-    err = job_paths.stderr if direct else job_paths.folder / "array.err"
+        env.update(submitit_variables(first, 0, 1))
+    out = first.stdout if direct else first.folder / "array.out"
+    err = first.stderr if direct else first.folder / "array.err"
     with open_log(out) as stdout, open_log(err) as stderr:
         process = subprocess.Popen(
             command,
@@ -260,9 +322,36 @@ def _start(command: list[str], job_paths: JobPaths, request: Request, direct: bo
             start_new_session=True,  # ignored where there are no sessions
         )
     _STARTED[process.pid] = process
-    with contextlib.suppress(OSError):  # only other interpreters read it
-        entry.note_process(job_paths.folder / "supervisor", Process.of(process.pid))
+    _note_supervisor(first, process.pid)
     return process.pid
+
+
+def _note_supervisor(first: JobPaths, pid: int) -> None:
+    with contextlib.suppress(OSError):  # only other interpreters read it
+        entry.note_process(first.folder / "supervisor", Process.of(pid))
+
+
+def _environment(request: Request) -> dict[str, str]:
+    """The environment of the jobs, but for what tells one from another."""
+    from .environment import clean_environment
+
+    with clean_environment():
+        env = dict(os.environ)
+    resources = request.resources
+    if resources.gpus_per_node is not None:
+        visible = env.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        names = visible if visible != [""] else [str(k) for k in range(resources.gpus_per_node)]
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(names[: resources.gpus_per_node])
+    threads = request.parameters.get("cpus_per_task", resources.cpus_per_task)
+    if threads is not None and THREADS[0] not in env:  # which the others go by
+        for name in THREADS:
+            env.setdefault(name, str(threads))
+    env["PYTHONPATH"] = import_path(request.workdir)
+    env.pop(CODE, None)  # of the job in which this one is submitted
+    if request.workdir is not None:
+        require_ours(request.workdir)
+        env[CODE] = str(request.workdir)
+    return env
 
 
 def submitit_variables(job_paths: JobPaths, rank: int, processes: int) -> dict[str, str]:

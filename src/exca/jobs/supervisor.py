@@ -1,0 +1,243 @@
+"""The process that looks after local jobs: it starts them, keeps to their number and limits, and notes how they ended.
+
+Where it can, it imports once and forks a process per task (`forking`), and has another process stay for what is
+submitted next (`warm`); otherwise each task gets an interpreter of its own.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import subprocess
+import sys
+import typing as tp
+
+from .. import _files
+from .._polling import LAST_PAUSE, Poller
+from . import entry, paths
+from .limits import OUT_OF_MEMORY, TIMEOUT, Watch
+from .local import OUT_OF_MEMORY_CODE, TIMED_OUT, submitit_variables
+from .workdir_copy import CODE, require_ours
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a supervisor is to do."""
+
+    logs: str  # folder of a job's logs, with ``%j`` for its id
+    base: str  # id of the job, or of the array
+    size: int  # how many tasks the array has; 0 for a single job
+    workers: int  # how many jobs run at once
+    processes: int  # of each job
+    seconds: float  # time limit of a job; 0 for none
+    digest: str  # of what was submitted, or of the list of digests of an array
+    memory: int = 0  # bytes; 0 for no limit
+    forks: bool = False  # whether tasks may be forked
+    modules: tuple[str, ...] = ()  # what they need, to be imported before
+    address: str = (
+        ""  # where later submissions find a supervisor that stays (see `warm`); empty if none is to stay
+    )
+    stays: float = 0  # seconds that it does
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Order":
+        """What was written by :meth:`text`."""
+        return cls(**json.loads(text))
+
+    def jobs(self) -> list[tuple[str, str]]:
+        """Ids of the jobs, each with the digest of what it runs."""
+        if not self.size:
+            return [(self.base, self.digest)]
+        folder = self.first().folder
+        return [(f"{self.base}_{k}", paths.digest_of(folder, k, self.digest)) for k in range(self.size)]
+
+    def first(self) -> paths.JobPaths:
+        """Files of the only job, or of the first of the array."""
+        return paths.JobPaths(self.logs, f"{self.base}_0" if self.size else self.base)
+
+
+class Task(tp.NamedTuple):
+    """What a forked process is to run."""
+
+    own: paths.JobPaths
+    digest: str
+    processes: int
+
+
+def main(order: Order) -> int:
+    """Look after jobs; returns 0 where every job left an outcome. A forked process runs its task, and ends here."""
+    from . import forking
+
+    forks = order.forks and forking.possible() and forking.prepare(order.modules)
+    if forks:
+        from ..claims.owner import heart
+
+        heart.beat_for_children()
+        if order.address:
+            from . import warm
+
+            later = warm.stay(order.address, order.stays)
+            if later is not None:  # in a process that was forked for a later submission
+                order, forks = later, forking.prepare(later.modules)
+    inherited = frozenset(sys.modules)
+    done = keep(order, forks)
+    if isinstance(done, Task):
+        own, digest = done.own, done.digest
+        forking.become(own, done.processes, spawn_arguments(own, digest))
+        forking.run_to_the_end(lambda: entry.run(str(own.submitted_pickle), own, digest), inherited)
+    return done
+
+
+def spawn_arguments(own: paths.JobPaths, digest: str) -> list[str]:
+    """What the interpreter of one process of a job is started with."""
+    return [own.pattern, own.job_id, "0", "1", "1", "0", digest]
+
+
+def keep(order: Order, forks: bool) -> int | Task:
+    """Start the jobs, as many at once as are allowed, and wait for them. In a forked process, return its task."""
+    todo = order.jobs()[::-1]
+    running: list[_Job] = []
+    worst = 0
+    while todo or running:
+        while todo and len(running) < order.workers:
+            job = _Job(order, *todo.pop())
+            task = job.start(forks)
+            if task is not None:
+                for other in (*running, job):
+                    other.forget()
+                return task
+            running.append(job)
+        _wait_for_any(running)
+        for job in [job for job in running if job.has_ended()]:
+            running.remove(job)
+            worst = max(worst, job.note_exit(), key=abs)
+    return worst
+
+
+class _Process:
+    """One process of a job."""
+
+    def __init__(self, pid: int, popen: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.pid: int = pid
+        self.popen = popen
+        self.code: int | None = None  # negative for a signal
+        self.handle: int | None = None  # can be waited for with others
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # an old kernel, or no more descriptors
+                self.handle = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """How it ended; None while it runs."""
+        if self.code is None:
+            if self.popen is not None:
+                self.code = self.popen.poll()
+            else:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.code = os.waitstatus_to_exitcode(status) if pid else None
+            if self.code is not None:
+                self.close()
+        return self.code
+
+    def close(self) -> None:
+        """Give the handle back."""
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+
+class _Job:
+    """One job, of one or several processes."""
+
+    def __init__(self, order: Order, job_id: str, digest: str) -> None:
+        self.order = order
+        self.paths = paths.JobPaths(order.logs, job_id)
+        self.digest = digest
+        self.processes: list[_Process] = []
+        self.watch = Watch(order.seconds, order.memory, self.paths.stderr)
+        self._code: int | None = None  # which counts
+        self._noted = True
+
+    def start(self, forks: bool) -> Task | None:
+        """Start its processes, unless it is not to run; in a forked one, return what that is to run."""
+        if (self.paths.folder / entry.CANCELLED).exists():
+            self._code, self._noted = 1, False
+            return None
+        if CODE in os.environ:
+            try:
+                require_ours(os.environ[CODE])
+            except OSError as e:  # it was exchanged while this job waited for its turn
+                with paths.open_log(self.paths.stderr) as err:
+                    err.write(f"exca: {e}\n".encode())
+                self._code = 1
+                return None
+        for rank in range(self.order.processes):
+            own = dataclasses.replace(self.paths, rank=rank)
+            if forks:
+                from .forking import fork
+
+                pid = fork()
+                if pid == 0:
+                    return Task(own, self.digest, self.order.processes)
+                self.processes.append(_Process(pid))
+            else:
+                self.processes.append(self._spawn(own))
+            self.watch.pids.append(self.processes[-1].pid)
+        return None
+
+    def _spawn(self, own: paths.JobPaths) -> _Process:
+        command = [sys.executable, "-m", "exca.jobs.worker", *spawn_arguments(own, self.digest)]
+        env = {**os.environ, **submitit_variables(own, own.rank, self.order.processes)}
+        with paths.open_log(own.stdout) as out, paths.open_log(own.stderr) as err:
+            popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, start_new_session=True
+            )
+        return _Process(popen.pid, popen)
+
+    def has_ended(self) -> bool:
+        """Whether no process of it runs any more; enforces its limits, and ends what is left where a process failed."""
+        codes = [process.poll() for process in self.processes]
+        failed = next((code for code in codes if code), None)
+        if failed is not None and self._code is None:
+            self._code = failed
+            if None in codes:
+                self.watch.end()
+        if None not in codes:
+            return True
+        self.watch.look()
+        return False
+
+    def note_exit(self) -> int:
+        """Note how it ended, since others of the array may go on for long; returns the exit code."""
+        code = self._code or 0
+        word = self.watch.word if code else ""
+        if self._noted:
+            text = f"{code} {word}".strip().encode()
+            _files.write_atomically(self.paths.exit_file, text, mode=_files.OWN)
+        if word:
+            sys.stderr.write(f"exca: {self.paths.job_id}: {self.watch.said}\n")
+        return {TIMEOUT: TIMED_OUT, OUT_OF_MEMORY: OUT_OF_MEMORY_CODE}.get(word, code)
+
+    def forget(self) -> None:
+        """In a forked process, which has nothing to do with it: give back what it opened."""
+        for process in self.processes:
+            process.close()
+
+
+def _wait_for_any(jobs: "tp.Sequence[_Job]") -> None:
+    """Wait until a process ends, or a limit is to be looked at."""
+    processes = [process for job in jobs for process in job.processes if process.code is None]
+    times = [due for job in jobs if (due := job.watch.due()) is not None]
+    if not processes:
+        return
+    if any(process.handle is None for process in processes):
+        Poller().pause(at_least=min([LAST_PAUSE / 4, *times]))
+        return
+    poll = select.poll()
+    for process in processes:
+        poll.register(tp.cast(int, process.handle), select.POLLIN)
+    poll.poll(1000 * min(times) if times else None)
