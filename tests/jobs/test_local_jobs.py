@@ -17,7 +17,7 @@ import exca
 from exca import _files
 from exca.claims.owner import Process
 from exca.errors import JobError
-from exca.jobs import backends, entry, local, paths
+from exca.jobs import backends, entry, order, paths
 from exca.jobs.backends import Submission
 from task_models import Sleeper
 from waiting import wait_for
@@ -148,7 +148,7 @@ def test_a_worker_that_finds_itself_cancelled_runs_nothing(tmp_path: Path) -> No
 
 def test_a_time_limit_is_a_state(tmp_path: Path) -> None:
     submission = prepared(tmp_path, lambda: __import__("time").sleep(60))
-    assert run_worker(submission, 0.2) == local.TIMED_OUT
+    assert run_worker(submission, 0.2) == order.TIMED_OUT
     backend = backends.get("local")
     assert backend.state(submission) == "TIMEOUT"
     assert "raise timeout_min" in backend.ending(submission).text

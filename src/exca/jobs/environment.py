@@ -8,6 +8,8 @@ import threading
 import typing as tp
 from pathlib import Path
 
+from .paths import JobPaths
+
 # What Slurm and submitit tell a running job about itself; found in the environment of a submission, it would
 # become part of the new job (sbatch reads some of it as options, MPI and submitit all of it as facts).
 _OF_A_JOB = re.compile(
@@ -168,3 +170,17 @@ def current_job(logs: str) -> tuple[dict[str, tp.Any], int]:
         where = {"cluster": "slurm", "job_id": job_id, "logs": logs}
         return {**where, "processes": int(env.get("SLURM_NTASKS", "1"))}, int(env.get("SLURM_PROCID", "0"))
     return {"cluster": "debug", "job_id": env.get("SUBMITIT_DEBUG_JOB_ID", ""), "logs": logs}, 0
+
+
+def submitit_variables(job_paths: JobPaths, rank: int, processes: int) -> dict[str, str]:
+    """Environment by which ``submitit.JobEnvironment`` knows where it is."""
+    return {
+        "SUBMITIT_EXECUTOR": "local",
+        "SUBMITIT_FOLDER": job_paths.pattern,
+        "SUBMITIT_LOCAL_JOB_ID": job_paths.job_id,
+        "SUBMITIT_LOCAL_NTASKS": str(processes),
+        "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
+        "SUBMITIT_LOCAL_NODEID": "0",
+        "SUBMITIT_LOCAL_GLOBALID": str(rank),
+        "SUBMITIT_LOCAL_LOCALID": str(rank),
+    }

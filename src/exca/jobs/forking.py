@@ -21,7 +21,7 @@ import typing as tp
 import warnings
 
 from . import paths
-from .local import submitit_variables
+from .environment import submitit_variables
 
 # what a task imports, of ours and of what we depend on
 _OURS = (

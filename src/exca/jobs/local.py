@@ -24,11 +24,10 @@ from .workdir_copy import CODE, require_ours
 if tp.TYPE_CHECKING:
     import psutil
 
-    from .supervisor import Order
+    from .order import Order
 
 # processes started by this interpreter, by pid: asked for their exit code, which also reaps them
 _STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
-TIMED_OUT, OUT_OF_MEMORY_CODE = 124, 125  # exit codes of supervisors
 _WORDS = ("TIMEOUT", "OUT_OF_MEMORY")  # by which the supervisor notes that it ended a job at a limit
 # how many threads numerical libraries use: OpenMP, and those with a variable of their own
 THREADS = (
@@ -73,7 +72,7 @@ class LocalBackend(Backend):
 
     def _order(self, request: Request, base: str, ids: list[str], data: list[bytes]) -> "Order":
         from . import forking
-        from .supervisor import Order
+        from .order import Order
 
         resources, many = request.resources, len(ids) > 1
         first = JobPaths(request.logs, ids[0]).folder
@@ -288,7 +287,8 @@ def _may_fork() -> bool:
 
 def _start(order: "Order", request: Request) -> int:
     """Start a detached process that looks after the jobs, or that is the only one of a job which is not forked."""
-    from . import supervisor
+    from .environment import submitit_variables
+    from .order import spawn_arguments
 
     first = order.first()
     env = _environment(request)
@@ -306,7 +306,7 @@ def _start(order: "Order", request: Request) -> int:
         not order.forks and not order.size and order.processes == 1 and not (order.seconds or order.memory)
     )
     command = [_python(request), "-m", "exca.jobs.worker"]
-    command += supervisor.spawn_arguments(first, order.digest) if direct else [order.text()]
+    command += spawn_arguments(first, order.digest) if direct else [order.text()]
     if direct:
         env.update(submitit_variables(first, 0, 1))
     out = first.stdout if direct else first.folder / "array.out"
@@ -352,20 +352,6 @@ def _environment(request: Request) -> dict[str, str]:
         require_ours(request.workdir)
         env[CODE] = str(request.workdir)
     return env
-
-
-def submitit_variables(job_paths: JobPaths, rank: int, processes: int) -> dict[str, str]:
-    """Environment by which ``submitit.JobEnvironment`` knows where it is."""
-    return {
-        "SUBMITIT_EXECUTOR": "local",
-        "SUBMITIT_FOLDER": job_paths.pattern,
-        "SUBMITIT_LOCAL_JOB_ID": job_paths.job_id,
-        "SUBMITIT_LOCAL_NTASKS": str(processes),
-        "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
-        "SUBMITIT_LOCAL_NODEID": "0",
-        "SUBMITIT_LOCAL_GLOBALID": str(rank),
-        "SUBMITIT_LOCAL_LOCALID": str(rank),
-    }
 
 
 BACKEND = LocalBackend()

@@ -6,7 +6,6 @@ submitted next (`warm`); otherwise each task gets an interpreter of its own.
 
 import contextlib
 import dataclasses
-import json
 import os
 import select
 import subprocess
@@ -16,49 +15,10 @@ import typing as tp
 from .. import _files
 from .._polling import LAST_PAUSE, Poller
 from . import entry, paths
+from .environment import submitit_variables
 from .limits import OUT_OF_MEMORY, TIMEOUT, Watch
-from .local import OUT_OF_MEMORY_CODE, TIMED_OUT, submitit_variables
+from .order import OUT_OF_MEMORY_CODE, TIMED_OUT, Order, spawn_arguments
 from .workdir_copy import CODE, require_ours
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """What a supervisor is to do."""
-
-    logs: str  # folder of a job's logs, with ``%j`` for its id
-    base: str  # id of the job, or of the array
-    size: int  # how many tasks the array has; 0 for a single job
-    workers: int  # how many jobs run at once
-    processes: int  # of each job
-    seconds: float  # time limit of a job; 0 for none
-    digest: str  # of what was submitted, or of the list of digests of an array
-    memory: int = 0  # bytes; 0 for no limit
-    forks: bool = False  # whether tasks may be forked
-    modules: tuple[str, ...] = ()  # what they need, to be imported before
-    address: str = (
-        ""  # where later submissions find a supervisor that stays (see `warm`); empty if none is to stay
-    )
-    stays: float = 0  # seconds that it does
-
-    def text(self) -> str:
-        """As JSON."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def parse(cls, text: str) -> "Order":
-        """What was written by :meth:`text`."""
-        return cls(**json.loads(text))
-
-    def jobs(self) -> list[tuple[str, str]]:
-        """Ids of the jobs, each with the digest of what it runs."""
-        if not self.size:
-            return [(self.base, self.digest)]
-        folder = self.first().folder
-        return [(f"{self.base}_{k}", paths.digest_of(folder, k, self.digest)) for k in range(self.size)]
-
-    def first(self) -> paths.JobPaths:
-        """Files of the only job, or of the first of the array."""
-        return paths.JobPaths(self.logs, f"{self.base}_0" if self.size else self.base)
 
 
 class Task(tp.NamedTuple):
@@ -91,11 +51,6 @@ def main(order: Order) -> int:
         forking.become(own, done.processes, spawn_arguments(own, digest))
         forking.run_to_the_end(lambda: entry.run(str(own.submitted_pickle), own, digest), inherited)
     return done
-
-
-def spawn_arguments(own: paths.JobPaths, digest: str) -> list[str]:
-    """What the interpreter of one process of a job is started with."""
-    return [own.pattern, own.job_id, "0", "1", "1", "0", digest]
 
 
 def keep(order: Order, forks: bool) -> int | Task:

@@ -26,9 +26,7 @@ from pathlib import Path
 from .. import _files
 from ..claims.owner import heart, process_start
 from . import forking, paths
-
-if tp.TYPE_CHECKING:
-    from .supervisor import Order
+from .order import Order
 
 LONGEST = 30.0  # seconds that a supervisor stays after its last task
 PATIENCE = 2.0  # seconds for an answer
@@ -259,8 +257,6 @@ class _Resident:
 
     def _answer(self, listener: socket.socket) -> "Order | None":
         """Take one order; returns it in the process that is to do it."""
-        from .supervisor import Order
-
         with listener.accept()[0] as other:
             try:
                 other.settimeout(PATIENCE)

@@ -10,7 +10,7 @@ import sys
 import typing as tp
 
 from . import entry, paths, supervisor
-from .supervisor import Order
+from .order import Order
 
 
 def main(arguments: tp.Sequence[str]) -> int:
