@@ -88,7 +88,9 @@ def run_in_jobs(
             for c, (keys, items) in zip(claims, shares, strict=True)
         ]
         tag = announce(claims, cluster, draft)
-        final = dataclasses.replace(draft, calls=calls, tag=tag, files=(shared.path,))  # one working directory
+        final = dataclasses.replace(
+            draft, calls=calls, tag=tag, files=(shared.path,)
+        )  # one working directory
         sending = _Sending(cluster, final, claims)
         sending.send()
         arrays.report(sending.submissions + [None] * len(sending.left), final.name, cluster)

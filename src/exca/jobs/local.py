@@ -18,6 +18,7 @@ from ..errors import SubmissionError
 from . import entry
 from .backends import Backend, Ending, Request, Submission, pickled
 from .environment import import_path
+from .pack import Pack
 from .paths import JobPaths, make_log_folder, open_log, write_digests
 from .workdir_copy import CODE, require_ours
 
@@ -343,6 +344,8 @@ def _environment(request: Request) -> dict[str, str]:
         names = visible if visible != [""] else [str(k) for k in range(resources.gpus_per_node)]
         env["CUDA_VISIBLE_DEVICES"] = ",".join(names[: resources.gpus_per_node])
     threads = request.parameters.get("cpus_per_task", resources.cpus_per_task)
+    if any(isinstance(call, Pack) for call in request.calls):
+        threads = None  # it has those of all its parts, and gives each its own
     if threads is not None and THREADS[0] not in env:  # which the others go by
         for name in THREADS:
             env.setdefault(name, str(threads))
