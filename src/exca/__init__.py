@@ -17,6 +17,8 @@ if tp.TYPE_CHECKING:
     from . import utils as utils
     from . import workdir as workdir
     from .confdict import ConfDict as ConfDict
+    from .engine.current import current as current
+    from .engine.current import log_metrics as log_metrics
     from .explaining import accept as accept
     from .explaining import accepted as accepted
     from .explaining import why as why
@@ -42,7 +44,9 @@ __all__ = [
     "accepted",
     "as_completed",
     "cached",
+    "current",
     "helpers",
+    "log_metrics",
     "map_cached",
     "repair",
     "settings",
@@ -60,6 +64,8 @@ _HOMES = {
     "accepted": "explaining",
     "as_completed": "jobs.waiting",
     "cached": "functions.tasks",
+    "current": "engine.current",
+    "log_metrics": "engine.current",
     "map_cached": "functions.items",
     "repair": "verifying.repair",
     "verify": "verifying.check",

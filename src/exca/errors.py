@@ -158,6 +158,10 @@ class UnknownVersionError(RuntimeError):
     """A file of a cache has a format of a later release, so it is left alone and nothing is computed over it."""
 
 
+class NotComputingError(RuntimeError, LookupError):
+    """What is computed was asked for where nothing is."""
+
+
 class CodeChangedWarning(UserWarning):
     """A cached result was computed by other code than would compute it now."""
 

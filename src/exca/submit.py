@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ._polling import Poller
 from .engine.links import link_code
-from .engine.method import Method
+from .engine.method import Method, running
 from .errors import InfraError, JobError, SubmissionError
 from .identity import check_secrets
 from .infra.attribute import has_infra
@@ -213,7 +213,11 @@ class RemoteCall:
 
     def run(self) -> tp.Any:
         """Call the method."""
-        return self.method.call(*self.args, **self.kwargs)
+        outer = running.set((self.method, "", "call"))
+        try:
+            return self.method.call(*self.args, **self.kwargs)
+        finally:
+            running.reset(outer)
 
     def __call__(self) -> tp.Any:
         """Run in a job: an error is carried to the caller as a value."""

@@ -8,7 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from ._earlier import earlier_names
-from .engine.method import Status
+from .engine.method import Status, running
 from .errors import InfraError, ReadOnlyError
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 
@@ -110,7 +110,7 @@ class TaskInfra(BaseInfra):
         if job is not None:
             return job.result()
         self._require_strict()
-        return self._method.call()
+        return self._call_here()
 
     def _compute_unkept(self) -> tp.Any:
         """Compute what super() of a child's method asks for, where the result would not be that of the parent."""
@@ -119,7 +119,16 @@ class TaskInfra(BaseInfra):
                 f"{self._factory()} has no result for a {type(self._obj).__qualname__}, which overrides the method and "
                 "what it uses, and mode='read-only' forbids computing it"
             )
-        return self._method.call()
+        return self._call_here()
+
+    def _call_here(self) -> tp.Any:
+        """Call the method, whose result is not kept."""
+        method = self._method
+        outer = running.set((method, "", "call"))
+        try:
+            return method.call()
+        finally:
+            running.reset(outer)
 
     @property
     def _task(self) -> "Task":

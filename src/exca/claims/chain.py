@@ -85,6 +85,12 @@ class Batch:
             self.claim.give_back(keys)
 
 
+def attempt() -> str:
+    """The token of the claim under which this thread computes; empty where there is none."""
+    claim = _claim.get()
+    return "" if claim is None else claim.token
+
+
 @contextlib.contextmanager
 def under(claim: "Claim | None") -> Iterator[None]:
     """Context in which batches are computed under a claim."""

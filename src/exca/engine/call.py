@@ -16,7 +16,7 @@ from ..jobs import backends
 from ..jobs.environment import current_job
 from ..jobs.remote_errors import RemoteError
 from . import record
-from .method import Method
+from .method import Method, running
 from .record import KEY
 
 if tp.TYPE_CHECKING:
@@ -130,7 +130,11 @@ class TaskCall(Call):
 
     def run_beside(self) -> tp.Any:
         """Call the method in a process whose outcome is not recorded."""
-        return self.method.call()
+        outer = running.set((self.method, self.token, "task"))
+        try:
+            return self.method.call()
+        finally:
+            running.reset(outer)
 
     def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> None:
         """Compute and publish the outcome; an error is part of it."""

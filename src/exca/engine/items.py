@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import BatchProtocolError, ChangedConfigError
 from ..identity import check_secrets
-from .method import Method
+from .method import Method, running
 from .runner import Progress, run_shares
 
 if tp.TYPE_CHECKING:
@@ -166,6 +166,7 @@ class ItemWorker:
         method.require_unchanged()
         done: list[str] = []
         with chain.computing(keys) as batch:
+            outer = running.set((method, "", "items"))
             try:
                 results = self._iterator(method.call(Handed(batch, items)))
                 with cache.write():
@@ -199,6 +200,7 @@ class ItemWorker:
                     )
                 raise
             finally:
+                running.reset(outer)
                 if store.force:
                     store.computed.update(done)
         return list(batch.given)

@@ -1,5 +1,6 @@
 """What the engine knows of an infra."""
 
+import contextvars
 import typing as tp
 from pathlib import Path
 
@@ -10,6 +11,33 @@ if tp.TYPE_CHECKING:
     from .code import Code
 
 Status = tp.Literal["not submitted", "running", "completed", "failed"]  # of a task
+Kind = tp.Literal["task", "items", "call"]
+
+
+class Computed(tp.Protocol):
+    """What a computation in progress is asked about by the method that it runs (`exca.current`)."""
+
+    obj: tp.Any  # the configuration
+
+    @property
+    def uid(self) -> str:
+        """The address of the results."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the results, None where nothing is kept."""
+        ...
+
+    def full_config(self) -> dict[str, tp.Any]:
+        """All of the configuration, defaults included, in JSON types."""
+        ...
+
+
+# what this thread computes (or what makes it, if asked), its attempt where that is not the claim's, and its kind
+running: contextvars.ContextVar[tuple[Computed | tp.Callable[[], Computed], str, Kind] | None] = (
+    contextvars.ContextVar("exca_running", default=None)
+)
 
 
 class Method(tp.Protocol):
@@ -76,6 +104,10 @@ class Method(tp.Protocol):
     @property
     def folder(self) -> Path:
         """Folder of the results of this configuration."""
+        ...
+
+    def full_config(self) -> dict[str, tp.Any]:
+        """All of the configuration, defaults included, in JSON types."""
         ...
 
     def class_names(self) -> dict[str, list[str]]:

@@ -34,6 +34,7 @@ from ..errors import (
 )
 from ..jobs.backends import Submission
 from ..jobs.remote_errors import error_content, rebuild_error
+from .method import running
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim
@@ -334,6 +335,7 @@ def compute(
     if code is not None:
         asked["code"] = code.kept(sent)
     this = Attempt(folder, attempt or claim.token, where, asked, _source_folder(type(method.obj)))
+    outer = running.set((method, this.token, "task"))
     try:
         with chain.under(claim), chain.computing([KEY], started=True):
             value = method.call()
@@ -341,6 +343,8 @@ def compute(
         method.require_unchanged()
         this.failed(e)
         raise
+    finally:
+        running.reset(outer)
     try:
         method.require_unchanged()
     except ChangedConfigError as e:

@@ -268,6 +268,7 @@ class Task:
     def clear(self) -> None:
         """Cancel the job if it runs, and remove the outcome."""
         from ..claims import Claims
+        from .current import remove_metrics
 
         folder = self.method.folder
         for holder in Claims(folder).holders([KEY]).values():
@@ -280,6 +281,7 @@ class Task:
         for name in record.OUTCOMES:
             with contextlib.suppress(FileNotFoundError):
                 _files.remove(f"{folder}/{name}")
+        remove_metrics(folder)
         self.job, self.forced = None, False
 
     def refuse_to_compute(self) -> tp.NoReturn:

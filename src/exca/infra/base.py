@@ -761,6 +761,9 @@ class _BoundMethod:
             return tp.cast(Path, None)  # of a map that keeps results in memory only
         return infra._state.folder or infra._ensure_folder(create=False)
 
+    def full_config(self) -> dict[str, tp.Any]:
+        return self._infra._export(uid=False)
+
     def class_names(self) -> dict[str, list[str]]:
         return self._infra._class_names()
 

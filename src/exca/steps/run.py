@@ -7,6 +7,7 @@ time (`scheduler`), until the last one has all its results; these are read, and 
 
 import abc
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import _files, identity
+from ..engine.method import running
 from ..errors import (
     BatchProtocolError,
     ChangedConfigError,
@@ -73,6 +75,28 @@ class Deferred(abc.ABC):
         """Make the input."""
 
 
+class StageComputed:
+    """What `exca.current` tells of a stage that is being computed."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.obj = stage.step
+        self.stage = stage
+
+    @property
+    def uid(self) -> str:
+        """The address of its results."""
+        return self.stage.address
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its results."""
+        return tp.cast(Path, None) if self.stage.folder is None else Path(self.stage.store.folder)
+
+    def full_config(self) -> dict[str, tp.Any]:
+        """All of the step, without what comes before it."""
+        return identity.export(self.obj)
+
+
 class StageWorker:
     """Computes items of a stage and stores their results; travels to jobs."""
 
@@ -104,15 +128,19 @@ class StageWorker:
             if not keys:
                 return
         logger.debug("Computing %d item(s) of %s", len(keys), self.stage.address)
-        with captured(self.stage), chain.computing(keys) as batch:
-            if self.stage.inner.stages:
-                self._compute_inner(keys, fetch)
-                if self.stage.shares_address:
-                    if progress is not None:
-                        progress(len(keys))
-                    return
-                fetch = results_of(self.stage.inner.stages[-1])
-            self._compute_uncached(batch, fetch, progress)
+        outer = running.set((functools.partial(StageComputed, self.stage), "", "items"))
+        try:
+            with captured(self.stage), chain.computing(keys) as batch:
+                if self.stage.inner.stages:
+                    self._compute_inner(keys, fetch)
+                    if self.stage.shares_address:
+                        if progress is not None:
+                            progress(len(keys))
+                        return
+                    fetch = results_of(self.stage.inner.stages[-1])
+                self._compute_uncached(batch, fetch, progress)
+        finally:
+            running.reset(outer)
 
     def _require_unchanged(self) -> None:
         for placed in self.stage.inner.uncached:
