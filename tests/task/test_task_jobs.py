@@ -452,6 +452,49 @@ def test_resources_reach_the_scheduler(slurm_folder: Path) -> None:
 
 
 @pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("notify", "expected"),
+    [
+        ("me@example.org", ["MailUser=me@example.org", "MailType=END,FAIL"]),
+        (
+            ["FAIL", "TIME_LIMIT_80", "me@example.org"],
+            ["MailUser=me@example.org", "MailType=FAIL,TIME_LIMIT_80"],
+        ),
+        ("BEGIN", ["MailType=BEGIN"]),
+    ],
+)
+def test_mail_options_reach_the_scheduler(slurm_folder: Path, notify: tp.Any, expected: list[str]) -> None:
+    held: Infra = {"cluster": "slurm", "folder": slurm_folder, "slurm_additional_parameters": {"hold": True}}
+    job = Environment(infra=given({**held, "notify": notify})).infra.job()
+    command = ["scontrol", "show", "job", job.job_id]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert set(expected) <= set(shown), shown
+    job.cancel()
+
+
+@pytest.mark.parametrize(
+    ("notify", "words"),
+    [
+        (
+            "SOMETIMES",
+            "notify holds 'SOMETIMES', which is neither an address nor an event of Slurm's: .*TIME_LIMIT",
+        ),
+        ("me@example.org,you@example.org", "at most one address"),
+        (["me@example.org\n#SBATCH --uid=0"], "neither an address"),
+        (
+            ["a@example.org", "b@example.org"],
+            "the addresses a@example.org and b@example.org: Slurm writes to one",
+        ),
+    ],
+)
+def test_mail_options_that_make_no_sense_are_told(notify: tp.Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        exca.TaskInfra(notify=notify)
+    with pytest.raises(ValueError, match=words):
+        exca.steps.backends.Slurm(notify=notify)
+
+
+@pytest.mark.slurm
 def test_the_name_of_a_job_tells_its_configuration(slurm_folder: Path) -> None:
     infra: Infra = {"cluster": "slurm", "folder": slurm_folder}
     single = Double(x=3, infra=infra)

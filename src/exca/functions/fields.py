@@ -21,6 +21,7 @@ class SubmitFields(tp.TypedDict, total=False):
     tasks_per_job: int | None
     concurrent_per_job: int | None
     gpus_per_task: float | None
+    notify: str | tuple[str, ...] | list[str] | None
     max_pickle_size_gb: float | None
     slurm_constraint: str | None
     slurm_partition: str | None

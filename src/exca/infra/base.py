@@ -19,7 +19,7 @@ import pydantic
 from .. import _files, settings
 from ..errors import ChangedConfigError, ExclusionError, InfraError
 from ..identity import NotedNames, configfolder
-from ..jobs.resources import PACKING, Resources
+from ..jobs.resources import JOB_FIELDS, Resources
 from ..jobs.workdir import WorkDir
 from . import attribute, overriding, placing
 from .edge import UID_STRING, Edge, SubmititMixin
@@ -149,7 +149,7 @@ class BaseInfra(Edge, SubmititMixin):
         names of installed packages whose version counts
     """
 
-    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("code", "code_roots", "code_packages", *PACKING)
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("code", "code_roots", "code_packages", *JOB_FIELDS)
     _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ()
     # slots: reading pydantic's private attributes takes a microsecond, and a cached call reads several
     __slots__ = ("_applied", "_infra_name", "_obj", "_owner", "_ram", "_state")

@@ -22,11 +22,12 @@ def warn_of_no_folder() -> None:
     )
 
 
-PACKING: tp.Final = (
-    "tasks_per_job",
-    "concurrent_per_job",
-    "gpus_per_task",
-)  # fields that release 0.6 does not know
+# fields that release 0.6 does not know
+JOB_FIELDS: tp.Final = ("tasks_per_job", "concurrent_per_job", "gpus_per_task", "notify")
+_MAIL_TYPES: tp.Final = (  # of sbatch
+    *("BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT"),
+    *("TIME_LIMIT", "TIME_LIMIT_90", "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS"),
+)
 
 
 class Placed(pydantic.BaseModel):
@@ -66,6 +67,44 @@ class JobFields(pydantic.BaseModel):
     tasks_per_job: pydantic.PositiveInt | None = None
     concurrent_per_job: pydantic.PositiveInt | None = None
     gpus_per_task: pydantic.PositiveFloat | None = None
+    notify: tuple[str, ...] | None = None
+
+    @pydantic.field_validator("notify", mode="before")
+    @classmethod
+    def _as_words(cls, value: tp.Any) -> tp.Any:
+        return (value,) if isinstance(value, str) else value
+
+    @pydantic.field_validator("notify")
+    @classmethod
+    def _mail_words(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Refuse what Slurm would refuse at submission, or take for no mail at all."""
+        addresses = [word for word in value or () if word not in _MAIL_TYPES]
+        for address in addresses:
+            if "@" not in address or not address.isprintable() or any(c in address for c in " ,"):
+                raise ValueError(
+                    f"notify holds {address!r}, which is neither an address nor an event of Slurm's: take some of "
+                    f"{', '.join(_MAIL_TYPES)}, and at most one address"
+                )
+        if len(addresses) > 1:
+            raise ValueError(
+                f"notify holds the addresses {' and '.join(addresses)}: Slurm writes to one, such as that of a list"
+            )
+        return value
+
+    def mail_options(self) -> dict[str, str]:
+        """The options of sbatch by which Slurm mails.
+
+        Returns
+        -------
+        dict
+            names of options and their values; empty where there is to be no mail
+        """
+        words = self.notify or ()
+        types = [word for word in words if word in _MAIL_TYPES] or ["END", "FAIL"]
+        options = {"mail_type": ",".join(types)} if words else {}
+        for address in set(words) - set(_MAIL_TYPES):
+            options["mail_user"] = address
+        return options
 
     @pydantic.field_validator(
         "job_name", *_SLURM_LINES, *(f"slurm_{name}" for name in _SLURM_LINES), check_fields=False
@@ -156,6 +195,10 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
     gpus_per_task: float, optional
         GPUs of each task, in place of ``gpus_per_node``; below 1, tasks that run at the same time share one: with 0.5,
         two of them. They are told apart by ``CUDA_VISIBLE_DEVICES`` alone
+    notify: str or tuple of str, optional
+        when Slurm mails, by the names of sbatch ("BEGIN", "END", "FAIL", "TIME_LIMIT_80"...), and the address to which:
+        ``["FAIL", "me@example.org"]``. An address alone stands for "END" and "FAIL"; without one, the mail goes where
+        Slurm sends that of the user. A mail is about a job, or an array, unless "ARRAY_TASKS" is among the names
     max_pickle_size_gb: float, optional
         refuse to submit objects whose pickle is larger than this, in GB
     slurm_constraint, slurm_partition, slurm_account, slurm_qos: str, optional

@@ -93,7 +93,8 @@ def _slurm_parameters(
     for field in ("slurm_constraint", "slurm_partition", "slurm_account", "slurm_qos"):
         if getattr(resources, field) is not None:
             params[field] = getattr(resources, field)
-    additional = dict(resources.slurm_additional_parameters or {})
+    # what is given by the names of sbatch goes first
+    additional = {**resources.mail_options(), **(resources.slurm_additional_parameters or {})}
     if tag and "comment" not in additional:
         additional["comment"] = tag
     setup = [f"{_IMPORT_PATH}{shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]

@@ -10,7 +10,7 @@ import pydantic
 from .. import _files
 from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
-from ..jobs.resources import PACKING, JobFields, Resources
+from ..jobs.resources import JOB_FIELDS, JobFields, Resources
 
 Mode = tp.Literal["cached", "force", "read-only", "retry"]
 
@@ -206,11 +206,13 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
     tasks_per_job, concurrent_per_job, gpus_per_task
         how many shares of a computation are sent as one job, how many of them run at once, and the GPUs of each, as for
         infras
+    notify: str or tuple of str, optional
+        when Slurm mails, and to whom, as for infras
     max_jobs: int
         most jobs of one computation
     """
 
-    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*Backend._exca_new_fields, *PACKING)
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*Backend._exca_new_fields, *JOB_FIELDS)
     max_jobs: pydantic.PositiveInt = 128
 
     @pydantic.model_validator(mode="after")
