@@ -13,6 +13,7 @@ from .errors import InfraError, ReadOnlyError
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 
 if tp.TYPE_CHECKING:
+    from .engine.array import JobArray
     from .engine.tasks import Task
     from .jobs.job import Job
     from .submit import SubmitInfra
@@ -196,7 +197,7 @@ class TaskInfra(BaseInfra):
     @contextlib.contextmanager
     def job_array(
         self, max_workers: int = 256, allow_empty: bool = False, allow_repeated_tasks: bool = False
-    ) -> tp.Iterator[list[tp.Any]]:
+    ) -> tp.Iterator["JobArray"]:
         """Collect objects and submit, on leaving the context, those without a result as one job array.
 
         What is computed again is decided by the mode of this infra, not by those of the objects: "cached" sends what
@@ -214,8 +215,10 @@ class TaskInfra(BaseInfra):
 
         Yields
         ------
-        list
-            to which objects of the same class are appended
+        JobArray
+            list to which objects of the same class are appended, and then a handle on their tasks: ``status()``,
+            ``table()``, ``progress()``, ``jobs()``, ``wait()``, ``cancel()``, ``throttle()``, ``retry()``,
+            ``summary()``
 
         Raises
         ------
@@ -224,9 +227,10 @@ class TaskInfra(BaseInfra):
         RuntimeError
             if nothing was collected, or in read-only mode something is to be sent
         """
+        from .engine.array import JobArray, Member
         from .engine.tasks import start
 
-        objects: list[tp.Any] = []
+        objects = JobArray()
         yield objects
         if not objects and not allow_empty:
             raise InfraError(
@@ -237,17 +241,20 @@ class TaskInfra(BaseInfra):
         if len(unique) < len(infras) and not allow_repeated_tasks:
             _complain_of_repetition(infras)
         todo: list[Task] = []
+        members: list[Member] = []
         for infra in unique.values():
             if infra.folder is None:
-                infra._start()
+                members.append(Member(None, infra._start()))
                 continue
             task = infra._task
+            members.append(Member(task))
             if task.known_job(self.mode, running=False) is None and task.queued_before() is None:
                 if "read-only" in (self.mode, infra.mode):
                     task.refuse_to_compute()
                 todo.append(task)
         for task, job in zip(todo, start(todo, self._method, max_workers), strict=True):
             task.job = job
+        objects.attach(members, self._method, max_workers)
 
     def _sibling(self, obj: tp.Any) -> "TaskInfra":
         infra = getattr(obj, self._infra_name, None)

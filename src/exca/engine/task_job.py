@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .._polling import Poller
 from ..errors import JobError
-from ..jobs import backends
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, Job
 from ..jobs.paths import fixed_folder
@@ -92,9 +91,10 @@ class TaskJob(Job[R]):
 
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is, and of one that has not begun nothing is kept."""
-        if self.done():
-            return
-        backends.cancel([self.submission])
+        super().cancel()
+
+    def was_cancelled(self) -> None:
+        """Leave no trace of a job that had not begun."""
         if not self._began():
             self._give_up()
 

@@ -341,16 +341,16 @@ class Task:
 
 
 def start(
-    tasks: list[Task], through: Method, max_workers: int = 256, *, listed: bool = False
+    tasks: list[Task], through: Method, max_workers: int = 256, *, listed: bool = False, mode: str = ""
 ) -> list[AnyJob]:
     """Claim tasks without an outcome, and compute or submit those that no other process computes.
 
-    Cluster, resources and mode are those of the infra that they go through. ``listed``: those that there is no room for
-    are on the list of them already.
+    Cluster, resources and mode, unless another one is given, are those of the infra that they go through. ``listed``:
+    those that there is no room for are on the list of them already.
     """
     for task in tasks:
         check_secrets(task.method.obj)
-    cluster, mode = through.resources.cluster and through.resources.resolved_cluster(), through.mode
+    cluster, mode = through.resources.cluster and through.resources.resolved_cluster(), mode or through.mode
     if cluster is None:
         return [task.compute_here(mode) for task in tasks]
     logs = fixed_folder(str(through.logs))

@@ -7,6 +7,7 @@ import functools
 import typing as tp
 from pathlib import Path
 
+from ..engine.array import ArrayHandle
 from ..errors import InfraError
 from ..helpers import Decorated, FuncConfig, name_of, reachable, to_config_model
 from ..task import TaskInfra
@@ -207,7 +208,8 @@ class CachedFunction(Function, tp.Generic[P, X]):
         Yields
         ------
         Calls
-            to which calls are added: ``calls.append(*args, **kwargs)``
+            to which calls are added: ``calls.append(*args, **kwargs)``; then a handle on them: ``status()``,
+            ``table()``, ``progress()``, ``wait()``, ``cancel()``, ``throttle()``, ``retry()``, ``summary()``
         """
         calls = Calls(self)
         yield calls
@@ -219,6 +221,7 @@ class CachedFunction(Function, tp.Generic[P, X]):
         if calls:
             with calls[0].infra.job_array(max_workers, allow_empty, allow_repeated_tasks) as objects:
                 objects.extend(calls)
+            calls.follow(objects)
 
     def iter_cached(self) -> tp.Iterator[Call[X]]:
         """Go through the configurations of all calls that have an outcome in the cache of this function.
@@ -264,8 +267,8 @@ class CachedFunction(Function, tp.Generic[P, X]):
         return self._made
 
 
-class Calls(collections.abc.Sequence[Call[X]], tp.Generic[P, X]):
-    """Calls of one function that are submitted together; made by :meth:`CachedFunction.job_array`."""
+class Calls(collections.abc.Sequence[Call[X]], ArrayHandle, tp.Generic[P, X]):
+    """Calls of one function that are submitted together, and then a handle on them; see `CachedFunction.job_array`."""
 
     def __init__(self, function: CachedFunction[P, X]) -> None:
         self._function = function

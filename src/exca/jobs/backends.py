@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import _clusters
 from .._clusters import JobState, Submission
-from ..errors import SubmissionError, UnknownClusterError, UntrustedFileError
+from ..errors import InfraError, SubmissionError, UnknownClusterError, UntrustedFileError
 
 if tp.TYPE_CHECKING:
     from .resources import Resources
@@ -82,6 +82,13 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """End jobs."""
+
+    def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
+        """Change how many jobs of arrays run at once."""
+        raise InfraError(
+            f"jobs of cluster {submissions[0].cluster!r} can't be throttled once they are submitted, only those of "
+            "Slurm: cancel them, and submit again with another max_workers"
+        )
 
     def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, should its submitter have died before it could note which it is.

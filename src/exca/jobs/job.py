@@ -156,6 +156,10 @@ class Job(abc.ABC, tp.Generic[R]):
         """End the job now; one that is done stays as it is."""
         if not self.done():
             backends.cancel([self.submission])
+            self.was_cancelled()
+
+    def was_cancelled(self) -> None:
+        """Take note that the job was just ended."""
 
     def describe(self) -> str:
         """The job in words, with the place of its logs."""
@@ -268,6 +272,22 @@ def say_they_go_on(jobs: "tp.Sequence[Job[tp.Any]]") -> None:
         "it" if len(ids) == 1 else "them",
         how,
     )
+
+
+def cancel_all(jobs: "tp.Iterable[Job[tp.Any]]") -> None:
+    """End jobs that are not done, those of a cluster by one command."""
+    of_cluster: dict[str | None, list[Job[tp.Any]]] = {}
+    for job in jobs:
+        if job.succeeded() is not None:
+            continue
+        if job.is_listed() or not job.job_id:
+            job.cancel()
+        else:
+            of_cluster.setdefault(job.cluster, []).append(job)
+    for some in of_cluster.values():
+        backends.cancel([job.submission for job in some])
+        for job in some:
+            job.was_cancelled()
 
 
 class DoneJob(Job[R]):

@@ -177,6 +177,10 @@ class Parts(Backend):
         if whole:
             self.backend.cancel(whole)
 
+    def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
+        """Change how many jobs run at once, whatever number of parts they have."""
+        self.backend.throttle(list(dict.fromkeys(map(_job_of, submissions))), most)
+
     def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, or the part of it that has these logs."""
         part = part_of(logs)

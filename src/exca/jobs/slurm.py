@@ -1,5 +1,6 @@
 """Jobs on Slurm: the batch script as submitit writes it, submitted and looked after from here."""
 
+import collections
 import os
 import re
 import shlex
@@ -182,6 +183,12 @@ class SlurmBackend(Backend):
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """Cancel the jobs, with one command for all."""
         slurm_queue.cancel([s.job_id for s in submissions])
+
+    def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
+        """Change how many jobs of arrays run at once, of several in proportion to their jobs."""
+        sizes = collections.Counter(slurm_queue.base_id(s.job_id) for s in submissions if "_" in s.job_id)
+        for base, share in zip(sizes, arrays.shares(most, list(sizes.values())), strict=True):
+            slurm_queue.throttle(base, share)
 
 
 class _Sbatch:

@@ -97,6 +97,17 @@ def cancel(job_ids: tp.Iterable[str], *, pending: bool = False) -> None:
         )
 
 
+def throttle(array_id: str, most: int) -> None:
+    """Change how many jobs of an array may run at once; raises SchedulerError where Slurm refuses."""
+    try:
+        _run(["scontrol", "update", f"JobId={array_id}", f"ArrayTaskThrottle={most}"], answers=False)
+    except OSError as e:
+        raise SchedulerError(
+            f"Slurm did not change how many jobs of array {array_id} run at once: {e}. Look with `squeue -j "
+            f"{array_id}`, and try again if some of them still wait"
+        ) from e
+
+
 def check_patience() -> None:
     """Raise SchedulerError after ``EXCA_SCHEDULER_PATIENCE`` seconds (default 1800) without an answer."""
     _slurm.check_patience()
@@ -280,8 +291,8 @@ def base_id(job_id: str) -> str:
     return job_id.partition("_")[0].partition("+")[0]
 
 
-def _run(args: list[str], timeout: float | None = None) -> str:
-    """The output of a Slurm command; raises OSError when it cannot say."""
+def _run(args: list[str], timeout: float | None = None, *, answers: bool = True) -> str:
+    """The output of a Slurm command, or "" of one that answers nothing; raises OSError when it cannot say."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
     limit = TIMEOUT if timeout is None else timeout
     try:
@@ -297,11 +308,10 @@ def _run(args: list[str], timeout: float | None = None) -> str:
         )
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"{args[0]} gave no answer within {limit:.0f} s") from None
-    if done.returncode and "Invalid job id" not in done.stderr:
+    if done.returncode and not (answers and "Invalid job id" in done.stderr):
         raise OSError(f"{args[0]} failed: {done.stderr.strip()[-300:]}")
-    if (
-        not done.returncode and not done.stdout.strip()
-    ):  # even where there is nothing to list, there is a header
+    # even where there is nothing to list, there is a header
+    if answers and not done.returncode and not done.stdout.strip():
         raise OSError(f"{args[0]} answered nothing at all")
     return done.stdout
 

@@ -51,7 +51,7 @@ def wait(
         raise ValueError(f"return_when={return_when!r} is none of {', '.join(tp.get_args(When))}")
     given = _checked(jobs)
     done: set[int] = set()
-    for job in _done_one_by_one(given, Poller(timeout)):
+    for job in one_by_one(given, Poller(timeout)):
         if job is None:  # the time is over
             break
         done.add(id(job))
@@ -91,7 +91,7 @@ def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]
 
 def _as_completed(given: list[J], poller: Poller, timeout: float | None) -> Iterator[J]:
     left = {id(job): job for job in given}
-    for job in _done_one_by_one(given, poller):
+    for job in one_by_one(given, poller):
         if job is None:
             raise TimeoutError(
                 f"{len(left)} of {len(given)} job(s) are not done after {timeout:g} s, such as "
@@ -111,7 +111,7 @@ def _checked(jobs: Iterable[J]) -> list[J]:
     return list(found.values())
 
 
-def _done_one_by_one(jobs: list[J], poller: Poller) -> Iterator[J | None]:
+def one_by_one(jobs: list[J], poller: Poller) -> Iterator[J | None]:
     """Yield jobs as they are done, and None when the time is over."""
     watch = Watch(jobs)
     left = len(jobs)

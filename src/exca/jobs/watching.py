@@ -5,7 +5,6 @@ times a second would keep a network file system busy, so only some are looked fo
 backend is asked about all of them every two seconds, and the files of a job that ended are looked for at once.
 """
 
-import asyncio
 import contextlib
 import heapq
 import logging
@@ -211,6 +210,8 @@ def when_done(job: AnyJob, tell: Tell) -> None:
 
 async def result_of(job: "Job[tp.Any]") -> tp.Any:
     """Wait for a job in an event loop, without a thread of its own, and return its result or raise its error."""
+    import asyncio
+
     if (
         job.succeeded() is None and not chain.is_computing()
     ):  # else the thread that waits is looked for in circles
