@@ -25,6 +25,7 @@ class Job:
     def __init__(self, cluster: str, folder: Path, calls: tp.Sequence[tp.Any], **fields: tp.Any) -> None:
         self.folder, self.count = folder, len(calls)
         logs = str(folder / "logs" / "%j")
+        fields.setdefault("modules", () if cluster == "slurm" else None)
         call = pack.Pack(logs, [backends.pickled(one, None) for one in calls], **fields)
         resources = Resources(
             folder=folder, cluster=tp.cast(tp.Any, cluster), cpus_per_task=fields.get("cpus")
@@ -37,12 +38,15 @@ class Job:
         logs = paths.logs_of_part(self.submission.logs, number, self.count)
         return paths.JobPaths(logs, self.submission.job_id)
 
-    def exit(self, number: int) -> int:
+    def ended(self, number: int) -> pack.Exit:
         def read() -> pack.Exit | None:
             return pack.read_exit(self.paths(number).folder)
 
         found: pack.Exit = wait_for(read, lambda: f"part {number}: {self.said()}")
-        return found.code
+        return found
+
+    def exit(self, number: int) -> int:
+        return self.ended(number).code
 
     def said(self) -> str:
         own = paths.JobPaths(self.submission.logs, self.submission.job_id)
@@ -70,14 +74,21 @@ def test_a_part_is_known_by_its_logs() -> None:
 
 
 @every_cluster
-def test_each_part_ends_in_its_own_way(slurm_folder: Path, cluster: str) -> None:
+@pytest.mark.parametrize("modules", [None, ()], ids=["spawned", "forked"])
+def test_each_part_ends_in_its_own_way(
+    slurm_folder: Path, cluster: str, modules: tuple[str, ...] | None
+) -> None:
     ends = ["return", "kill", "exit", "raise", "return"]
-    job = Job(cluster, slurm_folder, [note(slurm_folder, k, end) for k, end in enumerate(ends)])
+    calls = [note(slurm_folder, k, end) for k, end in enumerate(ends)]
+    job = Job(cluster, slurm_folder, calls, modules=modules)
     assert [job.exit(k) for k in range(5)] == [0, -9, 17, 1, 0]
     job.wait()
     pids = {noted(slurm_folder, k)["pid"] for k in range(5)}
     assert len(pids) == 5
-    assert len({noted(slurm_folder, k)["parent"] for k in range(5)}) == 1, "one after the other, in one job"
+    assert len({noted(slurm_folder, k)["parent"] for k in range(5)}) == 1, "in one job"
+    assert len({noted(slurm_folder, k)["drawn"] for k in range(5)}) == 5
+    commands = [noted(slurm_folder, k)["command"] for k in range(5)]
+    assert all(("exca.jobs.pack" in command) is (modules is None) for command in commands), commands
     for k in range(5):
         own = job.paths(k)
         assert own.stdout.read_text() == f"noting note-{k}\n"
@@ -166,9 +177,25 @@ def test_fewer_gpus_than_were_asked_for_are_an_error(tmp_path: Path, monkeypatch
 
 
 def test_threads_follow_the_cpus_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     Job("local", tmp_path, [note(tmp_path, 0)], cpus=3)
     env = noted(tmp_path, 0)["env"]
-    assert (env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("7", "3")
+    assert (env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("3", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    Job("local", tmp_path, [note(tmp_path, 1)], cpus=3)
+    env = noted(tmp_path, 1)["env"]
+    assert env["OMP_NUM_THREADS"] == "7"
+    assert "OPENBLAS_NUM_THREADS" not in env
+
+
+def test_one_that_takes_more_memory_than_its_part_is_ended(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    calls = [note(tmp_path, 0, "grow", gate), note(tmp_path, 1, gate=gate)]
+    job = Job("local", tmp_path, calls, concurrent=2, mem_gb=0.3)
+    noted(tmp_path, 0), noted(tmp_path, 1)
+    found = job.ended(0)
+    assert (found.code, found.word) == (-9, "OUT_OF_MEMORY")
+    assert "more than its limit of 0.3 GiB (mem_gb), ending the job" in job.paths(0).stderr.read_text()
+    gate.touch()
+    assert job.exit(1) == 0

@@ -21,6 +21,14 @@ _OF_A_JOB = re.compile(
 _KEPT = frozenset(("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_TIME_FORMAT"))
 PART = "EXCA_PART"  # of a process that runs one of several calls of a job: JSON with which job and part it is
 _INSIDE_A_JOB = ("SLURM_JOB_ID", "SLURM_JOBID", "SUBMITIT_EXECUTOR", PART)
+# how many threads numerical libraries use: OpenMP, and those with a variable of their own
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 _WINDOWS = os.name == "nt"
 
 

@@ -169,6 +169,11 @@ def become(own: paths.JobPaths, processes: int, arguments: tp.Sequence[str]) -> 
     os.environ.update(submitit_variables(own, own.rank, processes))
     sys.argv[1:] = arguments
     sys.orig_argv[-1:] = arguments  # in the place of the order
+    forget_the_parent()
+
+
+def forget_the_parent() -> None:
+    """Draw other numbers than the process that this one was forked from, and warn of what that was warned of."""
     # random has seeded itself
     if "numpy.random" in sys.modules:
         sys.modules["numpy"].random.seed()

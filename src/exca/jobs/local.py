@@ -17,7 +17,7 @@ from ..claims.owner import Process
 from ..errors import SubmissionError
 from . import entry
 from .backends import Backend, Ending, Request, Submission, pickled
-from .environment import import_path
+from .environment import THREADS, import_path
 from .pack import Pack
 from .paths import JobPaths, make_log_folder, open_log, write_digests
 from .workdir_copy import CODE, require_ours
@@ -30,14 +30,6 @@ if tp.TYPE_CHECKING:
 # processes started by this interpreter, by pid: asked for their exit code, which also reaps them
 _STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
 _WORDS = ("TIMEOUT", "OUT_OF_MEMORY")  # by which the supervisor notes that it ended a job at a limit
-# how many threads numerical libraries use: OpenMP, and those with a variable of their own
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 _MINUTE = 60.0  # seconds
 _GIB = 1 << 30
 
@@ -80,7 +72,7 @@ class LocalBackend(Backend):
         asked = {
             name: request.parameters.get(name, getattr(resources, name)) for name in ("timeout_min", "mem_gb")
         }
-        forks = _may_fork() and forking.possible()
+        forks = may_fork() and forking.possible()
         needed: list[str] = []
         if forks:
             shared = [Path(file).read_bytes() for file in request.files]
@@ -275,7 +267,7 @@ def _python(request: Request) -> str:
     return str(python_of(request.resources.conda_env))
 
 
-def _may_fork() -> bool:
+def may_fork() -> bool:
     """Whether ``EXCA_LOCAL`` leaves it to the supervisor to fork."""
     said = os.environ.get("EXCA_LOCAL", "fork")
     if said not in ("fork", "spawn"):

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import typing as tp
 from pathlib import Path
@@ -17,15 +18,15 @@ from pathlib import Path
 from .. import _files, _trust
 from .._polling import Poller
 from . import entry, paths
-from .environment import PART, current_job
+from .environment import PART, THREADS, current_job
+from .limits import Watch
 
 END_WITHIN = 3.0  # seconds that a part has between being asked to end and being made to
 # seconds for which this process has to outlive a part that was killed, before the kill counts as its own: at the end
 # of a job all its processes are killed, in any order, and what is requeued then is not to count as killed
 ALONE = 2.0
-CANCELLED_EVERY = 1.0  # seconds between looks for parts that were cancelled
+LOOK_EVERY = 1.0  # seconds between looks for parts that were cancelled, or take too much memory
 _EXIT = "exit"  # file with how a part ended, beside its logs
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Exit(tp.NamedTuple):
@@ -33,6 +34,7 @@ class Exit(tp.NamedTuple):
 
     code: int  # negative for a signal
     max_rss_mb: float | None  # peak memory of it, or of the largest process it waited for, in MiB
+    word: str = ""  # which limit ended it
 
 
 def read_exit(folder: Path) -> Exit | None:
@@ -45,7 +47,7 @@ def read_exit(folder: Path) -> Exit | None:
             content = orjson.loads(_files.read_all(fd))
         finally:
             os.close(fd)
-        return Exit(int(content["code"]), content.get("max_rss_mb"))
+        return Exit(int(content["code"]), content.get("max_rss_mb"), str(content.get("word", "")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -87,6 +89,10 @@ class Pack:
     concurrent: int = 1  # how many of them run at once
     cpus: int | None = None  # of each
     gpus: float | None = None  # of each; below 1, some of them share one
+    mem_gb: float | None = None  # of each, in GiB
+    modules: tuple[str, ...] | None = (
+        None  # what the calls need of installed packages; None: they are not forked
+    )
 
     def __repr__(self) -> str:
         return f"{len(self.contents)} calls in one job"
@@ -104,6 +110,8 @@ class _Packing:
         self.pack = pack
         self.where = where
         self.slots = [_environment_of(pack, slot) for slot in range(pack.concurrent)]
+        self.forks = _prepare_forks(pack)
+        self.modules = frozenset(sys.modules)
         self.free = list(range(pack.concurrent))
         self.running: list[_Child] = []
         self.killed: list[tuple[float, _Child, Exit]] = []  # when, and how; not noted yet
@@ -120,7 +128,7 @@ class _Packing:
         while waiting or self.running or self.killed:
             while waiting and self.free:
                 self._start(waiting.pop())
-            if self._look(poller.is_time_to("look what was cancelled", every=CANCELLED_EVERY)):
+            if self._look(poller.is_time_to("look what is to end", every=LOOK_EVERY)):
                 poller.restart()
             else:
                 poller.pause()
@@ -142,34 +150,45 @@ class _Packing:
         _files.write_atomically(own.submitted_pickle, content, mode=_files.PRIVATE)
         slot = self.free.pop(0)
         variables, cpus = self.slots[slot]
-        env = {**os.environ, **variables, **_identity(self.where, own, cpus)}
-        command = [sys.executable, "-u", "-m", "exca.jobs.pack", own.pattern, own.job_id]
-        command += [_files.digest(content), str(os.getpid())]
-        with paths.open_log(own.stdout) as out, paths.open_log(own.stderr) as err:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=env,
-                process_group=0
-                if hasattr(os, "killpg")
-                else None,  # so that what it leaves behind ends with it
-            )
-        self.running.append(_Child(number, slot, process, own.folder))
+        variables = {**variables, **_identity(self.where, own, cpus)}
+        arguments = [own.pattern, own.job_id, _files.digest(content), str(os.getpid())]
+        start = self._fork if self.forks else _spawn
+        pid, process = start(own, variables, arguments)
+        # one that takes more than its part is ended in the place of its neighbours
+        limit = self.pack.mem_gb if self.pack.mem_gb and self.pack.concurrent > 1 else 0
+        watch = Watch(0, int(limit * (1 << 30)), own.stderr)
+        watch.pids.append(pid)
+        self.running.append(_Child(number, slot, pid, process, own.folder, watch))
 
-    def _look(self, for_cancelled: bool) -> bool:
+    def _fork(self, own: paths.JobPaths, variables: dict[str, str], arguments: list[str]) -> tuple[int, None]:
+        from . import forking
+
+        pid = forking.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            forking.redirect(own)
+            os.environ.update(variables)
+            sys.argv[1:] = arguments
+            forking.forget_the_parent()
+            forking.run_to_the_end(lambda: main(arguments), self.modules)
+        with contextlib.suppress(OSError):  # it has done so itself
+            os.setpgid(pid, pid)
+        return pid, None
+
+    def _look(self, for_what_is_to_end: bool) -> bool:
         """Look at all that runs; returns whether something ended."""
         before = len(self.running)
         for child in list(self.running):
-            if for_cancelled and is_cancelled(child.folder):
-                child.end()
+            if for_what_is_to_end:
+                child.watch.look()
+                if is_cancelled(child.folder):
+                    child.end()
             left = child.reap()
             if left is None:
                 continue
             self.running.remove(child)
             self.free.append(child.slot)
-            if left.code < 0 and child.asked is None:
+            if left.code < 0 and child.asked is None and not left.word:
                 self.killed.append((time.monotonic(), child, left))
             else:
                 self._note(child, left)
@@ -190,8 +209,10 @@ class _Child:
 
     number: int
     slot: int
-    process: "subprocess.Popen[bytes]"
+    pid: int
+    process: "subprocess.Popen[bytes] | None"  # None for one that was forked
     folder: Path  # of its logs
+    watch: Watch  # of its memory
     asked: float | None = None  # when it was asked to end
 
     def end(self) -> None:
@@ -205,23 +226,56 @@ class _Child:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
-                os.killpg(self.process.pid, number)
-            else:
+                os.killpg(self.pid, number)
+            elif self.process is not None:
                 self.process.terminate()
 
     def reap(self) -> Exit | None:
         """How it ended; None as long as it runs. What it started, and left in its group, ends with it."""
-        if not hasattr(os, "waitid"):
-            code = self.process.poll()
-            return None if code is None else Exit(code, None)
-        pid = self.process.pid
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if self.process is not None and not hasattr(os, "waitid"):
+            polled = self.process.poll()
+            return None if polled is None else Exit(polled, None, self.watch.word)
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
         self._signal(signal.SIGKILL)  # while its id is still taken
-        _, status, usage = os.wait4(pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        _, status, usage = os.wait4(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if self.process is not None:
+            self.process.returncode = code
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-        return Exit(self.process.returncode, round(usage.ru_maxrss / unit, 1))
+        return Exit(code, round(usage.ru_maxrss / unit, 1), self.watch.word if code else "")
+
+
+def _spawn(
+    own: paths.JobPaths, variables: dict[str, str], arguments: list[str]
+) -> "tuple[int, subprocess.Popen[bytes]]":
+    with paths.open_log(own.stdout) as out, paths.open_log(own.stderr) as err:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "exca.jobs.pack", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env={**os.environ, **variables},
+            process_group=0 if hasattr(os, "killpg") else None,  # so that what it leaves behind ends with it
+        )
+    return process.pid, process
+
+
+def _prepare_forks(pack: Pack) -> bool:
+    """Import what the calls need, once for all; returns whether they may be forked then."""
+    if pack.modules is None:
+        return False
+    from . import forking
+
+    if not forking.possible() or threading.active_count() > 1:
+        return False
+    os.environ.update(_threads_of(pack))  # numerical libraries look when they are imported
+    if not forking.prepare(pack.modules):
+        return False
+    from ..claims.owner import heart
+
+    heart.beat_for_children()
+    return True
 
 
 def _identity(where: dict[str, tp.Any], own: paths.JobPaths, cpus: list[int]) -> dict[str, str]:
@@ -235,17 +289,22 @@ def _identity(where: dict[str, tp.Any], own: paths.JobPaths, cpus: list[int]) ->
 def _environment_of(pack: Pack, slot: int) -> tuple[dict[str, str], list[int]]:
     """What differs for a part that runs in this slot: variables, and CPUs where it has some for itself."""
     cpus = _cpus_of(pack, slot)
-    variables: dict[str, str] = {}
-    count = pack.cpus or (len(cpus) if cpus else None)
-    if count is None and pack.concurrent > 1:
-        count = max(1, _available() // pack.concurrent)
-    if count is not None:
-        variables = {name: str(count) for name in _THREADS if name not in os.environ}
+    variables = _threads_of(pack)
     if pack.cpus is not None and "SLURM_CPUS_PER_TASK" in os.environ:
         variables["SLURM_CPUS_PER_TASK"] = str(pack.cpus)
     if pack.gpus is not None:
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(_gpus_of(pack.gpus, pack.concurrent, slot))
     return variables, cpus
+
+
+def _threads_of(pack: Pack) -> dict[str, str]:
+    """Variables by which numerical libraries take as many threads as a call has CPUs."""
+    count = pack.cpus
+    if count is None and pack.concurrent > 1:
+        count = max(1, _available() // pack.concurrent)
+    if count is None or THREADS[0] in os.environ:  # which the others go by
+        return {}
+    return {name: str(count) for name in THREADS if name not in os.environ}
 
 
 def _available() -> int:

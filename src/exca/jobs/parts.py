@@ -17,6 +17,7 @@ from .. import _files
 from .._clusters import JobState
 from . import entry
 from .backends import Backend, Ending, Request, Submission, pickled
+from .limits import OUT_OF_MEMORY
 from .pack import Pack, how, is_cancelled, read_exit
 from .paths import JobPaths, logs_of_part, part_of
 
@@ -83,10 +84,11 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
     limit = resources.max_pickle_size_gb
     contents = [pickled(call, limit) for call in calls]  # all of them before anything is submitted
     at_once = min(resources.concurrent_per_job or 1, len(calls))
-    packs = [
-        Pack(request.logs, contents[k : k + per], at_once, resources.cpus_per_task, _gpus(resources, at_once))
-        for k in range(0, len(contents), per)
-    ]
+    draft = Pack(
+        *(request.logs, [], at_once, resources.cpus_per_task, _gpus(resources, at_once), resources.mem_gb),
+        _modules(request, contents[0]),
+    )
+    packs = [dataclasses.replace(draft, contents=contents[k : k + per]) for k in range(0, len(contents), per)]
     most = request.max_workers
     if cluster == "local":
         most = min(most, os.cpu_count() or 1)
@@ -105,6 +107,17 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
         logs = [logs_of_part(job.logs, k, count) for k in range(count)] if job is not None else []
         out += [dataclasses.replace(job, logs=own) for own in logs] if job is not None else [None] * count
     return out
+
+
+def _modules(request: Request, content: bytes) -> tuple[str, ...] | None:
+    """What the calls need of installed packages, where they may be forked."""
+    from . import forking
+    from .local import may_fork
+
+    if not may_fork() or not forking.possible():
+        return None
+    shared = [file.read_bytes() for file in request.files]
+    return tuple(forking.modules_needed([content, *shared]))
 
 
 def _gpus(resources: "Resources", at_once: int) -> float | None:
@@ -234,6 +247,7 @@ def _state(part: Submission, job: JobState) -> JobState:
     ended = read_exit(folder)
     if ended is not None:
         word = "CANCELLED" if is_cancelled(folder) else "FAILED" if ended.code else "COMPLETED"
+        word = ended.word or word
         code = f"{max(0, ended.code)}:{max(0, -ended.code)}"
         return JobState(part.job_id, word, exit_code=code, alive=False)
     if not _began(folder):
@@ -254,6 +268,8 @@ def _own_ending(part: Submission) -> Ending | None:
         return Ending("CANCELLED", "It was cancelled.")
     if ended is None:
         return None
+    if ended.word == OUT_OF_MEMORY:
+        return Ending(OUT_OF_MEMORY, "It needed more memory than it had: raise mem_gb.")
     if ended.code >= 0:
         return Ending("FAILED", f"Its process ended with exit code {ended.code}.")
     hint = " (out of memory?)" if -ended.code == getattr(signal, "SIGKILL", 9) else ""
