@@ -6,13 +6,14 @@ import logging
 import os
 import pickle
 import sys
+import time
 import typing as tp
 import uuid
 from pathlib import Path
 
 from .. import _files
 from ..errors import UntrustedFileError
-from ..jobs import backends
+from ..jobs import backends, losses
 from ..jobs.environment import current_job
 from ..jobs.remote_errors import RemoteError
 from . import record
@@ -20,7 +21,7 @@ from .method import Method, running
 from .record import KEY
 
 if tp.TYPE_CHECKING:
-    from ..claims import Claim
+    from ..claims import Claim, Claims
     from ..codedigest import CodeDigest
 
 logger: logging.Logger = logging.getLogger("exca")
@@ -124,6 +125,9 @@ class TaskCall(Call):
     replaces: str | None = None  # the attempt whose outcome is there already
     submitted: float | None = None  # when, in seconds since the epoch
     code: "CodeDigest | None" = None
+    series: losses.Series = (
+        losses.NONE_LOST
+    )  # the attempts before it, and what becomes of it should it be lost
 
     def __repr__(self) -> str:
         return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"
@@ -142,25 +146,57 @@ class TaskCall(Call):
             submitted = record.read_submission(self.folder)
             if submitted is None or submitted.attempt != self.token:
                 with contextlib.suppress(OSError):  # the submitter died before it could note which job it is
-                    record.note_submission(self.folder, where, self.token, self.replaces)
+                    submitted_at = None if self.submitted is None else record.iso(self.submitted)
+                    record.note_submission(
+                        *(self.folder, where, self.token, self.replaces),
+                        series=self.series,
+                        submitted=submitted_at,
+                    )
+        self.series.wait()
         self.method.freeze()
+        started = time.time()
         try:
             record.compute(
-                self.method, self.folder, claim, where, self.token, submitted=self.submitted, sent=self.code
+                *(self.method, self.folder, claim, where, self.token),
+                submitted=self.submitted,
+                sent=self.code,
+                series=self.series,
+                keep=lambda error: not self._is_lost_by(error, claim, where, started),
             )
         except Exception:
             if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
                 raise  # submitit's debug executor stops here in a debugger
             logger.exception("%r failed", self)
 
+    def _is_lost_by(self, error: Exception, claim: "Claim", where: dict[str, tp.Any], started: float) -> bool:
+        """Whether an exception is no outcome, since there is another attempt after it: then the loss is noted."""
+        name = self.series.policy.named(error)
+        if name is None or where["cluster"] == "debug" or not self.series.tries_again(name):
+            return False
+        submitted = None if self.submitted is None else record.iso(self.submitted)
+        loss = record.loss_of(
+            *(name, f"{type(error).__qualname__}: {error}", self.token, where),
+            host=_files.host_name(),
+            submitted=submitted,
+            started=record.iso(started),
+        )
+        try:
+            record.note_loss(self.folder, self.token, loss, claim)
+        except OSError as e:  # then it is kept, and not tried again
+            error.add_note(f"This loss could not be noted in {self.folder}: {e}")
+            return False
+        return True
+
     def reclaim(self) -> "Claim | None":
-        """Claim the task again where its record tells that this very job failed, though it has just been requeued."""
+        """Claim the task again where this very job was noted as lost or failed, though it has just been requeued."""
         from ..claims import Claims
 
         claims = Claims(self.folder)
         claims.wait([record.end_of(self.token)], done=lambda: False)  # until the record is there
         found = record.read(self.folder)
-        if found is None or found.attempt != self.token or "ended" not in found.content:
+        if found is None or found.attempt == self.replaces:
+            return self._reclaim_lost(claims)
+        if found.attempt != self.token or "ended" not in found.content:
             return None
         claim, _ = claims.acquire([KEY])
         if claim is not None:
@@ -169,4 +205,12 @@ class TaskCall(Call):
                 self,
                 found.content["ended"],
             )
+        return claim
+
+    def _reclaim_lost(self, claims: "Claims") -> "Claim | None":
+        """Claim the task again where this job was noted as lost and no later attempt is under way."""
+        claim, _ = claims.acquire([KEY])
+        if claim is not None and not record.note_revival(self.folder, self.token):
+            claim.release()
+            return None
         return claim

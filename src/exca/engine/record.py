@@ -32,6 +32,7 @@ from ..errors import (
     UnknownVersionError,
     UntrustedFileError,
 )
+from ..jobs import losses
 from ..jobs.backends import Submission
 from ..jobs.remote_errors import error_content, rebuild_error
 from .method import running
@@ -253,6 +254,7 @@ class Attempt:
         default_factory=dict
     )  # configuration, resources, submission time
     source: str | None = None  # folder of the code, whose git commit is recorded
+    lost: tp.Sequence[losses.Attempt] = ()  # attempts before it
     started: float = dataclasses.field(default_factory=time.time)
     clock: float = dataclasses.field(default_factory=time.monotonic)  # at the start
 
@@ -290,13 +292,15 @@ class Attempt:
             **content,
             "attempt": self.token,
             **self.asked,
-            "started": _iso(self.started),
-            "finished": _iso(self.started + seconds),
+            "started": iso(self.started),
+            "finished": iso(self.started + seconds),
             "seconds": round(seconds, 6),
             **_host(),
             "pid": os.getpid(),
             **self.where,
         }
+        if self.lost:
+            content["attempts"] = losses.listed(self.lost)
         if self.where.get("cluster") not in (None, "debug"):  # a process of its own
             content["used"] = _used()
         if self.source is not None:
@@ -317,31 +321,36 @@ def compute(
     *,
     submitted: float | None = None,
     sent: "CodeDigest | None" = None,
+    series: losses.Series = losses.NONE_LOST,
+    keep: tp.Callable[[Exception], bool] | None = None,
 ) -> tp.Any:
     """Compute a task and publish its outcome under a claim; raises what the method raised, after it was published.
 
     ``where`` has cluster, job id and logs, for the record; ``attempt`` is the token there, by default the claim's;
-    ``submitted`` is the time of it, of a job, and ``sent`` the digest of the code that was.
+    ``submitted`` is the time of it, of a job, and ``sent`` the digest of the code that was. ``series`` tells of the
+    attempts before it, and ``keep`` whether an exception is the outcome, rather than one to try again after.
     """
     from ..claims import chain
 
     config = method.config
     asked: dict[str, tp.Any] = {"config": _json(config) if _may_be_infinite(repr(config)) else config}
     if where:
-        asked["resources"] = method.resources.asked()
+        asked["resources"] = {**method.resources.asked(), **series.scaled}
     if submitted is not None:
-        asked["submitted"] = _iso(submitted)
+        asked["submitted"] = iso(submitted)
     code = method.code
     if code is not None:
         asked["code"] = code.kept(sent)
-    this = Attempt(folder, attempt or claim.token, where, asked, _source_folder(type(method.obj)))
+    source = _source_folder(type(method.obj))
+    this = Attempt(folder, attempt or claim.token, where, asked, source, series.lost)
     outer = running.set((method, this.token, "task"))
     try:
         with chain.under(claim), chain.computing([KEY], started=True):
             value = method.call()
     except Exception as e:
         method.require_unchanged()
-        this.failed(e)
+        if keep is None or keep(e):
+            this.failed(e)
         raise
     finally:
         running.reset(outer)
@@ -439,7 +448,13 @@ def _readable(value: tp.Any) -> tp.Any:
 
 
 def publish_death(
-    folder: Path, attempt: str, error: dict[str, tp.Any], where: dict[str, tp.Any], replaces: str | None
+    folder: Path,
+    attempt: str,
+    error: dict[str, tp.Any],
+    where: dict[str, tp.Any],
+    replaces: str | None,
+    *,
+    lost: tp.Sequence[losses.Attempt] = (),
 ) -> Record:
     """Publish on behalf of a dead job that it failed, unless there is an outcome after all, its own or a later one.
 
@@ -449,7 +464,7 @@ def publish_death(
     """
     from ..claims import Claims
 
-    now = _iso(time.time())
+    now = iso(time.time())
     content = {
         "version": VERSION,
         "state": "failed",
@@ -458,6 +473,8 @@ def publish_death(
         "finished": now,
         **where,
     }
+    if lost:
+        content["attempts"] = losses.listed(lost)
     found = latest(folder)
     if found is None or (found.attempt == replaces and found.state == "failed"):
         claim, held = Claims(folder).acquire([KEY, end_of(attempt)])
@@ -480,6 +497,14 @@ class Submitted(tp.NamedTuple):
     submission: Submission
     attempt: str  # token of the claim that it was given
     replaces: str | None  # the attempt whose outcome was there
+    policy: losses.Policy = losses.Policy()  # what becomes of it, should it be lost
+    lost: tuple[losses.Attempt, ...] = ()  # the attempts before it, and itself once it was noted as lost
+    at: str | None = None  # when it was submitted
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was noted as lost, with attempts left."""
+        return bool(self.lost) and self.lost[-1].get("attempt") == self.attempt
 
 
 def read_submission(folder: Path) -> Submitted | None:
@@ -490,20 +515,103 @@ def read_submission(folder: Path) -> Submitted | None:
         data, status = _files.read_judged(f"{folder}/{SUBMISSION}")
         content = orjson.loads(data)
         submission = Submission.from_json(content, trusted=_trust.is_trusted(status))
-        return Submitted(submission, str(content.get("attempt", "")), content.get("replaces"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OddFileError, UntrustedFileError, ValueError, TypeError) as e:
         _trust.skip(f"{folder}/{SUBMISSION}", e)
         return None
+    # what another user wrote about earlier attempts goes into no record of this user
+    lost = losses.lost_attempts(content.get("attempts")) if submission.trusted else ()
+    policy = losses.Policy.from_json(content.get("retry"))
+    at = content.get("submitted")
+    at = at if isinstance(at, str) else None
+    return Submitted(submission, str(content.get("attempt", "")), content.get("replaces"), policy, lost, at)
 
 
-def note_submission(folder: Path, where: dict[str, tp.Any], attempt: str, replaces: str | None) -> None:
-    """Write down which job computes a task."""
+def note_submission(
+    folder: Path,
+    where: dict[str, tp.Any],
+    attempt: str,
+    replaces: str | None,
+    *,
+    series: losses.Series = losses.NONE_LOST,
+    submitted: str | None = None,
+) -> None:
+    """Write down which job computes a task, what becomes of it should it be lost, and the attempts before it."""
     import orjson
 
-    note = orjson.dumps({**where, "attempt": attempt, "replaces": replaces})
-    _files.write_atomically(folder / SUBMISSION, note, mode=_files.OWN)
+    note: dict[str, tp.Any] = {**where, "attempt": attempt, "replaces": replaces}
+    if submitted is not None:
+        note["submitted"] = submitted
+    if series.policy.retries:
+        note["retry"] = series.policy.to_json()
+    if series.lost:
+        note["attempts"] = list(series.lost)
+    _files.write_atomically(folder / SUBMISSION, orjson.dumps(note), mode=_files.OWN)
+
+
+def lost_before(folder: Path, replaces: str | None) -> tuple[losses.Attempt, ...]:
+    """The attempts of a task that were lost since it has had the outcome of an attempt, or none."""
+    submitted = read_submission(folder)
+    if submitted is None or not submitted.is_lost or submitted.replaces != replaces:
+        return ()
+    return submitted.lost
+
+
+def loss_of(
+    state: str, reason: str, attempt: str, where: tp.Mapping[str, tp.Any], **facts: str | None
+) -> losses.Attempt:
+    """Describe the loss of an attempt at this moment: what became of it, and which job it was."""
+    now = time.time()
+    job = {name: where[name] for name in ("cluster", "job_id") if where.get(name)}
+    known = {name: value for name, value in facts.items() if value is not None}
+    return losses.attempt(state, reason, attempt, **job, **known, finished=iso(now), lost=now)
+
+
+def note_loss(folder: Path, attempt: str, loss: losses.Attempt, claim: "Claim | None" = None) -> None:
+    """Note that the attempt last submitted for a task was lost, with attempts left; whoever submits next reads it.
+
+    Under a claim on the task: that of the attempt itself, or one that is made here. Where a later attempt is under
+    way, or an outcome is there, nothing is noted.
+    """
+    from ..claims import Claims
+
+    if claim is None:
+        claim, held = Claims(folder).acquire([KEY, end_of(attempt)])
+        if claim is None:
+            return
+        with claim:
+            if not held:
+                _note_loss(folder, attempt, loss)
+        return
+    _note_loss(folder, attempt, loss)
+
+
+def _note_loss(folder: Path, attempt: str, loss: losses.Attempt) -> None:
+    submitted, found = read_submission(folder), latest(folder)
+    if submitted is None or submitted.attempt != attempt or submitted.is_lost:
+        return
+    if not submitted.submission.trusted:  # written anew, it would be this user's word
+        return
+    if found is not None and found.attempt != submitted.replaces:
+        return
+    _note_again(folder, submitted, (*submitted.lost, loss))
+
+
+def note_revival(folder: Path, attempt: str) -> bool:
+    """Note that an attempt goes on which was noted as lost, under the claim on the task; False where it was not."""
+    submitted = read_submission(folder)
+    if submitted is None or submitted.attempt != attempt or not submitted.is_lost:
+        return False
+    _note_again(folder, submitted, submitted.lost[:-1])
+    return True
+
+
+def _note_again(folder: Path, submitted: Submitted, lost: tuple[losses.Attempt, ...]) -> None:
+    series, where = losses.Series(submitted.policy, lost), submitted.submission.to_json()
+    note_submission(
+        folder, where, submitted.attempt, submitted.replaces, series=series, submitted=submitted.at
+    )
 
 
 def end_of(attempt: str) -> str:
@@ -519,7 +627,8 @@ def _write_for_earlier_release(folder: Path, kind: str, value: tp.Any) -> None:
         write_job_pickle(folder / LEGACY_NAME, kind, value)
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """A time, given in seconds since the epoch, as records have it."""
     # with the local offset of that moment, in half the time that astimezone() takes to find it
     zone = _zone(time.localtime(seconds).tm_gmtoff)
     return datetime.datetime.fromtimestamp(seconds, zone).isoformat(timespec="milliseconds")

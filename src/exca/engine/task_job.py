@@ -7,8 +7,9 @@ from pathlib import Path
 
 from .._polling import Poller
 from ..errors import JobError
+from ..jobs import backends, entry, losses
 from ..jobs.backends import Submission
-from ..jobs.job import SAY_WHY, Job
+from ..jobs.job import SAY_WHY, DoneJob, Job
 from ..jobs.paths import fixed_folder
 from . import record, unsent
 from .record import KEY
@@ -17,6 +18,7 @@ if tp.TYPE_CHECKING:
     from .tasks import Task
 
 R = tp.TypeVar("R")
+Again = tp.Callable[[], "TaskJob[tp.Any] | DoneJob[tp.Any] | None"]
 logger: logging.Logger = logging.getLogger("exca")
 
 
@@ -30,6 +32,8 @@ class TaskJob(Job[R]):
         attempt: str = "",
         hint: str = "",
         replaces: str | None = None,
+        *,
+        again: "Again | None" = None,
     ) -> None:
         super().__init__(submission)
         self.folder = folder
@@ -37,6 +41,13 @@ class TaskJob(Job[R]):
         self.hint = hint  # how to compute it again, added to errors
         self.replaces = replaces  # the attempt whose outcome was there before and does not count
         self.nothing_kept: bool = False  # it ended, and is as if it had never been submitted
+        self.lost: bool = False  # it ended without an outcome, with attempts left
+        self._again = again  # submits the next attempt
+        self._unsent: UnsentJob[R] | None = None  # the next attempt, where there is no room for it yet
+
+    def __getstate__(self) -> dict[str, tp.Any]:
+        # the handle that travels tells of this attempt: what submits the next one holds locks
+        return {**self.__dict__, "_again": None, "_unsent": None}
 
     def outcome(self) -> record.Record | None:
         """The outcome of this attempt, or of a later one that has taken its place."""
@@ -89,9 +100,62 @@ class TaskJob(Job[R]):
         """What waits for room with the same logs is sent together."""
         return self.cluster, fixed_folder(self.submission.logs)
 
+    def is_lost(self) -> bool:
+        """Whether it ended without an outcome and is to be submitted again, which the backend is asked here."""
+        if self._again is None or self._finished() is not None or self._unsent is not None:
+            return False
+        return self.record_death() is None and self.lost
+
+    def go_on(self) -> bool:
+        """Have the next attempt submitted, where this one was lost, without waiting for it; whether there is one."""
+        return self.is_lost() and (self._follow(0.0) or self._unsent is not None)
+
+    def is_listed(self) -> bool:
+        """Whether it waits to be sent, so that there is nothing to ask about it yet."""
+        return self._unsent is not None and self._unsent.is_listed()
+
+    def done(self) -> bool:
+        """Whether there is an outcome, be it a result or an error, or the attempt was lost."""
+        if self._unsent is not None:
+            return self._unsent.done()
+        return super().done()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job is done; attempts that were lost are submitted again, as often as they may be."""
+        poller = Poller(timeout)
+        while True:
+            if self._unsent is None and not super().wait(poller.left):
+                return False
+            if self._unsent is None and not self.is_lost():
+                return True
+            if not self._follow(poller.left):
+                return self._unsent is None  # else it waits for room
+
+    def _follow(self, timeout: float | None) -> bool:
+        """Have the next attempt submitted, and become the handle of it; False where that cannot be, or not yet."""
+        later: tp.Any = self._unsent or (None if self._again is None else self._again())
+        if later is None:
+            return False
+        if isinstance(later, UnsentJob):
+            self._unsent = later
+            if not later.wait(timeout):
+                return False
+            self._unsent, later = None, later.sent() or later
+        if isinstance(later, DoneJob) and later.error is not None and self.outcome() is None:
+            raise later.error  # of a caller that computed it, and could not keep the error
+        if later.submission.cluster is None or later.job_id:
+            self.submission = later.submission
+        if isinstance(later, TaskJob):
+            self.attempt, self.replaces = later.attempt, later.replaces
+        self.lost = False
+        return True
+
     def cancel(self) -> None:
         """End the job now; one that is done stays as it is, and of one that has not begun nothing is kept."""
-        super().cancel()
+        if self._unsent is not None:
+            self._unsent.cancel()
+        else:
+            super().cancel()
 
     def was_cancelled(self) -> None:
         """Leave no trace of a job that had not begun."""
@@ -119,6 +183,11 @@ class TaskJob(Job[R]):
         self.wait()
         found = self.outcome() or self.record_death()
         if found is None:
+            if self.lost:
+                raise JobError(
+                    f"{self.label()} was lost. {self._backend.ending(self.submission).text} Nothing is kept of it, and "
+                    "there are attempts left: ask again, in a mode that computes, to submit the next one"
+                )
             if self.nothing_kept:
                 raise JobError(
                     f"{self.label()} ended before it began. {self._backend.ending(self.submission).text} "
@@ -137,19 +206,70 @@ class TaskJob(Job[R]):
         """Publish that the job ended without an outcome, so that every later reader knows why.
 
         None where nothing is kept: the job was cancelled before it began, or ended by the mere warning of a preemption,
-        which tells nothing about the computation. A result that it was to replace stays: then only the caller sees it.
+        which tells nothing about the computation. None as well where it was lost with attempts left, which is noted
+        for the next caller that submits. A result that it was to replace stays: then only the caller sees it.
         """
         if not self._ended_without_outcome():
             return self.outcome()
-        ending = self._backend.ending(self.submission)
-        if (ending.state == "CANCELLED" and not self._began()) or ending.warned:
+        submitted = record.read_submission(self.folder)
+        ending, began = self._backend.ending(self.submission), self._began()
+        if self._noted_as_lost(submitted, ending):
+            return None
+        if (ending.state == "CANCELLED" and not began) or ending.warned:
             self._give_up()
             return None
-        content = self._error_of_a_rank()
+        content, kind = self._error_of_a_rank(), losses.kind_of(ending, began=began)
+        where = {"ended": ending.state, **self.submission.to_json()}
         if content is None:
             content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
-        where = {"ended": ending.state, **self.submission.to_json()}
-        return record.publish_death(self.folder, self.attempt, content, where, self.replaces)
+            where["loss"] = kind
+        mine = submitted is not None and submitted.attempt == self.attempt
+        lost = submitted.lost if submitted is not None and mine else ()
+        return record.publish_death(self.folder, self.attempt, content, where, self.replaces, lost=lost)
+
+    def note_if_lost(self) -> None:
+        """Note that the job was lost with attempts left, where it was, and publish nothing of it otherwise."""
+        if self._ended_without_outcome():
+            self._noted_as_lost(record.read_submission(self.folder), self._backend.ending(self.submission))
+
+    def _noted_as_lost(self, submitted: record.Submitted | None, ending: backends.Ending) -> bool:
+        """Whether the job, which ended without an outcome, is one to try again: then that is noted."""
+        if submitted is None:
+            return False
+        if self.attempt not in {each.get("attempt") for each in submitted.lost}:
+            began = self._began()
+            kind = losses.kind_of(ending, began=began)
+            taken_back = kind == "cancelled" and not began  # as if it had never been submitted
+            again = submitted.policy.tries_again(kind, submitted.lost) and not taken_back
+            if submitted.attempt != self.attempt or not again or self._error_of_a_rank() is not None:
+                return False
+            self._note_loss(kind, ending, submitted)
+        self.lost = True
+        return True
+
+    def _note_loss(self, kind: str, ending: backends.Ending, submitted: record.Submitted) -> None:
+        host, started = self._began_at()
+        where, at = self.submission.to_json(), submitted.at
+        loss = record.loss_of(
+            kind, ending.text, self.attempt, where, host=host, submitted=at, started=started
+        )
+        if not ending.counts:
+            loss["counts"] = False
+        record.note_loss(self.folder, self.attempt, loss)
+        logger.info(
+            "%s was lost (%s): attempt %d of up to %d follows",
+            *(self.label(), kind, losses.number_of(submitted.lost) + 2, submitted.policy.retries + 1),
+        )
+
+    def _began_at(self) -> tuple[str | None, str | None]:
+        """On which host the job began, and when."""
+        path = self.paths.folder / entry.BEGAN
+        process = entry.noted_process(path)
+        try:
+            started = record.iso(path.stat().st_mtime)
+        except OSError:
+            return None, None
+        return None if process is None else process.hostname, started
 
 
 class EarlierJob(TaskJob[R]):

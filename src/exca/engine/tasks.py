@@ -5,7 +5,9 @@ A task is claimed first, then computed here, or sent to a job that owns the clai
 
 import contextlib
 import dataclasses
+import functools
 import logging
+import math
 import os
 import threading
 import time
@@ -15,7 +17,7 @@ from pathlib import Path
 from .. import _files
 from ..errors import DamagedEntryError, ReadOnlyError
 from ..identity import check_secrets
-from ..jobs import backends
+from ..jobs import backends, losses
 from ..jobs.backends import Submission
 from ..jobs.job import DoneJob, Job
 from ..jobs.paths import JobPaths, fixed_folder
@@ -26,6 +28,7 @@ from .task_job import EarlierJob, TaskJob, UnsentJob
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Holder
+    from ..jobs.resources import Resources
 
 R = tp.TypeVar("R")
 logger: logging.Logger = logging.getLogger("exca")
@@ -172,7 +175,20 @@ class Task:
             logs = announced.logs or str(self.method.logs)
             found = backends.tagged(announced.cluster, announced.tag, announced.task, logs)
             submission = found or submission
-        return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces)
+        again = functools.partial(self.again, self.method)
+        return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces, again=again)
+
+    def again(self, through: Method) -> AnyJob | None:
+        """The next attempt after one that was lost, submitted or computed now unless another caller has done so.
+
+        None where the mode forbids it.
+        """
+        if "read-only" in (through.mode, self.method.mode):
+            return None
+        with self.lock:
+            self.forced, self.job = False, None
+            self.job = start([self], through)[0]
+            return self.job
 
     def status(self) -> Status:
         """What is known of it, without computing anything."""
@@ -193,6 +209,8 @@ class Task:
         job = self.job
         if found is not None and isinstance(job, TaskJob) and job.replaces == found.attempt:
             ended = job.record_death()
+            if ended is None and job.lost:
+                return "not submitted"
             if ended is None and job.nothing_kept:
                 return tp.cast(Status, found.state)
             return "running" if ended is None else tp.cast(Status, ended.state)
@@ -259,6 +277,8 @@ class Task:
         mode = self.method.mode
         with self.lock:
             known = self.known_job(mode)
+            if isinstance(known, TaskJob) and known.is_lost():
+                known, self.forced, self.job = None, False, None
             if known is None:
                 if mode == "read-only":
                     self.refuse_to_compute()
@@ -302,6 +322,7 @@ class Task:
         """Claim the task, or return the job that computes it or has left an outcome."""
         from .once import claim_missing
 
+        self._note_end(mode)
         while True:
             claim, _, held = claim_missing(
                 self.method.folder, [KEY], lambda keys: [] if self.outcome(mode) else list(keys)
@@ -313,6 +334,19 @@ class Task:
             if job is not None:
                 return job  # else it has ended this moment
 
+    def _note_end(self, mode: str) -> None:
+        """Note how the last job of the task ended, if it did without an outcome: a new claim hides the trace of it."""
+        folder = self.method.folder
+        if not os.access(f"{folder}/{record.SUBMISSION}", os.F_OK):
+            return
+        holder = self._holder()
+        if holder is not None and holder.owner.kind == "job" and not holder.alive():
+            job = self._job_of(holder, record.latest(folder))
+            if mode == "cached":
+                job.record_death()
+            else:
+                job.note_if_lost()  # a failure is computed again anyway
+
     def compute_here(self, mode: str) -> AnyJob:
         """Compute it in this thread, unless another process is at it."""
         from ..claims import FirstClaim
@@ -323,16 +357,18 @@ class Task:
         claim = first.claim or self.claim(mode)
         if isinstance(claim, Job):
             return claim
+        folder, series = self.method.folder, losses.NONE_LOST
+        if first.claim is None:
+            series = dataclasses.replace(series, lost=_lost_before(folder)[1])
         with claim:
             try:
-                job: DoneTask[tp.Any] = DoneTask(
-                    self.method.folder, record.compute(self.method, self.method.folder, claim, {})
-                )
+                value = record.compute(self.method, folder, claim, {}, series=series)
+                job: DoneTask[tp.Any] = DoneTask(folder, value)
             except Exception as e:
-                kept = record.read(self.method.folder)
+                kept = record.read(folder)
                 if kept is not None and kept.state == "failed":
                     e.add_note(self.hint)
-                job = DoneTask(self.method.folder, None, e)
+                job = DoneTask(folder, None, e)
             self.forced = True
         return job
 
@@ -365,8 +401,7 @@ def start(
             if isinstance(claim, Job):
                 jobs[k] = claim
             else:
-                before = record.latest(claim.folder)
-                claimed.append(_Claimed(k, task, claim, None if before is None else before.attempt))
+                claimed.append(_Claimed(k, task, claim, *_lost_before(claim.folder)))
         if claimed:
             jobs.update(_submit_groups(claimed, through, cluster, max_workers))
     except BaseException:
@@ -389,6 +424,8 @@ class _Claimed(tp.NamedTuple):
     task: Task
     claim: "Claim"
     replaces: str | None  # the attempt whose outcome is there
+    lost: tuple[losses.Attempt, ...]  # attempts since then
+    series: losses.Series = losses.NONE_LOST  # what it gets after these
 
 
 def _submit_groups(
@@ -397,13 +434,16 @@ def _submit_groups(
     """Submit claimed tasks, one array for each distinct set of resources; returns the jobs of those that were sent."""
     from ..jobs import arrays
 
-    groups = arrays.by_resources([one.task.method.resources for one in claimed], through.resources)
+    groups: list[tuple[Resources, list[_Claimed]]] = []
+    for resources, numbers in arrays.by_resources(
+        [c.task.method.resources for c in claimed], through.resources
+    ):
+        groups += _by_losses(resources, [claimed[n] for n in numbers], cluster)
     jobs: dict[int, AnyJob] = {}
     workers = arrays.shares(max_workers, [len(members) for _, members in groups])
     workdir: Path | None = None
     submissions: list[Submission | None] = []
-    for (resources, members), most in zip(groups, workers, strict=True):
-        part = [claimed[m] for m in members]
+    for (resources, part), most in zip(groups, workers, strict=True):
         name = part[0].task.method.title if len(part) == 1 else ""  # jobs of an array share one
         request = through.request([], max_workers=most, resources=resources, name=name, workdir=workdir)
         workdir = request.workdir  # one copy for all
@@ -411,9 +451,35 @@ def _submit_groups(
         submissions += sent
         for one, submission in zip(part, sent, strict=True):
             if submission is not None:
-                jobs[one.number] = _transferred(one, submission, request)
+                jobs[one.number] = _transferred(one, submission, request, through)
     arrays.report(submissions, through.family, cluster)
     return jobs
+
+
+def _by_losses(
+    resources: "Resources", members: list[_Claimed], cluster: str
+) -> "list[tuple[Resources, list[_Claimed]]]":
+    """Group tasks with the same resources by what they get after attempts that were lost, and from when on."""
+    from ..jobs import arrays
+
+    now = time.time()
+    groups: dict[str, tuple[Resources, list[_Claimed]]] = {}
+    for one in members:
+        series = losses.Series.next(resources, one.lost, now)
+        pause = max(0, math.ceil(series.not_before - now)) if one.lost and cluster == "slurm" else 0
+        key = repr((sorted(series.scaled.items()), pause))
+        if key not in groups:
+            changed = losses.asked_of_next(resources, series, pause)
+            groups[key] = (arrays.changed_to(resources, changed) if changed else resources), []
+        groups[key][1].append(one._replace(series=series))
+    return list(groups.values())
+
+
+def _lost_before(folder: Path) -> tuple[str | None, tuple[losses.Attempt, ...]]:
+    """The attempt whose outcome is in a folder, and the attempts that were lost since."""
+    before = record.latest(folder)
+    replaces = None if before is None else before.attempt
+    return replaces, record.lost_before(folder, replaces)
 
 
 def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) -> list[Submission | None]:
@@ -428,6 +494,7 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
         TaskCall(
             *(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces, now),
             None if c.task.method.code is None else c.task.method.code.now,
+            c.series,
         )
         for c in claimed
     ]
@@ -435,17 +502,23 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
     return backends.submit(cluster, request)
 
 
-def _transferred(one: _Claimed, submission: Submission, request: "backends.Request") -> AnyJob:
+def _transferred(
+    one: _Claimed, submission: Submission, request: "backends.Request", through: Method
+) -> AnyJob:
     """Make a job the owner of its task, and note which job it is."""
     from .links import link_code, link_logs
     from .runner import transfer_to
 
     task, claim = one.task, one.claim
-    record.note_submission(claim.folder, submission.to_json(), claim.token, one.replaces)
+    where, now = submission.to_json(), record.iso(time.time())
+    record.note_submission(claim.folder, where, claim.token, one.replaces, series=one.series, submitted=now)
     transfer_to(claim, submission)
     link_code(claim.folder, request.workdir)
     link_logs(claim.folder, JobPaths(submission.logs, submission.job_id).folder)
-    job: TaskJob[tp.Any] = TaskJob(claim.folder, submission, claim.token, task.hint, one.replaces)
+    again = functools.partial(task.again, through)
+    job: TaskJob[tp.Any] = TaskJob(
+        claim.folder, submission, claim.token, task.hint, one.replaces, again=again
+    )
     task.job = job  # first: a thread that sees that it was forced waits for it
     task.forced = True
     return job

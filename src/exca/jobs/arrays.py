@@ -112,16 +112,17 @@ def by_resources(
         changed = {n: v for n, v in mine.items() if v != theirs[n]}
         key = repr(sorted(changed.items()))
         if key not in groups:
-            groups[key] = (_with(through, changed) if changed else through, [])
+            groups[key] = (changed_to(through, changed) if changed else through, [])
             groups[key][0].check_packing()  # each by itself may be right, and both together not
         groups[key][1].append(k)
     return list(groups.values())
 
 
-def _with(through: "Resources", changed: dict[str, tp.Any]) -> "Resources":
+def changed_to(through: "Resources", changed: tp.Mapping[str, tp.Any]) -> "Resources":
+    """Resources with some fields changed."""
     from .resources import Resources
 
-    content = {n: getattr(through, n) for n in Resources.model_fields} | changed
+    content = {n: getattr(through, n) for n in Resources.model_fields} | dict(changed)
     return Resources.model_construct(_fields_set=set(content), **content)
 
 

@@ -45,6 +45,9 @@ class Ending:
     text: str  # a sentence
     # it ended by the signal that only warns of a preemption, which tells nothing about the computation
     warned: bool = False
+    signal: int = 0  # that ended it
+    counts: bool = True  # whether it is one of the losses that the number of retries is about
+    loss: str = ""  # one of `losses.KINDS`, where the backend knows more than state and signal tell
 
 
 class Backend(abc.ABC):

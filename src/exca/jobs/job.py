@@ -66,6 +66,10 @@ class Job(abc.ABC, tp.Generic[R]):
         """What is the same for all jobs for which `send_others` does the same."""
         return None
 
+    def go_on(self) -> bool:
+        """Submit again what was lost and is to be tried again, since a caller waits for it; whether it was so."""
+        return False
+
     def is_listed(self) -> bool:
         """Whether it waits to be sent, so that there is nothing to ask about it yet."""
         return False

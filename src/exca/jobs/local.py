@@ -106,7 +106,14 @@ class LocalBackend(Backend):
             "TIMEOUT": "It reached its time limit: raise timeout_min.",
             "OUT_OF_MEMORY": "Its processes held more memory than its limit: raise mem_gb.",
         }.get(look.state) or _exit_text(submission, look.exit_code)
-        return Ending(look.state, text)
+        code = look.exit_code
+        # only its parent knows the exit code of a single job that wrote none: a process that ends by itself writes
+        # an outcome, so one that is gone was most likely killed
+        loss = "killed" if code is None and look.state == "FAILED" and self._began(submission) else ""
+        return Ending(look.state, text, signal=max(0, -(code or 0)), loss=loss)
+
+    def _began(self, submission: Submission) -> bool:
+        return (JobPaths(submission.logs, submission.job_id).folder / entry.BEGAN).exists()
 
     def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, from which its id was made."""

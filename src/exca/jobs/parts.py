@@ -273,7 +273,7 @@ def _own_ending(part: Submission) -> Ending | None:
     if ended.code >= 0:
         return Ending("FAILED", f"Its process ended with exit code {ended.code}.")
     hint = " (out of memory?)" if -ended.code == getattr(signal, "SIGKILL", 9) else ""
-    return Ending("FAILED", f"Its process was killed by {how(ended.code)}{hint}.")
+    return Ending("FAILED", f"Its process was killed by {how(ended.code)}{hint}.", signal=-ended.code)
 
 
 def _ending_with_job(part: Submission, job: Ending) -> Ending:
@@ -284,4 +284,8 @@ def _ending_with_job(part: Submission, job: Ending) -> Ending:
     log = JobPaths(_job_of(part).logs, part.job_id).stderr
     text = f"It ended with its job of {count} tasks (log: {log}), and {began}: {job.text}"
     state = "FAILED" if job.state == "COMPLETED" else job.state
-    return dataclasses.replace(job, state=state, text=text)
+    ending = dataclasses.replace(job, state=state, text=text)
+    if not _began(_folder(part)) and state in ("TIMEOUT", "OUT_OF_MEMORY"):
+        # the doing of its neighbours, of which at least one has begun each time
+        ending = dataclasses.replace(ending, loss="launch_failure", counts=False)
+    return ending

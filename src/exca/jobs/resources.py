@@ -8,6 +8,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _clusters, _files
+from . import losses
 
 logger: logging.Logger = logging.getLogger("exca")
 # each a line of the batch script
@@ -23,7 +24,7 @@ def warn_of_no_folder() -> None:
 
 
 # fields that release 0.6 does not know
-JOB_FIELDS: tp.Final = ("tasks_per_job", "concurrent_per_job", "gpus_per_task", "notify")
+JOB_FIELDS: tp.Final = ("tasks_per_job", "concurrent_per_job", "gpus_per_task", "notify", *losses.NEW_FIELDS)
 _MAIL_TYPES: tp.Final = (  # of sbatch
     *("BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT"),
     *("TIME_LIMIT", "TIME_LIMIT_90", "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS"),
@@ -105,6 +106,32 @@ class JobFields(pydantic.BaseModel):
         for address in set(words) - set(_MAIL_TYPES):
             options["mail_user"] = address
         return options
+
+    retries: pydantic.NonNegativeInt = 2
+    retry_on: tuple[str, ...] = losses.RETRY_ON
+    retry_scale: dict[str, float | tuple[float, float]] | None = None
+    retry_backoff_s: tp.Annotated[float, pydantic.Field(ge=0, le=losses.MAX_BACKOFF)] = 5.0
+    max_requeues: pydantic.NonNegativeInt = 20
+
+    @pydantic.field_validator("retry_on", mode="before")
+    @classmethod
+    def _list_of_words(cls, value: tp.Any) -> tp.Any:
+        """Refuse a single word, of which the letters would be the words."""
+        if isinstance(value, str):
+            raise ValueError(f"retry_on={value!r} is no list: write retry_on=[{value!r}]")  # noqa: TRY004 # as pydantic
+        return value
+
+    @pydantic.field_validator("retry_on")
+    @classmethod
+    def _known_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        losses.check_words(value)
+        return value
+
+    @pydantic.field_validator("retry_scale")
+    @classmethod
+    def _possible_scale(cls, value: losses.Scale | None) -> losses.Scale | None:
+        losses.check_scale(value or {})
+        return value
 
     @pydantic.field_validator(
         "job_name", *_SLURM_LINES, *(f"slurm_{name}" for name in _SLURM_LINES), check_fields=False
@@ -199,6 +226,20 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         when Slurm mails, by the names of sbatch ("BEGIN", "END", "FAIL", "TIME_LIMIT_80"...), and the address to which:
         ``["FAIL", "me@example.org"]``. An address alone stands for "END" and "FAIL"; without one, the mail goes where
         Slurm sends that of the user. A mail is about a job, or an array, unless "ARRAY_TASKS" is among the names
+    retries: int
+        how often what a job ran is submitted again after it was lost
+    retry_on: tuple of str
+        after which losses: "preempted", "node_fail", "launch_failure" (it never began), "killed", "out_of_memory",
+        "timeout", "cancelled", "exited" (without an outcome), "unknown", and names of exceptions of the computation
+        (``"ConnectionError"``, ``"my_package.MyError"``; those derived from them, too)
+    retry_scale: dict, optional
+        factors by which a later attempt gets more: ``mem_gb`` after losses that are "out_of_memory" or "killed",
+        ``timeout_min`` after a "timeout"; each a factor, or a factor and the most that is asked for:
+        ``{"mem_gb": (2, 256), "timeout_min": 1.5}``
+    retry_backoff_s: float
+        seconds between the first loss and the start of the next attempt, doubled with each further loss up to 600
+    max_requeues: int
+        how often the scheduler may requeue a job that was preempted, or whose node failed
     max_pickle_size_gb: float, optional
         refuse to submit objects whose pickle is larger than this, in GB
     slurm_constraint, slurm_partition, slurm_account, slurm_qos: str, optional
@@ -259,6 +300,8 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
                 "without srun only one of the tasks would run"
             )
         self.check_packing()
+        if self.retry_scale:
+            losses.check_against(self.retry_scale, {"mem_gb": self.mem_gb, "timeout_min": self.timeout_min})
         if self.conda_env is not None:
             from .environment import python_of
 

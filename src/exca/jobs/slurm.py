@@ -30,6 +30,10 @@ SBATCH_TIMEOUT = 300.0  # seconds
 _CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a file of the job
 # after these words a job may have been submitted all the same, and so it may without the words of a refusal
 _UNSURE = re.compile(r"timed out|Unable to contact|No reply|Connection|Zero Bytes", re.IGNORECASE)
+# Slurm's own words in the log of a job, where it has no state of its own for that (JobAcctGatherParams=OverMemoryKill)
+_OVER_MEMORY = re.compile(
+    r"^slurmstepd: error:.*(?:exceeded memory limit|oom[-_ ]kill)", re.IGNORECASE | re.MULTILINE
+)
 _REFUSED = re.compile(r"submission failed|unrecognized option|invalid|unable to open", re.IGNORECASE)
 
 
@@ -367,7 +371,9 @@ def ending_of(state: JobState, submission: Submission) -> Ending:
     memory = f" ({state.memory} were asked for)" if state.memory else ""
     warned = number == getattr(signal, "SIGUSR2", 12) and word not in ("CANCELLED", "TIMEOUT")
     killed = number == 9 and code in (0, 137)
-    if word == "OUT_OF_MEMORY" or "OutOfMemory" in state.reason:
+    loss = ""
+    if word == "OUT_OF_MEMORY" or "OutOfMemory" in state.reason or _over_memory(submission):
+        loss = "out_of_memory"
         hint = f"it needed more memory than it had{memory}: raise mem_gb"
     elif word == "TIMEOUT":
         hint = "it reached its time limit: raise timeout_min"
@@ -391,7 +397,17 @@ def ending_of(state: JobState, submission: Submission) -> Ending:
     else:
         hint = ""
     text = f"Slurm says {state.state}" + (f" ({', '.join(details)})" if details else "")
-    return Ending(word, f"{text}: {hint}." if hint else f"{text}.", warned)
+    number = number if _name(number) else 0
+    return Ending(word, f"{text}: {hint}." if hint else f"{text}.", warned, number, loss=loss)
+
+
+def _over_memory(submission: Submission) -> bool:
+    """Whether a job's own log has Slurm say that it ended the job for its memory, whatever state that gave it."""
+    if not submission.trusted:
+        return False
+    return (
+        _OVER_MEMORY.search(paths.tail(paths.JobPaths(submission.logs, submission.job_id).stderr)) is not None
+    )
 
 
 def _code_and_signal(exit_code: str) -> tuple[int, int]:

@@ -109,7 +109,7 @@ class Watch:
         for key in list(keys):
             job, error = self._left[key], None
             try:
-                if not is_done(job):
+                if not is_done(job) or job.go_on():
                     continue
             except Exception as e:  # of whatever reads the outcome: the caller decides
                 error = e

@@ -10,6 +10,7 @@ import pydantic
 from .. import _files
 from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
+from ..jobs import losses
 from ..jobs.resources import JOB_FIELDS, JobFields, Resources
 
 Mode = tp.Literal["cached", "force", "read-only", "retry"]
@@ -208,6 +209,8 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
         infras
     notify: str or tuple of str, optional
         when Slurm mails, and to whom, as for infras
+    retries, retry_on, retry_scale, retry_backoff_s, max_requeues
+        which jobs that were lost are submitted again, how often and with what, as for infras
     max_jobs: int
         most jobs of one computation
     """
@@ -216,8 +219,10 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
     max_jobs: pydantic.PositiveInt = 128
 
     @pydantic.model_validator(mode="after")
-    def _check_packing(self) -> "tp.Self":
+    def _check_fields(self) -> "tp.Self":
         self.check_packing()
+        if self.retry_scale:
+            losses.check_against(self.retry_scale, {"mem_gb": self.mem_gb, "timeout_min": self.timeout_min})
         return self
 
     def resources(self, folder: Path) -> Resources:
