@@ -18,6 +18,8 @@ from .utils import ShortItemUid
 
 if tp.TYPE_CHECKING:
     from .cachedict import CacheDict
+    from .engine.reports import Progress
+    from .jobs.job import Job
 
 Items = dict[str, tp.Any]  # by uid
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
@@ -167,6 +169,55 @@ class MapInfra(BaseInfra):
         folder = self.uid_folder()
         keep = self.keep_in_ram or folder is None
         return CacheDict(folder, keep_in_ram=keep, cache_type=self._bound[1].options["cache_type"])
+
+    # ---------------------------------------------------------------- what is computed now
+
+    def jobs(self) -> "list[Job[tp.Any]]":
+        """The jobs that compute items now, whichever interpreter submitted them.
+
+        Returns
+        -------
+        list of Job
+            handles, for `exca.wait` and `exca.as_completed`: a job is done when its items are
+        """
+        from .engine.running import holders_in, jobs_of
+
+        folder = self.uid_folder()
+        if folder is None:
+            return []
+        return list(jobs_of(holders_in([folder]).values(), str(self._logs_folder())))
+
+    def progress(self, items: tp.Iterable[tp.Any] | None = None) -> "Progress":
+        """How far items are.
+
+        Parameters
+        ----------
+        items: iterable, optional
+            the items, by default those that are being computed now
+
+        Returns
+        -------
+        Progress
+            how many have a result, are computed now, and wait in a queue; a sentence when printed
+        """
+        from .engine.running import holders_in, progress_of
+
+        folder = self.uid_folder()
+        keys = None if items is None else list(dict.fromkeys(self.item_uid.of_all(list(items))))
+        holders = {} if folder is None else holders_in([folder], keys)
+        return progress_of(list(holders) if keys is None else keys, holders, self.cache_dict.missing)
+
+    def cancel(self) -> None:
+        """End the jobs that compute items now; results that are stored stay, the next call computes the others."""
+        from .jobs.job import cancel_all
+
+        cancel_all(self.jobs())
+
+    def clear(self) -> None:
+        """End the jobs that compute items now, and remove all results."""
+        self.cancel()
+        self.cache_dict.clear()
+        self._state.forced.clear()
 
     # ---------------------------------------------------------------- the way of a call
 

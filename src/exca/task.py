@@ -14,6 +14,7 @@ from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 
 if tp.TYPE_CHECKING:
     from .engine.array import JobArray
+    from .engine.reports import Progress
     from .engine.tasks import Task
     from .jobs.job import Job
     from .submit import SubmitInfra
@@ -193,6 +194,42 @@ class TaskInfra(BaseInfra):
         if self.folder is not None:
             self._task.clear()
         self._state.job, self._ram = None, NOTHING_KEPT
+
+    def jobs(self) -> "list[Job[tp.Any]]":
+        """The job of the task, if it has one: nothing is submitted.
+
+        Returns
+        -------
+        list of Job
+            with one job, or none
+        """
+        self._require_own_method("jobs")
+        job = self._state.job if self.folder is None else self._task.known_job("cached")
+        return [] if job is None else [job]
+
+    def progress(self) -> "Progress":
+        """How far the task is.
+
+        Returns
+        -------
+        Progress
+            counts; a sentence when printed
+        """
+        from .engine.reports import Progress
+
+        status = self.status()
+        waits = status == "running" and any(job.state == "PENDING" for job in self.jobs())
+        runs = status == "running" and not waits
+        return Progress(1, int(status == "completed"), int(status == "failed"), int(runs), int(waits))
+
+    def cancel(self) -> None:
+        """End the job of the task, if it is not done."""
+        for job in self.jobs():
+            job.cancel()
+
+    def clear(self) -> None:
+        """Cancel the job if it runs, and remove the outcome: another name of `clear_job`."""
+        self.clear_job()
 
     @contextlib.contextmanager
     def job_array(

@@ -449,7 +449,7 @@ class Claims:
 def _job_of_announcement(before: Owner, announced: Announcement | None, job_id: str) -> Owner:
     """The owner of a claim whose submitter did not (yet) write which job it had become."""
     if announced is None or announced.cluster == "local":
-        return dataclasses.replace(before, kind="job", cluster="local", job_id=str(os.getpid()))
+        return dataclasses.replace(before, kind="job", cluster="local", job_id=job_id or str(os.getpid()))
     cluster, folder = announced.cluster, announced.logs
     return dataclasses.replace(before, kind="job", cluster=cluster, job_id=job_id or None, folder=folder)
 

@@ -83,11 +83,12 @@ class Owner:
     def for_job(
         cls, *, cluster: str, job_id: str, folder: str | None = None, process: Process | None = None
     ) -> "Owner":
-        """A job that was submitted; the id of a "local" one is the pid of its worker.
+        """A job that was submitted.
 
-        The process is the one without which the job ends, where there is such a process.
+        The process is the one without which the job ends, where there is such a process; of a "local" job there is,
+        and its id is the pid of that where none is given.
         """
-        if cluster == "local":
+        if cluster == "local" and process is None:
             process = Process.of(int(job_id))
         return cls("job", user_name(), process, None, cluster, job_id, folder)
 

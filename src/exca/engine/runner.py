@@ -124,12 +124,12 @@ def transfer_to(claim: "Claim", submission: Submission) -> None:
     assert submission.cluster is not None, "only jobs take claims over"
     if submission.cluster == "debug":
         return  # it has run here already
-    cluster, pid, logs = submission.cluster, submission.pid, submission.logs
-    # the owner of a local job is its process
-    job_id = str(pid or submission.job_id) if cluster == "local" else submission.job_id
-    process = None if pid is None else Process.of(pid)
+    process = None if submission.pid is None else Process.of(submission.pid)
+    owner = Owner.for_job(
+        cluster=submission.cluster, job_id=submission.job_id, folder=submission.logs, process=process
+    )
     try:
-        claim.transfer_to(Owner.for_job(cluster=cluster, job_id=job_id, folder=logs, process=process))
+        claim.transfer_to(owner)
     except ClaimLostError:
         logger.debug("%s has adopted %r already", submission.job_id, claim)
 

@@ -16,6 +16,7 @@ from .run import ITEMS, check_input, logs_of
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
     from ..claims import Holder
+    from ..engine.reports import Progress
     from ..jobs.job import Job
     from .base import Step
     from .patterns import Scatter
@@ -127,12 +128,13 @@ class StageHandle:
         """Return the job that computes or computed the item last, or None where no job did."""
         if self.stage.folder is None:
             return None
+        from ..engine.running import submission_of
         from ..jobs.backends import Submission
         from ..jobs.job import CallJob
 
         holder = self._holder()
         if holder is not None and holder.owner.kind == "job" and holder.alive():
-            return CallJob(_submission_of(holder, logs_of(self.stage.store.folder)))
+            return CallJob(submission_of(holder, logs_of(self.stage.store.folder)))
         for path in sorted((self.stage.store.folder / "logs").glob(f"*/{ITEMS}"), key=_age):
             try:
                 data, status = _files.read_judged(str(path))
@@ -158,20 +160,6 @@ class StageHandle:
 
 def _age(path: Path) -> float:
     return -path.lstat().st_mtime
-
-
-def _submission_of(holder: "Holder", logs: str) -> tp.Any:
-    from ..jobs.backends import Submission
-
-    owner = holder.owner
-    where: dict[str, tp.Any] = {
-        "cluster": owner.cluster,
-        "job_id": holder.job_id or "",
-        "logs": owner.folder or logs,
-    }
-    if owner.cluster == "local" and holder.job_id is not None:
-        where["pid"] = int(holder.job_id)
-    return Submission.from_json(where, trusted=holder.trusted)
 
 
 def _no_result(stage: Stage, uid: str) -> NoResultError:
@@ -338,6 +326,60 @@ class Plan:
 
     items: int
     stages: tuple[StagePlan, ...]
+    handles: "tuple[LookupHandle, ...]" = dataclasses.field(default=(), repr=False, compare=False)
+
+    def jobs(self) -> "list[Job[tp.Any]]":
+        """Return the jobs that compute the items at any stage now, whichever interpreter submitted them.
+
+        Returns
+        -------
+        list of Job
+            handles, for `exca.wait` and `exca.as_completed`
+        """
+        from ..engine.running import jobs_of
+
+        found: dict[tuple[str | None, str], Job[tp.Any]] = {}
+        for stage, keys in self._kept():
+            holders = _living(stage, keys)
+            for job in jobs_of(holders.values(), logs_of(stage.store.folder)):
+                found.setdefault((job.cluster, job.job_id), job)
+        return list(found.values())
+
+    def progress(self) -> "Progress":
+        """Return how far the items are now: an item is done when the last stage has a result or error of it.
+
+        Returns
+        -------
+        Progress
+            counts of items; a sentence when printed
+        """
+        from ..engine.reports import Progress
+        from ..engine.running import progress_of
+
+        kept = self._kept()
+        if not kept:
+            return Progress(self.items)
+        holders = {key: holder for stage, keys in kept for key, holder in _living(stage, keys).items()}
+        last, keys = kept[-1]
+        return progress_of(keys, holders, last.store.missing, failed=len(last.store.failed(keys)))
+
+    def cancel(self) -> None:
+        """End the jobs that compute the items now; results that are stored stay."""
+        from ..jobs.job import cancel_all
+
+        cancel_all(self.jobs())
+
+    def clear(self) -> None:
+        """End the jobs that compute the items now, and remove the results and errors of the items at all stages."""
+        self.cancel()
+        for handle in self.handles:
+            handle.clear_cache()
+
+    def _kept(self) -> list[tuple[Stage, list[str]]]:
+        """The stages that keep results, in order, with the keys of the items."""
+        keys = [handle.uid for handle in self.handles]
+        stages = self.handles[0].pipeline.all_stages() if self.handles else []
+        return [(stage, keys) for stage in stages if stage.folder is not None]
 
     @property
     def compute(self) -> int:
@@ -374,7 +416,13 @@ def plan(step: "Step", values: Iterable[tp.Any] | None) -> Plan:
     keys = list(dict.fromkeys(addresses.key_of(step, value) for value in given))
     fresh = [key for key in keys if key not in step._exca_state.forced]
     lines, _ = _planned(pipeline, keys, set(fresh))
-    return Plan(len(keys), tuple(lines))
+    return Plan(len(keys), tuple(lines), tuple(LookupHandle(pipeline, key) for key in keys))
+
+
+def _living(stage: Stage, keys: Sequence[str]) -> "dict[str, Holder]":
+    from ..engine.running import holders_in
+
+    return holders_in({stage.claims_folder, stage.store.folder}, keys)
 
 
 def _planned(pipeline: Pipeline, keys: Sequence[str], fresh: set[str]) -> tuple[list[StagePlan], list[str]]:
