@@ -35,13 +35,13 @@ logger: logging.Logger = logging.getLogger("exca")
 
 def add(logs: Path, methods: tp.Sequence[Method], through: Method, max_workers: int) -> None:
     """Put tasks on the list, to be submitted through an infra, at most some of them at once."""
-    import cloudpickle
+    from ..jobs.pickling import dumps
 
     batch: Batch = {
         "id": uuid.uuid4().hex,
         "max_workers": max_workers,
         "tasks": [str(method.folder) for method in methods],
-        "pickle": base64.b64encode(cloudpickle.dumps((through, list(methods)))).decode(),
+        "pickle": base64.b64encode(dumps((through, list(methods)))).decode(),
     }
     with _changing(logs, wait=True):
         batches = _read(logs)

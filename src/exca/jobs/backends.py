@@ -204,10 +204,10 @@ def cancel(submissions: tp.Sequence[Submission]) -> None:
 
 def pickled(call: tp.Callable[[], tp.Any], max_gb: float | None) -> bytes:
     """Pickle a call for a job; classes of ``__main__``, notebooks and functions go by value."""
-    import cloudpickle
+    from .pickling import dumps
 
     try:
-        data: bytes = cloudpickle.dumps(call)
+        data = dumps(call)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError, ValueError) as e:
         raise SubmissionError(
             f"cannot send {call} to a job: {e}. Everything an object holds must be picklable: "
