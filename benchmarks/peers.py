@@ -1,4 +1,4 @@
-"""How joblib.Memory, diskcache and a plain SQLite table do in the rows that they can answer.
+"""How joblib.Memory, diskcache, a plain SQLite table, loky and submitit do in the rows that they can answer.
 
 Each is used as its documentation says: joblib.Memory decorates the function and is called item by item,
 diskcache is a dict on disk (many puts in one transaction), the table has the key as its primary key and the
@@ -16,12 +16,14 @@ from pathlib import Path
 from registry import peer, seconds, seconds_per_call
 
 JOBLIB, DISKCACHE, SQLITE = "joblib.Memory", "diskcache", "SQLite"
+LOKY, SUBMITIT = "loky", "submitit"
 MAP_FIRST = "map, first time, per item"
 MAP_AGAIN = "map, again, new object, from disk, per item"
 MAP_ONE = "map, one item out of 100,000 cached, new object"
 PUT, GET = "CacheDict put, per key", "CacheDict get"
 OPEN_LEN = "CacheDict open and len at 100,000 keys"
 MISS = 'CacheDict miss ("nope" in cd)'
+LOCAL_ARRAY = 'array of 100 trivial tasks, cluster="local"'
 ITEMS = 100_000
 FEWER = 2_000
 
@@ -160,3 +162,28 @@ def stores(tool: str, open_it: Callable[[Path], Mapping[str, float]], fill: Call
 
 stores(DISKCACHE, open_diskcache, fill_diskcache)
 stores(SQLITE, Table, fill_table)
+
+
+@peer(LOKY, LOCAL_ARRAY)
+def loky_array(folder: Path) -> float:
+    """Keeps nothing, and its processes run many tasks each."""
+    import loky
+
+    def run() -> None:
+        with loky.ProcessPoolExecutor() as pool:
+            assert list(pool.map(half, range(100)))[-1] == half(99)
+
+    return seconds(run)
+
+
+@peer(SUBMITIT, LOCAL_ARRAY, rounds=1)
+def submitit_array(folder: Path) -> float:
+    import submitit
+
+    executor = submitit.LocalExecutor(folder)
+
+    def run() -> None:
+        jobs = executor.map_array(half, range(100))
+        assert [job.result() for job in jobs][-1] == half(99)
+
+    return seconds(run)

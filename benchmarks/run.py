@@ -29,6 +29,7 @@ FEW_FILES = 500
 RELEASE = "exca==0.6.0"
 MODULES = (
     "rows_tasks",
+    "rows_local",
     "rows_maps",
     "rows_cachedict",
     "rows_arrays",
