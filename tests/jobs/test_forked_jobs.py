@@ -206,30 +206,50 @@ threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 @linux
 def test_a_module_that_starts_threads_is_imported_in_the_task(tmp_path: Path) -> None:
     (tmp_path / "threads_at_import.py").write_text(STARTS_A_THREAD)
-    assert (
-        run_module(tmp_path, "import threads_at_import", "fork")
-        == "['MainThread', 'Thread-1 (sleep)'] forked"
-    )
+    assert run_module(tmp_path, "import threads_at_import") == "['MainThread', 'Thread-1 (sleep)'] forked"
 
 
 @linux
-def test_an_installed_package_that_starts_threads_is_not_forked_with(tmp_path: Path) -> None:
-    place = tmp_path / "site-packages"
-    place.mkdir()
-    (place / "threads_at_import.py").write_text(STARTS_A_THREAD)
-    code = f"sys.path.append({str(place)!r}); import threads_at_import"
-    assert run_module(tmp_path, code, "fork") == "['MainThread', 'Thread-1 (sleep)'] spawned"
+def test_an_installed_package_that_starts_threads_is_not_forked_with(installed: Path, tmp_path: Path) -> None:
+    (installed / "threads_at_import.py").write_text(STARTS_A_THREAD)
+    found = run_module(tmp_path, "import threads_at_import", PYTHONPATH=str(installed))
+    assert found == "['MainThread', 'Thread-1 (sleep)'] spawned"
 
 
 @linux
-def test_an_installed_package_that_cannot_be_imported_twice(tmp_path: Path) -> None:
+def test_an_installed_package_that_cannot_be_imported_by_itself(installed: Path, tmp_path: Path) -> None:
+    (installed / "never_first.py").write_text("import sys\nsys.modules['its_module']")
+    found = run_module(tmp_path, "import never_first", PYTHONPATH=str(installed))
+    assert found == "['MainThread'] spawned"
+
+
+@linux
+def test_a_package_that_jobs_do_not_find_is_left_to_them(installed: Path, tmp_path: Path) -> None:
+    (installed / "found_by_itself.py").touch()
+    code = f"sys.path.append({str(installed)!r}); import found_by_itself"
+    assert run_module(tmp_path, code) == "['MainThread'] forked"
+
+
+@linux
+def test_with_a_gpu_in_use_no_process_is_forked(installed: Path, tmp_path: Path) -> None:
+    device = Path("/dev/nvidia-of-a-test-of-exca")
+    try:
+        device.touch()
+    except OSError:
+        pytest.skip("only root can make a device")
+    try:
+        (installed / "uses_gpu.py").write_text(f"HANDLE = open({str(device)!r})")
+        assert run_module(tmp_path, "import uses_gpu", PYTHONPATH=str(installed)).endswith("spawned")
+    finally:
+        device.unlink()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder whose modules count as installed."""
     place = tmp_path / "site-packages"
     place.mkdir()
-    (place / "only_once.py").write_text(f"open({str(tmp_path / 'once')!r}, 'x')")
-    code = (
-        f"sys.path.append({str(place)!r}); import only_once; import os; os.remove({str(tmp_path / 'once')!r})"
-    )
-    assert run_module(tmp_path, code, "fork").endswith("spawned")
+    return place
 
 
 MODULE = """
@@ -247,7 +267,7 @@ class Model(pydantic.BaseModel):
 """
 
 
-def run_module(place: Path, first: str, how: str) -> str:
+def run_module(place: Path, first: str, **env: str) -> str:
     """Return what a task of a new module finds, which begins with some statements."""
     (place / "its_module.py").write_text(MODULE.format(first=first))
     program = f"""
@@ -255,7 +275,7 @@ sys.path.insert(0, {str(place)!r})
 import its_module
 print(its_module.Model(infra=dict(cluster="local", folder={str(place / "cache")!r})).run())
 """
-    return elsewhere.printed(program, EXCA_LOCAL=how)
+    return elsewhere.printed(program, **env)
 
 
 # ---------------------------------------------------------------- limits

@@ -13,6 +13,7 @@ import importlib
 import io
 import os
 import pickletools
+import platform
 import signal
 import sys
 import sysconfig
@@ -110,18 +111,22 @@ def _python_places() -> set[str]:
 
 def prepare(modules: tp.Iterable[str]) -> bool:
     """Import what tasks need; returns whether this process may be forked afterwards."""
-    for name in (*_OURS, *modules):
-        if name not in sys.modules:
-            try:
-                importlib.import_module(name)
-            except (
-                BaseException
-            ):  # whatever it does when it is imported: the task will see it, in a process of its own
+    missing = [name for name in (*_OURS, *modules) if name not in sys.modules]
+    for name in missing:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as e:
+            if e.name is None or not f"{name}.".startswith(f"{e.name}."):
                 return False
+            # else nothing has happened: it is not in this environment, or was no file where the task was submitted
+        except BaseException:  # whatever it does when it is imported: the task will see it, by itself
+            return False
     if not is_alone():
         return False
-    gc.collect()
-    gc.freeze()  # a collection in a child would write into every page
+    if missing:
+        platform.python_version()  # slow only once, and in every record
+        gc.collect()
+        gc.freeze()  # a collection in a child would write into every page
     return True
 
 

@@ -16,6 +16,7 @@ from . import paths
 TIMEOUT, OUT_OF_MEMORY = "TIMEOUT", "OUT_OF_MEMORY"  # how a job ended that was ended here
 WARN_AT = 0.9  # of the memory limit
 EVERY = 0.25  # seconds between two looks at the memory
+SHARE = 0.05  # of its time that a supervisor spends at most on looking
 GRACE = 3.0  # seconds between the signal that asks processes to end and the one that ends them
 _GIB = 1 << 30
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -53,7 +54,7 @@ class Watch:
             times.append(self._kill_at)
         elif not self.word:
             times += [self._began + self.seconds] if self.seconds else []
-            times += [self._looked + EVERY] if self.memory else []
+            times += [self._looked + _recent.every()] if self.memory else []
         return max(0.0, min(times) - now) if times else None
 
     def look(self) -> None:
@@ -113,6 +114,28 @@ class _Seen(tp.NamedTuple):
     resident: int  # bytes
 
 
+class _Recent:
+    """The processes of this machine as they were a moment ago: one look serves all jobs of a supervisor."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, _Seen] = {}
+        self._at = -EVERY
+        self._took = 0.0
+
+    def every(self) -> float:
+        """Seconds between two looks: where there are very many processes they become rare."""
+        return max(EVERY, self._took / SHARE)
+
+    def look(self) -> dict[int, _Seen]:
+        """Look, unless that was just done."""
+        start = time.monotonic()
+        if start - self._at >= self.every() / 2:
+            self.processes = _processes()
+            self._at = time.monotonic()
+            self._took = self._at - start
+        return self.processes
+
+
 def _processes() -> dict[int, _Seen]:
     """All processes of this machine that are not dead."""
     if not os.path.exists("/proc/self/stat"):
@@ -123,9 +146,12 @@ def _processes() -> dict[int, _Seen]:
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                text = file.read()
-        except OSError:
+            fd = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+            try:
+                text = os.read(fd, 4096)
+            finally:
+                os.close(fd)
+        except OSError:  # it has ended
             continue
         fields = text[text.rfind(b")") + 2 :].split(b" ")
         if fields[0] not in b"ZX":
@@ -159,6 +185,9 @@ def _descendants(roots: tp.Iterable[int], all_of_them: tp.Mapping[int, _Seen]) -
     return list(found)
 
 
+_recent = _Recent()
+
+
 def tree(roots: tp.Iterable[int]) -> list[int]:
     """The ids of processes, of their descendants, and of what else runs in sessions that they began."""
     return _descendants(roots, _processes())
@@ -166,7 +195,7 @@ def tree(roots: tp.Iterable[int]) -> list[int]:
 
 def resident(roots: tp.Iterable[int], limit: int) -> int:
     """How many bytes a process tree holds in RAM; what processes share counts once where that decides about a limit."""
-    everything = _processes()
+    everything = _recent.look()
     pids = _descendants(roots, everything)
     simple = sum(everything[pid].resident for pid in pids)
     if len(pids) < 2 or simple <= WARN_AT * limit:

@@ -203,17 +203,17 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
     job_name: str, optional
         name shown by the scheduler (default: the name of the method)
     timeout_min: int, optional
-        time limit of a job, in minutes
+        time limit of a job, in minutes, beyond which it is ended with all its processes
     nodes: int
         number of nodes of a job
     tasks_per_node: int
         number of processes on each node; more than one needs ``slurm_use_srun``
     cpus_per_task: int, optional
-        CPUs of each process
+        CPUs of each process; locally, how many threads OpenMP and BLAS use, unless their variables are set
     gpus_per_node: int, optional
         GPUs of each node
     mem_gb: float, optional
-        memory of each node, in GiB
+        memory of each node, in GiB; a local job is ended when its processes hold more in RAM together
     tasks_per_job: int, optional
         how many tasks, or shares of a map, are sent as one job, in which each has a process, logs and an outcome of its
         own. What is asked for by the fields above is for each task; only ``timeout_min`` is the limit of the job

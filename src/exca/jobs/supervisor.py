@@ -61,7 +61,11 @@ def keep(order: Order, forks: bool) -> int | Task:
     while todo or running:
         while todo and len(running) < order.workers:
             job = _Job(order, *todo.pop())
-            task = job.start(forks)
+            try:
+                task = job.start(forks)
+            except OSError as e:  # no room for another process
+                job.give_up(f"cannot start a process for this job: {e}")
+                task = None
             if task is not None:
                 for other in (*running, job):
                     other.forget()
@@ -126,9 +130,7 @@ class _Job:
             try:
                 require_ours(os.environ[CODE])
             except OSError as e:  # it was exchanged while this job waited for its turn
-                with paths.open_log(self.paths.stderr) as err:
-                    err.write(f"exca: {e}\n".encode())
-                self._code = 1
+                self.give_up(str(e))
                 return None
         for rank in range(self.order.processes):
             own = dataclasses.replace(self.paths, rank=rank)
@@ -143,6 +145,14 @@ class _Job:
                 self.processes.append(self._spawn(own))
             self.watch.pids.append(self.processes[-1].pid)
         return None
+
+    def give_up(self, why: str) -> None:
+        """End what runs of it, and say why in its log."""
+        with paths.open_log(self.paths.stderr) as err:
+            err.write(f"exca: {why}\n".encode())
+        self._code = 1
+        if self.processes:
+            self.watch.end()
 
     def _spawn(self, own: paths.JobPaths) -> _Process:
         command = [sys.executable, "-m", "exca.jobs.worker", *spawn_arguments(own, self.digest)]
