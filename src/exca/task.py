@@ -191,6 +191,7 @@ class TaskInfra(BaseInfra):
 
     def clear_job(self) -> None:
         """Cancel the job if it runs, and remove the outcome; other files in the uid folder stay."""
+        self._require_own_method("clear_job")
         if self.folder is not None:
             self._task.clear()
         self._state.job, self._ram = None, NOTHING_KEPT

@@ -195,7 +195,7 @@ def test_what_is_decorated_again_is_not_warned_of() -> None:
 
 
 @pytest.mark.parametrize("folder", [True, False])
-@pytest.mark.parametrize("asked", ["job", "status", "job_array", "submit"])
+@pytest.mark.parametrize("asked", ["job", "status", "clear_job", "job_array", "submit"])
 def test_what_would_speak_of_the_parents_result_is_refused(
     folder: bool, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +218,16 @@ def test_what_would_speak_of_the_parents_result_is_refused(
     monkeypatch.setenv(settings.VARIABLE, f"plain-override:{__name__}.Plain")
     with pytest.warns(RefusalWarning, match=refused):
         ask()
+
+
+def test_the_parents_result_is_not_cleared_for_a_child(tmp_path: Path) -> None:
+    parent = Parent(**infras(tmp_path))
+    parent.run()
+    with pytest.raises(InfraError, match="so that it would remove the result of another method"):
+        Harmless(**infras(tmp_path)).task.clear_job()
+    assert parent.task.status() == "completed"
+    parent.task.clear_job()
+    assert parent.task.status() == "not submitted"
 
 
 def test_the_cache_of_a_map_is_the_parents_or_refused(tmp_path: Path) -> None:
