@@ -10,6 +10,7 @@ from pathlib import Path
 from ._earlier import earlier_names
 from .engine.method import Status, running
 from .errors import InfraError, ReadOnlyError
+from .infra import memory
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 
 if tp.TYPE_CHECKING:
@@ -73,8 +74,8 @@ class TaskInfra(BaseInfra):
         def call(obj: tp.Any) -> tp.Any:
             nonlocal name
             try:  # straight to a result kept in memory, if it is this method's and this object's
-                owner, method, value = obj.__dict__[name]._ram
-                if owner is obj and method is applied:
+                owner, method, value, then, _ = obj.__dict__[name]._ram
+                if owner is obj and method is applied and then is memory.now:
                     return value
             except (KeyError, AttributeError):
                 name = self._infra_name
@@ -93,15 +94,22 @@ class TaskInfra(BaseInfra):
 
     def _result(self) -> tp.Any:
         """The result of the task, from the cache or computed."""
-        if self.folder is None:
-            value = self._compute_without_cache()
-        else:
-            applied = tp.cast(Applied, self._applied)
-            own = getattr(type(self._obj), applied.name, None) is applied.wrapper
-            value = self._task.result() if own or self._is_kept() else self._compute_unkept()
         if self.keep_in_ram:
-            self._ram = (*self._bound, value)
-        return value
+            # first: what changes while it is computed has it compared again
+            then, digest = memory.believed(), self._method.digest
+            owner, method, value, _, known = self._ram
+            if not (owner is self._obj and method is self._applied and digest == known):
+                value = self._found_or_computed()
+            self._ram = (*self._bound, value, then, digest)
+            return value
+        return self._found_or_computed()
+
+    def _found_or_computed(self) -> tp.Any:
+        if self.folder is None:
+            return self._compute_without_cache()
+        applied = tp.cast(Applied, self._applied)
+        own = getattr(type(self._obj), applied.name, None) is applied.wrapper
+        return self._task.result() if own or self._is_kept() else self._compute_unkept()
 
     def _compute_without_cache(self) -> tp.Any:
         if self.mode == "read-only":

@@ -259,6 +259,52 @@ def test_a_class_of_a_script_that_runs_in_a_job_is_compared_too(study: Study, cl
     assert study.python(*run) == "15\n"
 
 
+RELOADED = """
+import importlib, pathlib, sys, time, warnings
+import helper, study
+from exca import steps
+
+kind, infra = sys.argv[1], {"code": sys.argv[2], "keep_in_ram": sys.argv[3] == "ram"}
+if kind == "step":
+    infra = {"backend": "Cached", "folder": "cache", **infra}
+    obj = steps.Chain(steps=[study.First(infra=infra), study.Second(infra=infra)])
+    call = lambda: obj.run(3)
+elif kind == "mapped":
+    obj = study.Map(infra=infra)
+    call = lambda: list(obj.run([3, 4]))
+elif kind == "func":
+    function = study.function.using(**infra)
+    call = lambda: function(3)
+else:
+    obj = study.Task(x=3, infra=infra)
+    call = obj.run
+before = call()
+print(before, call())
+path = pathlib.Path("helper.py")
+path.write_text(path.read_text().replace("SCALE = 2", "SCALE = 50"))
+importlib.reload(helper)
+deadline = time.monotonic() + 5
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    while not found and call() == before and time.monotonic() < deadline:
+        pass
+print(call(), len({str(w.message) for w in found}))
+"""
+
+
+@kinds
+@pytest.mark.parametrize("kept", ["ram", "disk"])
+@pytest.mark.parametrize("code", ["warn", "strict"])
+def test_an_object_that_computed_a_result_sees_that_code_was_reloaded(
+    study: Study, kind: str, kept: str, code: str
+) -> None:
+    before = KINDS[kind][0]
+    after = {"task": 150, "mapped": [150, 200], "step": 250, "func": 150}[kind]
+    told = (before, 1) if code == "warn" else (after, 0)
+    said = study.python("-W", "ignore", "-c", RELOADED, kind, code, kept).splitlines()
+    assert said == [f"{before} {before}", f"{told[0]} {told[1]}"]
+
+
 WHY = """
 import json, study, exca
 from exca import steps

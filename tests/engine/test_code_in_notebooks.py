@@ -52,6 +52,18 @@ class Doubled(steps.Step):
 """
 KINDS = {
     "task": (TASK, "obj = Task()", "told(obj.run)", "Task.run"),
+    "kept": (
+        TASK.replace('cache")', 'cache", keep_in_ram=True)'),
+        "obj = Task()",
+        "told(obj.run)",
+        "Task.run",
+    ),
+    "kept map": (
+        MAP.replace(", keep_in_ram=False", ""),
+        "obj = Map()",
+        "told(lambda: next(iter(obj.run([1]))))",
+        "Map.run",
+    ),
     "map": (MAP, "obj = Map()", "told(lambda: next(iter(obj.run([1]))))", "Map.run"),
     "step": (STEP, "obj = Doubled()", "told(lambda: obj.run(1))", "Doubled._run"),
 }

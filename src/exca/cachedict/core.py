@@ -112,6 +112,8 @@ class CacheDict(tp.Generic[X]):
         """
         if judge is None or self._judge is None or judge.digest != self._judge.digest:
             self._foreign, self._judged = frozenset(), 0
+            if self._judge is not None and self.folder is not None:
+                self.in_ram.clear()  # what is kept there was judged by other code
         self._judge, self.code = judge, recorded
 
     def codes(self) -> set[str]:

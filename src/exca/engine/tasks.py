@@ -79,14 +79,17 @@ class Task:
         return self._if_it_counts(record.latest(self.method.folder), mode)
 
     def _if_it_counts(self, found: record.Record | None, mode: str) -> record.Record | None:
-        if found is None or self.forced:
-            return found
-        if mode == "force" or (mode == "retry" and found.state == "failed"):
+        if found is None:
+            return None
+        if not self.forced and (mode == "force" or (mode == "retry" and found.state == "failed")):
             return None
         digest = found.code
-        if digest is None or digest == self.method.digest:
+        if digest is None or digest == self.method.digest or not self._is_of_other_code(found):
             return found
-        return None if self._is_of_other_code(found) else found
+        job = self.job
+        if not isinstance(job, TaskJob) or job.attempt == found.attempt:
+            self.job, self.forced = None, False  # they were about the other code
+        return None
 
     def _is_of_other_code(self, found: record.Record, *, quietly: bool = False) -> bool:
         """Whether an outcome does not count since the code is another one today."""
@@ -99,14 +102,14 @@ class Task:
 
     def known_job(self, mode: str, *, running: bool = True) -> AnyJob | None:
         """The job of this object, the one that left a record, or the one of the process that computes the task now."""
+        folder = self.method.folder
+        before = record.latest(folder)
+        found = self._if_it_counts(before, mode)
         job = self.job
         if job is not None and (self.forced or job.outcome() is not None):
             if not job.nothing_kept:
                 return job
             self.job = None
-        folder = self.method.folder
-        before = record.latest(folder)
-        found = self._if_it_counts(before, mode)
         if found is not None:
             return self.later_attempt(found) or self.job_of_record(found)
         # what is in no folder yet is computed by no process: were that only not visible yet, the claim would tell

@@ -126,7 +126,9 @@ class InfraState:
 # digests of code by class, function, classes of models, roots and packages, and until when they are believed
 _digests: "dict[tp.Any, tuple[CodeDigest | None, float]]" = {}
 _DIGEST_SECONDS, _MAX_DIGESTS = 0.05, 1000
-NOTHING_KEPT = (None, None, None)
+# a result in memory: object, method, value, when the code was compared (`memory.now`), and its digest
+Kept = tuple[tp.Any, Applied | None, tp.Any, object, str | None]
+NOTHING_KEPT: tp.Final[Kept] = (None, None, None, None, None)
 
 
 class BaseInfra(Edge, SubmititMixin):
@@ -158,7 +160,7 @@ class BaseInfra(Edge, SubmititMixin):
         _owner = tp.cast(tp.Any, None)  # the class on which it was placed
         _infra_name = ""
         _applied = tp.cast(Applied | None, None)
-        _ram = tp.cast(tuple[tp.Any, Applied | None, tp.Any], None)  # object, method and result, if kept
+        _ram = tp.cast(Kept, None)
         _state = tp.cast(InfraState, None)
 
     workdir: WorkDir | None = None

@@ -47,7 +47,9 @@ def warn_of_plain(cls: type, attributes: "dict[str, InfraAttribute]") -> None:
 def of_another_method(asked: str, by: type, name: str, attribute: "InfraAttribute") -> InfraError:
     """The error for a question to an infra about a method that overrides the one that the infra is applied to."""
     applied = tp.cast("Applied", attribute.default._applied)
-    does = "remove the result of another method" if asked == "clear_job" else "speak of another method's result"
+    does = (
+        "remove the result of another method" if asked == "clear_job" else "speak of another method's result"
+    )
     return InfraError(
         f"{name}.{asked}() is about {attribute.owner.__qualname__}.{applied.name}, and {_named(by)} overrides that "
         f"without an infra, so that it would {does}. {_advice(name, attribute, applied)}"

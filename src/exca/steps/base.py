@@ -12,6 +12,7 @@ import pydantic
 from .. import identity
 from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
+from ..infra import memory
 from . import addresses, conversions
 from .addresses import NO_INPUT
 from .backends import ADAPTER, Backend
@@ -102,12 +103,13 @@ def _signature_traits(function: tp.Any) -> tuple[bool, bool]:
 class StepState:
     """Run-time state of a step; never pickled, and a copy starts anew but for the caches in memory."""
 
-    __slots__ = ("caches", "forced", "hit", "namer", "pipeline")
+    __slots__ = ("caches", "compared", "forced", "hit", "namer", "pipeline")
 
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
         # where a hit is all there is to do: gives the result of a key, and what may name items
         self.hit: Callable[[str], tp.Any] | None = None
+        self.compared: object = None  # when the code was, as `memory.now`
         self.namer: addresses.Namer | None = None
         self.forced: set[str] = set()  # what this object has computed again, or retried, already
         self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
@@ -222,7 +224,7 @@ class Step(DiscriminatedModel):
         assert private is not None, "every step has state"
         state: StepState = private["_exca_state"]
         hit = state.hit
-        if hit is not None:
+        if hit is not None and state.compared is memory.now:
             try:
                 return hit(addresses.named_key(state.namer, value, self))
             except KeyError:

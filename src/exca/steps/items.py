@@ -83,8 +83,7 @@ class StepItems(Iterable[tp.Any]):
     def __init__(self, step: "Step", values: Iterable[tp.Any]) -> None:
         self._step = step
         self._pipeline = pipeline_of(step)
-        if self._pipeline.typed:
-            self._pipeline.judge_again()
+        self._pipeline.judge_again()
         self._keys: list[str] | None = None
         self._kept: list[tp.Any] | None = None  # the values, where results are
         self._background: Background | None = None

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 import typing as tp
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ logger: logging.Logger = logging.getLogger("exca")
 Config = dict[str, tp.Any]
 CACHED, RETRY, FORCE = 0, 1, 2  # each computes again what the one before does, and more
 _LEVELS = {"cached": CACHED, "read-only": CACHED, "retry": RETRY, "force": FORCE}
+_JUDGED_SECONDS: tp.Final = 0.05  # how long code is believed to be what it was
 _END: tp.Final = object()
 _NOTE: tp.Final = "Raised by "
 
@@ -316,9 +318,14 @@ class Pipeline:
         self.stages: list[Stage] = []
         self.uncached: list[PlacedStep] = []
         self.typed: bool = False  # whether its code is typed into an interpreter, and changes at any moment
+        self.judged_until: float = time.monotonic() + _JUDGED_SECONDS  # when its code is looked at again
 
     def judge_again(self) -> None:
-        """Have results count by the code of this moment."""
+        """Have results count by the code of this moment, where it may be another one."""
+        now = time.monotonic()
+        if now < self.judged_until and not self.typed:
+            return
+        self.judged_until = now + _JUDGED_SECONDS
         for stage in self.all_stages():
             if stage._store is not None:
                 stage._store.judge()

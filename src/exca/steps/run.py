@@ -34,6 +34,7 @@ from ..errors import (
     SubmissionError,
     UntrustedFileError,
 )
+from ..infra import memory
 from . import addresses
 from .addresses import NO_INPUT
 from .pipeline import CACHED, FORCE, Keyed, Pipeline, Stage, composed, describe, pipeline_of
@@ -408,8 +409,7 @@ def run_one(step: "Step", value: tp.Any) -> tp.Any:
     pipeline = step._exca_state.pipeline
     if pipeline is None:
         pipeline = pipeline_of(step)
-    if pipeline.typed:
-        pipeline.judge_again()
+    pipeline.judge_again()
     check_input(step, pipeline, value)
     if not pipeline.stages:
         return next(without_cache(step, pipeline, [value]))
@@ -418,7 +418,8 @@ def run_one(step: "Step", value: tp.Any) -> tp.Any:
     if last.level == CACHED:
         get = last.store.results.__getitem__
         if not pipeline.uncached and not pipeline.typed:
-            step._exca_state.hit, step._exca_state.namer = get, step._exca_namer()
+            state = step._exca_state
+            state.hit, state.namer, state.compared = get, step._exca_namer(), memory.believed()
         try:
             result = get(key)
         except KeyError:
