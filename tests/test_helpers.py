@@ -514,6 +514,27 @@ def test_slurm_jobs_of_a_map_are_found(tmp_path: Path) -> None:
         assert found.uid_config == {"factor": 3}
 
 
+def test_what_pydantic_validates_as_it_is_taken_is_a_list(tmp_path: Path) -> None:
+    """A parameter that is an Iterable has the address that `exca.cached` gives it, and both read one result."""
+
+    def total(xs: tp.Iterable[int], more: tp.Iterable[int] | None = (1, 2)) -> tuple[int, int]:
+        return sum(xs), sum(more or ())
+
+    decorated = helpers.with_infra(folder=tmp_path)(total)
+    cached = exca.cached(folder=tmp_path)(total)
+    for _ in range(2):
+        assert decorated([1, "2"]) == decorated((1, 2)) == (3, 3)  # type: ignore[list-item] # validated by pydantic
+        assert decorated(xs={1: "a", 2: "b"}, more=[1, 2]) == (3, 3)
+        assert decorated([1, 2], more=None) == (3, 0)
+    assert cached([1, 2]) == (3, 3)
+    assert len(list(tmp_path.rglob("job.json"))) == 2
+    assert decorated.config([1, 2]).infra.uid() == cached.infra_of([1, 2]).uid()
+    assert decorated.config([1, 2]).infra.uid().endswith(",1/xs=(1,2)-ad6e546b")
+    with pytest.raises(pydantic.ValidationError, match="valid integer"):
+        decorated(["a"])  # type: ignore[list-item] # on purpose
+    assert helpers.to_config(total, [1, 2]).build() == (3, 3)
+
+
 def folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.rglob("*") if path.is_dir())
 

@@ -1,5 +1,6 @@
 """Helpers around infras: configurations from functions, jobs from their ids, models picked by a name."""
 
+import collections.abc
 import functools
 import inspect
 import logging
@@ -13,6 +14,7 @@ import pydantic
 from ._earlier import earlier_names
 from .errors import InfraError
 from .identity import DiscriminatedModel
+from .identity.fields import members
 from .infra.find_job import InfraSlurmJob, find_slurm_job
 from .task import TaskInfra
 
@@ -182,9 +184,22 @@ def _add_field(
         annotations["__pydantic_extra__"] = dict[str, parameter.annotation]  # type: ignore[name-defined] # known at run time only
         namespace["model_config"] = pydantic.ConfigDict(extra="allow")
         return
-    annotations[parameter.name] = parameter.annotation
+    annotation = parameter.annotation
+    if any(tp.get_origin(member) is collections.abc.Iterable for member in members(annotation)):
+        annotation = tp.Annotated[annotation, pydantic.WrapValidator(_validated)]
+    annotations[parameter.name] = annotation
     if parameter.default is not _ABSENT:
         namespace[parameter.name] = pydantic.Field(default=parameter.default)
+
+
+def _validated(value: tp.Any, handler: tp.Callable[[tp.Any], tp.Any]) -> tp.Any:
+    return gone_through(handler(value), value)
+
+
+def gone_through(value: tp.Any, given: tp.Any) -> tp.Any:
+    """What was validated, as a list where pydantic would only validate it item by item (``Iterable[int]``)."""
+    is_lazy = isinstance(value, collections.abc.Iterator) and not isinstance(given, collections.abc.Iterator)
+    return list(value) if is_lazy else value
 
 
 @tp.overload

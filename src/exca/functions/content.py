@@ -17,6 +17,7 @@ import pydantic_core
 from pydantic_core import core_schema
 
 from ..errors import ContentError, ExportError, InfraError
+from ..helpers import gone_through
 from ..identity.export import exporter
 from ..identity.fields import SCALARS, unwrapped
 from .digest import digest
@@ -129,12 +130,12 @@ class Keeper:
         if type(value) is Content:
             return value
         if info.context is CALLED:
-            return self.keep(_gone_through(handler(value), value))
+            return self.keep(gone_through(handler(value), value))
         read = self._restored(value)
         if type(read) is Content:
             return read
         try:
-            return self.keep(_gone_through(handler(value), value) if read is value else read)
+            return self.keep(gone_through(handler(value), value) if read is value else read)
         except pydantic.ValidationError:
             if read is value:
                 raise
@@ -202,14 +203,6 @@ def _text_of(value: tp.Any) -> str | None:
 
 def _is_one(part: tp.Any, other: tp.Any) -> bool:
     return part is other
-
-
-def _gone_through(value: tp.Any, given_value: tp.Any) -> tp.Any:
-    """What was validated, as a list where pydantic would only validate it item by item (``Iterable[int]``)."""
-    is_lazy = isinstance(value, collections.abc.Iterator) and not isinstance(
-        given_value, collections.abc.Iterator
-    )
-    return list(value) if is_lazy else value
 
 
 def _is_lossy(value: tp.Any, strict: bool) -> bool:
