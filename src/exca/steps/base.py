@@ -11,8 +11,8 @@ import pydantic
 
 from .. import identity
 from .._earlier import earlier_names
+from ..codedigest import finding
 from ..identity import DiscriminatedModel
-from ..infra import memory
 from . import addresses, conversions
 from .addresses import NO_INPUT
 from .backends import ADAPTER, Backend
@@ -109,7 +109,7 @@ class StepState:
         self.pipeline: Pipeline | None = None
         # where a hit is all there is to do: gives the result of a key, and what may name items
         self.hit: Callable[[str], tp.Any] | None = None
-        self.compared: object = None  # when the code was, as `memory.now`
+        self.compared: object = None  # when the code was, as `finding.now`
         self.namer: addresses.Namer | None = None
         self.forced: set[str] = set()  # what this object has computed again, or retried, already
         self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
@@ -224,7 +224,7 @@ class Step(DiscriminatedModel):
         assert private is not None, "every step has state"
         state: StepState = private["_exca_state"]
         hit = state.hit
-        if hit is not None and state.compared is memory.now:
+        if hit is not None and state.compared is finding.now:
             try:
                 return hit(addresses.named_key(state.namer, value, self))
             except KeyError:

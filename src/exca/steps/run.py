@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import _files, identity
+from ..codedigest import finding
 from ..engine.method import running
 from ..errors import (
     BatchProtocolError,
@@ -34,7 +35,6 @@ from ..errors import (
     SubmissionError,
     UntrustedFileError,
 )
-from ..infra import memory
 from . import addresses
 from .addresses import NO_INPUT
 from .pipeline import CACHED, FORCE, Keyed, Pipeline, Stage, composed, describe, pipeline_of
@@ -419,7 +419,7 @@ def run_one(step: "Step", value: tp.Any) -> tp.Any:
         get = last.store.results.__getitem__
         if not pipeline.uncached and not pipeline.typed:
             state = step._exca_state
-            state.hit, state.namer, state.compared = get, step._exca_namer(), memory.believed()
+            state.hit, state.namer, state.compared = get, step._exca_namer(), finding.believed()
         try:
             result = get(key)
         except KeyError:
