@@ -9,7 +9,6 @@ keeps its logs. Its last field, ``#xxh``, is the XXH3-64 of all bytes before it:
 and one flipped bit would change it.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -257,6 +256,7 @@ class Attempt:
     lost: tp.Sequence[losses.Attempt] = ()  # attempts before it
     started: float = dataclasses.field(default_factory=time.time)
     clock: float = dataclasses.field(default_factory=time.monotonic)  # at the start
+    waited: float | None = None  # seconds between submission and start, of a job
 
     def completed(self, value: tp.Any) -> None:
         """Store a result and publish it; raises a ResultError if no handler can store it."""
@@ -302,7 +302,9 @@ class Attempt:
         if self.lost:
             content["attempts"] = losses.listed(self.lost)
         if self.where.get("cluster") not in (None, "debug"):  # a process of its own
-            content["used"] = _used()
+            from . import usage
+
+            content["used"] = usage.used(self.waited)
         if self.source is not None:
             from ..jobs.workdir_copy import git_commit
 
@@ -343,6 +345,7 @@ def compute(
         asked["code"] = code.kept(sent)
     source = _source_folder(type(method.obj))
     this = Attempt(folder, attempt or claim.token, where, asked, source, series.lost)
+    this.waited = None if submitted is None else max(0.0, this.started - submitted)
     outer = running.set((method, this.token, "task"))
     try:
         with chain.under(claim), chain.computing([KEY], started=True):
@@ -380,29 +383,6 @@ def _json(config: tp.Any) -> tp.Any:
     if isinstance(config, (list, tuple)):
         return [_json(value) for value in config]
     return str(config) if isinstance(config, float) and not math.isfinite(config) else config
-
-
-def _used() -> dict[str, tp.Any]:
-    """What this process and those it waited for have used: memory in MiB (of the largest), CPU time in seconds."""
-    try:
-        import resource
-    except ImportError:  # no POSIX
-        return {}
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return {
-        "max_rss_mb": round(max(_peak() or own.ru_maxrss, children.ru_maxrss) / unit, 1),
-        "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
-    }
-
-
-def _peak() -> int | None:
-    """Peak memory of this process, KiB; getrusage counts what its parent had when it started this one (Linux)."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1])
-    return None
 
 
 def _source_folder(cls: type) -> str:
