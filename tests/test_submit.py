@@ -448,7 +448,7 @@ def test_a_parent_s_method_runs_as_it_is() -> None:
     ("wrong", "words"),
     [
         ({"cluster": "local"}, "needs a folder"),
-        ({"cluster": "threadpool", "folder": "f"}, "'auto', 'local', 'slurm' or 'debug'"),
+        ({"cluster": "threadpool", "folder": "f"}, "makes no sense for single calls"),
         ({"mode": "cached"}, "Extra inputs"),
     ],
 )

@@ -18,7 +18,7 @@ if tp.TYPE_CHECKING:
 GROUP = "exca.backends"
 UNKNOWN = "UNKNOWN"
 POOLS = ("threadpool", "processpool")  # of a map or a step: no jobs, so no backend
-_OURS = {name: f"exca.jobs.{name}" for name in ("local", "slurm", "debug")}
+_OURS = {name: f"exca.jobs.{name}" for name in ("local", "slurm", "debug", "dask", "executor")}
 _METHODS = ("submit", "states", "ending", "cancel", "tagged", "check_patience")
 _loaded: dict[str, tp.Any] = {}
 

@@ -279,8 +279,8 @@ def alive(files: ClaimFolder, entry: Entry) -> bool:
         (state,) = backend.states([owner.submission])
         if state.alive or (state.alive is None and (backend.decides or owner.process is None)):
             return True  # a backend that cannot be asked may be about to requeue the job
-        if owner.process is None:
-            return False
+        if owner.process is None or owner.thread is None:
+            return False  # it has not begun, so there is no worker
         if state.ended:
             return bool(owner.process.alive())
     if _process_lives(files, entry, owner.process):

@@ -31,6 +31,9 @@ class SubmitFields(tp.TypedDict, total=False):
     slurm_additional_parameters: dict[str, int | str | float | bool] | None
     slurm_setup: list[str] | None
     conda_env: Path | str | None
+    futures_executor: tp.Any
+    dask_address: str | None
+    dask_cluster: dict[str, tp.Any] | None
     workdir: WorkDir | dict[str, tp.Any] | None
     version: str
     code: tp.Literal["off", "warn", "strict"]

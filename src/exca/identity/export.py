@@ -435,10 +435,18 @@ class ExportPlan:
         given = obj.__pydantic_fields_set__
         known = self.cls.__pydantic_fields__
         names = [n for n in self.excluded if n in given and obj.__dict__[n] != known[n].default]
-        if names:
-            new = {name: self.values.value(obj.__dict__[name]) for name in sorted(names)}
+        earlier: tp.Mapping[str, tuple[tp.Any, ...]] = getattr(self.cls, fields.EARLIER_VALUES, {})
+        moved = [n for n, values in earlier.items() if n in given and obj.__dict__[n] not in values]
+        if names or moved:
+            new = {name: self.values.value(obj.__dict__[name]) for name in sorted([*names, *moved])}
             self.values.noticed.fields.append((obj, new))
-        return self.unusual(obj)
+        out = self.unusual(obj)
+        for name in moved:
+            out.pop(name, None)
+        if getattr(self.cls, fields.IS_NEW, False):  # release 0.6 would refuse it by its name
+            self.values.noticed.fields.append((obj, out))
+            return DROPPED
+        return out
 
     def unusual(self, obj: tp.Any) -> tp.Any:
         """The `run` of classes with anything beyond plain fields."""

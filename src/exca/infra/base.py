@@ -151,7 +151,14 @@ class BaseInfra(Edge, SubmititMixin):
         names of installed packages whose version counts
     """
 
-    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("code", "code_roots", "code_packages", *JOB_FIELDS)
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (
+        *("code", "code_roots", "code_packages"),
+        *JOB_FIELDS,
+        *("futures_executor", "dask_address", "dask_cluster"),
+    )
+    _exca_earlier_values: tp.ClassVar[dict[str, tuple[str | None, ...]]] = {
+        "cluster": (None, "auto", "local", "slurm", "debug", "threadpool", "processpool")
+    }
     _exclude_from_cls_uid: tp.ClassVar[tuple[str, ...]] = ()
     # slots: reading pydantic's private attributes takes a microsecond, and a cached call reads several
     __slots__ = ("_applied", "_infra_name", "_obj", "_owner", "_ram", "_state")

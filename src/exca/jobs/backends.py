@@ -54,6 +54,9 @@ class Backend(abc.ABC):
     """A place where jobs run."""
 
     decides: tp.ClassVar[bool] = False  # whether "cannot be told" is never taken for the end of a job
+    outlive_submitter: tp.ClassVar[bool] = (
+        True  # whether its jobs go on when the process ends that submitted them
+    )
 
     @abc.abstractmethod
     def submit(self, request: Request) -> list[Submission | None]:

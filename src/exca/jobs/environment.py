@@ -16,6 +16,7 @@ _OF_A_JOB = re.compile(
     r"(SLURM|SLURMD|SRUN|SUBMITIT|PMI|PMIX)_.*|EXCA_PART"
     # srun's bindings, which Slurm writes into jobs; other SBATCH_ variables are defaults that the user chose
     r"|SBATCH_(CPU|MEM)_BIND.*"
+    r"|EXCA_CLUSTER"
 )
 # How a site or a user reaches the scheduler: as true in a job as outside
 _KEPT = frozenset(("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_TIME_FORMAT"))
@@ -29,6 +30,7 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+CLUSTER = "EXCA_CLUSTER"  # of a job that runs in a worker of another engine: the name of its backend
 _WINDOWS = os.name == "nt"
 
 
@@ -169,7 +171,7 @@ def current_job(logs: str) -> tuple[dict[str, tp.Any], int]:
         return orjson.loads(env[PART])["where"], 0
     if env.get("SUBMITIT_EXECUTOR") == "local" and "SUBMITIT_LOCAL_JOB_ID" in env:
         rank = int(env.get("SUBMITIT_LOCAL_GLOBALID", "0"))
-        where = {"cluster": "local", "job_id": env["SUBMITIT_LOCAL_JOB_ID"], "logs": logs}
+        where = {"cluster": env.get(CLUSTER, "local"), "job_id": env["SUBMITIT_LOCAL_JOB_ID"], "logs": logs}
         return {**where, "processes": int(env.get("SUBMITIT_LOCAL_NTASKS", "1"))}, rank
     if "SLURM_JOB_ID" in env and env.get("SUBMITIT_EXECUTOR") == "slurm":
         job_id = env["SLURM_JOB_ID"]

@@ -269,10 +269,13 @@ def say_they_go_on(jobs: "tp.Sequence[Job[tp.Any]]") -> None:
     ):
         how += f" or `scancel {' '.join(ids if len(ids) <= 3 else bases[:10])}`"
     shown = ids[0] if len(ids) == 1 else f"{len(ids)} jobs, {ids[0]} to {ids[-1]},"
+    place = "without" if backends.of_job(submitted[0].submission).outlive_submitter else "only as long as"
     logger.warning(
-        "Interrupted while waiting: %s %s on without this interpreter. To end %s: %s",
+        "Interrupted while waiting: %s %s on %s this interpreter%s. To end %s: %s",
         f"{submitted[0].cluster} job {shown}" if len(ids) == 1 else shown,
         "goes" if len(ids) == 1 else "go",
+        place,
+        "" if place == "without" else " lives",
         "it" if len(ids) == 1 else "them",
         how,
     )

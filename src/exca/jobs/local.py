@@ -47,7 +47,7 @@ class LocalBackend(Backend):
     def submit(self, request: Request) -> list[Submission | None]:
         """Start a process for a single job, or the supervisor of an array."""
         resources = request.resources
-        base = _base_of(request.tag or uuid.uuid4().hex)
+        base = base_of(request.tag or uuid.uuid4().hex)
         many = len(request.calls) > 1
         ids = [f"{base}_{k}" for k in range(len(request.calls))] if many else [base]
         limit = resources.max_pickle_size_gb
@@ -101,23 +101,18 @@ class LocalBackend(Backend):
     def ending(self, submission: Submission) -> Ending:
         """How the job's process ended."""
         look = _look(submission)
-        text = {
-            "CANCELLED": "It was cancelled.",
-            "TIMEOUT": "It reached its time limit: raise timeout_min.",
-            "OUT_OF_MEMORY": "Its processes held more memory than its limit: raise mem_gb.",
-        }.get(look.state) or _exit_text(submission, look.exit_code)
         code = look.exit_code
         # only its parent knows the exit code of a single job that wrote none: a process that ends by itself writes
         # an outcome, so one that is gone was most likely killed
         loss = "killed" if code is None and look.state == "FAILED" and self._began(submission) else ""
-        return Ending(look.state, text, signal=max(0, -(code or 0)), loss=loss)
+        return Ending(look.state, in_words(look.state, code), signal=max(0, -(code or 0)), loss=loss)
 
     def _began(self, submission: Submission) -> bool:
         return (JobPaths(submission.logs, submission.job_id).folder / entry.BEGAN).exists()
 
     def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, from which its id was made."""
-        base = _base_of(tag)
+        base = base_of(tag)
         job_id = base if task is None else f"{base}_{task}"
         supervisor = entry.noted_process(_supervisor_file(Submission("local", job_id, logs)))
         return None if supervisor is None else Submission("local", job_id, logs, pid=supervisor.pid)
@@ -133,7 +128,7 @@ class LocalBackend(Backend):
                 _files.write_atomically(folder / entry.CANCELLED, b"", mode=_files.OWN)
             noted = (entry.noted_process(folder / entry.began(k)) for k in range(submission.processes))
             running += [process for process in noted if process is not None]
-        _end(running)
+        end_processes(running)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +142,7 @@ class _Look:
 
 def _look(submission: Submission) -> _Look:
     folder = JobPaths(submission.logs, submission.job_id).folder
-    noted = _noted_exit(submission)
+    noted = noted_exit(submission)
     if noted is not None:
         return _ended(folder, noted)
     process = entry.noted_process(folder / entry.BEGAN)
@@ -155,7 +150,7 @@ def _look(submission: Submission) -> _Look:
         if (folder / entry.CANCELLED).exists():
             return _Look("CANCELLED", False)
         supervised = _supervised(submission)
-        noted = _noted_exit(submission)  # it may have begun and ended between the looks
+        noted = noted_exit(submission)  # it may have begun and ended between the looks
         if noted is not None:
             return _ended(folder, noted)
         return _Look(
@@ -170,19 +165,24 @@ def _look(submission: Submission) -> _Look:
             child.wait(timeout=10)
         return _ended(folder, (child.poll(), ""))
     supervised = _supervised(submission)  # first: it notes how its jobs ended before it ends itself
-    noted = _noted_exit(submission)
+    noted = noted_exit(submission)
     if noted is None and supervised:
         return _Look("RUNNING", True)  # it is about to note it
     return _ended(folder, noted or (None, ""))
 
 
 def _ended(folder: Path, noted: tuple[int | None, str]) -> _Look:
+    return _Look(word_of_end(folder, noted), False, noted[0])
+
+
+def word_of_end(folder: Path, noted: tuple[int | None, str]) -> str:
+    """The state of a job that ended, by how that was noted and by the files in its folder."""
     code, word = noted
     if code == 0:
-        word = "COMPLETED"
-    elif (folder / entry.CANCELLED).exists():
-        word = "CANCELLED"
-    return _Look(word or "FAILED", False, code)
+        return "COMPLETED"
+    if (folder / entry.CANCELLED).exists():
+        return "CANCELLED"
+    return word or "FAILED"
 
 
 def _supervised(submission: Submission) -> bool | None:
@@ -200,14 +200,14 @@ def _supervisor_file(submission: Submission) -> Path:
     return JobPaths(submission.logs, f"{base}_0" if array else base).folder / "supervisor"
 
 
-def _base_of(tag: str) -> str:
+def base_of(tag: str) -> str:
     """The id of a submission, from its tag: so it is found again by whoever knows the tag."""
     import hashlib
 
     return hashlib.sha256(tag.encode()).hexdigest()[:8]
 
 
-def _noted_exit(submission: Submission) -> tuple[int, str] | None:
+def noted_exit(submission: Submission) -> tuple[int, str] | None:
     """How a job ended, as its supervisor wrote it: exit code (negative for a signal), and at which limit."""
     try:
         text = _files.read_file(str(JobPaths(submission.logs, submission.job_id).exit_file))
@@ -223,7 +223,15 @@ def _exit_code_of_supervisor(submission: Submission) -> int | None:
     return None if process is None else process.poll()
 
 
-def _exit_text(submission: Submission, code: int | None) -> str:
+def in_words(state: str, code: int | None) -> str:
+    """How the processes of a job ended, in a sentence."""
+    known = {
+        "CANCELLED": "It was cancelled.",
+        "TIMEOUT": "It reached its time limit: raise timeout_min.",
+        "OUT_OF_MEMORY": "Its processes held more memory than its limit: raise mem_gb.",
+    }
+    if state in known:
+        return known[state]
     if code is None:
         return "Its process is gone."
     if code < 0:
@@ -232,7 +240,7 @@ def _exit_text(submission: Submission, code: int | None) -> str:
     return f"Its process ended with exit code {code}."
 
 
-def _end(processes: "tp.Sequence[Process]") -> None:
+def end_processes(processes: "tp.Sequence[Process]") -> None:
     """End processes and their children: asked first, then made to; only those that still are what was written down."""
     import psutil
 

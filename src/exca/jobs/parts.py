@@ -144,6 +144,11 @@ class Parts(Backend):
         """Whether "cannot be told" is never taken for the end of a job."""
         return self.backend.decides
 
+    @property
+    def outlive_submitter(self) -> bool:  # type: ignore[override] # as the backend has it
+        """Whether jobs go on when the process ends that submitted them."""
+        return self.backend.outlive_submitter
+
     def submit(self, request: Request) -> list[Submission | None]:
         """Submit calls, as many in one job as its resources tell."""
         return submit(self.backend, self.cluster, request)

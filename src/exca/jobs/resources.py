@@ -37,7 +37,17 @@ class Placed(pydantic.BaseModel):
     folder: Path | str | None = None
     cluster: str | None = None
     logs: Path | str = "{folder}/logs/{user}/%j"
+    futures_executor: tp.Any = None
+    dask_address: str | None = None
+    dask_cluster: dict[str, tp.Any] | None = None
     _pools: tp.ClassVar[bool] = True  # whether threads and processes of this interpreter are a cluster, too
+
+    @pydantic.field_validator("futures_executor")
+    @classmethod
+    def _check_executor(cls, value: tp.Any) -> tp.Any:
+        from .executor import checked
+
+        return checked(value)
 
     @pydantic.field_validator("cluster")
     @classmethod
@@ -197,7 +207,8 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         where results, logs and job records are kept; without it nothing is cached and all runs in this thread
     cluster: str, optional
         where to run: None (this thread), "debug" (this thread, through submitit), "local" (a process of its own),
-        "slurm", "auto" (Slurm where there is one, else local), or a backend that another package registers
+        "slurm", "dask", "executor", "auto" (Slurm where there is one, else local), or a backend that another package
+        registers
     logs: Path or str
         folder of a job's logs; ``{folder}`` is the folder of the method, ``{user}`` the login name, ``%j`` the job id
     job_name: str, optional
@@ -252,6 +263,13 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         shell commands that run in the job before Python starts
     conda_env: Path or str, optional
         environment (folder or conda name) whose Python runs the job
+    futures_executor: object or str, optional
+        of cluster="executor": any object as of ``concurrent.futures.Executor``, or "module:callable", which makes one
+    dask_address: str, optional
+        of cluster="dask": the address of a scheduler, or the path of its scheduler file
+    dask_cluster: dict, optional
+        of cluster="dask", instead of an address: the class of a cluster and its arguments, as in
+        ``{"class": "dask_jobqueue.PBSCluster", "cores": 4, "memory": "16GB"}``
     """
 
     model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(

@@ -164,8 +164,8 @@ class _Slurm:
             return {i: self._old[i] if i in self._old else found[i] for i in ids}
 
     def check_patience(self) -> None:
-        since, patience = self._failing_since, _patience()
-        if since is not None and time.monotonic() - since > patience:
+        since = self._failing_since
+        if since is not None and time.monotonic() - since > patience():
             raise SchedulerError(
                 f"Slurm has given no answer for {(time.monotonic() - since) / 60:.0f} minutes ({self._failure}), so "
                 "what became of the jobs is unknown. Nothing was written about them: ask again once `squeue` answers, "
@@ -259,7 +259,8 @@ def _task_id(job_id: str, first: int, task: int | None) -> str:
     return base if task is None or "_" not in job_id else f"{base}_{task - first}"
 
 
-def _patience() -> float:
+def patience() -> float:
+    """Seconds without an answer after which callers that wait get an error."""
     try:
         return float(os.environ.get("EXCA_SCHEDULER_PATIENCE", PATIENCE))
     except ValueError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydantic
 
-from .. import _files
+from .. import _clusters, _files
 from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
 from ..jobs import losses
@@ -216,6 +216,7 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
     """
 
     _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*Backend._exca_new_fields, *JOB_FIELDS)
+    _own: tp.ClassVar[tuple[str, ...]] = ()  # fields that `Resources` has under other names
     max_jobs: pydantic.PositiveInt = 128
 
     @pydantic.model_validator(mode="after")
@@ -233,7 +234,7 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
         folder: Path
             folder of the step
         """
-        own = set(_Pool.__pydantic_fields__)
+        own = {*_Pool.__pydantic_fields__, *self._own, "cluster"}
         known = Resources.__pydantic_fields__
         values = {
             name: value for name, value in self.__dict__.items() if name not in own and value is not None
@@ -286,6 +287,87 @@ class Slurm(_Jobs):
                 "would run"
             )
         return self
+
+
+class Dask(_Jobs):
+    """Sends jobs to a Dask cluster.
+
+    Parameters
+    ----------
+    address: str, optional
+        the address of its scheduler, or the path of a scheduler file
+    specification: dict, optional
+        instead of an address: the class of a cluster and its arguments, as in
+        ``{"class": "dask_jobqueue.PBSCluster", "cores": 4, "memory": "16GB"}``
+    """
+
+    cluster: tp.ClassVar[str | None] = "dask"
+    _exca_is_new: tp.ClassVar[bool] = True
+    _own: tp.ClassVar[tuple[str, ...]] = ("address", "specification")
+    address: str | None = None
+    specification: dict[str, tp.Any] | None = None
+
+    def resources(self, folder: Path) -> Resources:
+        """Return what each job asks for."""
+        found = super().resources(folder)
+        found.dask_address, found.dask_cluster = self.address, self.specification
+        return found
+
+
+class Executor(_Jobs):
+    """Sends jobs to a ``concurrent.futures.Executor``; they end with the interpreter that asked.
+
+    Parameters
+    ----------
+    executor: object or str
+        the executor, or "module:callable", which makes one
+    """
+
+    cluster: tp.ClassVar[str | None] = "executor"
+    _exca_is_new: tp.ClassVar[bool] = True
+    _own: tp.ClassVar[tuple[str, ...]] = ("executor",)
+    executor: tp.Any
+
+    @pydantic.field_validator("executor")
+    @classmethod
+    def _check_executor(cls, value: tp.Any) -> tp.Any:
+        from ..jobs.executor import checked
+
+        return checked(value)
+
+    def resources(self, folder: Path) -> Resources:
+        """Return what each job asks for."""
+        found = super().resources(folder)
+        found.futures_executor = self.executor
+        return found
+
+
+class Registered(_Jobs):
+    """Sends jobs to a cluster of any name, such as one that another package registers.
+
+    Parameters
+    ----------
+    engine: str
+        its name
+    """
+
+    _exca_is_new: tp.ClassVar[bool] = True
+    _own: tp.ClassVar[tuple[str, ...]] = ("engine",)
+    engine: str
+
+    if not tp.TYPE_CHECKING:
+
+        @property
+        def cluster(self) -> str:
+            """The name that was given."""
+            return self.engine
+
+    @pydantic.field_validator("engine")
+    @classmethod
+    def _known_cluster(cls, engine: str) -> str:
+        if not _clusters.known(engine):
+            raise ValueError(_clusters.unknown(engine))
+        return engine
 
 
 class Auto(Slurm):

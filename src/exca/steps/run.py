@@ -571,11 +571,7 @@ def note_items(folder: Path, keys: Sequence[str], logs: str | None) -> None:
 
     logs = logs or logs_of(folder)
     where, rank = current_job(logs)
-    if (
-        rank > 0
-        or where["cluster"] not in ("local", "slurm")
-        or not JobPaths(logs, where["job_id"]).folder.is_dir()
-    ):
+    if rank > 0 or where["cluster"] == "debug" or not JobPaths(logs, where["job_id"]).folder.is_dir():
         return  # another job's process, which happens to compute this
     place = JobPaths(logs_of(folder), where["job_id"]).folder
     place.mkdir(parents=True, exist_ok=True)

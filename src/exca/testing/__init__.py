@@ -1,0 +1,1 @@
+"""For the tests of others: what every backend has to do."""
