@@ -14,6 +14,7 @@ if tp.TYPE_CHECKING:
     from . import helpers as helpers
     from . import settings as settings
     from . import steps as steps
+    from . import testing as testing
     from . import utils as utils
     from . import workdir as workdir
     from .confdict import ConfDict as ConfDict
@@ -86,6 +87,7 @@ _SUBMODULES = frozenset(
         "slurm",
         "steps",
         "task",
+        "testing",
         "utils",
         "workdir",
     )

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import typing as tp
+from pathlib import Path
 
 from .errors import SubmissionError, UnknownClusterError
 
@@ -21,6 +22,16 @@ POOLS = ("threadpool", "processpool")  # of a map or a step: no jobs, so no back
 _OURS = {name: f"exca.jobs.{name}" for name in ("local", "slurm", "debug", "dask", "executor")}
 _METHODS = ("submit", "states", "ending", "cancel", "tagged", "check_patience")
 _loaded: dict[str, tp.Any] = {}
+
+
+class Redirection(tp.NamedTuple):
+    """Where all runs and is kept in tests (`exca.testing.redirect`)."""
+
+    folder: Path | None  # in the place of every folder; None for their own
+    in_process: bool  # in the place of every cluster
+
+
+redirection: Redirection | None = None
 
 
 @dataclasses.dataclass(frozen=True)

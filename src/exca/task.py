@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ._earlier import earlier_names
 from .codedigest import finding
-from .engine.method import Status, running
+from .engine.method import Status, observers, running
 from .errors import InfraError, ReadOnlyError
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 
@@ -134,6 +134,8 @@ class TaskInfra(BaseInfra):
     def _call_here(self) -> tp.Any:
         """Call the method, whose result is not kept."""
         method = self._method
+        for observe in observers:
+            observe(method)
         outer = running.set((method, "", "call"))
         try:
             return method.call()

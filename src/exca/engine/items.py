@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import BatchProtocolError, ChangedConfigError
 from ..identity import check_secrets
-from .method import Method, running
+from .method import Method, observers, running
 from .runner import Progress, run_shares
 
 if tp.TYPE_CHECKING:
@@ -66,6 +66,8 @@ class ItemWork:
         """Compute items where the infra tells to, under a claim on them; there is none without a folder."""
         from ..claims import chain
 
+        for observe in observers:
+            observe(self.method)
         check_secrets(self.method.obj)
         cluster = self.method.resources.resolved_cluster()
         with ProgressBar(len(keys), self.method.family) as progress, chain.under(claim):

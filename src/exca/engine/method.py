@@ -34,6 +34,9 @@ class Computed(tp.Protocol):
         ...
 
 
+observers: list[
+    tp.Callable[[Computed], None]
+] = []  # of tests, called before something is computed or submitted
 # what this thread computes (or what makes it, if asked), its attempt where that is not the claim's, and its kind
 running: contextvars.ContextVar[tuple[Computed | tp.Callable[[], Computed], str, Kind] | None] = (
     contextvars.ContextVar("exca_running", default=None)

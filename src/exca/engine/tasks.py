@@ -22,7 +22,7 @@ from ..jobs.backends import Submission
 from ..jobs.job import DoneJob, Job
 from ..jobs.paths import JobPaths, fixed_folder
 from . import record, unsent
-from .method import Method, Status
+from .method import Method, Status, observers
 from .record import KEY
 from .task_job import EarlierJob, TaskJob, UnsentJob
 
@@ -354,6 +354,8 @@ class Task:
         """Compute it in this thread, unless another process is at it."""
         from ..claims import FirstClaim
 
+        for observe in observers:
+            observe(self.method)
         # a folder that is new is born with the claim in it
         first = FirstClaim(self.method.folder, [KEY])
         self.method.make_folder(first)
@@ -491,6 +493,8 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
     from .runner import announce
 
     for one in claimed:
+        for observe in observers:
+            observe(one.task.method)
         one.task.method.require_unchanged()  # what is pickled now is what its folder is named after
     now = time.time()
     request.calls = [

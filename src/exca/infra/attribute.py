@@ -1,9 +1,11 @@
 """Placing an infra on a class and binding it to the objects of that class."""
 
 import typing as tp
+from pathlib import Path
 
 import pydantic
 
+from .. import _clusters
 from ..errors import ExclusionError, InfraError
 from .overriding import warn_of_plain
 
@@ -50,9 +52,19 @@ class InfraAttribute:
         if seeds:
             vars(infra).update({n: self.default.__dict__[n] for n in seeds})
             infra.__pydantic_fields_set__.update(seeds)
+        if _clusters.redirection is not None:
+            _redirect(infra, *_clusters.redirection)
         infra._infra_name, infra._applied, infra._owner = self.name, self.default._applied, self.owner
         infra._obj = obj  # last: another thread may look while we write
         return infra
+
+
+def _redirect(infra: "BaseInfra", folder: Path | None, in_process: bool) -> None:
+    """Have an infra use what a test wants it to."""
+    if folder is not None and infra.folder is not None:
+        vars(infra)["folder"] = folder
+    if in_process:
+        vars(infra)["cluster"] = None
 
 
 def place(owner: type, name: str, default: "BaseInfra") -> None:

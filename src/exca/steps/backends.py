@@ -107,6 +107,13 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         target = type(self) if backend is None else type(ADAPTER.validate_python({"backend": backend}))
         return ADAPTER.validate_python({"backend": target.__name__, **self.given(target), **fields})
 
+    def redirected(self, folder: Path | None, in_process: bool) -> "Backend":
+        """Return what a test wants in the place of this backend (`exca.testing.redirect`)."""
+        found = self.derive("Cached") if in_process else self.derive()
+        if folder is not None and found.folder is not None:
+            found.folder = folder
+        return found
+
     def given(self, target: "type[Backend]") -> dict[str, tp.Any]:
         """Return the fields that were given to this backend and that another one has, too."""
         values = self.__dict__

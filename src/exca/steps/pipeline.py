@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pydantic
 
-from .. import _files, identity
+from .. import _clusters, _files, identity
 from ..errors import BatchProtocolError, ChangedConfigError, InfraError, ModeError, ResolutionError
 from . import addresses
 
@@ -348,6 +348,8 @@ class _Compiler:
         if resolved is not step:
             return self._add_resolved(step, resolved, pipeline, folder, level)
         infra: Backend | None = step.infra
+        if infra is not None and _clusters.redirection is not None:
+            infra = infra.redirected(*_clusters.redirection)
         if infra is not None:
             level = max(level, _LEVELS[infra.mode])
             folder = infra.folder or folder

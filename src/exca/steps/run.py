@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .. import _files, identity
 from ..codedigest import finding
-from ..engine.method import running
+from ..engine.method import observers, running
 from ..errors import (
     BatchProtocolError,
     ChangedConfigError,
@@ -257,6 +257,8 @@ class StageRun:
 
     def execute(self, claim: "Claim", keys: Sequence[str]) -> None:
         """Compute claimed keys on the backend of the infra."""
+        for observe in observers:
+            observe(StageComputed(self.stage))
         infra = self.stage.infra
         for placed in self.stage.inner.uncached:
             identity.check_secrets(placed.step)
