@@ -70,31 +70,27 @@ def _without(finder: Finder) -> set[str]:
 
 def _imported(finder: Finder) -> set[str]:
     """Top names of the installed modules that the modules of the project import."""
-    found: set[str] = set()
-    for module in list(finder.modules.values()):
-        for each in module.imports if module is not None else ():
-            assert module is not None
-            top = absolute(each, module.package).partition(".")[0]
-            if top and top not in sys.stdlib_module_names and top not in finder.modules:
-                found.add(top)
-    ours = {name.partition(".")[0] for name, module in finder.modules.items() if module is not None}
-    return found - ours - {"exca", "__main__"}
+    ours = {name: module for name, module in finder.modules.items() if module is not None}
+    found = {absolute(each, module.package) for module in ours.values() for each in module.imports}
+    tops = {name.partition(".")[0] for name in found}
+    return {top for top in tops if top and top not in finder.modules} - (
+        {name.partition(".")[0] for name in ours} | sys.stdlib_module_names | {"exca", "__main__"}
+    )
+
+
+def _distribution(name: str) -> importlib.metadata.Distribution | None:
+    """The installed package of a name that is imported."""
+    try:
+        return importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        known = _distributions().get(name)
+        return importlib.metadata.distribution(known) if known else None
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of installed packages, by the names that they are imported by."""
-    versions: dict[str, str] = {}
-    rest = []
-    for name in sorted(names):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except (importlib.metadata.PackageNotFoundError, ValueError):
-            rest.append(name)
-    known = _distributions() if rest else {}
-    for name in rest:
-        if name in known:
-            versions[name] = importlib.metadata.version(known[name])
-    return dict(sorted(versions.items()))
+    found = [(name, _distribution(name)) for name in sorted(names)]
+    return {name: distribution.version for name, distribution in found if distribution is not None}
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,14 +118,5 @@ def _distributions() -> Mapping[str, str]:
 
 def _metadata(names: Iterable[str]) -> set[str]:
     """Where the packages are installed; each change of one changes its folder."""
-    found = set()
-    for name in names:
-        try:
-            distribution = importlib.metadata.distribution(name)
-        except (importlib.metadata.PackageNotFoundError, ValueError):
-            known = _distributions().get(name)
-            if not known:
-                continue
-            distribution = importlib.metadata.distribution(known)
-        found.add(os.path.abspath(os.fspath(tp.cast("str", distribution.locate_file("")))))
-    return found
+    found = [distribution for name in names if (distribution := _distribution(name)) is not None]
+    return {os.path.abspath(os.fspath(tp.cast("str", each.locate_file("")))) for each in found}

@@ -38,26 +38,14 @@ class _Known:
     """What was found in this process, and what must be as it was for it to hold.
 
     In a notebook, what changes between two cells may be a file, by which code in memory is replaced (``%autoreload``).
-
-    Attributes
-    ----------
-    code
-        the digest
-    live
-        values that must be in memory as they were
-    files
-        the status of the files; None where what they hold is not what is in memory
-    cell
-        number of the notebook's cell
     """
-
-    __slots__ = ("cell", "code", "files", "live")
 
     def __init__(
         self, code: CodeDigest, live: tuple[_LIVE, ...], files: tuple[tuple[str, str], ...] | None
     ) -> None:
         self.code: CodeDigest = code
-        self.live: tuple[_LIVE, ...] = live
+        self.live: tuple[_LIVE, ...] = live  # values that must be in memory as they were
+        # their status; None where what they hold is not what is in memory
         self.files: tuple[tuple[str, str], ...] | None = files
         self.cell: int = _cell()
 
@@ -144,13 +132,11 @@ def digest_of(
         its text is empty where nothing can be told of the code: see its content for the reason
     """
     key = (function, frozenset(extra_classes), tuple(roots), tuple(packages))
-    known = _known.get(cls)
-    if known is None:
-        known = _known[cls] = {}
+    known = _known.setdefault(cls, {})
     found = known.get(key)
     if found is None or not found.holds():
         try:
-            found = _found(cls, function, key[1], key[2], key[3])
+            found = _found(cls, *key)
         except Exception as e:  # of what odd classes and modules do when they are looked at
             from .computing import unknown
 
@@ -202,10 +188,8 @@ def _content_of(digest: str, *wanted: tp.Any) -> "Content":
 
     data = usercache.content_of(digest)
     if data is not None:
-        try:
+        with contextlib.suppress(ValueError):
             return Content.decode(data, digest)
-        except ValueError:
-            pass
     from .computing import compute
 
     return compute(*wanted)[2]

@@ -175,12 +175,7 @@ class SourceModule:
     def compiled(self) -> dict[str, list[types.CodeType]]:
         """The functions of the file, by their qualified names."""
         if self._compiled is None:
-            self._compiled = {}
-            try:
-                code = compile(self._source, self.file or "", "exec", dont_inherit=True)
-            except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-                return self._compiled
-            _gather(code, self._compiled)
+            self._compiled = _compiled(self._source, self.file or "")
         return self._compiled
 
     def running(self) -> dict[str, list[types.CodeType]]:
@@ -264,13 +259,9 @@ def _bound(body: Iterable[ast.stmt], guards: tuple[ast.AST, ...]) -> Iterator[tu
 def _inside(node: ast.stmt) -> list[_Guarded]:
     """The statements in a statement, each list with what decides whether it is run."""
     match node:
-        case ast.If():
-            return [
-                ([] if _is_for_types(node.test) else node.body, (node.test,)),
-                (node.orelse, (node.test,)),
-            ]
-        case ast.While():
-            return [(node.body, (node.test,)), (node.orelse, (node.test,))]
+        case ast.If() | ast.While():
+            body = [] if isinstance(node, ast.If) and _is_for_types(node.test) else node.body
+            return [(body, (node.test,)), (node.orelse, (node.test,))]
         case ast.For() | ast.AsyncFor():
             return [(node.body, (node.iter,)), (node.orelse, (node.iter,))]
         case ast.With() | ast.AsyncWith():
@@ -285,26 +276,29 @@ def _inside(node: ast.stmt) -> list[_Guarded]:
 
 
 def _is_for_types(test: ast.AST) -> bool:
-    return (
-        isinstance(test, (ast.Name, ast.Attribute))
-        and (test.id if isinstance(test, ast.Name) else test.attr) == "TYPE_CHECKING"
-    )
+    return isinstance(test, (ast.Name, ast.Attribute)) and last_name(test) == "TYPE_CHECKING"
 
 
 def _defined(
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, guards: tuple[ast.AST, ...]
 ) -> Iterator[tuple[str, Binding, bool]]:
-    decorators = [_called(each) for each in node.decorator_list]
-    if any((names or [getattr(base, "id", "")])[-1] == "overload" for base, names in decorators):
+    if any(last_name(each) == "overload" for each in node.decorator_list):
         return
     yield node.name, Binding(node, guards), False
-    for base, names in decorators:  # as by singledispatch: @function.register
+    for base, names in map(called, node.decorator_list):  # as by singledispatch: @function.register
         if names == ["register"] and isinstance(base, ast.Name) and base.id != node.name:
             yield base.id, Binding(node, guards), True
 
 
-def _called(node: ast.AST) -> tuple[ast.AST, list[str]]:
+def called(node: ast.AST) -> tuple[ast.AST, list[str]]:
+    """`references.chain_of` of a decorator, with or without arguments."""
     return references.chain_of(node.func if isinstance(node, ast.Call) else node)
+
+
+def last_name(node: ast.AST) -> str:
+    """The last name of a decorator, or of a type."""
+    base, names = called(node)
+    return names[-1] if names else base.id if isinstance(base, ast.Name) else ""
 
 
 def _assigned(node: ast.stmt, guards: tuple[ast.AST, ...]) -> Iterator[tuple[str, Binding, bool]]:
@@ -460,23 +454,23 @@ def code_text(code: types.CodeType) -> str:
 
 def is_compiled_from(code: types.CodeType, text: str) -> bool:
     """Whether a function was compiled from a text: that of a notebook's cell, say."""
-    future = code.co_flags & _FUTURE
-    try:
-        compiled = compile(text, "", "exec", flags=future | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return False
+    flags = code.co_flags & _FUTURE | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    return any(same_code(code, each) for each in _compiled(text, "", flags).get(code.co_qualname, ()))
+
+
+def _compiled(source: bytes | str, file: str, flags: int = 0) -> dict[str, list[types.CodeType]]:
+    """The functions of source code, by their qualified names; none where it cannot be compiled."""
     found: dict[str, list[types.CodeType]] = {}
-    _gather(compiled, found)
-    return any(same_code(code, each) for each in found.get(code.co_qualname, ()))
-
-
-def _gather(code: types.CodeType, found: dict[str, list[types.CodeType]]) -> None:
-    stack = [code]
+    try:
+        stack = [compile(source, file, "exec", flags=flags, dont_inherit=True)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return found
     while stack:
         for const in stack.pop().co_consts:
             if isinstance(const, types.CodeType):
                 found.setdefault(const.co_qualname, []).append(const)
                 stack.append(const)
+    return found
 
 
 def functions_in(value: tp.Any) -> Iterator[types.FunctionType]:
@@ -501,11 +495,8 @@ def _made_of(value: tp.Any) -> Iterator[tp.Any]:
         yield from (value.fget, value.fset, value.fdel)
     if isinstance(value, type):
         return
-    for name in (
-        "__wrapped__",
-        "func",
-        "wrapped",
-    ):  # lru_cache, partial, cached_property, pydantic's decorators
+    # of lru_cache, partial, cached_property, pydantic's decorators
+    for name in ("__wrapped__", "func", "wrapped"):
         try:
             inner = getattr(value, name, None)
         except Exception:  # noqa: S112  # an attribute of anybody's may raise anything
@@ -629,9 +620,7 @@ class Finder:
         top = name.partition(".")[0]
         if top == _OURS or not file:
             return False
-        if top in self._packages or any(
-            name == each or name.startswith(f"{each}.") for each in self._packages
-        ):
+        if top in self._packages or f"{name}.".startswith(tuple(f"{each}." for each in self._packages)):
             return True
         real = os.path.realpath(file)
         if real.startswith(tuple(self._roots)):
@@ -647,14 +636,9 @@ def title_of(name: str, file: str | None) -> str:
         return name
     main = sys.modules.get(name)
     spec = getattr(main, "__spec__", None)
-    if (
-        spec is not None
-        and spec.name
-        and not is_main(spec.name)
-        and main is not None
-        and file_of(main) == file
-    ):
-        return str(spec.name)
+    name = spec.name if spec is not None else ""
+    if name and not is_main(name) and main is not None and file_of(main) == file:
+        return str(name)
     return os.path.splitext(os.path.basename(file))[0] if file else "__main__"
 
 

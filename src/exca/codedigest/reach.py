@@ -24,7 +24,6 @@ from .references import Chain, References
 
 _DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _VALIDATORS = frozenset(("field_validator", "model_validator", "validator", "root_validator"))
-_BUILDING = frozenset(("model_post_init",))
 _SHOWN = frozenset(
     ("__repr__", "__str__", "__format__", "__repr_args__", "__repr_name__", "__rich_repr__", "__pretty__")
 )
@@ -69,7 +68,6 @@ class ClassInfo:
         self.runtime: type | None = runtime
         self.members: modules.Bindings = modules.bindings_of(node.body) if node is not None else {}
         self.title: str = f"{place.title}.{qualname}"
-        self.checked: bool = False  # whether the source is that of the class in memory
 
 
 class _Scope(tp.NamedTuple):
@@ -78,6 +76,13 @@ class _Scope(tp.NamedTuple):
     place: Place
     owner: ClassInfo | None = None  # for what is evaluated in a class body
     cells: Mapping[str, tp.Any] = types.MappingProxyType({})
+
+
+class _Asker(tp.NamedTuple):
+    """The part whose code is followed, and whether it is part of a configuration."""
+
+    title: str
+    config: bool = False
 
 
 class Part(tp.NamedTuple):
@@ -110,8 +115,6 @@ class Reach:
         values in memory that were asked: the names of a module, the name, and the value
     stable
         whether all came from files, so that it can be found again by them
-    by_code
-        whether some part has no source
     """
 
     def __init__(self, cls: type, extra: Iterable[type], finder: modules.Finder) -> None:
@@ -120,7 +123,6 @@ class Reach:
         self.unresolved: dict[str, set[str]] = {}
         self.live: list[tuple[Mapping[str, tp.Any], str, tp.Any]] = []
         self.stable: bool = True
-        self.by_code: bool = False
         self._todo: list[Callable[[], None]] = []
         self._done: set[tp.Any] = set()
         self._keep: list[tp.Any] = []  # objects whose ids are noted
@@ -208,9 +210,9 @@ class Reach:
             Part(position, normal.digest(normal.form(nodes, context)), text)
         )
 
-    def add_code(self, title: str, code: types.CodeType, why: str) -> None:
+    def add_code(self, title: str, code: types.CodeType) -> None:
         """Count a code object, which has no source that is its own."""
-        self.by_code = True
+        why = "source not available: it is digested as compiled"
         self.stable = False
         digest = f"{CODE_TAG}-{normal.digest(modules.code_text(code))}"
         self.parts.setdefault(title, set()).add(Part((0, 0), digest, f"# {why}"))
@@ -232,20 +234,14 @@ class Reach:
     # ------------------------------------------------------------------------------------------ names
 
     def follow(
-        self,
-        found: References,
-        scope: _Scope,
-        title: str,
-        *,
-        receiver: ClassInfo | None,
-        config: bool = False,
+        self, found: References, scope: _Scope, asker: _Asker, receiver: ClassInfo | None = None
     ) -> None:
         """Reach all that a piece of code refers to."""
         for chain in sorted(found.free):
-            self.reach_name(scope, chain, title, config=config)
+            self.reach_name(scope, chain, asker)
         for chain in sorted(found.outer):
             outer = _Scope(scope.place, receiver if receiver is not None else scope.owner, scope.cells)
-            self.reach_name(outer, chain, title, config=False)
+            self.reach_name(outer, chain, _Asker(asker.title))
         if receiver is not None:
             for chain in sorted(found.own):
                 self.use_chain(receiver, chain)
@@ -255,35 +251,31 @@ class Reach:
             self.use_name(name)
         for imported, attributes in sorted(found.imports, key=repr):
             package = scope.place.package if isinstance(scope.place, SourceModule) else ""
-            self.reach_import(
-                modules.absolute(imported, package), imported.name, attributes, title, config=config
-            )
+            self.reach_import(modules.absolute(imported, package), imported.name, attributes, asker)
         for reason in found.unknown:
-            self.note(title, reason)
+            self.note(asker.title, reason)
         if found.shows and not self._shows:
             self._shows = True
             for info in list(self._reached.values()):
                 for name in sorted(_SHOWN):
                     self.use_member(info, name)
 
-    def reach_name(self, scope: _Scope, chain: Chain, title: str, *, config: bool = False) -> None:
+    def reach_name(self, scope: _Scope, chain: Chain, asker: _Asker) -> None:
         """Reach what a name means, and what is read of it."""
         name, attributes = chain[0], chain[1:]
         if name in scope.cells:
             self.stable = False
-            self.reach_value(f"{title}.{name}", scope.cells[name], attributes, config=config)
+            self.reach_value(f"{asker.title}.{name}", scope.cells[name], attributes, config=asker.config)
             return
         if scope.owner is not None and name in scope.owner.members:
             self.use_chain(scope.owner, chain)
             return
         if isinstance(scope.place, LiveModule):
-            self.reach_live_name(scope.place, name, attributes, title, config=config)
+            self.reach_live_name(scope.place, name, attributes, asker)
         else:
-            self.reach_source_name(scope.place, name, attributes, title, config=config)
+            self.reach_source_name(scope.place, name, attributes, asker)
 
-    def reach_live_name(
-        self, place: LiveModule, name: str, attributes: Chain, title: str, *, config: bool = False
-    ) -> None:
+    def reach_live_name(self, place: LiveModule, name: str, attributes: Chain, asker: _Asker) -> None:
         """Reach a name of a module that has no file."""
         value = place.names.get(name, _MISSING)
         self.stable = False
@@ -292,43 +284,39 @@ class Reach:
             return
         self.live.append((place.names, name, value))
         if value is _MISSING:
-            self.note(title, f"{name} is not defined")
+            self.note(asker.title, f"{name} is not defined")
         else:
-            self.reach_value(f"{place.title}.{name}", value, attributes, config=config)
+            self.reach_value(f"{place.title}.{name}", value, attributes, config=asker.config)
 
-    def reach_source_name(
-        self, place: SourceModule, name: str, attributes: Chain, title: str, *, config: bool = False
-    ) -> None:
+    def reach_source_name(self, place: SourceModule, name: str, attributes: Chain, asker: _Asker) -> None:
         """Reach a name of a module, as its file binds it."""
-        if not self._once("name", id(place), name, attributes, config):
+        if not self._once("name", id(place), name, attributes, asker.config):
             return
         for binding in place.bindings.get(name, ()):
-            self._later(self.reach_binding, place, name, binding, attributes, title, config=config)
+            self._later(self.reach_binding, place, name, binding, attributes, asker)
         if name in place.bindings:
             return
         for star in place.stars:
             module = self.finder.module(modules.absolute(star, place.package))
             if module is not None and self._has(module, name):
-                self._later(self.reach_source_name, module, name, attributes, title, config=config)
+                self._later(self.reach_source_name, module, name, attributes, asker)
                 return
-        self._reach_unbound(place, name, attributes, title, config=config)
+        self._reach_unbound(place, name, attributes, asker)
 
-    def _reach_unbound(
-        self, place: SourceModule, name: str, attributes: Chain, title: str, *, config: bool = False
-    ) -> None:
+    def _reach_unbound(self, place: SourceModule, name: str, attributes: Chain, asker: _Asker) -> None:
         """Reach a name that the file of its module binds nowhere."""
         value = (place.memory or {}).get(name, _MISSING)
         if value is not _MISSING and (place.problem or (place.may_differ and place.changed)):
             live = LiveModule(place.title, place.memory or {})  # the file has no such name any more
-            self._later(self.reach_live_name, live, name, attributes, title, config=config)
+            self._later(self.reach_live_name, live, name, attributes, asker)
         elif hasattr(builtins, name) or (name.startswith("__") and name.endswith("__")):
             self._use_names(attributes)
         elif place.problem:
-            self.note(title, place.problem)
+            self.note(asker.title, place.problem)
         elif name not in place.for_types and not self._is_installed(value):
-            self.note(title, f"{name} is set in a way that its module does not show")
+            self.note(asker.title, f"{name} is set in a way that its module does not show")
             for getter in place.bindings.get("__getattr__", ()):
-                self._later(self.reach_binding, place, "__getattr__", getter, (), title)
+                self._later(self.reach_binding, place, "__getattr__", getter, (), _Asker(asker.title))
 
     def _is_installed(self, value: tp.Any) -> bool:
         """Whether a value is of an installed package, of which all names were imported."""
@@ -344,47 +332,38 @@ class Reach:
         return depth < 16 and any(each is not None and self._has(each, name, depth + 1) for each in inner)
 
     def reach_binding(
-        self,
-        place: SourceModule,
-        name: str,
-        binding: Binding,
-        attributes: Chain,
-        title: str,
-        *,
-        config: bool = False,
+        self, place: SourceModule, name: str, binding: Binding, attributes: Chain, asker: _Asker
     ) -> None:
         """Reach what gives a name of a module its value."""
         node = binding.node
         if binding.imported is not None:
             module = modules.absolute(binding.imported, place.package)
-            self.reach_import(module, binding.imported.name, attributes, title, config=config)
+            self.reach_import(module, binding.imported.name, attributes, asker)
         elif isinstance(node, ast.ClassDef):
             info = self.class_of_source(place, node, name)
-            self.reach_class(info, config=config)
+            self.reach_class(info, config=asker.config)
             if attributes:
                 self.use_chain(info, attributes)
         elif isinstance(node, _DEFS):
             self.reach_function(_Scope(place), node, f"{place.title}.{name}", guards=binding.guards)
             self._use_names(attributes)
         else:
-            self.reach_statement(place, name, binding, config=config)
+            self.reach_statement(place, name, binding, config=asker.config)
             self._use_names(attributes)
 
-    def reach_import(
-        self, module: str, name: str | None, attributes: Chain, title: str, *, config: bool = False
-    ) -> None:
+    def reach_import(self, module: str, name: str | None, attributes: Chain, asker: _Asker) -> None:
         """Reach a module, or a name in it."""
         found = self.finder.module(module)
         if found is None:
             value = sys.modules.get(module) if modules.is_main(module) else None
             if value is not None and name is not None:
                 live = LiveModule(modules.title_of(module, None), vars(value))
-                self.reach_live_name(live, name, attributes, title, config=config)
+                self.reach_live_name(live, name, attributes, asker)
             elif module in self.finder.missing:
-                self.note(title, f"the module {module} is not found")
+                self.note(asker.title, f"the module {module} is not found")
             return
         if name is None:
-            self.reach_module(found, attributes, title, config=config)
+            self.reach_module(found, attributes, asker)
             return
         bound = found.bindings.get(name, ())
         itself = [
@@ -393,26 +372,23 @@ class Reach:
             for each in bound
         ]
         if all(itself) and (inner := self.finder.module(f"{module}.{name}")) is not None:
-            self.reach_module(inner, attributes, title, config=config)
+            self.reach_module(inner, attributes, asker)
         else:
-            self.reach_source_name(found, name, attributes, title, config=config)
+            self.reach_source_name(found, name, attributes, asker)
 
-    def reach_module(
-        self, module: SourceModule, attributes: Chain, title: str, *, config: bool = False
-    ) -> None:
+    def reach_module(self, module: SourceModule, attributes: Chain, asker: _Asker) -> None:
         """Reach what is read of a module."""
         if not attributes:
-            self.note(title, f"what is used of the module {module.title} is known only when it runs")
+            self.note(asker.title, f"what is used of the module {module.title} is known only when it runs")
             return
         name, rest = attributes[0], attributes[1:]
         if not self._has(module, name):
             inner = self.finder.module(f"{module.name}.{name}")
             if inner is not None:
-                self.reach_module(inner, rest, title, config=config)
+                self.reach_module(inner, rest, asker)
                 return
-            if f"{module.name}.{name}" in self.finder.missing:
-                self.finder.missing.discard(f"{module.name}.{name}")
-        self.reach_source_name(module, name, rest, title, config=config)
+            self.finder.missing.discard(f"{module.name}.{name}")
+        self.reach_source_name(module, name, rest, asker)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -446,9 +422,9 @@ class Reach:
             self._references[key] = references.of_function(tp.cast("ast.FunctionDef", counted), first)
             self._keep.append(counted)
         found = self._references[key]
-        self.follow(found, _Scope(scope.place, None, scope.cells), title, receiver=receiver)
+        self.follow(found, _Scope(scope.place, None, scope.cells), _Asker(title), receiver)
         if guards:
-            self.follow(references.of_nodes(guards), scope, title, receiver=None)
+            self.follow(references.of_nodes(guards), scope, _Asker(title))
         if receiver is not None and owner is not None:
             for chain in sorted(found.parent):
                 if chain:
@@ -485,10 +461,10 @@ class Reach:
         receiver: ClassInfo | None = None,
     ) -> None:
         """Count a code object, and follow it."""
-        self.add_code(title, code, "source not available: it is digested as compiled")
+        self.add_code(title, code)
         first = code.co_varnames[0] if receiver is not None and code.co_argcount else None
         found = references.of_code(code, first)
-        self.follow(found, _Scope(scope.place, None, scope.cells), title, receiver=receiver)
+        self.follow(found, _Scope(scope.place, None, scope.cells), _Asker(title), receiver)
         if receiver is not None and owner is not None:
             for name in (
                 sorted(set(code.co_names))
@@ -595,7 +571,7 @@ class Reach:
         if self._is_of_file(place, place.memory or {}, name, binding.node, title):
             self.add(title, nodes, "module", binding.node)
         found = references.of_nodes(_values_in(nodes))
-        self.follow(found, _Scope(place), title, receiver=None, config=config)
+        self.follow(found, _Scope(place), _Asker(title, config))
         if reason := self._changing_of(place).get(name):
             self.note(title, reason)
 
@@ -634,7 +610,8 @@ class Reach:
             known = {}
             for node in ast.walk(place.tree):
                 if isinstance(node, _DEFS):
-                    for name in _changed_by(node):
+                    found = references.of_function(node, None)
+                    for name in found.rebinds | found.mutates:
                         known.setdefault(name, f"{node.name}() changes it")
             self._changing[id(place)] = known
         return known
@@ -715,16 +692,14 @@ class Reach:
 
     def mro(self, info: ClassInfo) -> list[ClassInfo | type | None]:
         """The classes in which an attribute is looked for; None for one that is not known."""
-        known = self._mros.get(id(info))
-        if known is None:
-            known = []
-            if info.runtime is not None:
-                for cls in info.runtime.__mro__:
-                    known.append(info if cls is info.runtime else self.class_of(cls) or cls)
-            else:
+        if id(info) not in self._mros:
+            runtime = info.runtime
+            if runtime is None:
                 known = self._static_mro(info, set())
+            else:
+                known = [info if cls is runtime else self.class_of(cls) or cls for cls in runtime.__mro__]
             self._mros[id(info)] = known
-        return known
+        return self._mros[id(info)]
 
     def _static_mro(self, info: ClassInfo, seen: set[int]) -> list[ClassInfo | type | None]:
         bases = info.node.bases if info.node is not None else []
@@ -740,16 +715,14 @@ class Reach:
         while isinstance(node, ast.Subscript):
             node = node.value
         base, attributes = references.chain_of(node)
-        if not isinstance(base, ast.Name):
-            return None
+        return self._looked_up(place, (base.id, *attributes)) if isinstance(base, ast.Name) else None
+
+    def _looked_up(self, place: Place, chain: Chain, depth: int = 0) -> ClassInfo | None:
         if isinstance(place, LiveModule):
-            value = place.names.get(base.id)
-            for name in attributes:
+            value = place.names.get(chain[0])
+            for name in chain[1:]:
                 value = getattr(value, name, None)
             return self.class_of(value) if isinstance(value, type) else None
-        return self._looked_up(place, (base.id, *attributes), 0)
-
-    def _looked_up(self, place: SourceModule, chain: Chain, depth: int) -> ClassInfo | None:
         if depth > 32:
             return None
         name, rest = chain[0], chain[1:]
@@ -798,7 +771,7 @@ class Reach:
         nodes: list[ast.AST] = [*info.node.decorator_list, *info.node.keywords]
         if nodes:
             self.add(info.title, nodes, "module", info.node)
-            self.follow(references.of_nodes(nodes), _Scope(info.place), info.title, receiver=None)
+            self.follow(references.of_nodes(nodes), _Scope(info.place), _Asker(info.title))
 
     def _count_body(self, info: ClassInfo) -> None:
         """Count the values of a class that the code itself makes objects of, and no configuration holds."""
@@ -888,7 +861,7 @@ class Reach:
         elif binding.imported is not None:
             package = owner.place.package if isinstance(owner.place, SourceModule) else ""
             module = modules.absolute(binding.imported, package)
-            self.reach_import(module, binding.imported.name, (), owner.title)
+            self.reach_import(module, binding.imported.name, (), _Asker(owner.title))
         else:
             self.use_statement(info, owner, name, binding, whole=False)
 
@@ -907,12 +880,8 @@ class Reach:
         names = vars(owner.runtime) if owner.runtime is not None else {}
         if self._is_of_file(owner.place, names, name, node, title):
             self.add(title, nodes, "class", node)
-        self.follow(
-            references.of_nodes(_values_in(nodes), in_class=True),
-            _Scope(owner.place, info),
-            title,
-            receiver=None,
-        )
+        found = references.of_nodes(_values_in(nodes), in_class=True)
+        self.follow(found, _Scope(owner.place, info), _Asker(title))
 
     def _use_field(self, owner: ClassInfo, name: str, node: ast.AnnAssign) -> None:
         if not self._once("field", id(node)):
@@ -923,17 +892,11 @@ class Reach:
         nodes = list(_annotation_nodes(node.annotation))
         replaced = {id(each) for each in self._classes_of_field(owner, name)}
         for chain in sorted(references.of_nodes(nodes).free):
-            found = self._looked_up_chain(owner.place, chain)
+            found = self._looked_up(owner.place, chain)
             if found is None or id(found) in replaced:
-                self.reach_name(_Scope(owner.place, owner), chain, title, config=True)
+                self.reach_name(_Scope(owner.place, owner), chain, _Asker(title, config=True))
         for each in self._classes_of_field(owner, name):
             self._later(self.reach_class, each, config=True)
-
-    def _looked_up_chain(self, place: Place, chain: Chain) -> ClassInfo | None:
-        node: ast.expr = ast.Name(id=chain[0], ctx=ast.Load())
-        for name in chain[1:]:
-            node = ast.Attribute(value=node, attr=name, ctx=ast.Load())
-        return self.look_up(place, node)
 
     def _classes_of_field(self, info: ClassInfo, name: str) -> list[ClassInfo]:
         """The classes of the project that a field may hold; those that the object holds, where they are known."""
@@ -950,7 +913,7 @@ class Reach:
 
     def _classes_named(self, place: Place, node: ast.AST, found: dict[int, ClassInfo], depth: int) -> None:
         for chain in sorted(references.of_nodes([node]).free):
-            info = self._looked_up_chain(place, chain)
+            info = self._looked_up(place, chain)
             if info is not None:
                 for each in self._held_instead(info.runtime) or [info]:
                     found[id(each)] = each
@@ -993,7 +956,7 @@ class Reach:
         assert owner.runtime is not None
         self.stable = False
         value = vars(owner.runtime)[name]
-        functions = [*modules.functions_in(value)] if not isinstance(value, type) else []
+        functions = [] if isinstance(value, type) else [*modules.functions_in(value)]
         for function in functions:
             self.reach_live_function(function, receiver=info)
         if not functions:
@@ -1004,7 +967,7 @@ class Reach:
     def reach_value(self, title: str, value: tp.Any, attributes: Chain, *, config: bool = False) -> None:
         """Reach what a value in memory is made of."""
         if isinstance(value, types.ModuleType):
-            self._reach_live_module(title, value, attributes, config=config)
+            self._reach_live_module(value, attributes, _Asker(title, config))
             return
         if isinstance(value, type):
             info = self.class_of(value)
@@ -1020,23 +983,18 @@ class Reach:
         for number, each in enumerate(_held_by(value)):
             self.reach_value(f"{title}.<{number}>", each, ())
         if not functions and not callable(value):
-            self._reach_instance(title, value)
+            info = self.class_of(type(value))
+            if info is not None:
+                self._later(self.reach_class, info, config=False)
+            self.add_value(title, value)
 
-    def _reach_live_module(
-        self, title: str, value: types.ModuleType, attributes: Chain, *, config: bool = False
-    ) -> None:
+    def _reach_live_module(self, value: types.ModuleType, attributes: Chain, asker: _Asker) -> None:
         module = self.finder.module(value.__name__)
         if module is not None:
-            self.reach_module(module, attributes, title, config=config)
+            self.reach_module(module, attributes, asker)
         elif self._is_made_up(value) and attributes:
             live = LiveModule(value.__name__, vars(value))
-            self.reach_live_name(live, attributes[0], attributes[1:], title, config=config)
-
-    def _reach_instance(self, title: str, value: tp.Any) -> None:
-        info = self.class_of(type(value))
-        if info is not None:
-            self._later(self.reach_class, info, config=False)
-        self.add_value(title, value)
+            self.reach_live_name(live, attributes[0], attributes[1:], asker)
 
 
 # ------------------------------------------------------------------------------------------------- helpers
@@ -1084,7 +1042,7 @@ def _without_appliers(
 
 
 def _applies(decorator: ast.expr, owner: ClassInfo) -> bool:
-    base, names = references.chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    base, names = modules.called(decorator)
     return names == ["apply"] and isinstance(base, ast.Name) and base.id in owner.members
 
 
@@ -1096,29 +1054,22 @@ def _is_static(node: ast.AST) -> bool:
 def _run_when_made(info: ClassInfo) -> list[str]:
     """The methods of a class that are called by no name: validators, and those with names of Python's."""
     if info.node is None:
-        return [
-            name
-            for name, value in vars(info.runtime).items()
-            if (name in _BUILDING or (name.startswith("__") and name.endswith("__")))
-            and any(modules.functions_in(value))
-        ]
-    names = []
-    for name, found in info.members.items():
-        for binding in found:
-            if not isinstance(binding.node, _DEFS):
-                continue
-            if (
-                name in _BUILDING
-                or (name.startswith("__") and name.endswith("__"))
-                or any(_last_name(each) in _VALIDATORS for each in binding.node.decorator_list)
-            ):
-                names.append(name)
-    return names
+        found = [(name, value) for name, value in vars(info.runtime).items() if _is_called_by_python(name)]
+        return [name for name, value in found if any(modules.functions_in(value))]
+    return [
+        name
+        for name, found in info.members.items()
+        for binding in found
+        if isinstance(binding.node, _DEFS)
+        and (
+            _is_called_by_python(name)
+            or any(modules.last_name(each) in _VALIDATORS for each in binding.node.decorator_list)
+        )
+    ]
 
 
-def _last_name(decorator: ast.expr) -> str:
-    base, names = references.chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator)
-    return names[-1] if names else base.id if isinstance(base, ast.Name) else ""
+def _is_called_by_python(name: str) -> bool:
+    return name == "model_post_init" or (name.startswith("__") and name.endswith("__"))
 
 
 def _is_field(owner: ClassInfo, name: str, node: ast.AnnAssign) -> bool:
@@ -1128,11 +1079,8 @@ def _is_field(owner: ClassInfo, name: str, node: ast.AnnAssign) -> bool:
             name in (getattr(owner.runtime, kind, None) or ())
             for kind in ("__pydantic_fields__", "__dataclass_fields__")
         )
-    base, names = references.chain_of(
-        node.annotation.value if isinstance(node.annotation, ast.Subscript) else node.annotation
-    )
-    kind = names[-1] if names else base.id if isinstance(base, ast.Name) else ""
-    return not name.startswith("_") and kind != "ClassVar"
+    annotation = node.annotation.value if isinstance(node.annotation, ast.Subscript) else node.annotation
+    return not name.startswith("_") and modules.last_name(annotation) != "ClassVar"
 
 
 def _annotation_nodes(node: ast.expr) -> Iterator[ast.AST]:
@@ -1145,7 +1093,7 @@ def _annotation_nodes(node: ast.expr) -> Iterator[ast.AST]:
                 stack.append(ast.parse(each.value.strip(), mode="eval").body)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue
-        elif isinstance(each, ast.Subscript) and _last_name(each.value) == "Literal":
+        elif isinstance(each, ast.Subscript) and modules.last_name(each.value) == "Literal":
             continue
         elif isinstance(each, (ast.Subscript, ast.BinOp, ast.Tuple, ast.List)):
             stack += ast.iter_child_nodes(each)
@@ -1166,11 +1114,6 @@ def _values_in(nodes: Iterable[ast.AST]) -> list[ast.AST]:
         else:
             found.append(node)
     return found
-
-
-def _changed_by(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    found = references.of_function(node, None)
-    return found.rebinds | found.mutates
 
 
 def _merged(lines: list[list[tp.Any]]) -> list[tp.Any]:

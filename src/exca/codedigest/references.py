@@ -60,19 +60,6 @@ class References:
         whether something may be turned into text
     """
 
-    __slots__ = (
-        "attributes",
-        "free",
-        "imports",
-        "mutates",
-        "outer",
-        "own",
-        "parent",
-        "rebinds",
-        "shows",
-        "unknown",
-    )
-
     def __init__(self) -> None:
         self.free: set[Chain] = set()
         self.outer: set[Chain] = set()
@@ -151,9 +138,6 @@ class _Reader:
         self.receiver: str | None = receiver
         self.outside: _Scope = _Scope(None)
         self.top: _Scope | None = None
-        self.header: set[int] = (
-            set()
-        )  # expressions that are evaluated where the outermost function is defined
         self.stack: list[tuple[ast.AST, _Scope]] = []
 
     def run(self) -> None:
@@ -204,16 +188,13 @@ class _Reader:
             header = _Reader(None)
             header.stack = [(each, header.outside) for each in (*defaults, *decorators)]
             header.run()
-            self.merge_header(header.found)
+            self.found.outer = header.found.free
+            self.found.attributes |= header.found.attributes
+            self.found.unknown |= header.found.unknown
+            self.found.shows |= header.found.shows
         else:
             self.stack += [(each, scope) for each in (*defaults, *decorators)]
         self.stack += [(each, inner) for each in body]
-
-    def merge_header(self, header: References) -> None:
-        self.found.outer = header.free
-        self.found.attributes |= header.attributes
-        self.found.unknown |= header.unknown
-        self.found.shows |= header.shows
 
     def enter_comprehension(self, node: ast.AST, scope: _Scope) -> None:
         assert isinstance(node, _COMPREHENSIONS)

@@ -7,6 +7,7 @@ An entry is a short text: the digest, and the status of each file that was read 
 they were, if they are older than this process: then they are what it imported (`unchanged_since_start`).
 """
 
+import contextlib
 import functools
 import os
 import stat
@@ -20,27 +21,23 @@ from .. import _files
 _FORMAT: tp.Final = "exca code 1"
 _END: tp.Final = "end"
 _MOST: tp.Final = 4096  # files
-_SETTLED: tp.Final = (
-    2_000_000_000  # ns: a file that changed later may change again without getting another time
-)
-
+_SETTLED: tp.Final = 2_000_000_000  # ns: what changed later may change again without getting another time
 
 _Files = tuple[tuple[str, str], ...]  # paths, and what their status was
 
 
 def folder() -> str | None:
     """The folder, if this user has one that is safe."""
-    named = os.environ.get("EXCA_CACHE_DIR")
-    if not named:
-        named = _of_platform()
-    if not named or not os.path.isabs(named):
-        return None
-    path = f"{named}/code"
+    named = _named()
     try:
-        status = os.lstat(path)
+        return f"{named}/code" if named and _is_private(os.lstat(f"{named}/code")) else None
     except OSError:
         return None
-    return path if _is_private(status) else None
+
+
+def _named() -> str | None:
+    named = os.environ.get("EXCA_CACHE_DIR") or _of_platform()
+    return named if named and os.path.isabs(named) else None
 
 
 def _of_platform() -> str | None:
@@ -64,19 +61,14 @@ def _is_private(status: os.stat_result) -> bool:
 
 def _made() -> str | None:
     """The folder, which is made if there is none."""
-    there = folder()
-    if there is not None:
+    there, named = folder(), _named()
+    if there is not None or named is None:
         return there
-    named = os.environ.get("EXCA_CACHE_DIR") or _of_platform()
-    if not named or not os.path.isabs(named):
-        return None
     try:
         os.makedirs(os.path.dirname(named), _files.PRIVATE_FOLDER, exist_ok=True)
         for path in (named, f"{named}/code"):
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(path, _files.PRIVATE_FOLDER)
-            except FileExistsError:
-                continue
     except OSError:
         return None
     return folder()
@@ -84,8 +76,7 @@ def _made() -> str | None:
 
 def look_up(key: str) -> tuple[str, str, _Files, list[str]] | None:
     """What an earlier process found, if nothing has changed since: digest, method, files and modules that it read."""
-    place = folder()
-    text = _read(f"{place}/{key}") if place is not None else None
+    text = content_of(key)
     if text is None:
         return None
     lines = text.decode("utf-8", "surrogateescape").split("\n")
@@ -179,17 +170,15 @@ def keep(
 
 def keep_text(name: str, data: bytes) -> None:
     """Keep something else for later processes, if the folder is safe."""
-    try:
+    with contextlib.suppress(OSError):
         if (place := _made()) is not None:
             _files.write_atomically(f"{place}/{name}", data, mode=_files.PRIVATE)
-    except OSError:
-        return
 
 
-def content_of(digest: str) -> bytes | None:
-    """What a digest that is kept was made of."""
+def content_of(name: str) -> bytes | None:
+    """What is kept under a name: a key, a digest, or one given to `keep_text`."""
     place = folder()
-    return _read(f"{place}/{digest}") if place is not None else None
+    return None if place is None else _read(f"{place}/{name}")
 
 
 def _prune(place: str) -> None:
@@ -199,15 +188,11 @@ def _prune(place: str) -> None:
         return
     aged = []
     for name in names:
-        try:
+        with contextlib.suppress(OSError):
             aged.append((os.lstat(f"{place}/{name}").st_mtime_ns, name))
-        except OSError:
-            continue
     for _, name in sorted(aged)[: _MOST // 2]:
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(f"{place}/{name}")
-        except OSError:
-            continue
 
 
 # ------------------------------------------------------------------------------------------ since this process began
@@ -245,11 +230,9 @@ def began() -> int:
 def _elsewhere() -> int:
     import psutil
 
+    if os.path.exists("/proc/self/stat"):  # Linux, whose /proc hides others: whether it forked is unknown
+        return 0
     try:
-        if os.path.exists(
-            "/proc/self/stat"
-        ):  # Linux, where /proc hides other processes: whether it forked is unknown
-            return 0
         return int(psutil.Process().create_time() * 1e9)
     except psutil.Error:
         return 0
