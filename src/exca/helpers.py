@@ -99,17 +99,20 @@ class FuncConfig(pydantic.BaseModel, tp.Generic[X_co]):
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         # the class is in no module: it is made again from the function where the pickle is loaded
-        return _restore, (reachable(self._exca_function), self.__getstate__())
+        return _blank, (reachable(self._exca_function),), self.__getstate__()
 
 
 FuncConfigProtocol = FuncConfig  # its name in earlier releases
 
 
-def _restore(function: tp.Any, state: dict[tp.Any, tp.Any]) -> FuncConfig[tp.Any]:
-    model = to_config_model(function.func if isinstance(function, Decorated) else function)
-    new = model.__new__(model)
-    new.__setstate__(state)
-    return new
+def _blank(function: tp.Any) -> FuncConfig[tp.Any]:
+    model = to_config_model(plain(function))
+    return model.__new__(model)
+
+
+def plain(function: tp.Any) -> tp.Any:
+    """The function that was decorated, where it was."""
+    return function.func if isinstance(function, Decorated) else function
 
 
 def reachable(function: tp.Any) -> tp.Any:
@@ -168,13 +171,16 @@ def _make_model(func: tp.Callable[..., tp.Any]) -> type[FuncConfig[tp.Any]]:
     for parameter in parameters:
         _add_field(parameter, namespace, annotations)
     namespace |= {"__annotations__": annotations, "_exca_function": staticmethod(func)}
+    return tp.cast(type[FuncConfig[tp.Any]], new_model(FuncConfig, namespace))
+
+
+def new_model(base: type[pydantic.BaseModel], namespace: dict[str, tp.Any]) -> type:
+    """Make a model class, whose name is that in its namespace."""
+    name = namespace["__qualname__"].rpartition(".")[2]
     with warnings.catch_warnings():
         # parameters may be called as deprecated methods of pydantic are: copy, json, schema...
         warnings.filterwarnings("ignore", r"Field name .* shadows an attribute", UserWarning)
-        model = types.new_class(
-            name.rpartition(".")[2], (FuncConfig,), {}, lambda body: body.update(namespace)
-        )
-    return tp.cast(type[FuncConfig[tp.Any]], model)
+        return types.new_class(name, (base,), {}, lambda body: body.update(namespace))
 
 
 def _add_field(
@@ -458,17 +464,20 @@ def _fits(value: tp.Any, annotation: tp.Any) -> bool:
     if type(value) is annotation:
         return True
     try:
-        try:
-            adapter = pydantic.TypeAdapter(annotation)
-        except pydantic.PydanticSchemaGenerationError:  # others bring a config of their own
-            config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-            adapter = pydantic.TypeAdapter(annotation, config=config)
-        adapter.validate_python(value)
+        adapter_of(annotation).validate_python(value)
     except pydantic.ValidationError:
         return False
     except pydantic.PydanticUserError:  # a type that pydantic cannot check, such as a forward reference
         return True
     return True
+
+
+def adapter_of(annotation: tp.Any) -> pydantic.TypeAdapter[tp.Any]:
+    """What validates values of any type that a function's parameter may have."""
+    try:
+        return pydantic.TypeAdapter(annotation)
+    except pydantic.PydanticSchemaGenerationError:  # others bring a configuration of their own
+        return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
 
 
 def _shown(annotation: tp.Any) -> str:

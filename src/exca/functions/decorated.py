@@ -4,7 +4,7 @@ import functools
 import logging
 import typing as tp
 
-from ..helpers import Decorated, name_of, reachable
+from ..helpers import Decorated, name_of, plain, reachable
 from ..infra.base import BaseInfra
 from .signature import Options
 
@@ -41,9 +41,7 @@ class Function(Decorated):
         return {**self.__dict__, "func": func, "__wrapped__": func, "_made": None, "_kept": None}
 
     def __setstate__(self, state: dict[str, tp.Any]) -> None:
-        func = state["func"]
-        if isinstance(func, Decorated):
-            func = func.func
+        func = plain(state["func"])
         self.__dict__.update(state, func=func, __wrapped__=func)
 
 

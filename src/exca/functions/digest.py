@@ -32,7 +32,7 @@ def digest(value: tp.Any) -> str:
     iterator, a lambda.
     """
     try:
-        return str(_Reader.of(value).hexdigest())
+        return str(_Reader.of(value, {}).hexdigest())
     except RecursionError:
         raise ContentError(f"a {type(value).__qualname__} is nested too deeply") from None
 
@@ -45,9 +45,9 @@ class _Reader:
         self._stack = stack
 
     @classmethod
-    def of(cls, value: tp.Any, stack: dict[int, int] | None = None) -> tp.Any:
+    def of(cls, value: tp.Any, stack: dict[int, int]) -> tp.Any:
         """The hash of one value."""
-        reader = cls({} if stack is None else stack)
+        reader = cls(stack)
         reader.read(value)
         return reader._hash
 
@@ -119,29 +119,14 @@ class _Reader:
 # ---------------------------------------------------------------- containers
 
 
-def _list(reader: _Reader, value: list[tp.Any]) -> None:
-    reader.tag("list")
-    reader.items(value)
-
-
-def _tuple(reader: _Reader, value: tuple[tp.Any, ...]) -> None:
-    reader.tag("tuple")
-    reader.items(value)
-
-
-def _dict(reader: _Reader, value: dict[tp.Any, tp.Any]) -> None:
-    reader.tag("dict")
-    reader.unordered(value.items())
-
-
-def _ordered_dict(reader: _Reader, value: dict[tp.Any, tp.Any]) -> None:
-    reader.tag("OrderedDict")
-    reader.items([*value.items()])
-
-
-def _set(reader: _Reader, value: set[tp.Any]) -> None:
+def _ordered(reader: _Reader, value: tp.Any) -> None:
     reader.tag(type(value).__name__)
-    reader.unordered(value)
+    reader.items([*value.items()] if isinstance(value, dict) else value)
+
+
+def _unordered(reader: _Reader, value: tp.Any) -> None:
+    reader.tag(type(value).__name__)
+    reader.unordered(value.items() if isinstance(value, dict) else value)
 
 
 def _bytearray(reader: _Reader, value: bytearray) -> None:
@@ -150,12 +135,12 @@ def _bytearray(reader: _Reader, value: bytearray) -> None:
 
 
 _FEEDS: dict[type, _Feed] = {
-    list: _list,
-    tuple: _tuple,
-    dict: _dict,
-    collections.OrderedDict: _ordered_dict,
-    set: _set,
-    frozenset: _set,
+    list: _ordered,
+    tuple: _ordered,
+    dict: _unordered,
+    collections.OrderedDict: _ordered,
+    set: _unordered,
+    frozenset: _unordered,
     bytearray: _bytearray,
 }
 

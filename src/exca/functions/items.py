@@ -12,14 +12,14 @@ from pathlib import Path
 import pydantic
 import xxhash
 
-from ..helpers import Decorated, reachable
+from ..helpers import adapter_of, plain, reachable
 from ..identity.export import exporter
 from ..identity.fields import DROPPED, SCALARS
 from ..map import MapInfra
 from .content import CALLED, Content, given
 from .decorated import Function, checked_fields
 from .fields import MapFields
-from .signature import Options, Signature, Unannotated, adapter_of, check_function
+from .signature import Options, Signature, Unannotated, check_function
 
 P = tp.ParamSpec("P")
 I = tp.TypeVar("I")  # noqa: E741 # of items
@@ -129,17 +129,13 @@ class MapCall(pydantic.BaseModel):
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         signature = self._exca_signature
-        function = reachable(signature.func)
-        return _restore, (function, signature.options, type(self)._exca_item_uid, self.__getstate__())
+        made_of = reachable(signature.func), signature.options, type(self)._exca_item_uid
+        return _blank, made_of, self.__getstate__()
 
 
-def _restore(
-    function: tp.Any, options: Options, item_uid: ItemUid | None, state: dict[tp.Any, tp.Any]
-) -> MapCall:
-    model = _model_of(function.func if isinstance(function, Decorated) else function, options, item_uid)
-    new = model.__new__(model)
-    new.__setstate__(state)
-    return new
+def _blank(function: tp.Any, options: Options, item_uid: ItemUid | None) -> MapCall:
+    model = _model_of(plain(function), options, item_uid)
+    return model.__new__(model)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -5,12 +5,11 @@ import dataclasses
 import inspect
 import types
 import typing as tp
-import warnings
 
 import pydantic
 import pydantic_core
 
-from ..helpers import Decorated, field_problem, hints_of, name_of
+from ..helpers import Decorated, adapter_of, field_problem, hints_of, name_of, new_model
 from .content import Content, Keeper, given, is_data, may_be_content
 
 _ABSENT: tp.Final = inspect.Parameter.empty
@@ -164,14 +163,6 @@ def _hints(func: tp.Any, options: Options) -> dict[str, tp.Any]:
         return found
 
 
-def adapter_of(annotation: tp.Any) -> pydantic.TypeAdapter[tp.Any]:
-    """What validates values of any type that a function's parameter may have."""
-    try:
-        return pydantic.TypeAdapter(annotation)
-    except pydantic.PydanticSchemaGenerationError:  # others bring a configuration of their own
-        return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
-
-
 class Signature:
     """The parameters of a function as fields of a model.
 
@@ -190,9 +181,7 @@ class Signature:
         self._hints = _hints(func, options)
         self._fields: dict[str, str] = {}  # by parameter
         self.parameters: list[inspect.Parameter] = list(inspect.signature(func).parameters.values())
-        self.item: tuple[tp.Any, tp.Any, str] | None = (
-            None  # the types of an item, and what to call it in messages
-        )
+        self.item: tuple[tp.Any, tp.Any, str] | None = None  # its types, and its name for messages
         if of_items:
             item = self.parameters.pop(0)
             self.item = self._hints.get(item.name), self._annotated(item)[0], self.where(item.name)
@@ -279,13 +268,10 @@ class Signature:
             "_exca_signature": self,
             **namespace,
         }
-        with warnings.catch_warnings():
-            # parameters may be called as deprecated methods of pydantic are: copy, json, schema...
-            warnings.filterwarnings("ignore", r"Field name .* shadows an attribute", UserWarning)
-            try:
-                return types.new_class(name.rpartition(".")[2], (base,), {}, lambda space: space.update(body))
-            except UNCHECKABLE as error:
-                raise self._unknown_type() or error from error
+        try:
+            return new_model(base, body)
+        except UNCHECKABLE as error:
+            raise self._unknown_type() or error from error
 
     def _unknown_type(self) -> ValueError | None:
         """The error for a type that pydantic cannot check, such as a protocol that is not checked at run time."""
@@ -295,9 +281,8 @@ class Signature:
                 adapter_of(annotation)
             except UNCHECKABLE as error:
                 kind = self._hints.get(name, annotation)
-                reason = (
-                    str(error).strip().splitlines()[-1 if isinstance(error, pydantic_core.SchemaError) else 0]
-                )
+                lines = str(error).strip().splitlines()
+                reason = lines[-1] if isinstance(error, pydantic_core.SchemaError) else lines[0]
                 return ValueError(
                     f"the type of {self.where(name)}, {kind!r}, cannot be checked: {reason.strip()}. Write another "
                     "type, or typing.Any"

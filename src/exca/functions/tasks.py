@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..engine.array import ArrayHandle
 from ..errors import InfraError
-from ..helpers import Decorated, FuncConfig, name_of, reachable, to_config_model
+from ..helpers import FuncConfig, name_of, plain, reachable, to_config_model
 from ..task import TaskInfra
 from .content import CALLED
 from .decorated import Function, checked_fields
@@ -37,7 +37,7 @@ class Call(FuncConfig[X_co]):
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         signature = self._exca_signature
-        return _restore, (reachable(signature.func), signature.options, self.__getstate__())
+        return _blank, (reachable(signature.func), signature.options), self.__getstate__()
 
 
 class FunctionInfra(TaskInfra):
@@ -60,11 +60,9 @@ class NamedCall(Call[X_co]):
         return tp.cast(X_co, self._exca_function(*args, **kwargs))
 
 
-def _restore(function: tp.Any, options: Options, state: dict[tp.Any, tp.Any]) -> Call[tp.Any]:
-    model = _model_of(function.func if isinstance(function, Decorated) else function, options)
-    new = model.__new__(model)
-    new.__setstate__(state)
-    return new
+def _blank(function: tp.Any, options: Options) -> Call[tp.Any]:
+    model = _model_of(plain(function), options)
+    return model.__new__(model)
 
 
 @functools.lru_cache(maxsize=1024)
