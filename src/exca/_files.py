@@ -52,7 +52,8 @@ GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)  # what a file that is no lon
 
 _PATH = getattr(os, "O_PATH", None)
 _MAX_LINKS = 16
-NOT_REGULAR = "not a regular file; what may be moved of such, exca.repair sets aside"
+_MOVABLE = "what may be moved of such, exca.repair sets aside"
+NOT_REGULAR = f"not a regular file; {_MOVABLE}"
 MAX_FILE = 1 << 30  # bytes; files that are read whole are small, so a larger one is none of ours
 _BLOCK = 1 << 16  # bytes, more than nearly every file of ours has
 MAX_OPEN = 128  # index files kept open per process, where the limit of open files allows for so many
@@ -190,10 +191,10 @@ def create_file(path: str, mode: int = SHARED, flags: int = NEW) -> int:
     return _by_steps(path, flags, mode)
 
 
-def open_to_append(path: str, mode: int = SHARED) -> int:
+def open_to_append(path: str) -> int:
     """Open a file of this process for appending, new or not; nothing is appended to what another user put there."""
     try:
-        return create_file(path, mode, NEW | os.O_APPEND)
+        return create_file(path, SHARED, NEW | os.O_APPEND)
     except FileExistsError:
         return reopen_to_append(path)
 
@@ -313,6 +314,23 @@ def _target(name: str, folder: int, path: str, outside: bool) -> str | None:
     return target
 
 
+@contextlib.contextmanager
+def _within(path: str) -> tp.Iterator[tuple[str, int | None]]:
+    """The name of a file in its folder, and that folder, open; its whole path, and None, where nothing can be so named.
+
+    Raises UntrustedFileError for a link of another user's on the way.
+    """
+    if not _CAN_STEP:
+        yield path, None
+        return
+    folder, name = os.path.split(path)
+    fd = open_folder(folder)
+    try:
+        yield name, fd
+    finally:
+        os.close(fd)
+
+
 def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
     """Make a folder with those above it that are missing; no link of another user's is followed.
 
@@ -320,25 +338,20 @@ def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
     """
     if os.path.isdir(path):
         return
-    above, name = os.path.split(path)
+    above = os.path.dirname(path)
     for _ in range(_MAX_TRIES):
         make_folders(above, mode)
         try:
-            if not _CAN_STEP or not is_below_root(above):
+            if not is_below_root(above):
                 os.mkdir(path, mode)
                 return
-            fd = open_folder(above)
-            try:
-                os.mkdir(name, mode, dir_fd=fd)
-            finally:
-                os.close(fd)
+            with _within(path) as (name, folder):
+                os.mkdir(name, mode, dir_fd=folder)
             return
         except FileExistsError as e:
             if os.path.isdir(path):
                 return
-            raise OddFileError(
-                e.errno, "not a folder; what may be moved of such, exca.repair sets aside", path
-            ) from e
+            raise OddFileError(e.errno, f"not a folder; {_MOVABLE}", path) from e
         except FileNotFoundError:  # removed by another process meanwhile
             continue
     raise FileNotFoundError(errno.ENOENT, "is being removed again and again", above)
@@ -352,91 +365,50 @@ def remove(path: str) -> None:
 
     Raises FileNotFoundError, and OddFileError for a folder.
     """
-    if not _CAN_STEP:
-        os.unlink(path)
-        return
-    folder, name = os.path.split(path)
-    fd = open_folder(folder)
-    try:
-        os.unlink(name, dir_fd=fd)
-    except IsADirectoryError as e:
-        raise OddFileError(e.errno, NOT_REGULAR, path) from e
-    finally:
-        os.close(fd)
+    with _within(path) as (name, folder):
+        try:
+            os.unlink(name, dir_fd=folder)
+        except IsADirectoryError as e:
+            raise OddFileError(e.errno, NOT_REGULAR, path) from e
 
 
 def remove_tree(path: str) -> None:
     """Remove a folder, if it is there, and all in it as far as possible; no link in it is followed."""
     import shutil
 
-    folder, name = os.path.split(path)
-    if not _CAN_STEP:
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    try:
-        fd = open_folder(folder)
-    except FileNotFoundError:
-        return
-    try:
-        shutil.rmtree(name, ignore_errors=True, dir_fd=fd)
-    finally:
-        os.close(fd)
+    with contextlib.suppress(FileNotFoundError), _within(path) as (name, folder):
+        shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
 
 
 def empty(path: str) -> None:
-    """Remove all files in a folder, and the folders in it that are empty then; no link in it is followed."""
-    if not _CAN_STEP:
-        for folder, folders, names in os.walk(path, topdown=False):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
-            for name in folders:
-                with contextlib.suppress(OSError):
-                    os.rmdir(os.path.join(folder, name))
-        return
-    try:
-        fd = open_folder(path)
-    except FileNotFoundError:
-        return
-    try:
-        for _, folders, names, at in os.fwalk(".", topdown=False, dir_fd=fd):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=at)
-            for name in folders:
-                with contextlib.suppress(OSError):  # not empty: another process writes there again
-                    os.rmdir(name, dir_fd=at)
-    finally:
-        os.close(fd)
+    """Remove all in a folder, as far as possible; no link in it is followed."""
+    import shutil
+
+    with contextlib.suppress(FileNotFoundError), _within(os.path.join(path, "all")) as (_, folder):
+        for name in os.listdir(path if folder is None else folder):
+            place = os.path.join(path, name) if folder is None else name
+            try:
+                os.unlink(place, dir_fd=folder)
+            except OSError:  # a folder, which stays where another process writes there again
+                shutil.rmtree(place, ignore_errors=True, dir_fd=folder)
 
 
 def move(path: str, name: str) -> None:
     """Give a file another name in its folder, in the place of what has that name; links are as in `remove`."""
-    folder, old = os.path.split(path)
-    if not _CAN_STEP:
-        os.replace(path, os.path.join(folder, name))
-        return
-    fd = open_folder(folder)
-    try:
-        os.replace(old, name, src_dir_fd=fd, dst_dir_fd=fd)
-    finally:
-        os.close(fd)
+    with _within(path) as (old, folder):
+        os.replace(old, _beside(old, name), src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _beside(path: str, name: str) -> str:
+    return os.path.join(os.path.dirname(path), name)
 
 
 def link(target: str, path: str) -> None:
     """Put a link to ``target`` at ``path``, in the place of what is there; other links are as in `remove`."""
-    folder, name = os.path.split(path)
-    draft = temporary_name(name)
-    if not _CAN_STEP:
-        os.symlink(target, f"{folder}/{draft}", target_is_directory=True)
-        os.replace(f"{folder}/{draft}", path)
-        return
-    fd = open_folder(folder)
-    try:
-        os.symlink(target, draft, dir_fd=fd)
-        os.replace(draft, name, src_dir_fd=fd, dst_dir_fd=fd)
-    finally:
-        os.close(fd)
+    with _within(path) as (name, folder):
+        draft = _beside(name, temporary_name(os.path.basename(name)))
+        os.symlink(target, draft, target_is_directory=True, dir_fd=folder)
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -589,11 +561,10 @@ def with_room(opening: tp.Callable[[], _T]) -> _T:
         if e.errno != errno.EMFILE:
             raise
     with _recent_lock:
-        victims = [owner() for owner in _recent.values()]
+        victims = [victim for owner in _recent.values() if (victim := owner()) is not None]
         _recent.clear()
     for victim in victims:
-        if victim is not None:
-            victim.drop_handle()
+        victim.drop_handle()
     for drop in drop_when_full:
         drop()
     return opening()

@@ -8,9 +8,7 @@ import logging
 import os
 import sys
 
-_BY_DEFAULT = (
-    logging.INFO - 1
-)  # no level of anybody else's, so that one that the application sets is told apart
+_BY_DEFAULT = logging.INFO - 1  # no level of others, so that one that the application sets is told apart
 
 logger = logging.getLogger("exca")
 
