@@ -1,6 +1,7 @@
 """`CacheDict`: a mapping of text keys to values in a folder that many processes and hosts use at once."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import typing as tp
@@ -88,7 +89,8 @@ class CacheDict(tp.Generic[X]):
         return f"CacheDict({None if self.folder is None else str(self.folder)!r}{ram})"
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
-        return _rebuild, (self.folder, self._keep_in_ram, self.cache_type, self._options)
+        made = functools.partial(CacheDict, options=self._options)
+        return made, (self.folder, self._keep_in_ram, self.cache_type)
 
     @property
     def _ram_data(self) -> dict[str, X]:
@@ -170,9 +172,7 @@ class CacheDict(tp.Generic[X]):
         if index is None:
             raise KeyError(key)
         value: X = index.preloaded(key)  # or a line, or NOT_PRELOADED
-        if (
-            self._judge is not None and self._is_mixed()
-        ):  # by now, all that is known of the folder has been read
+        if self._judge is not None and self._is_mixed():  # all that is known of the folder has been read
             return self._searched(key)
         kind = type(value)
         if kind in SCALARS:
@@ -189,9 +189,7 @@ class CacheDict(tp.Generic[X]):
         return self._searched(key)
 
     def _searched(self, key: str) -> X:
-        found = self._index.search(key, self._frozen > 0)
-        if found is WAITING:
-            found = self._find(key)
+        found = self._find(key)
         if found is None or (
             self._judge is not None and self._is_mixed() and not self._counts(key, found[1])
         ):
@@ -518,12 +516,6 @@ def _inline(key: str, value: tp.Any) -> bytes | None:
         raise
 
 
-def _rebuild(
-    folder: pathlib.Path | None, keep_in_ram: bool, cache_type: str | None, options: DumpOptions
-) -> CacheDict[tp.Any]:
-    return CacheDict(folder, keep_in_ram, cache_type, options=options)
-
-
 # -- one value whose entry is in a record of the caller's own: the same handlers, no index
 
 
@@ -572,16 +564,13 @@ def dump_one(
     return tp.cast(Info, orjson.loads(orjson.dumps(info)))
 
 
-def load_one(
-    folder: str | os.PathLike[str], info: Info, cache_type: str | None = None, *, trusted: bool = True
-) -> tp.Any:
+def load_one(folder: str | os.PathLike[str], info: Info, *, trusted: bool = True) -> tp.Any:
     """Load a value that `dump_one` stored.
 
     Parameters
     ----------
     folder: the folder it was stored in
     info: what `dump_one` returned
-    cache_type: name of the handler that loads it, in place of the one that stored it
     trusted: whether the file that holds ``info`` may have modules imported
 
     Raises
@@ -593,13 +582,10 @@ def load_one(
         content = info["content"]
         # a caller may change a container that he was given, and the record must stay as it is
         return orjson.loads(orjson.dumps(content)) if type(content) in (list, dict) else content
-    ctx = DumpContext(folder)
-    if cache_type is not None and info["#type"] not in ("Auto", "Json", "Pickle"):
-        ctx.options.replace[info["#type"]] = cache_type
     if trusted:
-        return ctx.load(info)
+        return DumpContext(folder).load(info)
     with _trust.imports(allowed=False):
-        return ctx.load(info)
+        return DumpContext(folder).load(info)
 
 
 def delete_one(folder: str | os.PathLike[str], info: Info) -> None:

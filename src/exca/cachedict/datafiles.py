@@ -149,6 +149,11 @@ def cut_short(path: str, size: int, needed: int) -> DamagedEntryError:
     return DamagedEntryError(f"The data file {path} has {size} bytes, at least {needed} were written")
 
 
+def damaged_range(path: str, offset: int, length: int) -> DamagedEntryError:
+    """The error of bytes whose checksum is another one."""
+    return DamagedEntryError(f"The data file {path} is damaged between bytes {offset} and {offset + length}")
+
+
 def no_regular_file(path: str) -> DamagedEntryError:
     """The error of a folder, FIFO or alike in the place of a data file."""
     return DamagedEntryError(f"The data file {path} is no regular file")

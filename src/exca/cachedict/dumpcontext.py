@@ -22,7 +22,17 @@ from ..errors import (
     UntrustedFileError,
 )
 from . import registry
-from .datafiles import DATA_DIR, SharedFile, cut_short, data_size, is_missing, no_range, open_data, unmap
+from .datafiles import (
+    DATA_DIR,
+    SharedFile,
+    cut_short,
+    damaged_range,
+    data_size,
+    is_missing,
+    no_range,
+    open_data,
+    unmap,
+)
 from .index import index_of
 from .textindex import INFO_SUFFIX, Info, key_hash, line_of, reserved_of, restored, take_from_parts
 from .writer import DataFiles, FolderWriter, write_error, writer_of
@@ -213,12 +223,11 @@ class DumpContext:
         if not trusted:
             self._given = given
         try:
-            method = handler.__dump_info__
-            info: tp.Any = (
-                type(value).__dump_info__(value, self)
-                if registry.dumps_itself(handler)
-                else method(self, value)
-            )
+            info: tp.Any
+            if handler in registry.OWN:
+                info = type(value).__dump_info__(value, self)
+            else:
+                info = handler.__dump_info__(self, value)
             sums = [[name, start, f.tell() - start, f.end_sum()] for f, name, start in self._sums or ()]
         finally:
             self._sums, self._given = before, outer
@@ -398,37 +407,44 @@ class DumpContext:
             return
         try:
             for relative, (size, digest) in info.get("#files", {}).items():
-                self._check_range(relative, 0, size, digest, everything=everything, whole=True)
+                self.check_range(relative, 0, size, str(digest), everything=everything, whole=True)
             for relative, start, length, digest in info.get("#ranges", ()):
-                self._check_range(relative, start, length, digest, everything=everything)
+                self.check_range(relative, start, length, str(digest), everything=everything)
         except DamagedEntryError:
             raise
         except (ValueError, TypeError, AttributeError) as e:
             raise DamagedEntryError(f"An entry of {self.root} does not name its files: {e}") from e
 
-    def _check_range(
-        self, relative: str, start: int, length: int, digest: str, *, everything: bool, whole: bool = False
+    def check_range(
+        self,
+        relative: str,
+        start: int,
+        length: int,
+        digest: str | None,
+        *,
+        everything: bool = True,
+        whole: bool = False,
     ) -> None:
+        """Raise DamagedEntryError when a range of a data file is not there, or not what was written.
+
+        Its checksum is compared as in `check`, if there is one; ``whole``: the file has no further bytes.
+        """
         path = self.path(relative)
-        asked = everything or (type(length) is int and length <= self.options.checksum_bytes)
+        if type(start) is not int or type(length) is not int or min(start, length) < 0:
+            raise no_range(self.root, path, start, length)
+        asked = everything or length <= self.options.checksum_bytes
         fd = open_data(path) if asked else -1  # what is compared is the very file whose size was asked for
         try:
             size = os.fstat(fd).st_size if asked else data_size(path)
-            self._compare(path, fd, size, (start, length, digest), whole=whole)
+            if length and size < start + length:
+                raise cut_short(path, size, start + length)
+            if whole and size != length:
+                raise DamagedEntryError(f"The data file {path} has {size} bytes, not the {length} written")
+            if asked and digest is not None and self.sum_of(fd, path, start, length) != digest:
+                raise damaged_range(path, start, length)
         finally:
             if asked:
                 os.close(fd)
-
-    def _compare(self, path: str, fd: int, size: int, recorded: tuple[int, int, str], *, whole: bool) -> None:
-        start, length, digest = recorded
-        if type(start) is not int or type(length) is not int or min(start, length) < 0:
-            raise no_range(self.root, path, start, length)
-        if size < start + length:
-            raise cut_short(path, size, start + length)
-        if whole and size != length:
-            raise DamagedEntryError(f"The data file {path} has {size} bytes, not the {length} written")
-        if fd >= 0 and self.sum_of(fd, path, start, length) != digest:
-            raise DamagedEntryError(f"The data file {path} is damaged: its checksum is not {digest}")
 
     def sum_of(self, fd: int, path: str, start: int, length: int) -> str:
         """XXH3-64 (16 hexadecimal digits) of a range of bytes of an open data file."""

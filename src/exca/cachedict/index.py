@@ -422,7 +422,9 @@ class FolderIndex:
         self.in_memory = None
         self._table = sideindex.build([*own, clean], self._live, self._marks())
         for ref in doubtful:  # another line has the same hash: the text decides
-            self._add_line(ref)
+            info = self.read_entry(ref)
+            if info is not None:
+                self._add(info["#key"], ref, info.get("#gen", 0))
         self._generation += 1
 
     def _roll(self) -> None:
@@ -480,9 +482,7 @@ class FolderIndex:
                 self._roll()
                 with turn(self.folder):
                     self._save()
-            except (
-                OSError
-            ):  # the old table is damaged, or the folder gone: the next refresh reads what is there
+            except OSError:  # the table is damaged, or the folder gone: the next refresh reads what is there
                 self.reset()
 
     def _save(self) -> None:
@@ -490,13 +490,12 @@ class FolderIndex:
             self._take_over(index_files(self.folder))
             self._roll()
             table = self._table
-            if table is not None and table.save(self.folder, self._index_is_known):
+            if table is not None and table.save(
+                self.folder, lambda: self._index_identity() == self._known_index
+            ):
                 self._unsaved = 0
                 self._known_index = self._index_identity()
                 return
-
-    def _index_is_known(self) -> bool:
-        return self._index_identity() == self._known_index
 
     def _marks(self) -> list[FileMark]:
         """How far each file has been read."""
@@ -604,10 +603,6 @@ class FolderIndex:
         if self.in_memory is not None:
             self.in_memory.until = 0.0
 
-    def drop_preloaded(self) -> None:
-        """Keep entries in memory no longer; they are read again when that pays."""
-        self.in_memory = None
-
     # -- lines
 
     def _add(self, key: str, ref: LineRef, gen: int) -> None:
@@ -634,12 +629,6 @@ class FolderIndex:
         self._gens[key] = ranked[-1][0]
         self._others[key] = [r[-1] for r in ranked[:-1]]
         self._recent[key] = ranked[-1][-1]
-
-    def _add_line(self, ref: LineRef) -> None:
-        """Take note of a line, which is read for it."""
-        info = self.read_entry(ref)
-        if info is not None:
-            self._add(info["#key"], ref, info.get("#gen", 0))
 
     def _order(self, ref: LineRef) -> tuple[str, int, int]:
         return *self.address(ref)[:2], ref
@@ -988,11 +977,6 @@ class FolderIndex:
             found += [key for key in keys if key not in recent and self.refs_of(key)]
         return found
 
-    def outdate(self, key: str) -> None:
-        """Forget the value of a key in memory, which is being replaced."""
-        if self.in_memory is not None:
-            self.in_memory.pop(key, None)
-
     def lines_of(self, key: str) -> list[Found]:
         """All entries of a key that are there, with their lines."""
         entries = [(self.read_entry(ref, key), ref) for ref in self.refs_of(key)]
@@ -1109,12 +1093,8 @@ class FolderIndex:
         that cannot be written to (and on a network file system within a minute of the last write) it is only ignored.
         """
         file = self._files[file_of(ref)]
-        logger.warning(
-            "The entry %r of %s is damaged and counts as missing from now on: %s",
-            key[:100],
-            self.folder,
-            error,
-        )
+        message = "The entry %r of %s is damaged and counts as missing from now on: %s"
+        logger.warning(message, key[:100], self.folder, error)
         with self.lock:
             trusted = file.may_remove(os.path.join(self.folder, DATA_DIR))
             if ref in self._bad:
@@ -1126,9 +1106,7 @@ class FolderIndex:
             self._bad.add(ref)
             self.in_memory = None  # the key may have an older value
             with contextlib.suppress(OSError):
-                if (
-                    not trusted
-                ):  # another user wrote the line: it is passed over, and nothing is removed for it
+                if not trusted:  # another user wrote the line: it is passed over, nothing is removed for it
                     return
                 if on_network(self.folder) and time.time() - os.stat(file.path).st_mtime < _NETWORK_GRACE:
                     return

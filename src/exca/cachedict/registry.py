@@ -16,7 +16,7 @@ TYPE_DEFAULTS: dict[type, type] = {}  # registered by users
 _exact: dict[type, str] = {}  # built-in types, for which a subclass is something else
 _by_name: dict[str, str] = {}  # "module.Class" of packages that must not be imported for this
 _resolved: dict[type, tuple[str, type]] = {}
-_own: set[type] = set()  # users' classes that dump themselves
+OWN: set[type] = set()  # users' classes whose values carry ``__dump_info__`` as a method
 _reported: set[type] = set()
 fallback: type | None = None  # stores what no handler is registered for
 
@@ -58,7 +58,7 @@ def add(handler: type, default_for: type | None) -> None:
     if default_for is not None:
         TYPE_DEFAULTS[default_for] = handler
     elif not _is_classmethod(handler, "__dump_info__"):
-        _own.add(handler)
+        OWN.add(handler)
     _resolved.clear()
 
 
@@ -69,17 +69,12 @@ def _is_classmethod(class_: type, name: str) -> bool:
     return False
 
 
-def dumps_itself(handler: type) -> bool:
-    """Whether values of this class carry ``__dump_info__`` as a method."""
-    return handler in _own
-
-
 def for_name(name: str) -> tp.Any:
     """The handler registered under a name. Raises UnknownHandlerError."""
     handler = HANDLERS.get(name)
     if handler is None:
         handler = next(
-            (class_ for own in _own for class_ in _descendants(own) if class_.__name__ == name), None
+            (class_ for own in OWN for class_ in _descendants(own) if class_.__name__ == name), None
         )
     if handler is None:
         raise UnknownHandlerError(
@@ -106,7 +101,7 @@ def for_type(type_: type) -> tuple[str, type]:
 
 def _resolve(type_: type) -> tuple[str, type]:
     for base in type_.__mro__:
-        if base in _own:
+        if base in OWN:
             return type_.__name__, base
         if base in TYPE_DEFAULTS:
             return TYPE_DEFAULTS[base].__name__, TYPE_DEFAULTS[base]
@@ -145,16 +140,16 @@ def _name_by_kind(type_: type) -> str | None:
     return None
 
 
-def report_pickled(type_: type, reason: str = "no handler is registered for it") -> None:
+def report_pickled(type_: type) -> None:
     """Report once per type that its values are pickled."""
     if type_ not in _reported:
         _reported.add(type_)
         logger.warning(
-            "Values of type %s.%s are stored as pickles (%s): they load only while their code can be imported. "
-            "Register a handler with @DumpContext.register(default_for=...) for a lasting format.",
+            "Values of type %s.%s are stored as pickles (no handler is registered for it): they load only while "
+            "their code can be imported. Register a handler with @DumpContext.register(default_for=...) for a lasting "
+            "format.",
             type_.__module__,
             type_.__qualname__,
-            reason,
         )
 
 

@@ -44,7 +44,6 @@ _WORTH = 64  # rows of a table that are worth reading for each key that it was a
 _GAP = 4096  # bytes between lines that are read rather than skipped
 _MOST = 1 << 20  # bytes read at once
 SEVERAL = (1 << 32) - 1  # in the place of the number of a file
-_NOTHING: list[tuple[int, int, int]] = []
 
 
 @contextlib.contextmanager
@@ -96,24 +95,6 @@ def _identity(fd: int) -> tuple[int, int, int]:
 
 class Table:
     """A table in memory or in a file; ``files`` are its own file numbers' names."""
-
-    __slots__ = (
-        "_base",
-        "_data",
-        "__weakref__",
-        "_handle",
-        "_known",
-        "_path",
-        "_searches",
-        "_sum",
-        "_verified",
-        "asked",
-        "entries",
-        "keys",
-        "marks",
-        "rows",
-        "slots",
-    )
 
     def __init__(self, slots: int, rows: int, entries: int, keys: int, marks: list[FileMark]) -> None:
         self.slots: int = slots
@@ -196,8 +177,6 @@ class Table:
             unpack = ROW.unpack_from
             try:
                 row = unpack(data, start)
-                if row[0] > hash_ or not row[2]:
-                    return _NOTHING
                 found = []
                 while row[2] and row[0] <= hash_:
                     if row[0] == hash_:
@@ -235,10 +214,7 @@ class Table:
             return
         handle = self._open()
         hasher, position, stop = xxhash.xxh3_64(), self._base, self._base + self.rows * ROW.size
-        while position < stop:
-            chunk = pread(handle.fd, min(1 << 20, stop - position), position)
-            if not chunk:
-                break
+        while chunk := pread(handle.fd, min(1 << 20, stop - position), position):
             hasher.update(chunk)
             position += len(chunk)
         if hasher.intdigest() != self._sum:
@@ -252,10 +228,8 @@ class Table:
         handle = self._open()
         size = self.rows * ROW.size
         data = pread(handle.fd, size, self._base)
-        while len(data) < size:  # one read returns at most 2 GiB
-            more = pread(handle.fd, size - len(data), self._base + len(data))
-            if not more:
-                break
+        # one read returns at most 2 GiB
+        while len(data) < size and (more := pread(handle.fd, size - len(data), self._base + len(data))):
             data += more
         if len(data) != size or xxhash.xxh3_64_intdigest(data) != self._sum:
             raise OSError("the side index is damaged")
@@ -284,10 +258,8 @@ class Table:
                 return True
         except OSError:
             pass
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        except OSError:
-            pass
         return False
 
 

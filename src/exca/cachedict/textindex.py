@@ -101,15 +101,13 @@ def lines_of(
 
     ``gens`` are those of entries that replace older ones; the lines of ``bare`` keys have no checksum.
     """
-    kinds = set(map(type, entries.values()))
-    bodies = (
-        _bodies(entries)
-        if bytes not in kinds
-        else [
+    if bytes in set(map(type, entries.values())):
+        bodies = [
             entry.decode() if isinstance(entry, bytes) else _bodies({key: entry})[0]
             for key, entry in entries.items()
         ]
-    )
+    else:
+        bodies = _bodies(entries)
     if gens:
         bodies = [
             f'{body},"#gen":{gens[key]}' if key in gens else body
@@ -129,10 +127,8 @@ def _bodies(numbers: tp.Mapping[str, tp.Any]) -> list[str]:
     contents = orjson.dumps(list(numbers.values()))[1:-1].decode().split(",")
     text = orjson.dumps(list(numbers))[2:-2].decode()
     keys = text.split('","') if "\\" not in text else [orjson.dumps(key)[1:-1].decode() for key in numbers]
-    return [
-        f'{{"content":{content},"#type":"Json","#key":"{key}"'
-        for content, key in zip(contents, keys, strict=True)
-    ]
+    pairs = zip(contents, keys, strict=True)
+    return [f'{{"content":{content},"#type":"Json","#key":"{key}"' for content, key in pairs]
 
 
 def key_hash(key: str) -> int:
@@ -252,10 +248,8 @@ def line_ref(file: int, offset: int, length: int) -> LineRef:
 
 def line_refs(file: int, offset: int, lengths: tp.Sequence[int]) -> list[LineRef]:
     """The references to lines that follow each other."""
-    starts = itertools.accumulate(
-        [length << _OFFSET for length in lengths], initial=line_ref(file, offset, 0)
-    )
-    return list(map(operator.or_, starts, lengths))
+    steps = [length << _OFFSET for length in lengths]
+    return list(map(operator.or_, itertools.accumulate(steps, initial=line_ref(file, offset, 0)), lengths))
 
 
 def parts_of(ref: LineRef) -> tuple[int, int, int]:
@@ -283,25 +277,6 @@ def columns(refs: tp.Sequence[LineRef]) -> "tuple[array.array[int], array.array[
 class TextFile:
     """One file of the text index, and how far it has been read."""
 
-    __slots__ = (
-        "__weakref__",
-        "blanks",
-        "counted_mtime",
-        "inode",
-        "listed_trusted",
-        "mtime",
-        "name",
-        "number",
-        "opened_trusted",
-        "path",
-        "reached",
-        "scanned",
-        "size",
-        "trusted",
-        "within",
-        "_handle",
-    )
-
     def __init__(self, folder: str, name: str, number: int) -> None:
         self.name: str = name
         self.path: str = os.path.join(folder, name)
@@ -309,12 +284,8 @@ class TextFile:
         self.scanned: int = 0  # bytes, up to a line end
         self.size: int = 0
         self.trusted: bool = True  # whether what it holds may have a module imported
-        self.listed_trusted: bool = (
-            False  # whether the one in the folder was found to be, when last looked at
-        )
-        self.opened_trusted: bool = (
-            True  # the same of the file that is open: it may be another one than was listed
-        )
+        self.listed_trusted: bool = False  # whether the one in the folder was, when last looked at
+        self.opened_trusted: bool = True  # whether the open one is: it may be another than was listed
         self.mtime: int = 0  # as last seen, ns
         self.inode: int = 0
         self.blanks: int = 0  # deleted lines before `scanned`

@@ -5,6 +5,7 @@ seconds (see `DumpOptions`); an entry that took long to compute does not wait. T
 ``write()`` context of a folder is left.
 """
 
+import contextlib
 import errno
 import os
 import threading
@@ -123,7 +124,7 @@ class FolderWriter:
         self.bare: set[str] = set()  # keys of those that are written without a seal
         self._replaced: dict[str, tuple[int, list[LineRef]]] = {}  # generation, and the older lines
         self.users: int = 0  # write() contexts open
-        self._delete_data: tp.Callable[[Info], None] = _ignore
+        self._delete_data: tp.Callable[[Info], None]  # of the context entered last
         self._bytes = 0
         self._name = ""
         self._code = ""  # the digest of the code that computes what is put
@@ -160,21 +161,18 @@ class FolderWriter:
         finally:
             self.users -= 1
             if self.users == 0:
-                self._close_files()
+                self.files.close()
+                self._close_index()
         if self.users == 0:
             self.index.save()
 
     def _drop(self) -> None:
         if self.pending:
-            self.index.drop_preloaded()  # they lack the older values of what waited
+            self.index.in_memory = None  # it lacks the older values of what waited
         self.pending.clear()
         self._replaced.clear()
         self._bytes = 0
         self.files.forget()
-
-    def _close_files(self) -> None:
-        self.files.close()
-        self._close_index()
 
     def _close_index(self) -> None:
         if self._fd >= 0:
@@ -204,13 +202,11 @@ class FolderWriter:
         Or a finite number whose line is made along with many others, where the key is plain ASCII.
         """
         pending, index = self.pending, self.index
-        if key in pending:
-            self._delete_pending(
-                pending[key]
-            )  # the line stays until the new one is there: threads look for it
+        if key in pending:  # the line stays until the new one is there: threads look for it
+            self._delete_pending(pending[key])
         pending[key] = entry
         if index.in_memory is not None:
-            index.outdate(key)
+            index.in_memory.pop(key, None)
         self._bytes += len(entry) if type(entry) is bytes else len(key) + _AROUND
         now = monotonic()
         if (
@@ -336,10 +332,8 @@ def touch(folder: str) -> None:
     try:
         os.utime(folder, ns=(now, now))
     except OSError:
-        try:
+        with contextlib.suppress(OSError):
             os.utime(folder)  # of another owner: its mtime has the coarser clock then
-        except OSError:
-            pass
 
 
 def write_error(error: OSError, folder: str, lost: str) -> CacheWriteError:
@@ -355,10 +349,6 @@ def write_error(error: OSError, folder: str, lost: str) -> CacheWriteError:
     return CacheWriteError(
         code, f"Cannot write to the cache: {what}. {lost}; what was there is unharmed", folder
     )
-
-
-def _ignore(info: Info) -> None:
-    return None
 
 
 class _Flusher:
@@ -395,15 +385,9 @@ class _Flusher:
                     self._running = False
                     return
             for writer in due:
-                _flush_quietly(writer)
-
-
-def _flush_quietly(writer: FolderWriter) -> None:
-    with writer.index.lock:
-        try:
-            writer.flush()
-        except OSError:  # the next flush raises it, where the caller can catch it
-            pass
+                # what fails, the next flush raises, where the caller can catch it
+                with writer.index.lock, contextlib.suppress(OSError):
+                    writer.flush()
 
 
 _writers: "weakref.WeakSet[FolderWriter]" = weakref.WeakSet()

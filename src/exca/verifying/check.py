@@ -15,7 +15,6 @@ from pathlib import Path
 from .. import _files
 from ..cachedict.datafiles import DATA_DIR
 from ..cachedict.dumpcontext import DumpContext
-from ..cachedict.handlers.base import verify_range
 from ..cachedict.handlers.structured import named_files, parts_of_entry, place_of, text_size
 from ..cachedict.sideindex import FILE_NAME, Table, is_of_later_release
 from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, Info, TextFile, index_files, parse_line
@@ -211,7 +210,7 @@ def _check_data(ctx: DumpContext, info: Info, place: Info) -> int:
         finally:
             os.close(fd)
     length = text_size(info, place) if "length" in place else _array_bytes(info)
-    verify_range(ctx, place["filename"], place["offset"], length, info.get("#sum"))
+    ctx.check_range(place["filename"], place["offset"], length, info.get("#sum"))
     return int(length)
 
 
@@ -344,10 +343,9 @@ def _check_record(folder: Path, report: FolderReport, ctx: Checking) -> set[str]
     try:
         report.nbytes += check_entry(ctx, info)
         report.entries += 1
-    except _OUT_OF_REACH as e:
-        report.unreadable.append(Damaged(record.NAME, str(e)))
     except Exception as e:  # of whatever reads it
-        report.damaged.append(Damaged(record.NAME, str(e) or type(e).__name__))
+        faults = report.unreadable if isinstance(e, _OUT_OF_REACH) else report.damaged
+        faults.append(Damaged(record.NAME, str(e) or type(e).__name__))
     return named_files(ctx, info)
 
 
@@ -414,8 +412,5 @@ def _check_claims(folder: Path, report: FolderReport) -> None:
     dead = {entry.name for entry in entries if not alive(files, entry)}
     report.live_claims += len(entries) - len(dead)
     report.stale_claims += sorted(dead)
-    report.leftovers += sorted(draft for draft in drafts if _is_abandoned(files, draft))
-
-
-def _is_abandoned(files: ClaimFolder, draft: str) -> bool:
-    return not alive(files, Entry(draft, None, 0.0, 5.0, owned=False))
+    unowned = [Entry(draft, None, 0.0, 5.0, owned=False) for draft in sorted(drafts)]
+    report.leftovers += [entry.name for entry in unowned if not alive(files, entry)]

@@ -14,10 +14,10 @@ import xxhash
 from ... import _trust
 from ...errors import DamagedEntryError, HandlerError, StoredValueError
 from .. import registry
-from ..datafiles import cut_short, data_size, mapped, mapped_privately, may_map, open_data
+from ..datafiles import cut_short, damaged_range, data_size, mapped, mapped_privately, may_map, open_data
 from ..dumpcontext import DumpContext
 from ..textindex import Info
-from .base import BuiltinHandler, KeyFileHandler, damaged_range, read_range
+from .base import BuiltinHandler, KeyFileHandler, read_range
 from .pickled import PickleFallback
 
 if tp.TYPE_CHECKING:
@@ -134,7 +134,8 @@ def map_array(
     """
     import numpy as np
 
-    dtype, shape, offset = _dtype(info["dtype"]), tuple(info["shape"]), info["offset"]
+    described, shape, offset = info["dtype"], tuple(info["shape"]), info["offset"]
+    dtype = _dtype_called(described) if isinstance(described, str) else dtype_of(described)
     size = dtype.itemsize
     for length in shape:
         size *= length
@@ -185,16 +186,7 @@ def _address_space(path: str, offset: int, size: int) -> tuple[tp.Any, int]:
 # arrays whose checksum this process has compared, with the mtime that their file had: not again until it changes
 _checked: dict[tuple[str, int], int] = {}
 _MOST_CHECKED = 100_000
-_dtypes: "dict[str, np.dtype[tp.Any]]" = {}
-
-
-def _dtype(description: tp.Any) -> "np.dtype[tp.Any]":
-    if not isinstance(description, str):
-        return dtype_of(description)
-    found = _dtypes.get(description)
-    if found is None:
-        found = _dtypes[description] = dtype_of(description)
-    return found
+_dtype_called = functools.cache(dtype_of)
 
 
 def as_array(value: tp.Any) -> "AnyArray":

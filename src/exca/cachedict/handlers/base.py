@@ -4,8 +4,8 @@ import importlib
 import os
 import typing as tp
 
-from ...errors import DamagedEntryError, MissingPackageError
-from ..datafiles import cut_short, no_range
+from ...errors import MissingPackageError
+from ..datafiles import cut_short, damaged_range, no_range
 from ..dumpcontext import DumpContext
 from ..textindex import Info
 
@@ -48,11 +48,6 @@ class KeyFileHandler(BuiltinHandler):
             ctx.unlink(info["filename"])
 
 
-def damaged_range(path: str, offset: int, length: int) -> DamagedEntryError:
-    """The error of bytes whose checksum is another one."""
-    return DamagedEntryError(f"The data file {path} is damaged between bytes {offset} and {offset + length}")
-
-
 def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest: str | None) -> bytes:
     """Bytes of a shared data file, compared with their checksum. Raises DamagedEntryError."""
     import xxhash
@@ -77,22 +72,6 @@ def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest
     if digest is not None and xxhash.xxh3_64_hexdigest(data) != digest:
         raise damaged_range(path, offset, length)
     return data
-
-
-def verify_range(ctx: DumpContext, filename: str, offset: int, length: int, digest: str | None) -> None:
-    """Raise DamagedEntryError when a range of a data file is not there, or not what was written."""
-    path = ctx.path(filename)
-    if type(offset) is not int or type(length) is not int or min(offset, length) < 0:
-        raise no_range(ctx.root, path, offset, length)
-    fd = ctx.open(filename)
-    try:
-        size = os.fstat(fd).st_size
-        if length and size < offset + length:
-            raise cut_short(path, size, offset + length)
-        if digest is not None and ctx.sum_of(fd, path, offset, length) != digest:
-            raise damaged_range(path, offset, length)
-    finally:
-        os.close(fd)
 
 
 def imported(package: str, what: str) -> tp.Any:

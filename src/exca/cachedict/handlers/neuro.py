@@ -78,14 +78,17 @@ class NibabelNifti(KeyFileHandler):
         return _load(ctx, filename, _nibabel().load)
 
 
+def _require_recording(value: tp.Any) -> None:
+    if not isinstance(value, _mne().io.BaseRaw):
+        raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
+
+
 class MneRawFif(KeyFileHandler):
     """One FIF file per recording (more when it is over 2 GB); samples are read when they are asked for."""
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        mne = _mne()
-        if not isinstance(value, mne.io.BaseRaw):
-            raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
+        _require_recording(value)
         name = ctx.key_path("-raw.fif")
         paths = value.save(ctx.path(name), overwrite=True, verbose="ERROR")
         ctx.files.fresh += [f"{ctx.DATA_DIR}/{os.path.basename(path)}" for path in (paths or ())[1:]]
@@ -102,14 +105,12 @@ class MneRawBrainVision(KeyFileHandler):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        mne = _mne()
-        if not isinstance(value, mne.io.BaseRaw):
-            raise HandlerError(f"Expected an MNE recording, got {type(value).__name__}")
+        _require_recording(value)
         imported("pybv", "Storing a BrainVision recording")  # mne needs it to write this format
         folder = ctx.key_path("-raw")
         _files.make_folders(ctx.path(folder))
         name = f"{folder}/{os.path.basename(folder)}.vhdr"
-        mne.export.export_raw(ctx.path(name), value, fmt="brainvision", verbose="ERROR")
+        _mne().export.export_raw(ctx.path(name), value, fmt="brainvision", verbose="ERROR")
         ctx.files.fresh += [f"{folder}/{part}" for part in sorted(os.listdir(ctx.path(folder)))]
         return {"filename": name}
 

@@ -45,9 +45,8 @@ class Pickle(KeyFileHandler):
             try:
                 return pickle.load(source)
             except (EOFError, pickle.UnpicklingError, OverflowError, ValueError, MemoryError) as e:
-                raised_here = (
-                    e.__traceback__ is None or e.__traceback__.tb_next is None
-                )  # by no class's own code
+                # by no class's own code
+                raised_here = e.__traceback__ is None or e.__traceback__.tb_next is None
                 if not raised_here or (isinstance(e, ValueError | MemoryError) and _is_whole(source, start)):
                     raise
                 raise DamagedEntryError(f"The pickle in {path} is damaged: {e}") from e

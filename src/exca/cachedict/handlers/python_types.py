@@ -160,9 +160,9 @@ class Clock(BuiltinHandler):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
-            return PickleFallback.__dump_info__(ctx, value)
-        if value.tzinfo is not None and value.tzinfo != datetime.timezone(value.utcoffset()):
+        zone = value.tzinfo
+        fixed = type(zone) is datetime.timezone and zone == datetime.timezone(value.utcoffset())
+        if zone is not None and not fixed:
             return PickleFallback.__dump_info__(ctx, value)
         return {"content": value.isoformat(), **({"fold": value.fold} if value.fold else {})}
 
@@ -223,7 +223,9 @@ class _BuiltContainer(Container):
     def store(cls, ctx: DumpContext, make: tp.Callable[[tp.Any], tp.Any], **more: tp.Any) -> Info:
         """The entry of a container, but for the name of its handler."""
         content, walk = walked(ctx, make)
-        return {**stored(ctx, content, "", walk.reserved), **more, "#type": ""}
+        info = stored(ctx, content, "", walk.reserved)
+        del info["#type"]  # the context puts in the name under which the handler was found
+        return {**info, **more}
 
     @classmethod
     def load(cls, ctx: DumpContext, info: Info) -> tp.Any:
@@ -268,7 +270,7 @@ class Set(_BuiltContainer):
         items = list(value)
         if all(type(item) is str for item in items):
             items.sort()
-        return _named(cls.store(ctx, lambda walk: walk.sequence(items)))
+        return cls.store(ctx, lambda walk: walk.sequence(items))
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -287,7 +289,7 @@ class Deque(_BuiltContainer):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), maxlen=value.maxlen))
+        return cls.store(ctx, lambda walk: walk.sequence(list(value)), maxlen=value.maxlen)
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -302,7 +304,7 @@ class Pairs(_BuiltContainer):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        return _named(cls.store(ctx, lambda walk: walk.pairs(value)))
+        return cls.store(ctx, lambda walk: walk.pairs(value))
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -324,7 +326,7 @@ class NamedTuple(_BuiltContainer):
         if not importable(type(value)):
             return PickleFallback.__dump_info__(ctx, value)
         more = {"class_": class_name(type(value)), "names": list(value._fields)}
-        return _named(cls.store(ctx, lambda walk: walk.sequence(list(value)), **more))
+        return cls.store(ctx, lambda walk: walk.sequence(list(value)), **more)
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -332,11 +334,8 @@ class NamedTuple(_BuiltContainer):
         class_: tp.Any = find_class(info["class_"], tuple)
         if not hasattr(class_, "_fields"):
             raise StoredValueError(_changed(info["class_"], "it is no named tuple any more"))
-        # the names were not always stored
-        names = info.get("names") or [
-            *class_._fields,
-            *(f"#{n}" for n in range(len(class_._fields), len(content))),
-        ]
+        further = (f"#{n}" for n in range(len(class_._fields), len(content)))
+        names = info.get("names") or [*class_._fields, *further]  # they were not always stored
         stored = dict(zip(names, content, strict=False))
         found = _completed(info["class_"], stored, class_._fields, class_._field_defaults.__getitem__)
         return tuple.__new__(class_, found.values())
@@ -355,7 +354,7 @@ class Dataclass(_BuiltContainer):
         if more or (custom and not slots) or not importable(type(value)) or not complete:
             return PickleFallback.__dump_info__(ctx, value)
         fields = {name: getattr(value, name) for name in names}
-        return _named(cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value))))
+        return cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value)))
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -384,20 +383,19 @@ class Model(_BuiltContainer):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        if getattr(value, "__pydantic_private__", None) or not importable(type(value)):
-            return PickleFallback.__dump_info__(ctx, value)
+        import pydantic
+
         if (
-            getattr(value, "__pydantic_root_model__", False)
-            or type(value).__setstate__ is not _base_setstate()
+            getattr(value, "__pydantic_private__", None)
+            or not importable(type(value))
+            or getattr(value, "__pydantic_root_model__", False)
+            or type(value).__setstate__ is not pydantic.BaseModel.__setstate__
+            or set(value.__dict__) - set(type(value).__pydantic_fields__)  # cached properties
         ):
             return PickleFallback.__dump_info__(ctx, value)
         fields = {**value.__dict__, **(value.__pydantic_extra__ or {})}
-        if set(value.__dict__) - set(type(value).__pydantic_fields__):  # cached properties
-            return PickleFallback.__dump_info__(ctx, value)
         given = sorted(value.__pydantic_fields_set__)
-        return _named(
-            cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value)), given=given)
-        )
+        return cls.store(ctx, lambda walk: walk(fields, None), class_=class_name(type(value)), given=given)
 
     @classmethod
     def build(cls, content: tp.Any, info: Info) -> tp.Any:
@@ -428,12 +426,6 @@ class Model(_BuiltContainer):
         return value
 
 
-def _base_setstate() -> tp.Any:
-    import pydantic
-
-    return pydantic.BaseModel.__setstate__
-
-
 class EnumMember(BuiltinHandler):
     """Members of enums, by name; combinations of flags are pickled."""
 
@@ -462,12 +454,11 @@ class PurePath(BuiltinHandler):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        kind = "Pure" if not isinstance(value, pathlib.Path) else ""
         if type(value).__module__.partition(".")[0] != "pathlib":
             return PickleFallback.__dump_info__(ctx, value)
         content, _ = walked(ctx, lambda walk: walk(str(value), None))
-        flavour = {pathlib.PurePosixPath: "PurePosixPath", pathlib.PureWindowsPath: "PureWindowsPath"}
-        return {"content": content, "kind": flavour.get(type(value), "Path") if kind else "Path"}
+        pure = type(value) in (pathlib.PurePosixPath, pathlib.PureWindowsPath)
+        return {"content": content, "kind": type(value).__name__ if pure else "Path"}
 
     @classmethod
     def __load_from_info__(cls, ctx: DumpContext, content: tp.Any, kind: str) -> tp.Any:
@@ -499,13 +490,6 @@ class NumpyScalar(BuiltinHandler):
         from .arrays import dtype_of
 
         return np.frombuffer(base64.b64decode(content), dtype=dtype_of(dtype))[0]
-
-
-def _named(info: Info) -> Info:
-    """Without the empty ``#type``: the context puts in the name under which the handler was found."""
-    if not info["#type"]:
-        del info["#type"]
-    return info
 
 
 registry.add_builtin(Odd, "py.odd", exact=(str, int, float))

@@ -1,5 +1,6 @@
 """JSON, and containers walked so that each part is stored by its own handler and comes back as what it was."""
 
+import contextlib
 import math
 import typing as tp
 
@@ -77,15 +78,7 @@ class _Walk:
         return [[self(key, f"key{n}"), self(item, n)] for n, (key, item) in enumerate(value.items())]
 
 
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-
-_nothing = _Nothing()
+_nothing = contextlib.nullcontext()
 
 
 def _encodable(text: str) -> bool:
@@ -111,16 +104,6 @@ def unwrap(ctx: DumpContext, content: tp.Any, reserved: tp.Iterator[Info | None]
 def load_parts(ctx: DumpContext, info: Info) -> tp.Any:
     """Load the content of a container, each part by its own handler."""
     return unwrap(ctx, *content_of(ctx, info))
-
-
-def delete_content(ctx: DumpContext, info: Info) -> None:
-    """Delete the data of all parts of an entry."""
-    try:
-        parts = list(iter_parts(*content_of(ctx, info)))
-    except DamagedEntryError:  # what it named is not known; verification finds the orphans
-        return
-    for part in parts:
-        ctx.delete(part)
 
 
 def walked(ctx: DumpContext, make: tp.Callable[[_Walk], tp.Any]) -> tuple[tp.Any, _Walk]:
@@ -261,7 +244,12 @@ class Container(BuiltinHandler):
     @classmethod
     def delete(cls, ctx: DumpContext, info: Info) -> None:
         """Delete the data of all parts."""
-        delete_content(ctx, info)
+        try:
+            parts = list(iter_parts(*content_of(ctx, info)))
+        except DamagedEntryError:  # what it named is not known; verification finds the orphans
+            return
+        for part in parts:
+            ctx.delete(part)
 
     @classmethod
     def __delete_info__(cls, ctx: DumpContext, **info: tp.Any) -> None:
