@@ -12,7 +12,7 @@ import pytest
 import exca
 from exca import steps
 from exca.helpers import DiscriminatedModel
-from exca.identity.classnames import FILE, NotedNames, read, same_class
+from exca.identity.classnames import FILE, NotedNames, read
 
 
 class Shape(DiscriminatedModel):
@@ -127,12 +127,3 @@ def test_of_scripts_the_name_of_the_file(cluster: str, tmp_path: Path) -> None:
         script.write_text(SCRIPT)
         subprocess.run([sys.executable, str(script), str(tmp_path / name[:-3]), cluster], check=True)
         assert names(tmp_path / name[:-3]) == [{"version": 1, "classes": {"Train": [f"{name}:Train"]}}]
-
-
-def test_when_two_names_are_one_class() -> None:
-    assert same_class([], "a.Ball")
-    assert same_class(["a.Ball", "b.Ball"], "b.Ball", {"a.Ball": ["1"]}, "2")
-    assert same_class(["a.Ball"], "b.Ball", {"a.Ball": ["1", "2"]}, "2")
-    assert same_class(["a.Ball"], "b.Ball", {"a.Ball": ["1"]}, "2") is False
-    assert same_class(["a.Ball"], "b.Ball", {"a.Ball": ["1"]}) is None
-    assert same_class(["a.Ball"], "b.Ball", {}, "2") is None

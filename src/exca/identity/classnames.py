@@ -12,7 +12,7 @@ import sys
 import types
 import typing as tp
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import PurePath
 
 import orjson
@@ -128,31 +128,3 @@ class NotedNames:
 
 def _encoded(names: Names) -> bytes:
     return orjson.dumps({"version": VERSION, "classes": names}, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-def same_class(
-    known: Collection[str],
-    name: str,
-    digests: Mapping[str, Collection[str]] | None = None,
-    digest: str | None = None,
-) -> bool | None:
-    """Whether a class is one of those that computed what is there.
-
-    Parameters
-    ----------
-    known: the whole names that are noted for its bare name; none where nothing was
-    name: its own whole name
-    digests: of the code of what is there, by whole name
-    digest: of its own code
-
-    Returns
-    -------
-    True for a name that is known, for code that is that of a known one (it was moved or copied), and where no name is
-    known; False for another name with other code; None where that of one of the two is not known
-    """
-    if not known or name in known:
-        return True
-    there = {each for other in known for each in (digests or {}).get(other, ())}
-    if digest is None or not there:
-        return None
-    return digest in there

@@ -54,9 +54,7 @@ NEW_FIELDS = "config-new.yaml"
 MAX_REMEMBERED = 8  # spellings of one configuration, such as other orders of a dict
 MAX_PLACES = 16
 # what parsing raises besides errors of YAML, some of it from values that no configuration has
-NO_CONFIGURATION = (
-    *(TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError, RecursionError),
-)
+NO_CONFIGURATION = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def ensure_config_folder(
@@ -109,11 +107,8 @@ def ensure_config_folder(
         if create:
             _remember(str(folder), configs, texts)
         return folder
-    if (
-        create
-        and status is None
-        and _is_new(str(folder), configs, texts, config=config, first_claim=first_claim, names=names)
-    ):
+    write_files = functools.partial(_write_files, configs, texts, config, names)
+    if create and status is None and _is_new(str(folder), write_files, first_claim):
         return folder
     return _compared(folder, configs, texts, config=config, uid_of=uid_of or _uid, create=create)
 
@@ -348,15 +343,7 @@ def _has(config: tp.Any, path: KeyPath) -> bool:
 # --------------------------------------------------------------------------------------------------- files
 
 
-def _is_new(
-    place: str,
-    configs: dict[str, Config],
-    texts: dict[str, bytes],
-    *,
-    config: Callable[[], tuple[Config, Config]],
-    first_claim: "FirstClaim | None",
-    names: "NotedNames | None",
-) -> bool:
+def _is_new(place: str, write_files: Callable[[str], None], first_claim: "FirstClaim | None") -> bool:
     """Make the folder with all its files in one step; False if it was there, or cannot be made so."""
     if first_claim is None and os.path.lexists(place):  # made for the claim on what will be in it
         return False
@@ -372,12 +359,11 @@ def _is_new(
         return False
     made = False
     try:
-        _write_files(draft, configs, texts, config=config, names=names)
+        write_files(draft)
         if first_claim is not None:
             first_claim.write_into(draft)
-        if not os.path.lexists(
-            place
-        ):  # a rename would replace an empty folder, which another process just made
+        # a rename would replace an empty folder, which another process just made
+        if not os.path.lexists(place):
             os.rename(draft, place)
             made = True
     except OSError as error:
@@ -391,12 +377,11 @@ def _is_new(
 
 
 def _write_files(
-    draft: str,
     configs: dict[str, Config],
     texts: dict[str, bytes],
-    *,
     config: Callable[[], tuple[Config, Config]],
     names: "NotedNames | None",
+    draft: str,
 ) -> None:
     notes = {}
     for file, text in texts.items():
@@ -539,10 +524,10 @@ def _explained(path: str) -> Iterator[None]:
     except OSError as error:
         folder = os.path.dirname(path)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            message = (
+            what = (
                 "cannot write the configuration files (choose another folder, or ask for the right to write)"
             )
-            raise FolderNotWritableError(error.errno, message, folder) from error
+            raise FolderNotWritableError(error.errno, what, folder) from error
         error.add_note(f"while writing {path}")
         raise
 
@@ -569,8 +554,7 @@ def _is_as_noted(note: tp.Any, path: str, status: os.stat_result | None) -> bool
     status = status or os.lstat(path)
     if note["stat"] == [status.st_size, status.st_mtime_ns]:
         return True
-    same: bool = note["file"] == _digest(_read(path) or b"")  # only copied
-    return same
+    return bool(note["file"] == xxhash.xxh3_128_hexdigest(_read(path) or b""))  # only copied
 
 
 def _remembered(place: str) -> tuple[tp.Any, os.stat_result | None]:
@@ -596,12 +580,9 @@ def _config_digest(config: Config) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def _digest(data: bytes) -> str:
-    return xxhash.xxh3_128_hexdigest(data)
-
-
 def _note(same: list[tp.Any], text: bytes, status: os.stat_result) -> dict[str, tp.Any]:
-    return {"same": same, "stat": [status.st_size, status.st_mtime_ns], "file": _digest(text)}
+    stat = [status.st_size, status.st_mtime_ns]
+    return {"same": same, "stat": stat, "file": xxhash.xxh3_128_hexdigest(text)}
 
 
 def _remember(place: str, configs: dict[str, Config], compared: dict[str, bytes]) -> None:
@@ -621,7 +602,7 @@ def _remember(place: str, configs: dict[str, Config], compared: dict[str, bytes]
                 continue
             others: list[tp.Any] = []
             with contextlib.suppress(KeyError, TypeError):  # damaged
-                if believed and record[name]["file"] == _digest(text):
+                if believed and record[name]["file"] == xxhash.xxh3_128_hexdigest(text):
                     others = [other for other in record[name]["same"] if other != digest]
             fresh[name] = _note([*others[1 - MAX_REMEMBERED :], digest], text, status)
         if fresh:
@@ -649,7 +630,10 @@ def same(ours: tp.Any, theirs: tp.Any) -> bool:
         if not isinstance(theirs, (list, tuple)) or len(ours) != len(theirs):
             return False
         return all(map(same, ours, theirs))
-    return _same_leaf(_leaf(ours), _leaf(theirs))
+    ours, theirs = _leaf(ours), _leaf(theirs)
+    if isinstance(ours, bool) is not isinstance(theirs, bool):
+        return False
+    return bool(ours == theirs) or (ours != ours and theirs != theirs)
 
 
 def changes(new: tp.Any, old: tp.Any, key: str = "") -> Iterator[tuple[str, tp.Any, tp.Any]]:
@@ -740,12 +724,6 @@ def _leaf(value: tp.Any) -> tp.Any:
         return value.isoformat()
     maker = UidMaker(value)  # an array, or the TypeError that explains what is wrong
     return f"{maker.string} {maker.hash}"
-
-
-def _same_leaf(ours: tp.Any, theirs: tp.Any) -> bool:
-    if isinstance(ours, bool) is not isinstance(theirs, bool):
-        return False
-    return bool(ours == theirs) or (ours != ours and theirs != theirs)
 
 
 # ---------------------------------------------------------------- the text

@@ -18,9 +18,8 @@ from ..errors import DiscriminatorError
 # every class is numbered when it is defined: a table made before the last one is out of date
 _numbers: tp.Final = itertools.count(1)
 _last = [0]
-_tables: weakref.WeakKeyDictionary[type, tuple[int, dict[str, list[weakref.ref[type]]]]] = (
-    weakref.WeakKeyDictionary()
-)
+_Table = dict[str, list[weakref.ref[type]]]
+_tables: weakref.WeakKeyDictionary[type, tuple[int, _Table]] = weakref.WeakKeyDictionary()
 
 
 class AmbiguousNameError(LookupError):
@@ -36,17 +35,13 @@ def note_definition(cls: type) -> None:
 
 def choices(base: type) -> list[str]:
     """The names that can be chosen for a class: its own and those of all that derive from it, if concrete."""
-    names = {cls.__name__ for cls in _family(base) if not inspect.isabstract(cls)}
-    return sorted(names)
+    return sorted({cls.__name__ for cls in _family(base) if not inspect.isabstract(cls)})
 
 
 def by_name(base: type) -> dict[str, type]:
     """A class and all that derive from it, by name; of several with one name the last definition."""
-    found = {
-        name: [cls for cls in (ref() for ref in refs) if cls is not None]
-        for name, refs in _table(base).items()
-    }
-    return {name: classes[-1] for name, classes in found.items() if classes}
+    found = [(name, ref()) for name, refs in _table(base).items() for ref in refs]
+    return {name: cls for name, cls in found if cls is not None}
 
 
 def find(base: type, name: object) -> type | None:
@@ -67,14 +62,20 @@ def find(base: type, name: object) -> type | None:
     return found[0] if found else None
 
 
+def is_found(base: type, kind: type) -> bool:
+    """Whether the name of a class leads to it."""
+    try:
+        return find(base, kind.__name__) is kind
+    except AmbiguousNameError:
+        return False
+
+
 def _named(base: type, name: str) -> list[type]:
     """The last definition of each place."""
     by_place: dict[tuple[str, str], type] = {}
     table = _table(base)
     known = table.get(name, ())
-    whole = (
-        not known and "." in name
-    )  # with its module; parametrised generic classes may have dots in their names
+    whole = not known and "." in name  # with its module; parametrised classes may have dots in their names
     for ref in table.get(name.rpartition(".")[2], ()) if whole else known:
         cls = ref()
         if cls is not None and (not whole or name == f"{cls.__module__}.{cls.__qualname__}"):
@@ -82,7 +83,7 @@ def _named(base: type, name: str) -> list[type]:
     return list(by_place.values())
 
 
-def _table(base: type) -> dict[str, list[weakref.ref[type]]]:
+def _table(base: type) -> _Table:
     count, table = _tables.get(base, (-1, {}))
     if count != _last[0]:
         count, table = _last[0], {}
@@ -159,12 +160,9 @@ def _validator(cls: type["DiscriminatedModel"]) -> core_schema.WithInfoWrapValid
 
 def _wrap_validators(cls: type["DiscriminatedModel"]) -> list[tuple[tp.Callable[..., tp.Any], bool]]:
     """The validators with ``mode="wrap"`` of a class, the outermost last, and whether each takes an info."""
-    found = []
-    for validator in cls.__pydantic_decorators__.model_validators.values():
-        if validator.info.mode == "wrap":
-            function = validator.func
-            found.append((function, len(inspect.signature(function).parameters) > 2))
-    return found
+    validators = cls.__pydantic_decorators__.model_validators.values()
+    functions = [validator.func for validator in validators if validator.info.mode == "wrap"]
+    return [(function, len(inspect.signature(function).parameters) > 2) for function in functions]
 
 
 def _wrapped(validator: tp.Callable[..., tp.Any], inner: _Read, info: tp.Any) -> _Read:
@@ -213,11 +211,9 @@ def _picked(cls: type["DiscriminatedModel"], name: object) -> type["Discriminate
 
 def _without_key(cls: type["DiscriminatedModel"], fields: _Fields, handler: tp.Any) -> tp.Any:
     """Read a dict without key as the class itself; the error names what might have been meant."""
-    hint = (
-        f"no {cls._exca_discriminator_key!r} is given, which names the class; {_known(cls)}"
-        if _has_kinds(cls)
-        else ""
-    )
+    hint = ""
+    if cls.__subclasses__():
+        hint = f"no {cls._exca_discriminator_key!r} is given, which names the class; {_known(cls)}"
     if inspect.isabstract(cls):
         raise _refused(
             "missing_class",
@@ -229,23 +225,16 @@ def _without_key(cls: type["DiscriminatedModel"], fields: _Fields, handler: tp.A
     except pydantic.ValidationError as error:
         if not hint:
             raise
-        lines = [_line(detail) for detail in error.errors(include_url=False)]
-        missing = pydantic_core.InitErrorDetails(type=_refused("missing_class", hint), input=dict(fields))
-        raise pydantic.ValidationError.from_exception_data(error.title, [*lines, missing]) from None
-
-
-def _has_kinds(cls: type) -> bool:
-    return bool(cls.__subclasses__())
+        lines: list[pydantic_core.InitErrorDetails] = [
+            {"type": _refused(each["type"], each["msg"]), "loc": each["loc"], "input": each["input"]}
+            for each in error.errors(include_url=False)
+        ]
+        lines.append({"type": _refused("missing_class", hint), "input": dict(fields)})
+        raise pydantic.ValidationError.from_exception_data(error.title, lines) from None
 
 
 def _known(cls: type["DiscriminatedModel"]) -> str:
     return f"available for {cls._exca_discriminator_key!r}: {', '.join(choices(cls)) or 'none yet'}"
-
-
-def _line(detail: tp.Any) -> pydantic_core.InitErrorDetails:
-    return pydantic_core.InitErrorDetails(
-        type=_refused(detail["type"], detail["msg"]), loc=detail["loc"], input=detail["input"]
-    )
 
 
 def _refused(kind: str, message: str) -> pydantic_core.PydanticCustomError:

@@ -579,7 +579,7 @@ class ShapeReader:
             return True
         if self._values.by_type:
             return False
-        if typing_extensions.is_typeddict(kind) or _is_named_tuple(kind):
+        if typing_extensions.is_typeddict(kind) or (issubclass(kind, tuple) and hasattr(kind, "_fields")):
             hints = typing_extensions.get_type_hints(kind, include_extras=True)
             return any(self._export(member) != self._value for member in hints.values())
         return dataclasses.is_dataclass(kind)
@@ -596,19 +596,16 @@ class ShapeReader:
         return int(value) if type(value) is bool else self._value(value)
 
     def _sequence(self, args: tuple[tp.Any, ...]) -> Export:
-        fixed = len(args) > 1 and args[-1] is not Ellipsis
         exports = [self._export(arg) for arg in args if arg is not Ellipsis]
         if all(export == self._value for export in exports):
             return self._value
-        if not fixed:
+        if len(args) < 2 or args[-1] is Ellipsis:
             return self._items(exports[0])
 
         def export_tuple(value: tp.Any) -> tp.Any:
             if isinstance(value, _SEQUENCES) and len(value) == len(exports):
-                return [
-                    listed(export(item), self._values.splits)
-                    for export, item in zip(exports, value, strict=True)
-                ]
+                items = [export(item) for export, item in zip(exports, value, strict=True)]
+                return [listed(item, self._values.splits) for item in items]
             return self._value(value)
 
         return export_tuple
@@ -741,10 +738,6 @@ class _NumberBranches(_Branches):
         return dumped(tp.cast(tp.Any, self._adapter.serializer), value)
 
 
-def _is_named_tuple(annotation: type) -> bool:
-    return issubclass(annotation, tuple) and hasattr(annotation, "_fields")
-
-
 def _holds_number(annotation: tp.Any) -> bool:
     """Whether numbers are in containers of an annotation."""
     args = tp.get_args(unwrapped(annotation))
@@ -752,19 +745,16 @@ def _holds_number(annotation: tp.Any) -> bool:
 
 
 def _matched_types(annotation: tp.Any) -> tuple[type, ...]:
-    annotation = unwrapped(annotation)
-    origin, args = tp.get_origin(annotation), tp.get_args(annotation)
-    if origin is tp.Annotated:
-        return _matched_types(args[0])
-    if origin is tp.Union or origin is types.UnionType:
-        return tuple(kind for arg in args for kind in _matched_types(arg))
-    if origin in SEQUENCE_ORIGINS:
-        return _SEQUENCES
-    if origin in MAPPING_ORIGINS:
-        return (dict,)
-    if isinstance(annotation, type) and annotation not in SCALARS:
-        return (annotation,)
-    return ()
+    found: list[type] = []
+    for member in members(annotation):
+        origin = tp.get_origin(member)
+        if origin in SEQUENCE_ORIGINS:
+            found += _SEQUENCES
+        elif origin in MAPPING_ORIGINS:
+            found.append(dict)
+        elif isinstance(member, type) and member not in SCALARS:
+            found.append(member)
+    return tuple(found)
 
 
 def _is_undiscriminated(annotation: tp.Any) -> bool:

@@ -58,10 +58,20 @@ def freeze(obj: pydantic.BaseModel) -> None:
     for name in fields:
         value = obj.__dict__.get(name)
         if type(value) not in SCALARS:
-            _freeze_in(value)
+            _visit(value, freeze)
     if obj.__pydantic_extra__:
-        _freeze_in(obj.__pydantic_extra__)
+        _visit(obj.__pydantic_extra__, freeze)
     object.__setattr__(obj, "__pydantic_fields_set__", _FrozenSet(given))
+
+
+def _visit(value: tp.Any, visit: tp.Callable[[pydantic.BaseModel], None]) -> None:
+    """Visit the models in a value, but not those in them."""
+    if is_model(value):
+        visit(value)
+    elif isinstance(value, list | tuple | set | frozenset | collections.deque | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) not in SCALARS:
+                _visit(item, visit)
 
 
 def holds_containers(obj: pydantic.BaseModel) -> bool:
@@ -79,54 +89,26 @@ def holds_containers(obj: pydantic.BaseModel) -> bool:
 def classes_in(obj: pydantic.BaseModel) -> frozenset[type]:
     """The classes of the models in a frozen object."""
     found: set[type] = set()
-    _add_classes(obj, found)
-    found.discard(type(obj))
-    return frozenset(found)
 
+    def add(model: pydantic.BaseModel) -> None:
+        fields = _ready.get(type(model))
+        if fields is None:
+            return
+        found.add(type(model))
+        for name in fields:
+            value = model.__dict__.get(name)
+            if type(value) not in SCALARS:
+                _visit(value, add)
+        if model.__pydantic_extra__:
+            _visit(model.__pydantic_extra__, add)
 
-def _add_classes(obj: pydantic.BaseModel, found: set[type]) -> None:
-    cls = type(obj)
-    fields = _ready.get(cls)
-    if fields is None:
-        return
-    found.add(cls)
-    for name in fields:
-        value = obj.__dict__.get(name)
-        if type(value) not in SCALARS:
-            _add_classes_in(value, found)
-    if obj.__pydantic_extra__:
-        _add_classes_in(obj.__pydantic_extra__, found)
-
-
-def _add_classes_in(value: tp.Any, found: set[type]) -> None:
-    if is_model(value):
-        _add_classes(value, found)
-    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
-        for item in value:
-            if type(item) not in SCALARS:
-                _add_classes_in(item, found)
-    elif isinstance(value, dict):
-        for item in value.values():
-            if type(item) not in SCALARS:
-                _add_classes_in(item, found)
+    add(obj)
+    return frozenset(found - {type(obj)})
 
 
 def is_frozen(obj: pydantic.BaseModel) -> bool:
     """Whether an object refuses to have its fields set."""
     return type(obj.__pydantic_fields_set__) is _FrozenSet
-
-
-def _freeze_in(value: tp.Any) -> None:
-    if is_model(value):
-        freeze(value)
-    elif isinstance(value, list | tuple | set | frozenset | collections.deque):
-        for item in value:
-            if type(item) not in SCALARS:
-                _freeze_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            if type(item) not in SCALARS:
-                _freeze_in(item)
 
 
 def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
@@ -136,12 +118,11 @@ def refuse(obj: pydantic.BaseModel, name: str, change: str) -> None:
     cls = type(obj)
     if isinstance(getattr(cls, name, None), property):
         return
+    new = f"{{{name!r}: ...}}"
     raise FrozenError(
         f"{cls.__module__}.{cls.__qualname__}.{name} cannot be {change}: the object is frozen since its uid is in use, "
-        "under which results are kept. Change a copy instead: obj.infra.clone_obj({'"
-        + name
-        + "': ...}) of an object with an "
-        "infra, or obj.model_copy(update={'" + name + "': ...}) of any."
+        f"under which results are kept. Change a copy instead: obj.infra.clone_obj({new}) of an object with an "
+        f"infra, or obj.model_copy(update={new}) of any."
     )
 
 

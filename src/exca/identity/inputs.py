@@ -13,7 +13,7 @@ import pydantic_core
 from pydantic.fields import FieldInfo
 
 from . import nesting
-from .discriminated import AmbiguousNameError, find
+from .discriminated import is_found
 from .fields import (
     DROPPED,
     MAPPING_ORIGINS,
@@ -51,7 +51,12 @@ def as_input(obj: pydantic.BaseModel, wanted: int = PATCHABLE) -> dict[str, tp.A
 
     `wanted` is GIVEN, or with further fields at their default MODELS, or PATCHABLE for what could be patched in part.
     """
-    return _plan(obj).fields(obj, wanted)
+    plan: InputPlan | None = kept(obj, "input")
+    if plan is None:
+        refuse_bare(obj)
+        plan = InputPlan(type(obj))
+        keep(plan, "input")
+    return plan.fields(obj, wanted)
 
 
 def as_patched(
@@ -107,11 +112,9 @@ def patched(fields: dict[str, tp.Any], patch: tp.Mapping[str, tp.Any]) -> dict[s
     touched = {key.partition(".")[0] for key in patch}
     if not touched.isdisjoint(nesting.OPS):
         touched |= fields.keys()
+    kept_fields = () if patch.get(nesting.Ops.REPLACE) else touched & fields.keys()
     level: dict[str, tp.Any] = {}
-    if not patch.get(nesting.Ops.REPLACE):
-        nesting.merge(
-            level, _with_text_keys({key: fields[key] for key in touched & fields.keys()}).items(), dict
-        )
+    nesting.merge(level, _with_text_keys({key: fields[key] for key in kept_fields}).items(), dict)
     items = [(key, value) for key, value in _with_text_keys(patch).items() if key != nesting.Ops.REPLACE]
     nesting.merge(level, items, dict)
     nesting.drop_replacements(level)
@@ -166,19 +169,8 @@ class InputPlan:
                 changed = name in given or (content != {} and not same(value, default))
                 if changed or (wanted >= (MODELS if is_model(value) else PATCHABLE) and _has_parts(content)):
                     out[key] = content
-        if obj.__pydantic_extra__:
-            for name, value in obj.__pydantic_extra__.items():
-                out[name] = _copied(value)
+        out.update(_copied(obj.__pydantic_extra__ or {}))
         return out
-
-
-def _plan(obj: pydantic.BaseModel) -> InputPlan:
-    plan: InputPlan | None = kept(obj, "input")
-    if plan is None:
-        refuse_bare(obj)
-        plan = InputPlan(type(obj))
-        keep(plan, "input")
-    return plan
 
 
 def _factory(field: FieldInfo) -> tp.Callable[[], tp.Any] | None:
@@ -194,8 +186,7 @@ def _key(name: str, field: FieldInfo) -> str:
 
 
 def _has_parts(content: tp.Any) -> bool:
-    kind = type(content)
-    return (bool(content) and kind in _PATCHABLE) or is_model(content)
+    return (bool(content) and type(content) in _PATCHABLE) or is_model(content)
 
 
 def _field_reader(field: FieldInfo) -> Reader:
@@ -256,24 +247,17 @@ def _model_reader(cls: type[pydantic.BaseModel]) -> Reader:
         return lambda value, wanted: root(value.root, wanted) if type(value) is cls else _copied(value)
     if isinstance(getattr(cls, "_exca_discriminator_key", None), str):
         return _named_reader(cls)
-    return lambda value, wanted: _plan(value).fields(value, wanted) if type(value) is cls else _copied(value)
+    return lambda value, wanted: as_input(value, wanted) if type(value) is cls else _copied(value)
 
 
 def _named_reader(cls: tp.Any) -> Reader:
     def read(value: tp.Any, wanted: int) -> tp.Any:
         kind = type(value)
-        if not isinstance(value, cls) or not _is_found(cls, kind):
+        if not isinstance(value, cls) or not is_found(cls, kind):
             return _copied(value)
-        return {cls._exca_discriminator_key: kind.__name__, **_plan(value).fields(value, wanted)}
+        return {cls._exca_discriminator_key: kind.__name__, **as_input(value, wanted)}
 
     return read
-
-
-def _is_found(cls: type, kind: type) -> bool:
-    try:
-        return find(cls, kind.__name__) is kind
-    except AmbiguousNameError:
-        return False
 
 
 def _union_reader(members: list[tp.Any], key: tp.Any) -> Reader:

@@ -80,13 +80,6 @@ def _erase(level: MutableMapping[str, tp.Any], key: str) -> None:
         del level[key]
 
 
-def _refill(level: MutableMapping[str, tp.Any], items: Iterable[tuple[str, tp.Any]]) -> None:
-    items = list(items)
-    level.clear()
-    for key, value in items:
-        _write(level, key, value)
-
-
 def _is_level(value: object) -> tp.TypeGuard[Mapping[str, tp.Any]]:
     return isinstance(value, Mapping) and not isinstance(value, OrderedDict)
 
@@ -277,7 +270,9 @@ def _move(level: MutableMapping[str, tp.Any], key: str, op: str, anchor: str) ->
             items += pair if op == Ops.BEFORE else reversed(pair)
         elif name != key:
             items.append((name, value))
-    _refill(level, items)
+    level.clear()
+    for name, value in items:
+        _write(level, name, value)
 
 
 def drop_replacements(value: tp.Any) -> None:
