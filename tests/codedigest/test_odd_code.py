@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 import exca
-from exca.codedigest import digest_of
+from exca.codedigest import digest_of, modules, normal
 from projects import Project, interpreters, unresolved
 
 PLAIN = "import helper\nclass Model:\n    def run(self):\n        return helper.f(1)\n"
@@ -355,3 +355,10 @@ def test_what_is_reached_always_counts(written: Project, pieces: dict[str, str],
     except SyntaxError:
         hypothesis.reject()
     assert written.digest().digest != before
+
+
+def test_a_source_of_more_bytes_than_any_has_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.py").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(normal.SourceError, match="it has more than 64 MiB"):
+        modules._read(str(tmp_path / "large.py"))

@@ -143,14 +143,18 @@ def test_cancel_ends_what_runs_and_keeps_the_rest_from_beginning(tmp_path: Path,
     assert array.status() == ["completed"] * 4
 
 
-def test_retry_sends_what_failed_and_leaves_the_rest(tmp_path: Path, infra: Infra) -> None:
+def test_retry_sends_what_failed_and_leaves_the_rest(
+    tmp_path: Path, infra: Infra, caplog: pytest.LogCaptureFixture
+) -> None:
     array = planned(tmp_path, infra, "fail", 2)
     array.wait()
     assert str(array.status()) == "2 failed"
     (tmp_path / "plan").write_text("mended")
     (tmp_path / "gate").touch()
     assert array.retry(only="lost") == []
-    jobs = array.retry()
+    with caplog.at_level("INFO", "exca"):
+        jobs = array.retry()
+    assert "Retrying 2 of 2 task(s)" in caplog.text
     assert [job.result() for job in jobs] == ["mended"] * 2
     assert array.status() == ["completed"] * 2
     assert array.retry() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exca.errors import SubmissionError
-from exca.jobs import arrays
+from exca.jobs import arrays, backends
 from exca.jobs.backends import Submission
 from task_models import Double, given
 
@@ -42,3 +42,11 @@ def test_logs_that_cannot_be_written_are_named(slurm_folder: Path, cluster: str,
     with pytest.raises(SubmissionError, match=words):
         task.compute()
     assert task.infra.status() == "not submitted"
+
+
+def test_what_is_not_here_can_neither_submit_nor_cancel() -> None:
+    job = Submission("never-installed", "12", "logs/%j")
+    absent = backends.of_job(job)
+    with pytest.raises(SubmissionError, match=r"cannot cancel 1 job\(s\): .*never-installed"):
+        absent.cancel([job])
+    assert absent.states([job])[0].state == "UNKNOWN"

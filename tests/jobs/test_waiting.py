@@ -14,7 +14,7 @@ import pytest
 import elsewhere
 import exca
 from exca.errors import SubmissionError
-from exca.jobs import slurm_queue
+from exca.jobs import slurm_queue, watching
 from exca.jobs.backends import Submission
 from exca.jobs.job import CallJob
 from slurm_faults import Faults
@@ -249,3 +249,19 @@ def test_a_cancelled_task_without_room_is_done_and_leaves_no_failure(slurm: Infr
     ):
         job.result()
     assert task.infra.status() == "not submitted"
+
+
+def test_an_error_of_what_is_called_when_a_job_is_done_is_logged(
+    infra: Infra, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Double(infra=infra).infra.job()
+    called = threading.Event()
+
+    def tell(error: BaseException | None) -> None:
+        called.set()
+        raise LookupError("not there")
+
+    watching.when_done(job, tell)
+    assert called.wait(60)
+    wait_for(lambda: "What was to be called when" in caplog.text, "the error to be logged")
+    assert "LookupError: not there" in caplog.text

@@ -554,6 +554,14 @@ def test_an_infra_whose_uid_is_in_use_cannot_be_changed(tmp_path: Path) -> None:
     assert obj.infra.version != "2"
 
 
+def test_a_method_of_another_class_is_refused() -> None:
+    class Other(pydantic.BaseModel):
+        x: int = 3
+
+    with pytest.raises(InfraError, match=r"'compute' was called on Other\(x=3\), which has no infra 'infra'"):
+        Double.compute(tp.cast(tp.Any, Other()))
+
+
 def test_an_infra_cannot_be_applied_twice() -> None:
     with pytest.raises(InfraError, match="already applied to 'one'"):
 
