@@ -10,7 +10,7 @@ import pytest
 import elsewhere
 from exca.claims.heartbeat_process import BEAT_DIGITS, BEAT_OFFSET
 from exca.errors import JobError, SubmissionError
-from exca.jobs import backends, entry, limits, local
+from exca.jobs import backends, entry, environment, limits, local
 from forked_models import Ending, Greedy, Observer, Threads
 from task_models import Double, Failing, HalvesOrCalls, Sleeper, given
 from waiting import wait_for
@@ -282,12 +282,12 @@ print(its_module.Model(infra=dict(cluster="local", folder={str(place / "cache")!
 
 
 def test_threads_follow_the_cpus_asked_for(infra: Infra, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in local.THREADS:
+    for name in environment.THREADS:
         monkeypatch.delenv(name, raising=False)
-    assert Threads(infra=infra | {"cpus_per_task": 3}).run() == dict.fromkeys(local.THREADS, "3")
+    assert Threads(infra=infra | {"cpus_per_task": 3}).run() == dict.fromkeys(environment.THREADS, "3")
     assert Threads(x=2, infra=infra).run() == {}
     monkeypatch.setenv("MKL_NUM_THREADS", "2")
-    own = {**dict.fromkeys(local.THREADS, "3"), "MKL_NUM_THREADS": "2"}
+    own = {**dict.fromkeys(environment.THREADS, "3"), "MKL_NUM_THREADS": "2"}
     assert Threads(x=3, infra=infra | {"cpus_per_task": 3}).run() == own
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # by which the others go
     own = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "2"}
