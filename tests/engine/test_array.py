@@ -248,7 +248,7 @@ def test_the_summary_says_what_was_asked_for_in_vain() -> None:
     assert text.splitlines() == [
         "3 tasks: 1 completed, 2 failed.",
         "Failed: 1 ValueError, 1 TIMEOUT.",
-        "4 attempts were lost (2 preempted, 2 node_fail), of 2 task(s); at most 3 for one.",
+        "4 attempts were lost (2 preempted, 2 node_fail), of 2 task(s); 3 attempts at most for one.",
         "Computed for 1.5 h in all, 30.0 min at most. GPUs were allocated for 3 GPU hours.",
         "Waited for 2.0 min in the median, 2.0 min at most.",
         "Memory: used 6 % of 256 GB: mem_gb=20 would do.",
@@ -267,6 +267,16 @@ def test_the_summary_of_an_array_reads_its_records(tmp_path: Path, infra: Infra)
     assert lines[0] == "2 tasks: 2 failed."
     assert lines[1] == "Failed: 1 ValueError, 1 FAILED."
     assert any(line.startswith("Memory: used 0 % of 64 GB: mem_gb=0.") for line in lines)
+
+
+def test_waiting_for_an_array_submits_again_what_was_lost(tmp_path: Path, infra: Infra) -> None:
+    array = planned(tmp_path, infra | {"retries": 1, "retry_on": ["killed"]}, "wait", 2)
+    started(tmp_path, "wait", 2)
+    os.kill(int((tmp_path / "started-wait-0").read_text()), 9)
+    (tmp_path / "gate").touch()
+    assert array.wait()
+    assert array.status() == ["completed"] * 2
+    assert "1 attempt was lost (1 killed), of 1 task(s); 2 attempts at most for one." in array.summary()
 
 
 # ------------------------------------------------------------------ on Slurm

@@ -225,9 +225,10 @@ def _attempts(records: tp.Sequence[Content]) -> list[str]:
     words = collections.Counter(str(a.get("state", "unknown")) for each in lost for a in each)
     if not words:
         return []
-    tasks, most = sum(map(bool, lost)), max(map(len, lost)) + 1
+    count, most = sum(words.values()), max(map(len, lost)) + 1
+    were = "1 attempt was" if count == 1 else f"{count} attempts were"
     return [
-        f"{sum(words.values())} attempts were lost ({_counted(words)}), of {tasks} task(s); at most {most} for one."
+        f"{were} lost ({_counted(words)}), of {sum(map(bool, lost))} task(s); {most} attempts at most for one."
     ]
 
 

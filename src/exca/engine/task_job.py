@@ -37,9 +37,9 @@ class TaskJob(Job[R]):
     ) -> None:
         super().__init__(submission)
         self.folder = folder
-        self.attempt = attempt  # token of the computation that is meant; empty for whichever is recorded
+        self.attempt: str = attempt  # token of the computation that is meant; empty for whichever is recorded
         self.hint = hint  # how to compute it again, added to errors
-        self.replaces = replaces  # the attempt whose outcome was there before and does not count
+        self.replaces: str | None = replaces  # the attempt whose outcome was there before and does not count
         self.nothing_kept: bool = False  # it ended, and is as if it had never been submitted
         self.lost: bool = False  # it ended without an outcome, with attempts left
         self._again = again  # submits the next attempt
@@ -144,7 +144,7 @@ class TaskJob(Job[R]):
         if isinstance(later, DoneJob) and later.error is not None and self.outcome() is None:
             raise later.error  # of a caller that computed it, and could not keep the error
         if later.submission.cluster is None or later.job_id:
-            self.submission = later.submission
+            self.submission: Submission = later.submission
         if isinstance(later, TaskJob):
             self.attempt, self.replaces = later.attempt, later.replaces
         self.lost = False
@@ -330,7 +330,7 @@ class UnsentJob(TaskJob[R]):
             return super().done()
         if unsent.holds(self._logs, self.folder):
             return False
-        self.nothing_kept = self.sent() is None  # it may have been sent just before it left the list
+        self.nothing_kept: bool = self.sent() is None  # it may have been sent just before it left the list
         return self.nothing_kept or super().done()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -28,7 +28,7 @@ LONGEST = 1.0  # seconds after which an array goes out though further calls come
 class Calls(pydantic.BaseModel):
     """The configuration behind the calls of an executor, whose infra runs them."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
     infra: SubmitInfra = SubmitInfra()
 
     @infra.apply

@@ -30,7 +30,7 @@ class HeldExecutor:
     """An executor given as an object: copies of a configuration share it, pickles and files are without it."""
 
     # how pydantic writes it wherever it is
-    __pydantic_serializer__ = pydantic_core.SchemaSerializer(
+    __pydantic_serializer__: tp.ClassVar[pydantic_core.SchemaSerializer] = pydantic_core.SchemaSerializer(
         core_schema.any_schema(serialization=core_schema.plain_serializer_function_ser_schema(lambda _: None))
     )
 

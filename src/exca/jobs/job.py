@@ -31,7 +31,7 @@ class Job(abc.ABC, tp.Generic[R]):
     """
 
     def __init__(self, submission: Submission) -> None:
-        self.submission = submission
+        self.submission: Submission = submission
 
     @property
     def job_id(self) -> str:

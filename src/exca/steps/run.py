@@ -80,8 +80,8 @@ class StageComputed:
     """What `exca.current` tells of a stage that is being computed."""
 
     def __init__(self, stage: Stage) -> None:
-        self.obj = stage.step
-        self.stage = stage
+        self.obj: Step = stage.step
+        self.stage: Stage = stage
 
     @property
     def uid(self) -> str:
