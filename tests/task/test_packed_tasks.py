@@ -16,7 +16,7 @@ import elsewhere
 import exca
 from exca.claims import Claims
 from exca.errors import JobError
-from exca.jobs import backends, pack, parts
+from exca.jobs import backends, local, pack, parts
 from exca.jobs.backends import Request, Submission
 from exca.jobs.resources import Resources
 from pack_calls import Note
@@ -385,3 +385,74 @@ def test_the_scheduler_is_left_in_peace(slurm_folder: Path, faults: Faults, toge
     assert faults.calls("sbatch") == 1
     assert faults.calls("squeue") <= waited / 2 + 1
     assert [faults.calls(command) for command in ("sacct", "scontrol", "scancel")] == [0, 0, 0]
+
+
+def attempts(task: tp.Any) -> list[tuple[str, bool]]:
+    """How the attempts before the outcome were lost, and whether each counts."""
+    return [(each["state"], each.get("counts", True)) for each in record(task).get("attempts", ())]
+
+
+def test_what_is_left_of_a_job_at_its_limit_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_MINUTE", 6)
+    infra: Infra = {"cluster": "local", "folder": tmp_path / "cache", "tasks_per_job": 4, "timeout_min": 1}
+    tasks: list[Gated] = sent(
+        Gated(place=tmp_path, infra=given({**infra, "retry_backoff_s": 0})), x=[0, 1, 2, 3]
+    )
+    jobs = [task.infra.job() for task in tasks]
+    first = {job.job_id for job in jobs}
+    (tmp_path / "0").touch()
+    wait_for(tasks[1].starts, "the second to begin")
+    wait_for(lambda: jobs[1].state == "TIMEOUT", "the limit")
+    assert [task.infra.status() for task in tasks] == ["completed", *["not submitted"] * 3]
+    for number in (1, 2, 3):
+        (tmp_path / str(number)).touch()
+    monkeypatch.setattr(local, "_MINUTE", 60)
+    done, _ = exca.wait(jobs)
+    assert [task.run() for task in tasks] == [0, 1, 2, 3]
+    assert len(done) == 4
+    again = {job.job_id for job in jobs[1:]}
+    assert len(again) == 1, "sent together"
+    assert not again & first
+    assert [attempts(task) for task in tasks] == [
+        *([], [("preempted", True)], [("launch_failure", False)], [("launch_failure", False)])
+    ]
+
+
+def test_a_task_that_takes_all_the_time_of_its_job_has_reached_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_MINUTE", 4)
+    infra: Infra = {"cluster": "local", "folder": tmp_path / "cache", "tasks_per_job": 2, "timeout_min": 1}
+    tasks: list[Gated] = sent(Gated(place=tmp_path, infra=given(infra)), x=[0, 1])
+    (tmp_path / "1").touch()
+    with pytest.raises(
+        JobError, match=r"It ended with its job of 2 tasks .* it had begun: .*raise timeout_min"
+    ):
+        tasks[0].run()
+    assert record(tasks[0])["loss"] == "timeout"
+    assert tasks[1].infra.status() == "not submitted"
+    assert tasks[1].run() == 1
+    assert attempts(tasks[1]) == [("launch_failure", False)]
+
+
+def test_what_has_not_begun_is_no_failure_where_nothing_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_MINUTE", 4)
+    infra: Infra = {
+        "cluster": "local",
+        "folder": tmp_path / "cache",
+        "tasks_per_job": 2,
+        "timeout_min": 1,
+        "retries": 0,
+    }
+    tasks: list[Gated] = sent(Gated(place=tmp_path, infra=given(infra)), x=[0, 1])
+    job = tasks[1].infra.job()
+    wait_for(tasks[0].starts, "the first to begin")
+    with pytest.raises(JobError, match=r"ended before it began.*ask again"):
+        job.result()
+    assert [task.infra.status() for task in tasks] == ["failed", "not submitted"]
+    (tmp_path / "1").touch()
+    assert tasks[1].run() == 1

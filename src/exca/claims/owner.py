@@ -81,21 +81,32 @@ class Owner:
 
     @classmethod
     def for_job(
-        cls, *, cluster: str, job_id: str, folder: str | None = None, process: Process | None = None
+        cls,
+        *,
+        cluster: str,
+        job_id: str,
+        folder: str | None = None,
+        process: Process | None = None,
+        shared: bool = False,
     ) -> "Owner":
-        """A job that was submitted.
+        """A job that was submitted, by itself or `shared` with others.
 
         The process is the one without which the job ends, where there is such a process; of a "local" job there is,
-        and its id is the pid of that where none is given.
+        and its id is the pid of that where none is given. It tells nothing of one of several that share a job, which
+        may end before the job or never begin in it.
         """
-        if cluster == "local" and process is None:
+        if shared:
+            process = None
+        elif cluster == "local" and process is None:
             process = Process.of(int(job_id))
         return cls("job", user_name(), process, None, cluster, job_id, folder)
 
     @property
     def scheduled(self) -> bool:
-        """Whether a backend is asked how this owner is; a local job is looked at as its process."""
-        return self.kind == "job" and self.cluster != "local"
+        """Whether a backend is asked how this owner is; a local job is looked at as its process where that is known."""
+        return self.kind == "job" and (
+            self.cluster != "local" or (self.process is None and self.folder is not None)
+        )
 
     @property
     def submission(self) -> Submission:

@@ -277,6 +277,8 @@ def alive(files: ClaimFolder, entry: Entry) -> bool:
     if owner.scheduled and owner.job_id is not None:
         backend = _clusters.asked(owner.cluster or "")
         (state,) = backend.states([owner.submission])
+        if state.alive is None and owner.cluster == "local":
+            return _process_lives(files, entry, None)  # its files are gone, and nothing beats for it
         if state.alive or (state.alive is None and (backend.decides or owner.process is None)):
             return True  # a backend that cannot be asked may be about to requeue the job
         if owner.process is None or owner.thread is None:

@@ -16,6 +16,7 @@ from ..errors import ClaimLostError
 from ..jobs import arrays, backends, parts
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
+from ..jobs.paths import part_of
 from .call import ItemsCall, PickledWorker, Worker
 
 if tp.TYPE_CHECKING:
@@ -126,7 +127,11 @@ def transfer_to(claim: "Claim", submission: Submission) -> None:
         return  # it has run here already
     process = None if submission.pid is None else Process.of(submission.pid)
     owner = Owner.for_job(
-        cluster=submission.cluster, job_id=submission.job_id, folder=submission.logs, process=process
+        cluster=submission.cluster,
+        job_id=submission.job_id,
+        folder=submission.logs,
+        process=process,
+        shared=part_of(submission.logs) is not None,
     )
     try:
         claim.transfer_to(owner)

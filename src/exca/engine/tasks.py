@@ -24,7 +24,7 @@ from ..jobs.paths import JobPaths, fixed_folder
 from . import record, unsent
 from .method import Method, Status, observers
 from .record import KEY
-from .task_job import EarlierJob, TaskJob, UnsentJob
+from .task_job import Again, EarlierJob, TaskJob, UnsentJob
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Holder
@@ -178,19 +178,26 @@ class Task:
             logs = announced.logs or str(self.method.logs)
             found = backends.tagged(announced.cluster, announced.tag, announced.task, logs)
             submission = found or submission
-        again = functools.partial(self.again, self.method)
+        again = functools.partial(self.again, self.method, ())
         return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces, again=again)
 
-    def again(self, through: Method) -> AnyJob | None:
+    def again(self, through: Method, neighbours: "tp.Sequence[Task]") -> AnyJob | None:
         """The next attempt after one that was lost, submitted or computed now unless another caller has done so.
 
-        None where the mode forbids it.
+        None where the mode forbids it. Tasks that were in the same job, and lost with it, are submitted together again.
         """
         if "read-only" in (through.mode, self.method.mode):
             return None
-        with self.lock:
-            self.forced, self.job = False, None
-            self.job = start([self], through)[0]
+        with self.lock, contextlib.ExitStack() as locks:
+            lost = [self]
+            for one in neighbours:
+                if one is not self and one.lock.acquire(blocking=False):  # else another thread is at it
+                    locks.callback(one.lock.release)
+                    lost += [one] if isinstance(one.job, TaskJob) and one.job.is_lost() else []
+            for one in lost:
+                one.forced, one.job = False, None
+            for one, job in zip(lost, start(lost, through), strict=True):
+                one.job = job
             return self.job
 
     def status(self) -> Status:
@@ -454,9 +461,13 @@ def _submit_groups(
         workdir = request.workdir  # one copy for all
         sent = _submit(part, request, cluster)
         submissions += sent
+        of_job: dict[str, list[Task]] = {}  # those that share one
         for one, submission in zip(part, sent, strict=True):
             if submission is not None:
-                jobs[one.number] = _transferred(one, submission, request, through)
+                tasks = of_job.setdefault(submission.job_id, [])
+                tasks.append(one.task)
+                again = functools.partial(one.task.again, through, tasks)
+                jobs[one.number] = _transferred(one, submission, request, again)
     arrays.report(submissions, through.family, cluster)
     return jobs
 
@@ -510,7 +521,7 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
 
 
 def _transferred(
-    one: _Claimed, submission: Submission, request: "backends.Request", through: Method
+    one: _Claimed, submission: Submission, request: "backends.Request", again: "Again"
 ) -> AnyJob:
     """Make a job the owner of its task, and note which job it is."""
     from .links import link_code, link_logs
@@ -522,7 +533,6 @@ def _transferred(
     transfer_to(claim, submission)
     link_code(claim.folder, request.workdir)
     link_logs(claim.folder, JobPaths(submission.logs, submission.job_id).folder)
-    again = functools.partial(task.again, through)
     job: TaskJob[tp.Any] = TaskJob(
         claim.folder, submission, claim.token, task.hint, one.replaces, again=again
     )

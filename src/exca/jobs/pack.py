@@ -26,7 +26,7 @@ END_WITHIN = 3.0  # seconds that a part has between being asked to end and being
 # of a job all its processes are killed, in any order, and what is requeued then is not to count as killed
 ALONE = 2.0
 LOOK_EVERY = 1.0  # seconds between looks for parts that were cancelled, or take too much memory
-_EXIT = "exit"  # file with how a part ended, beside its logs
+EXIT = "exit"  # file with how a part ended, beside its logs
 
 
 class Exit(tp.NamedTuple):
@@ -56,7 +56,7 @@ def note_exit(folder: Path, ended: Exit) -> None:
     """Note how a part ended."""
     import orjson
 
-    _files.write_atomically(folder / _EXIT, orjson.dumps(ended._asdict()), mode=_files.OWN)
+    _files.write_atomically(folder / EXIT, orjson.dumps(ended._asdict()), mode=_files.OWN)
 
 
 def is_cancelled(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from .._clusters import JobState
 from . import entry
 from .backends import Backend, Ending, Request, Submission, pickled
 from .limits import OUT_OF_MEMORY
-from .pack import Pack, how, is_cancelled, read_exit
+from .pack import EXIT, Pack, how, is_cancelled, read_exit
 from .paths import JobPaths, logs_of_part, part_of
 
 if tp.TYPE_CHECKING:
@@ -283,14 +283,43 @@ def _own_ending(part: Submission) -> Ending | None:
 
 def _ending_with_job(part: Submission, job: Ending) -> Ending:
     """How a part ended that ended with its job."""
-    which = part_of(part.logs)
-    count = 0 if which is None else which.of
-    began = "it had begun" if _began(_folder(part)) else "it had not begun yet"
+    others, own = _others(part), _folder(part)
+    began = "it had begun" if _began(own) else "it had not begun yet"
     log = JobPaths(_job_of(part).logs, part.job_id).stderr
-    text = f"It ended with its job of {count} tasks (log: {log}), and {began}: {job.text}"
+    text = f"It ended with its job of {1 + len(others)} tasks (log: {log}), and {began}: {job.text}"
     state = "FAILED" if job.state == "COMPLETED" else job.state
     ending = dataclasses.replace(job, state=state, text=text)
-    if not _began(_folder(part)) and state in ("TIMEOUT", "OUT_OF_MEMORY"):
-        # the doing of its neighbours, of which at least one has begun each time
-        ending = dataclasses.replace(ending, loss="launch_failure", counts=False)
+    if not _began(own):
+        if state != "CANCELLED" and any(map(_began, others)):
+            # the doing of its neighbours, of which at least one has begun each time: it has used up no attempt
+            return dataclasses.replace(ending, loss="launch_failure", counts=False, warned=True)
+        return ending
+    if state == "TIMEOUT" and _had_to_wait(own, others):
+        return dataclasses.replace(ending, loss="preempted")  # it has not had the time that it was given
     return ending
+
+
+def _others(part: Submission) -> list[Path]:
+    """The folders of the logs of the neighbours of a part."""
+    which = part_of(part.logs)
+    if which is None:
+        return []
+    numbers = (k for k in range(which.of) if k != which.number)
+    job = _job_of(part)
+    return [_folder(dataclasses.replace(job, logs=logs_of_part(which.logs, k, which.of))) for k in numbers]
+
+
+def _had_to_wait(own: Path, others: tp.Sequence[Path]) -> bool:
+    """Whether a part began after another part had ended, in the last run of their job."""
+    try:
+        job, mine = (os.stat(folder / entry.BEGAN).st_mtime for folder in (own.parent, own))
+    except OSError:
+        return False
+    return any(ended is not None and job <= ended <= mine for ended in map(_ended_at, others))
+
+
+def _ended_at(folder: Path) -> float | None:
+    try:
+        return os.stat(folder / EXIT).st_mtime
+    except OSError:
+        return None
