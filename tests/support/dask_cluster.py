@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -27,18 +28,23 @@ class DaskCluster:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
-    def _start(self, module: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _start(self, module: str, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
         self._started += 1
         with (self.folder / f"{self._started}-{module}.log").open("w") as log:
             command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *arguments]
             command += ["--scheduler-file", str(self.scheduler_file)]
-            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder))
+            self._processes.append(
+                subprocess.Popen(
+                    command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **environment}
+                )
+            )
         return self._processes[-1]
 
-    def start_scheduler(self) -> "subprocess.Popen[bytes]":
+    def start_scheduler(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
         """Start a scheduler, and wait until it is there."""
         self.scheduler_file.unlink(missing_ok=True)
-        process = self._start("dask_scheduler", "--port", "0", "--host", "127.0.0.1")
+        arguments = ["--host", "127.0.0.1", *(options or ("--port", "0"))]
+        process = self._start("dask_scheduler", *arguments, **environment)
         wait_for(self.scheduler_file.exists)
         return process
 

@@ -160,7 +160,9 @@ def _identity(address: str) -> str:
 
 def _states_of() -> tp.Callable[..., tp.Any]:
     def ask(keys: tp.Any, dask_scheduler: tp.Any = None) -> dict[str, tuple[str | None, bool, str]]:
-        failed = {error.key: error.exception_text for error in getattr(dask_scheduler, "erred_tasks", ())}
+        lost = "KilledWorker: it was given up, since the workers that ran it were lost"  # of which there is no text
+        errors = getattr(dask_scheduler, "erred_tasks", ())
+        failed = {error.key: error.exception_text or lost for error in errors}
         out: dict[str, tuple[str | None, bool, str]] = {}
         for key in keys:
             task = dask_scheduler.tasks.get(key)
@@ -325,6 +327,8 @@ def _state(job: Submission, answer: _Answer) -> JobState:
         return ended or hosted.gone(job, "The Dask scheduler knows it no more")
     word = _WORDS.get(answer.state, answer.state.upper())
     reason = answer.why
+    if answer.state == "processing" and not hosted.began(job):
+        word = "PENDING"  # a worker has it, and begins it as soon as it has room
     if answer.state == "no-worker":
         reason = f"no worker offers {answer.why}" if answer.why else "there is no worker"
     elif word == "PENDING":
