@@ -11,7 +11,7 @@ import pytest
 import exca
 from exca.engine.array import JobArray
 from exca.engine.reports import Progress, Statuses, summary
-from exca.errors import InfraError
+from exca.errors import InfraError, SchedulerError
 from slurm_faults import Faults
 from slurm_limits import Qos
 from task_models import Double, Failing, Planned, Sleeper
@@ -302,6 +302,11 @@ def test_an_array_on_slurm_is_looked_at_throttled_and_cancelled_at_once(
     array.throttle(3)
     wait_for(lambda: len(list(slurm_folder.glob("gate.*.started"))) >= 2, "more of them to run")
     assert throttle_of(array.jobs()[0].job_id) == "3"
+    faults.fail("scontrol", "Job/step already completing or completed")
+    with pytest.raises(
+        SchedulerError, match=r"did not change how many jobs of array \d+ run at once: .*completing"
+    ):
+        array.throttle(2)
     array.cancel()
     assert faults.calls("scancel") == 1
     assert array.wait()

@@ -172,6 +172,18 @@ def test_a_script_that_ends_has_submitted_its_calls(tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
+def test_many_calls_on_slurm_are_cancelled_by_one_command(slurm_folder: Path, faults: Faults) -> None:
+    faults.end("scancel")
+    held: tp.Any = {"hold": True}
+    executor = exca.Executor(slurm_folder, cluster="slurm", slurm_additional_parameters=held)
+    futures = [executor.submit(square, x) for x in range(8)]
+    wait_for(lambda: all(future.job is not None for future in futures), "the calls to be submitted")
+    executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    assert faults.calls("scancel") == 1
+
+
+@pytest.mark.slurm
 def test_calls_on_slurm_go_out_as_one_array(slurm_folder: Path, faults: Faults) -> None:
     faults.end("sbatch")
     with exca.Executor(slurm_folder, cluster="slurm", timeout_min=5) as executor:

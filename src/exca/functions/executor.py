@@ -14,7 +14,7 @@ from pathlib import Path
 import pydantic
 
 from ..jobs.backends import pickled
-from ..jobs.job import Job, say_they_go_on
+from ..jobs.job import Job, cancel_all, say_they_go_on
 from ..jobs.watching import when_done
 from ..submit import SubmitInfra
 from .fields import SubmitFields
@@ -82,9 +82,12 @@ class JobFuture(concurrent.futures.Future[X]):
                 if self.done() or job.began() or job.done():
                     return False
                 job.cancel()
-            if not super().cancel():
-                return False
-            return not self.set_running_or_notify_cancel()
+            return self.withdraw()
+
+    def withdraw(self) -> bool:
+        """Be cancelled, since the call is not to be run any more; False where it is done."""
+        with self._lock:
+            return super().cancel() and not self.set_running_or_notify_cancel()
 
     def running(self) -> bool:
         """Whether the call has begun and is not done."""
@@ -252,8 +255,7 @@ class Executor(concurrent.futures.Executor):
             self._is_shut = True
             unfinished = set(self._unfinished)
         if cancel_futures:
-            for future in unfinished:
-                future.cancel()
+            _cancel(unfinished)
         if wait:
             try:
                 concurrent.futures.wait(unfinished)
@@ -289,6 +291,15 @@ class Executor(concurrent.futures.Executor):
             return
         for (future, _), job in zip(batch, jobs, strict=True):
             future.attach(job)
+
+
+def _cancel(futures: Iterable[JobFuture[tp.Any]]) -> None:
+    """Cancel calls that have not begun, those of a cluster by one command."""
+    waiting = [f for f in futures if not f.done() and (f.job is None or not f.job.began())]
+    cancel_all(f.job for f in waiting if f.job is not None)
+    for future in waiting:
+        if future.job is None or future.job.succeeded() is None:
+            future.withdraw()
 
 
 def _call_each(function: Callable[..., X], chunk: list[tuple[tp.Any, ...]]) -> list[X]:
