@@ -15,6 +15,7 @@ from .. import _files
 from ..errors import UntrustedFileError
 from ..jobs import backends, losses
 from ..jobs.environment import current_job
+from ..jobs.paths import JobPaths
 from ..jobs.remote_errors import RemoteError
 from . import record
 from .method import Method, running
@@ -155,18 +156,37 @@ class TaskCall(Call):
         self.series.wait()
         self.method.freeze()
         started = time.time()
+        series = dataclasses.replace(self.series, lost=(*self.series.lost, *self._requeues(where)))
+        saving = self._saving(where, started) if where["cluster"] == "slurm" else contextlib.nullcontext()
         try:
-            record.compute(
-                *(self.method, self.folder, claim, where, self.token),
-                submitted=self.submitted,
-                sent=self.code,
-                series=self.series,
-                keep=lambda error: not self._is_lost_by(error, claim, where, started),
-            )
+            with saving:
+                record.compute(
+                    *(self.method, self.folder, claim, where, self.token),
+                    submitted=self.submitted,
+                    sent=self.code,
+                    series=series,
+                    keep=lambda error: not self._is_lost_by(error, claim, where, started),
+                )
         except Exception:
             if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
                 raise  # submitit's debug executor stops here in a debugger
             logger.exception("%r failed", self)
+
+    def _requeues(self, where: dict[str, tp.Any]) -> list[losses.Attempt]:
+        """The earlier runs of this very job, before the scheduler requeued it."""
+        return record.requeues(JobPaths(self.logs, where["job_id"]).folder, self.token, where)
+
+    def _saving(self, where: dict[str, tp.Any], started: float) -> tp.ContextManager[None]:
+        """Context in which the computation saves its state when the job is warned of its end."""
+        from ..jobs import before_end
+
+        return before_end.saving(
+            JobPaths(self.logs, where["job_id"]).folder,
+            delay=self.method.resources.slurm_signal_delay_s,
+            save=_checkpoint_of(self.method.obj),
+            progress=lambda: record.holds_files_of_users(self.folder, started),
+            most=self.series.policy.max_requeues,
+        )
 
     def _is_lost_by(self, error: Exception, claim: "Claim", where: dict[str, tp.Any], started: float) -> bool:
         """Whether an exception is no outcome, since there is another attempt after it: then the loss is noted."""
@@ -181,7 +201,7 @@ class TaskCall(Call):
             started=record.iso(started),
         )
         try:
-            record.note_loss(self.folder, self.token, loss, claim)
+            record.note_loss(self.folder, self.token, [*self._requeues(where), loss], claim)
         except OSError as e:  # then it is kept, and not tried again
             error.add_note(f"This loss could not be noted in {self.folder}: {e}")
             return False
@@ -214,3 +234,17 @@ class TaskCall(Call):
             claim.release()
             return None
         return claim
+
+
+def _checkpoint_of(obj: tp.Any) -> tp.Callable[[], tp.Any] | None:
+    """The method by which a configuration offers to save the state of its computation."""
+    import inspect
+
+    method = getattr(obj, "checkpoint", None)
+    if not callable(method) or not callable(getattr(type(obj), "checkpoint", None)):
+        return None
+    try:
+        inspect.signature(method).bind()
+    except (TypeError, ValueError):  # it is for something else
+        return None
+    return tp.cast("tp.Callable[[], tp.Any]", method)

@@ -9,6 +9,7 @@ keeps its logs. Its last field, ``#xxh``, is the XXH3-64 of all bytes before it:
 and one flipped bit would change it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -548,8 +549,40 @@ def loss_of(
     return losses.attempt(state, reason, attempt, **job, **known, finished=iso(now), lost=now)
 
 
-def note_loss(folder: Path, attempt: str, loss: losses.Attempt, claim: "Claim | None" = None) -> None:
+def requeues(folder: Path, attempt: str, where: tp.Mapping[str, tp.Any]) -> list[losses.Attempt]:
+    """The runs of a job, with this folder of logs, before the scheduler requeued it; they count as no retries."""
+    from ..jobs.before_end import requeues_of
+
+    job = {name: where[name] for name in ("cluster", "job_id") if where.get(name)}
+    out: list[losses.Attempt] = []
+    for each in requeues_of(folder):
+        started, host = each.get("started"), each.get("host")
+        facts: dict[str, tp.Any] = {"host": host} if isinstance(host, str) else {}
+        if isinstance(started, int | float):
+            facts["started"] = iso(started)
+        state, reason = str(each.get("state")), str(each.get("reason"))
+        out.append(losses.attempt(state, reason, attempt, **job, **facts, counts=False))
+    return out
+
+
+_OURS = re.compile(r"\..*|.*\.(?:yaml|json|jsonl|claim|tmp)|data|code|submitit|job\.pkl|.*\.damaged.*")
+
+
+def holds_files_of_users(folder: Path, since: float) -> bool:
+    """Whether a computation has written files of its own into its folder since a time, from which it may go on."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(
+            _OURS.fullmatch(entry.name) is None and entry.stat().st_mtime >= since for entry in entries
+        )
+    return False
+
+
+def note_loss(
+    folder: Path, attempt: str, loss: tp.Sequence[losses.Attempt], claim: "Claim | None" = None
+) -> None:
     """Note that the attempt last submitted for a task was lost, with attempts left; whoever submits next reads it.
+
+    The loss comes last, after the runs of the same job that were requeued.
 
     Under a claim on the task: that of the attempt itself, or one that is made here. Where a later attempt is under
     way, or an outcome is there, nothing is noted.
@@ -567,7 +600,7 @@ def note_loss(folder: Path, attempt: str, loss: losses.Attempt, claim: "Claim | 
     _note_loss(folder, attempt, loss)
 
 
-def _note_loss(folder: Path, attempt: str, loss: losses.Attempt) -> None:
+def _note_loss(folder: Path, attempt: str, loss: tp.Sequence[losses.Attempt]) -> None:
     submitted, found = read_submission(folder), latest(folder)
     if submitted is None or submitted.attempt != attempt or submitted.is_lost:
         return
@@ -575,7 +608,7 @@ def _note_loss(folder: Path, attempt: str, loss: losses.Attempt) -> None:
         return
     if found is not None and found.attempt != submitted.replaces:
         return
-    _note_again(folder, submitted, (*submitted.lost, loss))
+    _note_again(folder, submitted, (*submitted.lost, *loss))
 
 
 def note_revival(folder: Path, attempt: str) -> bool:
@@ -583,7 +616,7 @@ def note_revival(folder: Path, attempt: str) -> bool:
     submitted = read_submission(folder)
     if submitted is None or submitted.attempt != attempt or not submitted.is_lost:
         return False
-    _note_again(folder, submitted, submitted.lost[:-1])
+    _note_again(folder, submitted, tuple(each for each in submitted.lost if each.get("attempt") != attempt))
     return True
 
 

@@ -224,7 +224,7 @@ class TaskJob(Job[R]):
             content = {"type": "", "message": self.death_notice(), "traceback": "", "pickle": None}
             where["loss"] = kind
         mine = submitted is not None and submitted.attempt == self.attempt
-        lost = submitted.lost if submitted is not None and mine else ()
+        lost = (*(submitted.lost if submitted is not None and mine else ()), *self._requeues())
         return record.publish_death(self.folder, self.attempt, content, where, self.replaces, lost=lost)
 
     def note_if_lost(self) -> None:
@@ -255,11 +255,17 @@ class TaskJob(Job[R]):
         )
         if not ending.counts:
             loss["counts"] = False
-        record.note_loss(self.folder, self.attempt, loss)
+        record.note_loss(self.folder, self.attempt, [*self._requeues(), loss])
         logger.info(
             "%s was lost (%s): attempt %d of up to %d follows",
             *(self.label(), kind, losses.number_of(submitted.lost) + 2, submitted.policy.retries + 1),
         )
+
+    def _requeues(self) -> list[losses.Attempt]:
+        """The runs of the job before the scheduler requeued it."""
+        if not self.submission.trusted:
+            return []
+        return record.requeues(self.paths.folder, self.attempt, self.submission.to_json())
 
     def _began_at(self) -> tuple[str | None, str | None]:
         """On which host the job began, and when."""

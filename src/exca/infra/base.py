@@ -152,7 +152,7 @@ class BaseInfra(Edge, SubmititMixin):
     """
 
     _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (
-        *("code", "code_roots", "code_packages"),
+        *("code", "code_roots", "code_packages", "slurm_signal_delay_s"),
         *JOB_FIELDS,
         *("futures_executor", "dask_address", "dask_cluster"),
     )

@@ -4,10 +4,8 @@ On Slurm: ``python -m exca.jobs.entry <folder of the array> <pattern of the log 
 process of a job. Local jobs come here through ``worker``.
 """
 
-import contextlib
 import os
 import pickle
-import signal
 import sys
 import typing as tp
 from pathlib import Path
@@ -43,25 +41,21 @@ def main(arguments: tp.Sequence[str]) -> int:
 
 
 def ignore_warnings_of_end() -> None:
-    """Let the signals pass that Slurm sends ahead of a preemption or a time limit.
+    """Let the signals pass that Slurm sends ahead of a preemption or a time limit; see `before_end`."""
+    from . import before_end
 
-    The end itself can't be ignored, and Slurm then tells why it came. Were the warning to end the computation, a job
-    that is about to be requeued would leave an error. Functions, so that child processes start with the defaults.
-    """
-    for name in ("SIGTERM", "SIGCONT", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _pass)
-
-
-def _pass(number: int, frame: tp.Any) -> None:
-    with contextlib.suppress(OSError):  # write, not print: a signal may come in the middle of one
-        os.write(2, f"exca: {signal.Signals(number).name} came, and is not the end yet: going on\n".encode())
+    before_end.listen()
 
 
 def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
     """Call what a file holds, if it has this digest, and keep what it returns; exit code 0 unless the call failed."""
     # in this order: a process that cancels leaves the mark first and looks then, so that one of the two sees the other
-    note_process(job_paths.folder / began(job_paths.rank))
+    mark = job_paths.folder / began(job_paths.rank)
+    if job_paths.rank == 0 and mark.exists():
+        from . import before_end
+
+        before_end.note_requeue(job_paths, noted_process(mark), mark.stat().st_mtime)
+    note_process(mark)
     if (job_paths.folder / CANCELLED).exists():
         sys.stderr.write("exca: this job was cancelled before it began\n")
         return 1

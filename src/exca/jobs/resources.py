@@ -257,6 +257,10 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
         as in sbatch
     slurm_use_srun: bool
         start the processes of a job through srun (needed for several tasks; such a job cannot do so in turn)
+    slurm_signal_delay_s: int
+        seconds before the time limit at which ``checkpoint()`` of the configuration is called, where it has one, to
+        save the state of the computation below ``infra.uid_folder()``; it is called on a preemption, too. The job is
+        then requeued, and goes on from there
     slurm_additional_parameters: dict, optional
         further sbatch options by their name, e.g. ``{"nice": 100}``
     slurm_setup: list of str, optional
@@ -285,6 +289,7 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
     slurm_account: str | None = None
     slurm_qos: str | None = None
     slurm_use_srun: bool = False
+    slurm_signal_delay_s: pydantic.PositiveInt = 90
     slurm_additional_parameters: dict[str, int | str | float | bool] | None = None
     slurm_setup: list[str] | None = None
     conda_env: Path | str | None = None

@@ -32,7 +32,7 @@ _CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a fil
 _UNSURE = re.compile(r"timed out|Unable to contact|No reply|Connection|Zero Bytes", re.IGNORECASE)
 # Slurm's own words in the log of a job, where it has no state of its own for that (JobAcctGatherParams=OverMemoryKill)
 _OVER_MEMORY = re.compile(
-    r"^slurmstepd: error:.*(?:exceeded memory limit|oom[-_ ]kill)", re.IGNORECASE | re.MULTILINE
+    r"^slurmstepd\S*: error:.*(?:exceeded memory limit|oom[-_ ]kill)", re.IGNORECASE | re.MULTILINE
 )
 _REFUSED = re.compile(r"submission failed|unrecognized option|invalid|unable to open", re.IGNORECASE)
 
@@ -94,12 +94,15 @@ def _slurm_parameters(
     params: dict[str, tp.Any] = {
         "slurm_use_srun": resources.slurm_use_srun,
         "slurm_array_parallelism": max_workers,
+        "slurm_signal_delay_s": resources.slurm_signal_delay_s,
     }
     for field in ("slurm_constraint", "slurm_partition", "slurm_account", "slurm_qos"):
         if getattr(resources, field) is not None:
             params[field] = getattr(resources, field)
     # what is given by the names of sbatch goes first
     additional = {**resources.mail_options(), **(resources.slurm_additional_parameters or {})}
+    if additional.keys().isdisjoint(("requeue", "no-requeue", "no_requeue")):
+        additional["requeue"] = True  # where the site's default is another one
     if tag and "comment" not in additional:
         additional["comment"] = tag
     setup = [f"{_IMPORT_PATH}{shlex.quote(import_path(workdir))}", *(resources.slurm_setup or [])]
@@ -297,6 +300,9 @@ class _Sbatch:
         inner.folder = folder / ("%a" if count > 1 else "0")
         if count > 1:
             inner.parameters["map_count"] = count
+        if not inner.parameters.get("use_srun", True):  # else no step is signalled, and Python is no step
+            options = inner.parameters.setdefault("additional_parameters", {})
+            options.setdefault("signal", f"B:USR2@{inner.parameters.get('signal_delay_s', 90)}")
         if self.processes > 1:  # the others wait for each other, so one that fails ends all
             inner.parameters["srun_args"] = [*inner.parameters.get("srun_args", ()), "--kill-on-bad-exit=1"]
         contents = self.content[first : first + count]
@@ -310,7 +316,10 @@ class _Sbatch:
         else:
             command = f"exec {python} {run}"
         text = str(inner._make_submission_file_text(command, uuid.uuid4().hex))
-        return text.replace("\n# command\n", f"\n# command\n{ignore}\n", 1)
+        most = resources.max_requeues
+        said = f"exca: this job was requeued {most} times, which is all that max_requeues allows: not begun again"
+        guard = f'[ "${{SLURM_RESTART_COUNT:-0}}" -le {most} ] || {{ echo {shlex.quote(said)} >&2; exit 1; }}'
+        return text.replace("\n# command\n", f"\n# command\n{ignore}\n{guard}\n", 1)
 
     def _comment(self, first: int, count: int) -> str:
         """The tag, with the numbers of the calls where these are not all."""

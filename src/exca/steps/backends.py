@@ -275,8 +275,11 @@ class Slurm(_Jobs):
         further sbatch options by their name, e.g. ``{"nice": 100}``
     use_srun: bool
         start the processes of a job through srun (needed for several tasks)
+    signal_delay_s: int
+        seconds before its time limit at which a job is warned
     """
 
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*_Jobs._exca_new_fields, "signal_delay_s")
     cluster: tp.ClassVar[str | None] = "slurm"
 
     constraint: str | None = None
@@ -285,6 +288,7 @@ class Slurm(_Jobs):
     qos: str | None = None
     additional_parameters: dict[str, int | str | float | bool] | None = None
     use_srun: bool = False
+    signal_delay_s: pydantic.PositiveInt = 90
 
     @pydantic.model_validator(mode="after")
     def _check_srun(self) -> "tp.Self":

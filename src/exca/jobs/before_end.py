@@ -1,0 +1,244 @@
+"""What a Slurm job does when it is warned of its end, by a preemption or by its time limit, and when it begins again.
+
+The warning is let pass: Slurm ends the job itself and then tells why. Before that a computation may save its state,
+and at the time limit the job has itself requeued where that was done, to go on from there. A job that is begun again
+notes how it came to that, for the record.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+import typing as tp
+from pathlib import Path
+
+from .. import _files
+from . import paths
+
+if tp.TYPE_CHECKING:
+    from ..claims.owner import Process
+
+REQUEUES = "requeues.jsonl"  # file beside the logs: how a job came to be begun again, each time
+LEAVING = "leaving"  # file beside the logs: why a job had itself requeued
+TIMEOUT = 30.0  # seconds for Slurm to answer
+_AGAIN = 20.0  # seconds within which a further signal is about the same end
+# Slurm's own words at the end of a process's log
+_CANCELLED = re.compile(
+    r"^slurmstepd\S*: error: \*\*\* (?:JOB|STEP) .* CANCELLED AT (\S+) DUE TO ([A-Z ]+)", re.MULTILINE
+)
+_STATES = {"PREEMPTION": "preempted", "NODE FAILURE": "node_fail", "TIME LIMIT": "timeout"}
+Save = tp.Callable[[], None]
+Progress = tp.Callable[[], bool]
+
+
+class _Saving(tp.NamedTuple):
+    """What is to be done before the end."""
+
+    folder: Path  # of the job's logs
+    delay: float  # seconds before the end at which the job is warned
+    save: Save | None  # what the computation offers
+    progress: Progress  # whether the computation has left something of its own from which it can go on
+    most: int  # how often the job may be requeued
+
+
+class _Job:
+    """The job of this process, as far as its end goes."""
+
+    def __init__(self) -> None:
+        self.saving: _Saving | None = None
+        self.saved = float("-inf")  # monotonic time
+        self.timer: threading.Timer | None = None
+        self.busy = False  # with a signal: one that comes meanwhile is about the same end
+
+
+_job = _Job()
+
+
+def listen() -> None:
+    """Let the signals pass that Slurm sends ahead of a preemption or a time limit, and save on them.
+
+    The end itself can't be ignored, and Slurm then tells why it came. Were the warning to end the computation, a job
+    that is about to be requeued would leave an error. Functions, so that child processes start with the defaults.
+    """
+    for name in ("SIGTERM", "SIGCONT", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _on_signal)
+
+
+@contextlib.contextmanager
+def saving(
+    folder: Path, *, delay: float, save: Save | None, progress: Progress, most: int
+) -> tp.Iterator[None]:
+    """Context in which a warning has the state of a computation saved, and the job requeued at its time limit.
+
+    The folder is that of the job's logs, the delay the seconds before the end at which it is warned, and ``most`` how
+    often it may be requeued.
+    """
+    _job.saving = _Saving(folder, delay, save, progress, most)
+    try:
+        yield
+    finally:
+        _job.saving = None
+        if _job.timer is not None:
+            _job.timer.cancel()
+            _job.timer = None
+
+
+def _on_signal(number: int, frame: tp.Any) -> None:
+    _say(f"{signal.Signals(number).name} came, and is not the end yet: going on")
+    todo = _job.saving
+    if (
+        todo is None
+        or number == getattr(signal, "SIGCONT", None)
+        or os.environ.get("SLURM_PROCID", "0") != "0"
+    ):
+        return
+    if _job.busy:
+        return
+    _job.busy = True
+    try:
+        saved = _save(todo)
+        if number == getattr(signal, "SIGUSR2", None):  # the other one comes with the end
+            _leave_at_time_limit(todo, saved)
+    finally:
+        _job.busy = False
+
+
+def _save(todo: _Saving) -> bool:
+    """Have the computation save its state; whether it can go on from what is saved."""
+    if todo.save is None:
+        return todo.progress()
+    if time.monotonic() - _job.saved < _AGAIN:
+        return True
+    try:
+        todo.save()
+    except Exception:
+        import traceback
+
+        _say(
+            f"checkpoint() failed, so nothing is saved, and the computation goes on:\n{traceback.format_exc()}"
+        )
+        return False
+    _job.saved = time.monotonic()
+    _say("checkpoint() has saved the state of the computation")
+    return True
+
+
+def _leave_at_time_limit(todo: _Saving, saved: bool) -> None:
+    """Have the job requeued if the time limit is near and there is something to go on from."""
+    times = _times()
+    if times is None:
+        return
+    now = time.time()
+    # Slurm may warn up to a minute early, and at once where the whole job is shorter than the delay
+    left, delay = times.end - now, min(todo.delay, (times.end - times.start) / 2)
+    if left > delay + 1:
+        if _job.timer is None:
+            _job.timer = threading.Timer(left - delay, os.kill, (os.getpid(), signal.SIGUSR2))
+            _job.timer.daemon = True
+            _job.timer.start()
+        return
+    if saved and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < todo.most:
+        _requeue(todo, times)
+
+
+class _Times(tp.NamedTuple):
+    """When a job runs, in seconds since the epoch."""
+
+    job: str
+    start: float
+    end: float
+
+
+def _times() -> _Times | None:
+    """When this job began and will end by its limit; None where it is preempted, or Slurm can't tell."""
+    import datetime
+    import subprocess
+
+    fields = "JobID:24,PreemptTime:32,StartTime:32,EndTime:32"
+    job = os.environ.get("SLURM_JOB_ID", "")
+    command = ["squeue", "--noheader", f"--jobs={job}", "-O", fields]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=True, stdin=subprocess.DEVNULL
+        )
+        _, preempted, start, end = done.stdout.split()
+        times = [datetime.datetime.fromisoformat(text).timestamp() for text in (start, end)]
+    except (OSError, subprocess.SubprocessError, ValueError) as e:
+        _say(f"Slurm did not tell when this job ends: {e}")
+        return None
+    return _Times(job, *times) if preempted in ("N/A", "(null)", "None") else None
+
+
+def _requeue(todo: _Saving, times: _Times) -> None:
+    """Have the job requeued, and end this process; go on where it may not be requeued."""
+    import subprocess
+
+    import orjson
+
+    minutes = (times.end - times.start) / 60
+    reason = f"it reached its time limit of {minutes:g} min, and goes on from what it saved"
+    leaving = todo.folder / LEAVING
+    try:
+        _files.write_atomically(
+            leaving, orjson.dumps({"state": "timeout", "reason": reason}), mode=_files.OWN
+        )
+        command = ["scontrol", "requeue", times.job]
+        subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=True, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError) as e:
+        leaving.unlink(missing_ok=True)
+        said = getattr(e, "stderr", "") or str(e)
+        _say(f"this job could not be requeued, so its time limit will end it: {said.strip()}")
+        return
+    _say(f"requeued: {reason}")
+    os._exit(0)
+
+
+def note_requeue(job_paths: paths.JobPaths, before: "Process | None", started: float) -> None:
+    """Note how the process ended that began this job before, and when that had started, in seconds since the epoch."""
+    import orjson
+
+    path = job_paths.folder / REQUEUES
+    how = _why_left(job_paths, started)
+    ended = {"host": None if before is None else before.hostname, "started": started, **how}
+    with contextlib.suppress(OSError):  # no reason not to compute
+        earlier = _files.read_file(str(path)) if path.exists() else b""
+        _files.write_atomically(path, earlier + orjson.dumps(ended) + b"\n", mode=_files.OWN)
+
+
+def _why_left(job_paths: paths.JobPaths, started: float) -> dict[str, str]:
+    import datetime
+
+    import orjson
+
+    leaving = job_paths.folder / LEAVING
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        how = dict(orjson.loads(_files.read_file(str(leaving))))
+        leaving.unlink()
+        return {"state": str(how["state"]), "reason": str(how["reason"])}
+    for at, words in reversed(_CANCELLED.findall(paths.tail(job_paths.stderr))):
+        with contextlib.suppress(ValueError):
+            if datetime.datetime.fromisoformat(at).timestamp() >= started - 1:  # else it is of an earlier run
+                state = _STATES.get(words.strip(), "requeued")
+                return {"state": state, "reason": f"Slurm ended it due to {words.strip().lower()}"}
+    return {"state": "requeued", "reason": "it was requeued"}
+
+
+def requeues_of(folder: Path) -> list[dict[str, tp.Any]]:
+    """How a job with this folder of logs came to be begun again, each time, the first one first."""
+    import orjson
+
+    try:
+        lines = _files.read_file(str(folder / REQUEUES)).splitlines()
+        return [dict(orjson.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # write, not print: a signal may come in the middle of one
+        os.write(2, f"exca: {text}\n".encode())
