@@ -34,7 +34,17 @@ WITHOUT_ROOM = {
         "torture",
         "typechecks",
     ),
-    *("call_counts", "demo", "design", "documents", "durability", "planted_files", "readme", "tooling"),
+    *(
+        "call_counts",
+        "demo",
+        "design",
+        "documents",
+        "durability",
+        "messages",
+        "planted_files",
+        "readme",
+        "tooling",
+    ),
 }
 HANDING_ON = {"__init__", "base", "kept", "logconf", "slurm", "workdir"}  # nothing here is built on them
 # rooms of classes that users derive theirs from, so that what their files share is private to users
