@@ -92,7 +92,7 @@ def test_a_job_that_starts_again_goes_on_where_it_stopped(mode: str, tmp_path: P
     pipeline = pipeline_of(step)
     if mode == "force":
         step.clone({"infra.mode": "cached"}).run_many([1, 2, 3])
-        prepare(step._exca_state, pipeline, addresses.keys_of(step, [1, 2, 3]))
+        prepare(step._exca_state.forced, pipeline, addresses.keys_of(step, [1, 2, 3]))
     sent = pickle.dumps(StageWorker(pipeline.stages[0], None))
     keys = addresses.keys_of(step, [1, 2, 3])
     before = len(noted(tmp_path / "notes"))

@@ -40,11 +40,6 @@ class NoInput:
 NO_INPUT: tp.Final = NoInput()
 
 
-def segment(config: dict[str, tp.Any]) -> str:
-    """Return the part of an address of one step."""
-    return identity.uid_text(config)
-
-
 def address(segments: Sequence[str]) -> str:
     """Return the folder of a pipeline below the folder of its infra."""
     whole = "/".join(segments)

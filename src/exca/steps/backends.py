@@ -42,9 +42,7 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
     """
 
     _exca_new_fields: tp.ClassVar[tuple[str, ...]] = ("code", "code_roots", "code_packages")
-    cluster: tp.ClassVar[str | None] = (
-        None  # where steps run; None for the thread that asks for their results
-    )
+    cluster: tp.ClassVar[str | None] = None  # where steps run; None for the thread that asks
     _exca_runs_things: tp.ClassVar[bool] = True  # not to be taken from another user's file
     folder: Path | None = None
     mode: Mode = "cached"
@@ -173,10 +171,8 @@ class _Pool(_Shared):
         most threads or processes of one computation
     """
 
-    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (
-        *Backend._exca_new_fields,
-        "min_items_per_job",  # which 0.6 has for jobs only
-    )
+    # the last of which 0.6 has for jobs only
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*Backend._exca_new_fields, "min_items_per_job")
     max_jobs: pydantic.PositiveInt | None = 128
 
 
@@ -234,13 +230,7 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
         return self
 
     def resources(self, folder: Path) -> Resources:
-        """Return what each job asks for.
-
-        Parameters
-        ----------
-        folder: Path
-            folder of the step
-        """
+        """Return what each job asks for."""
         own = {*_Pool.__pydantic_fields__, *self._own, "cluster"}
         known = Resources.__pydantic_fields__
         values = {

@@ -53,15 +53,7 @@ class Traits:
 
 
 def _traits_of(cls: type, root: type) -> Traits:
-    """Read the traits of a class.
-
-    Parameters
-    ----------
-    cls: type
-        the class
-    root: type
-        the class whose methods count as not written
-    """
+    """Read the traits of a class; methods of the root count as not written."""
     own = {name: getattr(cls, name) is not getattr(root, name) for name in _WAYS}
     needs, takes = _signature_traits(cls._run) if own["_run"] else (True, True)  # type: ignore[attr-defined] # of a Step
     return Traits(
@@ -74,18 +66,7 @@ def _traits_of(cls: type, root: type) -> Traits:
 
 
 def _signature_traits(function: tp.Any) -> tuple[bool, bool]:
-    """Tell whether a method needs a value, and whether it takes one.
-
-    Parameters
-    ----------
-    function: callable
-        method whose first parameter is the object
-
-    Raises
-    ------
-    TypeError
-        if it needs more than one value
-    """
+    """Tell whether a method needs a value, and whether it takes one; raises a TypeError where it needs more."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [
@@ -151,9 +132,7 @@ class Step(DiscriminatedModel):
     """
 
     CACHE_TYPE: tp.ClassVar[str | None] = None
-    _exca_placed: tp.ClassVar[bool] = (
-        False  # whether it keeps results of its own, and needs to know its place in the pipeline
-    )
+    _exca_placed: tp.ClassVar[bool] = False  # whether it has results of its own, kept by its place
     _exca_alone: tp.ClassVar[bool] = False  # whether it gives no output for a next step
     _exca_traits: tp.ClassVar[Traits] = Traits()
     _exca_is_chain: tp.ClassVar[bool] = False  # whether it consists of steps in `steps`
@@ -512,11 +491,9 @@ class Chain(Step):
         steps = self.__dict__["steps"]
         if isinstance(index, str):
             if not isinstance(steps, dict) or index not in steps:
-                known = (
-                    ", ".join(map(repr, steps))
-                    if isinstance(steps, dict)
-                    else "none: they were given as a list"
-                )
+                known = "none: they were given as a list"
+                if isinstance(steps, dict):
+                    known = ", ".join(map(repr, steps))
                 raise KeyError(f"no step is named {index!r}; names of the {len(steps)} steps: {known}")
             return tp.cast(Step, steps[index])
         if isinstance(index, slice):

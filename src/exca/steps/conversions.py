@@ -10,7 +10,7 @@ from pathlib import Path
 import pydantic
 
 from .. import identity
-from ..identity.discriminated import AmbiguousNameError, choices, find
+from ..identity.discriminated import choices, is_found
 
 if tp.TYPE_CHECKING:
     from .base import Chain, Step
@@ -66,11 +66,7 @@ def as_fields(step: "Step", wanted: int = identity.PATCHABLE) -> dict[str, tp.An
 
 def _as_member(step: "Step", wanted: int) -> tp.Any:
     kind = type(step)
-    try:
-        by_name = find(step._exca_root, kind.__name__) is kind
-    except AmbiguousNameError:
-        by_name = False
-    if not by_name:
+    if not is_found(step._exca_root, kind):
         return step.model_copy(deep=True)
     return {kind._exca_discriminator_key: kind.__name__, **as_fields(step, wanted)}
 
@@ -86,15 +82,13 @@ def read_steps(base: "type[Step]", value: tp.Any) -> tp.Any:
     sequence, mapping = _adapters[base]
     if isinstance(value, Mapping):
         steps = mapping.validate_python(OrderedDict(value))
-    elif isinstance(value, list | tuple):
-        steps = sequence.validate_python(list(value))
-        steps = tuple(steps) if isinstance(value, tuple) else steps
     elif isinstance(value, str) or not isinstance(value, tp.Iterable):
         raise ValueError(  # noqa: TRY004  # pydantic reports these as errors of the field
             f"steps must be a list, tuple or dict of steps, not {value!r}: write steps=[{value!r}] for a single one"
         )
     else:
         steps = sequence.validate_python(list(value))
+        steps = tuple(steps) if isinstance(value, tuple) else steps
     if not steps:
         raise ValueError("a chain needs at least one step, but steps is empty")
     return steps
@@ -209,11 +203,9 @@ def _check_sendable(before: "list[Step]", number: int, step: "Step") -> None:
 
 
 def _try_pickling(step: "Step") -> None:
-    state = {
-        **step.__dict__,
-        **{k: v for k, v in (step.__pydantic_private__ or {}).items() if k != "_exca_state"},
-    }
-    state.pop("infra", None)
+    state = {**step.__dict__, **(step.__pydantic_private__ or {})}
+    for name in ("infra", "_exca_state"):
+        state.pop(name, None)
     try:
         pickle.dumps(state)
     except Exception:

@@ -80,10 +80,7 @@ class Func(Step):
             raise ValueError(
                 f"{self.input_param!r} of {name} is input_param, so that it cannot have a fixed value as well"
             )
-        required = [
-            p.name for p in parameters.values() if p.default is p.empty and p.kind not in _FIXED_KINDS
-        ]
-        asked = [key for key in required if key != self.input_param and key not in fixed]
+        asked = [p.name for p in self._free() if p.default is p.empty and p.name != self.input_param]
         if len(asked) > (self.input_param is None):
             raise ValueError(
                 f"{name} requires {', '.join(asked)}, but a step has one input: give the others values, and name "
@@ -96,25 +93,22 @@ class Func(Step):
 
     def _exclude_from_cls_uid(self) -> list[str]:  # type: ignore[override] # depends on the function
         """Leave out `input_param` where it goes without saying: 0.6 never had it in addresses."""
-        fixed = self.__pydantic_extra__ or {}
-        free = [
-            p
-            for p in _parameters(self.function).values()
-            if p.kind not in _FIXED_KINDS and p.name not in fixed
-        ]
-        required = [p for p in free if p.default is p.empty]
-        expected = next(iter(required or free), None)
+        free = self._free()
+        expected = next((p for p in free if p.default is p.empty), free[0] if free else None)
         needed = self.input_param is not None and (expected is None or expected.name != self.input_param)
         return [*super()._exclude_from_cls_uid(), *([] if needed else ["input_param"])]
 
+    def _free(self) -> list[inspect.Parameter]:
+        """The parameters that have no fixed value."""
+        fixed = self.__pydantic_extra__ or {}
+        parameters = _parameters(self.function).values()
+        return [p for p in parameters if p.kind not in _FIXED_KINDS and p.name not in fixed]
+
     def _exca_input(self) -> inspect.Parameter | None:
         """The parameter that gets the input; None where nothing is required."""
-        parameters = _parameters(self.function)
         if self.input_param is not None:
-            return parameters[self.input_param]
-        fixed = self.__pydantic_extra__ or {}
-        required = (p for p in parameters.values() if p.default is p.empty and p.kind not in _FIXED_KINDS)
-        return next((p for p in required if p.name not in fixed), None)
+            return _parameters(self.function)[self.input_param]
+        return next((p for p in self._free() if p.default is p.empty), None)
 
     def _exca_code(self) -> list[tp.Any]:
         return [*super()._exca_code(), self.function]
@@ -134,9 +128,8 @@ class Func(Step):
         if value:
             assert target is not None, "checked before anything runs"
             arguments[target.name] = value[0]
-        parameters = _parameters(self.function)
         positional = []
-        for p in parameters.values():
+        for p in _parameters(self.function).values():
             if p.kind is not p.POSITIONAL_ONLY or p.name not in arguments:
                 break
             positional.append(arguments.pop(p.name))

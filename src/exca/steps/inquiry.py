@@ -236,12 +236,7 @@ class LookupHandle(StageHandle):
         NoResultError
             if there is neither a result nor an error
         """
-        value = super().result()
-        return (
-            next(composed(self.pipeline.uncached, [self.uid], iter([value])))
-            if self.pipeline.uncached
-            else value
-        )
+        return next(composed(self.pipeline.uncached, [self.uid], iter([super().result()])))
 
     def clear_cache(self, recursive: bool = True) -> None:
         """Remove the result or error of the item.
@@ -427,13 +422,10 @@ def _living(stage: Stage, keys: Sequence[str]) -> "dict[str, Holder]":
 
 def _planned(pipeline: Pipeline, keys: Sequence[str], fresh: set[str]) -> tuple[list[StagePlan], list[str]]:
     """Return the lines of a pipeline, and the items for which its input is needed."""
-    lines: list[StagePlan] = []
     wanted = list(keys)
-    for placed in reversed(pipeline.uncached):
-        count = len(wanted)
-        lines.append(
-            StagePlan(type(placed.step).__name__, "in place", "", count, 0, 0, 0, count, 1 if count else 0)
-        )
+    count, jobs = len(wanted), min(1, len(wanted))
+    names = [type(placed.step).__name__ for placed in reversed(pipeline.uncached)]
+    lines = [StagePlan(name, "in place", "", count, 0, 0, 0, count, jobs) for name in names]
     for stage in reversed(pipeline.stages):
         line, absent = _stage_plan(stage, wanted, fresh)
         lines.append(line)
@@ -480,12 +472,9 @@ def draw(step: "Step", value: tp.Any) -> str:
     words: dict[int, str] = {}
     if value is not NO_INPUT or not step.needs_input():
         uid = addresses.key_of(step, value)
-        words = {id(stage.step): _word(stage, uid) for stage in pipeline_of(step).all_stages()}
+        stages = pipeline_of(step).all_stages()
+        words = {id(stage.step): _WORDS[StageHandle(stage, uid).status] for stage in stages}
     return "\n".join(tree_lines(step, "", words))
-
-
-def _word(stage: Stage, uid: str) -> str:
-    return _WORDS[StageHandle(stage, uid).status]
 
 
 def tree_lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[str]:
@@ -493,24 +482,21 @@ def tree_lines(step: "Step", name: str, words: dict[int, str]) -> tp.Iterator[st
     parts = list(parts_of(step))
     inside = {field for field, _ in parts}
     yield f"{name}: {title(step, inside, words)}" if name else title(step, inside, words)
-    for number, (field, content) in enumerate(parts):
-        last = number == len(parts) - 1
-        branch, rail = ("└── ", "    ") if last else ("├── ", "│   ")
+    trees: list[Iterable[str]] = []
+    for field, content in parts:
         if isinstance(content, list):
-            yield branch + field
-            yield from _members(content, rail, words)
+            trees.append([field, *_branches([tree_lines(sub, key, words) for key, sub in content])])
         else:
-            head, *rest = tree_lines(content, field, words)
-            yield branch + head
-            yield from (rail + line for line in rest)
+            trees.append(tree_lines(content, field, words))
+    yield from _branches(trees)
 
 
-def _members(members: "list[tuple[str, Step]]", rail: str, words: dict[int, str]) -> tp.Iterator[str]:
-    for number, (name, step) in enumerate(members):
-        branch, deeper = ("└── ", "    ") if number == len(members) - 1 else ("├── ", "│   ")
-        head, *rest = tree_lines(step, name, words)
-        yield rail + branch + head
-        yield from (rail + deeper + line for line in rest)
+def _branches(trees: Sequence[Iterable[str]]) -> tp.Iterator[str]:
+    """Yield the lines of trees as branches of a line above them."""
+    for number, (head, *rest) in enumerate(trees):
+        branch, rail = ("└── ", "    ") if number == len(trees) - 1 else ("├── ", "│   ")
+        yield branch + head
+        yield from (rail + line for line in rest)
 
 
 def parts_of(step: "Step") -> "tp.Iterator[tuple[str, tp.Any]]":

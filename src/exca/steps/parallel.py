@@ -33,7 +33,7 @@ class Variant:
         keys = [addresses.key_of(step, value) for value in values]
         self.values: dict[str, tp.Any] = dict(zip(keys, values, strict=True))  # the items
         self.keys: list[str] = list(self.values)
-        run.prepare(step._exca_state, self.pipeline, self.keys)
+        run.prepare(step._exca_state.forced, self.pipeline, self.keys)
 
     @property
     def last(self) -> Stage:
@@ -132,8 +132,5 @@ def _execute(works: Sequence[StageRun], claims: Sequence[tuple[int, "Claim"]]) -
         if cluster not in ("threadpool", "processpool"):
             parts += claim.split(split)
     if shares:
-        run_shares(stage, cluster, VariantsWorker(workers), shares, parts or None, progress=_ignore)
-
-
-def _ignore(count: int) -> None:
-    """Report no progress."""
+        worker = VariantsWorker(workers)
+        run_shares(stage, cluster, worker, shares, parts or None, progress=lambda count: None)

@@ -149,7 +149,7 @@ class Scatter(Step):
     ) -> "list[_Item]":
         """Send the branches of all items off at once."""
         of_key = {key: item for item in items for key in item.branches}
-        run.prepare(placed, pipeline, list(of_key))
+        run.prepare(placed.forced, pipeline, list(of_key))
         if of_key:
             run_stages(pipeline, list(of_key), _Inputs(of_key))
         return items
@@ -219,7 +219,7 @@ class _Item:
         """Yield the results of the branches, those that are missing computed first."""
         keys = list(self.branches)
         if pipeline.stages:
-            run.prepare(placed, pipeline, keys)
+            run.prepare(placed.forced, pipeline, keys)
             run_stages(pipeline, keys, _Inputs(dict.fromkeys(keys, self)))
             values = pipeline.stages[-1].store.results.iter_values(keys)
         else:
@@ -230,31 +230,15 @@ class _Item:
 
 
 class _Inputs:
-    """Gives the inputs of branches by their keys.
-
-    Parameters
-    ----------
-    items: dict
-        item of each key
-    """
+    """Gives the inputs of branches by their keys."""
 
     def __init__(self, items: dict[str, _Item]) -> None:
-        self._items = items
+        self._items = items  # by key
 
     def __call__(self, key: str) -> tp.Any:
         return self._items[key].take(key)
 
-    def deferred(self, key: str) -> "_BranchInput":
+    def deferred(self, key: str) -> Deferred:
         """What a worker makes the input of a branch from: to take it apart may be most of the work."""
         item = self._items[key]
-        return _BranchInput(item.scatter, item.value, item.branches[key])
-
-
-class _BranchInput(Deferred):
-    def __init__(self, scatter: Scatter, item: tp.Any, branch: tp.Any) -> None:
-        self._scatter = scatter
-        self._item = item
-        self._branch = branch
-
-    def value(self) -> tp.Any:
-        return self._scatter.take(self._item, self._branch)
+        return Deferred(item.scatter.take, item.value, item.branches[key])

@@ -115,7 +115,7 @@ class Lineage:
         configs = self.configs(depth)
         depth = len(configs)
         while len(self._segments) < depth:
-            self._segments.append(addresses.segment(configs[len(self._segments)]))
+            self._segments.append(identity.uid_text(configs[len(self._segments)]))
         return addresses.address(self._segments[:depth])
 
     def class_names(self, depth: int) -> dict[str, list[str]]:
@@ -130,7 +130,7 @@ class Lineage:
         """Return the folder of the results of the first steps where some of them are configured otherwise."""
         self.address(depth)
         segments = [
-            segment if config is own else addresses.segment(config)
+            segment if config is own else identity.uid_text(config)
             for config, own, segment in zip(configs, self.configs(depth), self._segments, strict=False)
         ]
         return addresses.address(segments)
@@ -441,6 +441,14 @@ def compiled(
     return pipeline
 
 
+def resolved(step: "Step") -> "Step":
+    """Return what runs in place of a step: itself, or what its ``_resolve_step`` returns at last."""
+    compiled(step)  # refuses circles
+    while (inner := step._resolve_step()) is not step:
+        step = inner
+    return step
+
+
 def pipeline_of(step: "Step") -> Pipeline:
     """Return the resolved form of a step, made when it is first asked for; freezes the step."""
     state = step._exca_state
@@ -720,11 +728,9 @@ class StageStore:
         """Remove results and errors; return how many results there were."""
         count = 0
         for key in keys:
-            try:
+            with contextlib.suppress(KeyError):
                 del self.results[key]
                 count += 1
-            except KeyError:
-                pass
         self.clear_errors(keys)
         return count
 
@@ -739,10 +745,10 @@ class StageStore:
     # ---------------------------------------------------------------- errors
 
     def _has_errors(self) -> bool:
+        if self._errors is not None or (self.folder / ERRORS).is_dir():
+            return True
         # a network file system may remember that a folder was not there: the cache asks the server
-        return (
-            self._errors is not None or (self.folder / ERRORS).is_dir() or _files.on_network(str(self.folder))
-        )
+        return _files.on_network(str(self.folder))
 
     @property
     def errors(self) -> "CacheDict[dict[str, tp.Any]]":
@@ -787,10 +793,8 @@ class StageStore:
         unknown = set(self.errors.missing(keys))
         known = [key for key in keys if key not in unknown]
         for key in known:
-            try:
+            with contextlib.suppress(KeyError):  # removed by another process, just now
                 del self.errors[key]
-            except KeyError:  # removed by another process, just now
-                pass
         return len(known)
 
     def error(self, key: str) -> BaseException:

@@ -5,7 +5,6 @@ items are missing, and hands them to workers on the backend of the infra. Stages
 time (`scheduler`), until the last one has all its results; these are read, and uncached steps follow in place.
 """
 
-import abc
 import contextlib
 import functools
 import itertools
@@ -17,24 +16,10 @@ import typing as tp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .. import _files, identity
+from .. import _files, errors, identity
 from ..codedigest import finding
 from ..engine.method import observers, running
-from ..errors import (
-    BatchProtocolError,
-    ChangedConfigError,
-    ClaimLostError,
-    FolderNotWritableError,
-    InfraError,
-    JobError,
-    LostInputError,
-    ModeError,
-    ReadOnlyError,
-    ReentrantClaimError,
-    ResolutionError,
-    SubmissionError,
-    UntrustedFileError,
-)
+from ..errors import BatchProtocolError, ChangedConfigError, LostInputError, ReadOnlyError
 from . import addresses
 from .addresses import NO_INPUT
 from .pipeline import CACHED, FORCE, Keyed, Pipeline, Stage, composed, describe, pipeline_of
@@ -43,24 +28,23 @@ from .scheduler import Background, MissingKeys, Progress, Scheduler
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
     from .base import Step
-    from .pipeline import Stage
 
 logger: logging.Logger = logging.getLogger("exca")
 
 # what is wrong with how a computation was asked for, or where it runs: no outcome of an item, so it is not kept as one
 _NO_OUTCOMES: tp.Final = (
     ChangedConfigError,
-    ClaimLostError,
-    FolderNotWritableError,
-    InfraError,
-    JobError,
+    errors.ClaimLostError,
+    errors.FolderNotWritableError,
+    errors.InfraError,
+    errors.JobError,
     LostInputError,
-    ModeError,
+    errors.ModeError,
     ReadOnlyError,
-    ReentrantClaimError,
-    ResolutionError,
-    SubmissionError,
-    UntrustedFileError,
+    errors.ReentrantClaimError,
+    errors.ResolutionError,
+    errors.SubmissionError,
+    errors.UntrustedFileError,
 )
 
 Fetch = Callable[[str], tp.Any]
@@ -68,12 +52,8 @@ _LOOKUP = 8192  # items looked up together
 _MOST_LOSSES = 3  # results of earlier stages found damaged, until it is no accident any more
 
 
-class Deferred(abc.ABC):
+class Deferred(functools.partial[tp.Any]):
     """The input of an item that is made where the item is computed, in place of being made here and sent."""
-
-    @abc.abstractmethod
-    def value(self) -> tp.Any:
-        """Make the input."""
 
 
 class StageComputed:
@@ -156,7 +136,7 @@ class StageWorker:
 
         def fetch(key: str) -> tp.Any:
             item = given[key]
-            return item.value() if isinstance(item, Deferred) else item
+            return item() if isinstance(item, Deferred) else item
 
         return fetch
 
@@ -268,9 +248,7 @@ class StageRun:
         cluster = cluster_of(self.stage)
         local = cluster == "threadpool"
         send = not local and self.source is None
-        given = getattr(
-            self.fetch, "deferred", self.fetch
-        )  # made where it is needed, rather than here and sent
+        given = getattr(self.fetch, "deferred", self.fetch)  # to be made where it is needed
         shares = [
             (list(part), [given(k) if send else None for k in part])
             for part in self.stage.split(keys, cluster, size=self.size)
@@ -478,7 +456,7 @@ def compute(
     step: "Step", pipeline: Pipeline, keys: Sequence[str], values: Sequence[tp.Any]
 ) -> Background | None:
     """Compute what is missing of the results of the last stage."""
-    prepare(step._exca_state, pipeline, keys)
+    prepare(step._exca_state.forced, pipeline, keys)
     last = pipeline.stages[-1].store
     wanted: dict[str, tp.Any] = {}
     for start in range(0, len(keys), _LOOKUP):
@@ -505,15 +483,8 @@ def results(
     return composed(pipeline.uncached, keys, stored) if pipeline.uncached else stored
 
 
-class Remembers(tp.Protocol):
-    """What knows which items were forced or retried already."""
-
-    forced: set[str]
-
-
-def prepare(memory: Remembers, pipeline: Pipeline, keys: Sequence[str]) -> None:
-    """Remove errors that are to be computed again, and remember which results are."""
-    forced = memory.forced
+def prepare(forced: set[str], pipeline: Pipeline, keys: Sequence[str]) -> None:
+    """Remove errors that are to be computed again, and remember which results are, and in ``forced`` of which items."""
     fresh: list[str] | None = None
     for stage in pipeline.all_stages():
         if stage.level == CACHED:
@@ -611,12 +582,12 @@ class _LogFile(logging.StreamHandler[tp.Any]):
     Where the root logger has no handler, the one of last resort would be silent now: it is asked, too.
     """
 
-    def __init__(self, file: tp.Any) -> None:
+    def __init__(self, file: tp.Any, stderr: tp.Any) -> None:
         super().__init__(file)
         self.setFormatter(
             logging.Formatter("%(asctime)s - %(levelname)s - %(name)s:%(lineno)s - %(message)s")
         )
-        self._last_resort = None if logging.getLogger().handlers else sys.stderr
+        self._last_resort = None if logging.getLogger().handlers else stderr
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
@@ -625,19 +596,26 @@ class _LogFile(logging.StreamHandler[tp.Any]):
 
 
 @contextlib.contextmanager
-def captured(stage: "Stage") -> Iterator[None]:
+def printing_to(folder: Path) -> Iterator[tp.TextIO]:
+    """Context in which what is printed also goes to files in a folder; gives the one of errors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
+        streams: tuple[tp.Any, tp.Any] = (Tee(sys.stdout, out), Tee(sys.stderr, err))
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            yield err
+
+
+@contextlib.contextmanager
+def captured(stage: Stage) -> Iterator[None]:
     """Context in which what is printed and logged also goes to the logs of a stage, where its infra asks for it."""
     if not getattr(stage.infra, "capture_logs", False):
         yield
         return
-    folder = stage.store.folder / "logs" / "main-process"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _files.append_text(folder / "log.stdout") as out, _files.append_text(folder / "log.stderr") as err:
-        records = _LogFile(err)
-        streams: tuple[tp.Any, tp.Any] = (Tee(sys.stdout, out), Tee(sys.stderr, err))
+    stderr = sys.stderr
+    with printing_to(stage.store.folder / "logs" / "main-process") as err:
+        records = _LogFile(err, stderr)
         logging.getLogger().addHandler(records)
         try:
-            with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-                yield
+            yield
         finally:
             logging.getLogger().removeHandler(records)
