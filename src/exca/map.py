@@ -342,7 +342,7 @@ class MapInfra(BaseInfra):
 
     def _call_and_store(self, items: tp.Any, use_cache_dict: bool = True) -> dict[str, tp.Any]:
         # kept for jobs that 0.6 queued, which call it
-        from .infra.queued import run_items
+        from .kept.queued import run_items
 
         return run_items(self, items, use_cache_dict)
 

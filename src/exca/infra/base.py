@@ -112,9 +112,7 @@ class InfraState:
     task: tp.Any = None  # of a task with a folder
     job: tp.Any = None  # of a task without one
     cache_dict: tp.Any = None
-    forced: set[str] = dataclasses.field(
-        default_factory=set
-    )  # items that this object has computed again already
+    forced: set[str] = dataclasses.field(default_factory=set)  # items that were computed again already
     batch: list[tp.Any] | None = None  # jobs to be sent together, while a batch is open
     lock: tp.Any = dataclasses.field(default_factory=threading.RLock)
 
@@ -129,6 +127,7 @@ _DIGEST_SECONDS, _MAX_DIGESTS = 0.05, 1000
 # a result in memory: object, method, value, when the code was compared (`finding.now`), and its digest
 Kept = tuple[tp.Any, Applied | None, tp.Any, object, str | None]
 NOTHING_KEPT: tp.Final[Kept] = (None, None, None, None, None)
+_UNBOUND = (("_obj", None), ("_owner", None), ("_infra_name", ""), ("_applied", None), ("_ram", NOTHING_KEPT))
 
 
 class BaseInfra(Edge, SubmititMixin):
@@ -189,13 +188,7 @@ class BaseInfra(Edge, SubmititMixin):
         """Make an infra that belongs to no object yet."""
         self = super().__new__(cls)
         fill = object.__setattr__
-        for name, value in (
-            ("_obj", None),
-            ("_owner", None),
-            ("_infra_name", ""),
-            ("_applied", None),
-            ("_ram", NOTHING_KEPT),
-        ):
+        for name, value in _UNBOUND:
             fill(self, name, value)
         fill(self, "_state", InfraState())
         return self
@@ -302,7 +295,7 @@ class BaseInfra(Edge, SubmititMixin):
             raise ValueError("workdir needs a folder to copy into: set infra.folder or workdir.folder")
 
     def _run_queued(self, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> tp.Any:
-        from .queued import run_call
+        from ..kept.queued import run_call
 
         return run_call(self, args, kwargs)
 
@@ -658,9 +651,8 @@ class BaseInfra(Edge, SubmititMixin):
 
             self.uid()
             state.classes = classes_in(obj)
-        function = getattr(
-            type(obj), "_exca_function", applied.function
-        )  # what a configuration of a function calls
+        # of a configuration of a function: what that calls
+        function = getattr(type(obj), "_exca_function", applied.function)
         key = (type(obj), function, state.classes, self.code_roots, self.code_packages)
         known = _digests.get(key)
         if known is not None and time.monotonic() < known[1]:
@@ -785,12 +777,8 @@ class _BoundMethod:
         return self._infra._logs_folder()
 
     def call(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-        applied = self._applied
-        return (
-            applied.function(*args, **kwargs)
-            if applied.static
-            else applied.function(self.obj, *args, **kwargs)
-        )
+        own = () if self._applied.static else (self.obj,)
+        return self._applied.function(*own, *args, **kwargs)
 
     def freeze(self) -> None:
         self._infra.uid()

@@ -129,9 +129,7 @@ class Edge:
         unknown = [name for name in fields if name not in type(infra).__pydantic_fields__]
         if unknown:
             raise ValueError(f'"{type(infra).__name__}" object has no field "{unknown[0]}"')
-        for name, value in fields.items():
-            pydantic.BaseModel.__setattr__(
-                infra, name, value
-            )  # past the check that refuses it once there is a uid
+        for name, value in fields.items():  # past the check that refuses it once there is a uid
+            pydantic.BaseModel.__setattr__(infra, name, value)
         if infra._state.uid is not None and not fields.keys().isdisjoint(("folder", "version")):
             infra._state = type(infra._state)()  # another address: nothing that is known holds for it

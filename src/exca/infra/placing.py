@@ -77,21 +77,17 @@ def refuse_containers(owner: tp.Any, kind: type) -> None:
 
 
 def _has_inside(annotation: tp.Any, kind: type) -> bool:
-    for member in members(annotation):
-        if tp.get_origin(member) in _CONTAINERS:
-            for arg in tp.get_args(member):
-                for inner in members(arg):
-                    if (isinstance(inner, type) and issubclass(inner, kind)) or _has_inside(inner, kind):
-                        return True
-    return False
+    containers = [member for member in members(annotation) if tp.get_origin(member) in _CONTAINERS]
+    inside = [inner for member in containers for arg in tp.get_args(member) for inner in members(arg)]
+    return any((isinstance(m, type) and issubclass(m, kind)) or _has_inside(m, kind) for m in inside)
 
 
 def _is_container_of(value: tp.Any, kind: type) -> bool:
     if isinstance(value, collections.abc.Mapping):
-        return any(isinstance(item, kind) or _is_container_of(item, kind) for item in value.values())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return any(isinstance(item, kind) or _is_container_of(item, kind) for item in value)
-    return False
+        value = list(value.values())
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return False
+    return any(isinstance(item, kind) or _is_container_of(item, kind) for item in value)
 
 
 def _named(function: tp.Any) -> str:

@@ -65,7 +65,7 @@ _NAMES: dict[str, dict[str, str]] = {
         "WriteTask": "kept.steps",
     },
     "exca.steps.base": {
-        "NoValue": "steps.identity",
+        "NoValue": "kept.step_identity",
         "Runner": "kept.steps",
     },
     "exca.steps.conftest": dict.fromkeys(
@@ -121,7 +121,7 @@ def lookup(module: str, name: str) -> tp.Any:
             import logging
 
             return logging.getLogger(module)
-        from ..infra.queued import answer
+        from .queued import answer
 
         return answer(module, name)
     home, _, attribute = place.partition(":")

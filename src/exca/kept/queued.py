@@ -9,8 +9,9 @@ of that release's inside; their first name is answered with an error that asks t
 import typing as tp
 
 from ..errors import SubmissionError
+from ..infra.base import method_of
+from ..infra.edge import Edge
 from ..utils import FrozenSetattr
-from .edge import Edge
 
 if tp.TYPE_CHECKING:
     import pydantic
@@ -44,17 +45,22 @@ def answer(module: str, name: str) -> tp.Any:
 def run_call(infra: tp.Any, args: tuple[tp.Any, ...], kwargs: dict[str, tp.Any]) -> tp.Any:
     """Run what an earlier release queued for a method, and return what the method returns."""
     obj, infra = _revived(infra)
-    return getattr(obj, infra._applied.name)(*args, **kwargs)
+    return _method(obj, infra)(*args, **kwargs)
 
 
 def run_items(infra: tp.Any, items: tp.Iterable[tp.Any], keep: bool) -> dict[str, tp.Any]:
     """Compute what an earlier release queued for some items of a map; those that are not kept are returned by uid."""
     items = list(items)
     obj, infra = _revived(infra)
-    results = getattr(obj, infra._applied.name)(items)
+    results = _method(obj, infra)(items)
     if keep:
         return {}  # they were stored when the method was called
     return dict(zip(infra.item_uid.of_all(items), results, strict=True))
+
+
+def _method(obj: tp.Any, infra: tp.Any) -> tp.Callable[..., tp.Any]:
+    method: tp.Callable[..., tp.Any] = getattr(obj, method_of(infra).name.rpartition(".")[2])
+    return method
 
 
 def _revived(pickled: tp.Any) -> tuple[tp.Any, tp.Any]:
