@@ -349,3 +349,17 @@ def test_a_time_limit_ends_the_whole_tree(
     began = entry.noted_process(task.infra.job().paths.folder / entry.BEGAN)
     assert began is not None
     wait_for(lambda: not limits.tree([began.pid]), "its children to end")
+
+
+@linux
+def test_how_a_task_ended_is_told_though_its_supervisor_is_stopped(tmp_path: Path, infra: Infra) -> None:
+    task = Sleeper(gate=tmp_path / "gate", infra=infra)
+    job = task.infra.job()
+    wait_for(task.started().exists, "the task to start")
+    assert job.submission.pid is not None
+    supervisor = psutil.Process(job.submission.pid)
+    supervisor.suspend()
+    psutil.Process(int(task.started().read_text())).kill()
+    assert job.exception() is not None
+    assert job.state == "FAILED"
+    supervisor.resume()

@@ -32,6 +32,8 @@ _STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
 _WORDS = ("TIMEOUT", "OUT_OF_MEMORY")  # by which the supervisor notes that it ended a job at a limit
 _MINUTE = 60.0  # seconds
 _GIB = 1 << 30
+NOTED_WITHIN = 5.0  # seconds for a supervisor to note how a job ended
+_late: set[int | None] = set()  # supervisors that did not, by pid
 
 
 class LocalBackend(Backend):
@@ -164,11 +166,7 @@ def _look(submission: Submission) -> _Look:
         with contextlib.suppress(subprocess.TimeoutExpired):  # its last threads may take a moment to end
             child.wait(timeout=10)
         return _ended(folder, (child.poll(), ""))
-    supervised = _supervised(submission)  # first: it notes how its jobs ended before it ends itself
-    noted = noted_exit(submission)
-    if noted is None and supervised:
-        return _Look("RUNNING", True)  # it is about to note it
-    return _ended(folder, noted or (None, ""))
+    return _ended(folder, _exit_after(submission) or (None, ""))
 
 
 def _ended(folder: Path, noted: tuple[int | None, str]) -> _Look:
@@ -183,6 +181,19 @@ def word_of_end(folder: Path, noted: tuple[int | None, str]) -> str:
     if (folder / entry.CANCELLED).exists():
         return "CANCELLED"
     return word or "FAILED"
+
+
+def _exit_after(submission: Submission) -> tuple[int, str] | None:
+    """How a job ended whose process is dead, as its supervisor notes in a moment; None if that is dead, or stopped."""
+    poller = Poller(0 if submission.pid in _late else NOTED_WITHIN)
+    while True:
+        supervised = _supervised(submission)  # first: it notes how its jobs ended before it ends itself
+        noted = noted_exit(submission)
+        if noted is not None or not supervised:
+            return noted
+        if not poller.pause():
+            _late.add(submission.pid)  # do not wait for it once more
+            return None
 
 
 def _supervised(submission: Submission) -> bool | None:
