@@ -234,7 +234,9 @@ def test_a_decorated_function_validates_its_arguments(tmp_path: Path) -> None:
         cached(layers="many")  # type: ignore[arg-type] # this is tested
     with pytest.raises(pydantic.ValidationError):
         cached(layers=1, typo=2)  # type: ignore[call-arg] # this is tested
-    with pytest.raises(RuntimeError, match="with_infra"):
+    with pytest.raises(
+        RuntimeError, match=r"train has its infra from with_infra: use exca\.helpers\.to_config"
+    ):
         cached(1, infra={"mode": "force"})  # type: ignore[call-arg] # this is tested
     assert not CALLS
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claimant import claim_files
-from exca.claims import Claim, Claims, Owner, claimfile, protocol
+from exca.claims import Claim, Claims, Owner, claimfile, owner, protocol
 from exca.claims.claimfile import Announcement, ClaimFolder, Wait, fresh_entry
 from exca.errors import ClaimLostError, ReentrantClaimError
 
@@ -428,3 +428,15 @@ def test_what_is_no_wait_for_other_keys(wait: Wait) -> None:
 def test_what_announces_no_job(announced: Announcement) -> None:
     with pytest.raises(ValueError, match="announces nothing"):
         claimfile._checked_announcement(announced)
+
+
+def test_a_heartbeat_process_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "PATIENCE", 0.01)
+    read, write = os.pipe()
+    try:
+        os.set_blocking(write, False)
+        with pytest.raises(BrokenPipeError, match="the heartbeat process does not read"):
+            owner._write(write, bytes(1 << 20))
+    finally:
+        os.close(read)
+        os.close(write)

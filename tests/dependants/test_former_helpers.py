@@ -8,7 +8,7 @@ import pytest
 import elsewhere
 import people
 from exca import ConfDict
-from exca.kept import earlier_uids, folders, infras
+from exca.kept import cachedict, earlier_uids, folders, infras
 
 
 def test_a_renamed_folder_replaces_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,3 +71,9 @@ def test_a_computation_in_the_form_of_a_job_keeps_its_error(caplog: pytest.LogCa
     assert caplog.messages == ["fails failed: LookupError('not there')"]
     with pytest.raises(LookupError, match="not there"):
         job.result()
+
+
+def test_only_a_tensor_can_be_a_view_of_one() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="is_torch_view takes a tensor, not int"):
+        cachedict.is_torch_view(3)

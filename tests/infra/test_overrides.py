@@ -293,9 +293,15 @@ def test_what_cannot_be_told_is_not_kept(tmp_path: Path) -> None:
 def test_read_only_computes_nothing_of_it(kind: type[Plain], tmp_path: Path) -> None:
     Parent(**infras(tmp_path)).run()
     obj = kind(**infras(tmp_path, mode="read-only"))
-    with pytest.raises(ReadOnlyError, match=rf"Parent\.run,0 has no result for a {kind.__name__}"):
+    with pytest.raises(
+        ReadOnlyError,
+        match=rf"Parent\.run,0 has no result for a {kind.__name__}, which overrides",
+    ):
         obj.run()
-    with pytest.raises(ReadOnlyError, match=rf"Parent\.items,0 has no results for a {kind.__name__}"):
+    with pytest.raises(
+        ReadOnlyError,
+        match=rf"Parent\.items,0 has no results for a {kind.__name__}, which overrides",
+    ):
         list(obj.items([1]))
 
 

@@ -350,3 +350,12 @@ with socket.socket(socket.AF_UNIX) as other:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "0\n", done.stderr
+
+
+def test_a_side_that_hangs_up_in_the_middle_of_a_line_is_an_error() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        one.sendall(b"half")
+        one.shutdown(socket.SHUT_WR)
+        with pytest.raises(ValueError, match="the other side has hung up, or does not stop talking"):
+            warm._line(other)

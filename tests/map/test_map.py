@@ -304,7 +304,10 @@ def test_a_map_method_takes_self_and_items() -> None:
     ("wrong", "words"),
     [
         ({"cluster": "local"}, "needs a folder"),
-        ({"cluster": "nowhere"}, "'threadpool' or 'processpool'"),
+        (
+            {"cluster": "nowhere"},
+            "there is no cluster 'nowhere': known are .*'threadpool', 'processpool', and None",
+        ),
         ({"max_jobs": 0}, "greater than 0"),
         ({"min_samples_per_job": 0}, "greater than 0"),
         ({"mode": "retry"}, "'cached', 'force' or 'read-only'"),

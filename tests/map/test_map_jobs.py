@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import typing as tp
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 import exca
 from exca.claims import Claims
-from exca.errors import JobError, SubmissionError
+from exca.errors import JobError, ResultError, SubmissionError
 from exca.jobs import pools
 from map_models import Counted, Halves, Heavy, Infra, Odd, OwnError, computed, halves
 from waiting import wait_for
@@ -83,6 +84,22 @@ def test_other_shares_go_on_when_one_fails(infra: Infra, trace: Path) -> None:
     with pytest.raises(ValueError, match="cannot halve 1"):
         halves(infra, trace=trace, fail_at=1).process([1, 2, 3, 4])
     assert computed(trace) == [3, 4]
+
+
+class Locks(pydantic.BaseModel):
+    infra: exca.MapInfra = exca.MapInfra(cluster="processpool")
+
+    @infra.apply(item_uid=str)
+    def process(self, items: Iterable[int]) -> Iterator[tp.Any]:
+        for _ in items:
+            yield threading.Lock()
+
+
+def test_results_that_cannot_be_sent_back_from_a_pool_are_an_error() -> None:
+    with pytest.raises(
+        ResultError, match="results of the items from '1' on cannot be sent back from a process"
+    ):
+        list(Locks().process([1]))
 
 
 def test_a_failed_share_is_logged(tmp_path: Path, trace: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 import exca
 import task_models
-from exca.engine import legacy, record
-from exca.errors import JobError, SubmissionError
+from exca.engine import call, legacy, record
+from exca.errors import JobError, StoredValueError, SubmissionError
+from exca.infra.base import method_of
 
 QUEUED = Path(__file__).parents[1] / "legacy_caches" / "queued"
 TASK = "cache/queued_models.Task.compute,1/x=3,model.name=linear,more=({layers=2})-b20ef478"
@@ -288,3 +289,35 @@ def test_a_record_that_is_no_file_counts_as_not_there(
     os.mkfifo(folder / "job.json")
     assert task.infra.status() == "not submitted"
     assert f"Skipped {folder / 'job.json'}, which counts as not there: " in caplog.text
+
+
+class Refuses:
+    """Does not unpickle any more, as where its class has changed."""
+
+    def __reduce__(self) -> tuple[tp.Any, ...]:
+        return _refuse, ()
+
+
+def _refuse() -> tp.NoReturn:
+    raise LookupError("not any more")
+
+
+def test_an_outcome_of_the_release_that_cannot_be_unpickled_is_named(tmp_path: Path) -> None:
+    task = task_models.Double(x=4, infra=exca.TaskInfra(folder=tmp_path))
+    path = tp.cast(Path, task.infra.uid_folder(create=True)) / "job.pkl"
+    path.write_bytes(pickle.dumps(Refuses()))
+    with pytest.raises(
+        StoredValueError,
+        match=r"job\.pkl, which an earlier release of exca left, cannot be unpickled: .*not any more",
+    ):
+        task.compute()
+
+
+def test_a_job_whose_claim_another_process_has_by_now_computes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = task_models.Double(x=4, infra=exca.TaskInfra(folder=tmp_path))
+    folder = tp.cast(Path, task.infra.uid_folder(create=True))
+    assert call.TaskCall(folder, "no-such-token", str(tmp_path / "%j"), method_of(task.infra))() is None
+    assert "another process computes this by now, and it is left to that one" in caplog.text
+    assert task.infra.status() == "not submitted"
