@@ -168,3 +168,48 @@ def test_a_warning_after_the_end_is_refused(make: Make, delay: int) -> None:
         make(slurm_signal_delay_s=delay)
     with pytest.raises(ValueError, match="greater than 0"):
         exca.steps.backends.ADAPTER.validate_python(given({"backend": "Slurm", "signal_delay_s": delay}))
+
+
+@pytest.fixture
+def packed(make: Make, tmp_path: Path) -> tp.Callable[..., list[Saving]]:
+    def tasks(count: int, **fields: tp.Any) -> list[Saving]:
+        through = make(tasks_per_job=count, **fields)
+        places = [tmp_path / f"place-{k}" for k in range(count)]
+        for place in places:
+            place.mkdir()
+        with through.infra.job_array() as array:
+            array.extend(through.infra.clone_obj(place=place) for place in places)
+        return list(array)
+
+    return tasks
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_a_warning_reaches_all_tasks_of_a_job(
+    packed: tp.Callable[..., list[Saving]], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("EXCA_LOCAL", how)
+    tasks = packed(2, concurrent_per_job=2)
+    for task in tasks:
+        began(task)
+    command = ["scancel", "--batch", "--signal=USR2", tasks[0].infra.job().job_id]
+    subprocess.run(command, check=True, timeout=60)
+    for task in tasks:
+        wait_for(task.state().exists, "the state to be saved")
+        assert task.infra.status() == "running"
+        (task.place / "gate").touch()
+    assert [task.run() for task in tasks] == [1, 1]
+
+
+def test_a_job_of_several_tasks_goes_on_after_its_time_limit(packed: tp.Callable[..., list[Saving]]) -> None:
+    tasks = packed(3, slurm_partition="short", timeout_min=1)
+    job_id = tasks[0].infra.job().job_id
+    (tasks[0].place / "gate").touch()
+    began(tasks[1])
+    began(tasks[1], 2)
+    assert not (tasks[2].place / "began-1").exists()
+    for task in tasks:
+        (task.place / "gate").touch()
+    assert [task.run() for task in tasks] == [1, 2, 1]
+    assert {task.infra.job().job_id for task in tasks} == {job_id}
+    assert [[each["state"] for each in attempts_of(task)] for task in tasks] == [[], ["timeout"], []]

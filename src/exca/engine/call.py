@@ -15,7 +15,7 @@ from .. import _files
 from ..errors import UntrustedFileError
 from ..jobs import backends, losses
 from ..jobs.environment import current_job
-from ..jobs.paths import JobPaths
+from ..jobs.paths import JobPaths, part_of
 from ..jobs.remote_errors import RemoteError
 from . import record
 from .method import Method, running
@@ -174,18 +174,20 @@ class TaskCall(Call):
 
     def _requeues(self, where: dict[str, tp.Any]) -> list[losses.Attempt]:
         """The earlier runs of this very job, before the scheduler requeued it."""
-        return record.requeues(JobPaths(self.logs, where["job_id"]).folder, self.token, where)
+        return record.requeues(JobPaths(where["logs"], where["job_id"]).folder, self.token, where)
 
     def _saving(self, where: dict[str, tp.Any], started: float) -> tp.ContextManager[None]:
         """Context in which the computation saves its state when the job is warned of its end."""
         from ..jobs import before_end
 
         return before_end.saving(
-            JobPaths(self.logs, where["job_id"]).folder,
+            JobPaths(where["logs"], where["job_id"]).folder,
             delay=self.method.resources.slurm_signal_delay_s,
             save=_checkpoint_of(self.method.obj),
             progress=lambda: record.holds_files_of_users(self.folder, started),
-            most=self.series.policy.max_requeues,
+            most=0
+            if part_of(where["logs"])
+            else self.series.policy.max_requeues,  # the whole job is requeued, or none
         )
 
     def _is_lost_by(self, error: Exception, claim: "Claim", where: dict[str, tp.Any], started: float) -> bool:

@@ -21,6 +21,8 @@ if tp.TYPE_CHECKING:
     from ..claims.owner import Process
 
 REQUEUES = "requeues.jsonl"  # file beside the logs: how a job came to be begun again, each time
+WARNED = "warned"  # file beside the logs: that the warning was heard, and what came of it
+SAVED = "saved"  # in that file
 LEAVING = "leaving"  # file beside the logs: why a job had itself requeued
 TIMEOUT = 30.0  # seconds for Slurm to answer
 _AGAIN = 20.0  # seconds within which a further signal is about the same end
@@ -67,6 +69,11 @@ def listen() -> None:
             signal.signal(getattr(signal, name), _on_signal)
 
 
+def forget() -> None:
+    """In a forked process: what the other one has to do before the end is not this one's."""
+    _job.saving, _job.timer, _job.busy = None, None, False
+
+
 @contextlib.contextmanager
 def saving(
     folder: Path, *, delay: float, save: Save | None, progress: Progress, most: int
@@ -100,7 +107,9 @@ def _on_signal(number: int, frame: tp.Any) -> None:
     _job.busy = True
     try:
         saved = _save(todo)
-        if number == getattr(signal, "SIGUSR2", None):  # the other one comes with the end
+        with contextlib.suppress(OSError):  # whoever passed it on then waits for longer
+            _files.write_atomically(todo.folder / WARNED, SAVED.encode() if saved else b"", mode=_files.OWN)
+        if todo.most and number == getattr(signal, "SIGUSR2", None):  # the other one comes with the end
             _leave_at_time_limit(todo, saved)
     finally:
         _job.busy = False
@@ -220,6 +229,9 @@ def _why_left(job_paths: paths.JobPaths, started: float) -> dict[str, str]:
         how = dict(orjson.loads(_files.read_file(str(leaving))))
         leaving.unlink()
         return {"state": str(how["state"]), "reason": str(how["reason"])}
+    if paths.part_of(job_paths.pattern) is not None:  # it came to that by its job, which has noted why
+        for ended in requeues_of(job_paths.folder.parent)[-1:]:
+            return {"state": str(ended.get("state")), "reason": str(ended.get("reason"))}
     for at, words in reversed(_CANCELLED.findall(paths.tail(job_paths.stderr))):
         with contextlib.suppress(ValueError):
             if datetime.datetime.fromisoformat(at).timestamp() >= started - 1:  # else it is of an earlier run

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .. import _files, _trust
 from .._polling import Poller
-from . import entry, paths
+from . import before_end, entry, paths
 from .environment import PART, THREADS, current_job
 from .limits import Watch
 
@@ -90,6 +90,8 @@ class Pack:
     cpus: int | None = None  # of each
     gpus: float | None = None  # of each; below 1, some of them share one
     mem_gb: float | None = None  # of each, in GiB
+    delay: float = 90.0  # seconds before its end at which the job is warned
+    max_requeues: int = 0  # of the job
     modules: tuple[str, ...] | None = (
         None  # what the calls need of installed packages; None: they are not forked
     )
@@ -100,7 +102,15 @@ class Pack:
     def __call__(self) -> None:
         """Run in a job; returns once each part ended, however it did."""
         where, _ = current_job(self.logs)
-        _Packing(self, where).run()
+        packing = _Packing(self, where)
+        if where["cluster"] != "slurm":
+            packing.run()
+            return
+        folder = paths.JobPaths(self.logs, where["job_id"]).folder
+        with before_end.saving(
+            folder, delay=self.delay, save=None, progress=packing.warn, most=self.max_requeues
+        ):
+            packing.run()
 
 
 class _Packing:
@@ -135,6 +145,25 @@ class _Packing:
         bad = {k: code for k, code in sorted(self.codes.items()) if code}
         _say(f"{count} tasks ended" + (f", of which not by themselves: {_listed(bad)}" if bad else ""))
 
+    def warn(self) -> bool:
+        """Pass on a warning of the end, and wait a while until all have saved their state; whether to begin again.
+
+        The job does where it would have less to do than this time: some tasks have ended, or saved how far they are.
+        """
+        warned = [child for child in self.running if child.asked is None and child.listens()]
+        marks = [child.folder / before_end.WARNED for child in warned]
+        for child, mark in zip(warned, marks, strict=True):
+            mark.unlink(missing_ok=True)
+            child.warn()
+        poller = Poller(min(self.pack.delay / 2, 60))
+        while (
+            any(child.runs() and not mark.exists() for child, mark in zip(warned, marks, strict=True))
+            and poller.pause()
+        ):
+            pass
+        saved = any(mark.exists() and mark.read_text() == before_end.SAVED for mark in marks)
+        return saved or bool(self.codes)
+
     def _paths(self, number: int) -> paths.JobPaths:
         pattern = paths.logs_of_part(self.pack.logs, number, len(self.pack.contents))
         return paths.JobPaths(pattern, self.where["job_id"])
@@ -152,19 +181,20 @@ class _Packing:
         variables, cpus = self.slots[slot]
         variables = {**variables, **_identity(self.where, own, cpus)}
         arguments = [own.pattern, own.job_id, _files.digest(content), str(os.getpid())]
-        start = self._fork if self.forks else _spawn
+        start, now = self._fork if self.forks else _spawn, time.time()
         pid, process = start(own, variables, arguments)
         # one that takes more than its part is ended in the place of its neighbours
         limit = self.pack.mem_gb if self.pack.mem_gb and self.pack.concurrent > 1 else 0
         watch = Watch(0, int(limit * (1 << 30)), own.stderr)
         watch.pids.append(pid)
-        self.running.append(_Child(number, slot, pid, process, own.folder, watch))
+        self.running.append(_Child(number, slot, pid, process, own.folder, watch, now))
 
     def _fork(self, own: paths.JobPaths, variables: dict[str, str], arguments: list[str]) -> tuple[int, None]:
         from . import forking
 
         pid = forking.fork()
         if pid == 0:
+            before_end.forget()
             os.setpgid(0, 0)
             forking.redirect(own)
             os.environ.update(variables)
@@ -213,7 +243,24 @@ class _Child:
     process: "subprocess.Popen[bytes] | None"  # None for one that was forked
     folder: Path  # of its logs
     watch: Watch  # of its memory
+    started: float  # in seconds since the epoch
     asked: float | None = None  # when it was asked to end
+
+    def warn(self) -> None:
+        """Tell it that the end of the job is near."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR2)
+
+    def listens(self) -> bool:
+        """Whether it is so far that a warning does not end it."""
+        try:
+            return os.stat(self.folder / entry.BEGAN).st_mtime >= self.started
+        except OSError:
+            return False
+
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def end(self) -> None:
         """Ask it to end, with what it started; if that was long ago, make it."""

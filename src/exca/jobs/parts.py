@@ -86,7 +86,7 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
     at_once = min(resources.concurrent_per_job or 1, len(calls))
     draft = Pack(
         *(request.logs, [], at_once, resources.cpus_per_task, _gpus(resources, at_once), resources.mem_gb),
-        _modules(request, contents[0]),
+        *(resources.slurm_signal_delay_s, resources.max_requeues, _modules(request, contents[0])),
     )
     packs = [dataclasses.replace(draft, contents=contents[k : k + per]) for k in range(0, len(contents), per)]
     most = request.max_workers
