@@ -6,9 +6,14 @@ import subprocess
 import sys
 import textwrap
 import typing as tp
+import warnings
 from pathlib import Path
 
+import pydantic
 import pytest
+
+import exca
+from exca import codedigest
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -418,3 +423,31 @@ def test_another_class_of_the_same_name_is_refused_unless_its_code_is_the_same(
     ran = subprocess.run(command, cwd=study.folder, capture_output=True, text=True, check=True, env=env)
     assert ran.stdout == result
     assert "RefusalWarning" in ran.stderr
+
+
+class Plain(pydantic.BaseModel):
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return 7
+
+
+def test_a_digest_that_fails_is_told_once_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such an error would be a mistake of ours, so it is put in the place of the function."""
+
+    def fail(*args: object, **kwargs: object) -> tp.NoReturn:
+        raise LookupError("not foreseen")
+
+    monkeypatch.setattr(codedigest, "digest_of", fail)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for name in ("one", "two"):
+            assert Plain(infra=exca.TaskInfra(folder=tmp_path / name)).run() == 7
+    [warning] = found
+    assert "cannot tell what the code of Plain.run is, so changes of it are not noticed" in str(
+        warning.message
+    )
+    assert "LookupError('not foreseen')" in str(warning.message)

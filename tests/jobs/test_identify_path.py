@@ -88,6 +88,24 @@ def test_what_is_installed_but_not_editable_is_refused_with_its_place(project: P
         identify_path("pydantic-core")  # a distribution whose module has another name
 
 
+def test_an_editable_distribution_without_code_is_refused_with_where_it_was_looked_for(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site" / "hollow-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hollow\nVersion: 1\n")
+    (info / "direct_url.json").write_text(
+        json.dumps({"url": (tmp_path / "elsewhere").as_uri(), "dir_info": {"editable": True}})
+    )
+    monkeypatch.syspath_prepend(str(info.parent))
+    with pytest.raises(
+        ValueError,
+        match=rf"The distribution 'hollow' is installed in editable mode from {tmp_path}/elsewhere, but none of these "
+        rf"is there: {tmp_path}/elsewhere/src/hollow",
+    ):
+        identify_path("hollow")
+
+
 def test_a_namespace_package_in_several_folders_is_refused(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
