@@ -26,7 +26,7 @@ def infra(tmp_path: Path) -> Infra:
 
 
 def planned(place: Path, infra: Infra, plan: str, count: int, workers: int = 2) -> JobArray:
-    """An array of tasks that do what a plan says."""
+    """An array of tasks that do as planned."""
     (place / "plan").write_text(plan)
     task = Planned(place=place, infra=infra)
     with task.infra.job_array(max_workers=workers) as array:
@@ -149,16 +149,16 @@ def test_retry_sends_what_failed_and_leaves_the_rest(
     array = planned(tmp_path, infra, "fail", 2)
     array.wait()
     assert str(array.status()) == "2 failed"
-    (tmp_path / "plan").write_text("mended")
+    (tmp_path / "plan").write_text("better")
     (tmp_path / "gate").touch()
     assert array.retry(only="lost") == []
     with caplog.at_level("INFO", "exca"):
         jobs = array.retry()
     assert "Retrying 2 of 2 task(s)" in caplog.text
-    assert [job.result() for job in jobs] == ["mended"] * 2
+    assert [job.result() for job in jobs] == ["better"] * 2
     assert array.status() == ["completed"] * 2
     assert array.retry() == []
-    assert [task.run() for task in array] == ["mended"] * 2
+    assert [task.run() for task in array] == ["better"] * 2
     only: tp.Any = "some"
     with pytest.raises(ValueError, match="only='some' is none of 'lost', 'failed' and None"):
         array.retry(only)

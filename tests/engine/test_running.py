@@ -1,4 +1,4 @@
-"""What is computed now: jobs of tasks, maps and pipelines, seen and ended by whoever asks."""
+"""What is computed now: jobs of tasks, maps and pipelines, seen and ended by any interpreter."""
 
 import subprocess
 import typing as tp

@@ -187,7 +187,7 @@ class ArrayHandle:
         return summary(Statuses(member.status for member in members), known)
 
     def _look(self) -> "list[Member]":
-        """Look at all tasks, unless that was done a moment ago."""
+        """Look at all tasks, unless the last look was a moment ago."""
         members = self._attached()
         if time.monotonic() - self._looked_at < REMEMBER:
             return members

@@ -1,4 +1,4 @@
-"""What a job has used: memory, CPU time, waiting time, and GPU memory where that can be told."""
+"""What a job has used: memory, CPU time, waiting time, and GPU memory where that is known."""
 
 import contextlib
 import os

@@ -285,7 +285,7 @@ class Executor(concurrent.futures.Executor):
         try:
             with self._infra.batch(self.max_workers):
                 jobs = [self._infra.submit(content) for _, content in batch]
-        except Exception as e:  # of a refusal of any kind: whoever waits for a result gets it
+        except Exception as e:  # of a refusal of any kind: each future gets it
             for future, _ in batch:
                 future.settle(e)
             return

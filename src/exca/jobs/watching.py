@@ -29,7 +29,7 @@ logger: logging.Logger = logging.getLogger("exca")
 
 
 class Ended(tp.NamedTuple):
-    """A job that is done, or of which it can't be told; then the error says why."""
+    """A job that is done; with an error, where it is unknown whether it is."""
 
     job: AnyJob
     error: Exception | None
@@ -134,7 +134,7 @@ class Watch:
         return refused
 
 
-# ---------------------------------------------------------------- one thread for all who want to hear of jobs
+# ---------------------------------------------------------------- one thread that tells all callers
 
 
 class _Thread:
@@ -184,7 +184,7 @@ class _Thread:
     def _look(self, watch: Watch) -> list[Ended]:
         try:
             return watch.look()
-        except Exception as e:  # of the file system or a scheduler: all who wait hear of it
+        except Exception as e:  # of the file system or a scheduler: all callers get it
             return [Ended(job, e) for job in watch.drop()]
 
 
@@ -201,7 +201,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def when_done(job: AnyJob, tell: Tell) -> None:
-    """Have something called once a job is done, with None or the error why that can't be told.
+    """Have something called once a job is done, with None, or the error for which that is unknown.
 
     It is called in the one thread of this process that watches jobs, so it should be quick.
     """
