@@ -274,7 +274,9 @@ def test_waiting_is_logged_once(folder: Path, caplog: pytest.LogCaptureFixture) 
         thread.start()
         thread.join()
     (record,) = caplog.records
-    assert f"process {os.getpid()}" in record.getMessage()
+    assert record.getMessage().startswith(
+        f"Waiting for a result in {folder}, being computed by process {os.getpid()}"
+    )
     assert "since" in record.getMessage()
     assert "look with" in record.getMessage()
     claim.release()

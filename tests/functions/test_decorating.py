@@ -86,8 +86,9 @@ def closing_over(factor: int) -> tp.Callable[[int], int]:
 )
 def test_what_cannot_be_decorated(func: tp.Any, message: str) -> None:
     for decorator in (exca.cached(folder="."), exca.map_cached(folder=".")):
-        with pytest.raises((TypeError, ValueError), match=message):
+        with pytest.raises((TypeError, ValueError), match=message) as caught:
             decorator(func)
+        assert " cannot decorate " in str(caught.value)
 
 
 def test_options_that_make_no_sense() -> None:
