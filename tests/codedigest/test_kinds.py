@@ -413,6 +413,20 @@ CASES: dict[str, tuple[str, str, list[tuple[str, str]], list[tuple[str, str]]]] 
         [("(1)", "(2)")],
         [],
     ),
+    "names of packages": (
+        "helper.f(helper.m.exp(1))",
+        """
+        import math as m
+        from math import sqrt as f
+        from math import log
+        """,
+        [
+            ("math as m", "cmath as m"),
+            ("sqrt as f", "cbrt as f"),
+            ("from math import sqrt", "from numpy import sqrt"),
+        ],
+        [("from math import log", "from cmath import log")],
+    ),
     "metaclass": (
         "helper.A().go()",
         """

@@ -130,3 +130,13 @@ def test_magics_and_a_module_that_is_reloaded(tmp_path: Path) -> None:
     found = run(tmp_path, *cells)
     assert found[0][0] != found[1][0] == found[2][0]
     assert all(len(each[0]) == 16 for each in found)
+
+
+def test_importing_something_else_under_a_name(tmp_path: Path) -> None:
+    """What a name of a package is shows in no source that runs."""
+    cell = MODEL.replace("helper(self.x)", "f(self.x) + m.exp(1)")
+    names = "import math as m\nfrom math import sqrt as f"
+    cells = [names, cell, SHOW, names, SHOW, names.replace("sqrt", "cbrt"), SHOW, "import cmath as m", SHOW]
+    first, same, function, module = [each[0] for each in run(tmp_path, *cells)]
+    assert first == same
+    assert len({first, function, module}) == 3

@@ -286,6 +286,13 @@ class Reach:
         if value is _MISSING:
             self.note(asker.title, f"{name} is not defined")
         else:
+            if isinstance(value, types.ModuleType):
+                if not self._is_made_up(value):
+                    self._count_import(place, name, value.__name__, None)
+            elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+                module = str(getattr(value, "__module__", None) or "builtins")
+                if not modules.is_main(module):
+                    self._count_import(place, name, module, value.__qualname__)
             self.reach_value(f"{place.title}.{name}", value, attributes, config=asker.config)
 
     def reach_source_name(self, place: SourceModule, name: str, attributes: Chain, asker: _Asker) -> None:
@@ -338,6 +345,7 @@ class Reach:
         node = binding.node
         if binding.imported is not None:
             module = modules.absolute(binding.imported, place.package)
+            self._count_import(place, name, module, binding.imported.name)
             self.reach_import(module, binding.imported.name, attributes, asker)
         elif isinstance(node, ast.ClassDef):
             info = self.class_of_source(place, node, name)
@@ -350,6 +358,18 @@ class Reach:
         else:
             self.reach_statement(place, name, binding, config=asker.config)
             self._use_names(attributes)
+
+    def _count_import(self, place: Place, name: str, module: str, of_module: str | None) -> None:
+        """Count what a name is imported from, where that is not followed and the name itself does not show it."""
+        if (of_module is None and module == name) or self.finder.module(module) is not None:
+            return
+        target = module if of_module is None else f"{module}.{of_module}"
+        if of_module is None:
+            text = f"import {module} as {name}"
+        else:
+            text = f"from {module} import {of_module}" + (f" as {name}" if name != of_module else "")
+        part = Part((0, 0), normal.digest(f"import {target}"), text)
+        self.parts.setdefault(f"{place.title}.{name}", set()).add(part)
 
     def reach_import(self, module: str, name: str | None, attributes: Chain, asker: _Asker) -> None:
         """Reach a module, or a name in it."""
@@ -828,6 +848,8 @@ class Reach:
             elif each.node is None and each.runtime is not None and name in vars(each.runtime):
                 self._later(self._use_live, info, each, name)
                 return
+        if after is None:
+            self.use_name(name)  # of its metaclass
 
     def _use_found(self, info: ClassInfo, owner: ClassInfo, name: str) -> None:
         for binding in owner.members[name]:

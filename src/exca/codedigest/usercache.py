@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from .. import _files
 
-_FORMAT: tp.Final = "exca code 1"
+_FORMAT: tp.Final = "exca code 2"
 _END: tp.Final = "end"
 _MOST: tp.Final = 4096  # files
 _SETTLED: tp.Final = 2_000_000_000  # ns: what changed later may change again without getting another time
