@@ -199,3 +199,28 @@ def test_one_that_takes_more_memory_than_its_part_is_ended(tmp_path: Path) -> No
     assert "more than its limit of 0.3 GiB (mem_gb), ending the job" in job.paths(0).stderr.read_text()
     gate.touch()
     assert job.exit(1) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to CPUs")
+@pytest.mark.parametrize(
+    ("given", "machine", "cpus", "expected"),
+    [
+        (range(8), 64, 2, [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        (
+            range(4, 20),
+            64,
+            2,
+            [[4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19]],
+        ),  # two threads each
+        (range(8), 8, 2, [[], [], [], []]),  # the whole machine, which other jobs may use, too
+        (range(8), 64, 4, [[], [], [], []]),  # fewer than were asked for
+        (range(8), 64, None, [[], [], [], []]),
+    ],
+)
+def test_cpus_that_a_job_has_for_itself_are_divided(
+    monkeypatch: pytest.MonkeyPatch, given: range, machine: int, cpus: int | None, expected: list[list[int]]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(given))
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+    call = pack.Pack("/logs/%j", [], 4, cpus)
+    assert [pack.cpus_of(call, slot) for slot in range(4)] == expected

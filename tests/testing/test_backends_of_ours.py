@@ -10,6 +10,7 @@ import pytest
 
 import slurm_cluster
 from dask_cluster import DaskCluster
+from exca.testing.backend_models import Task
 from exca.testing.backend_tests import BackendTests
 
 Fields = dict[str, tp.Any]
@@ -88,3 +89,28 @@ class TestExecutor(BackendTests):
     @pytest.fixture
     def step(self, executor: Executor) -> Fields:
         return {"backend": "Executor", "executor": executor}
+
+
+class SharedJobs:
+    """Several tasks in one job."""
+
+    def test_an_array_gives_each_task_its_job(self, infra: Fields) -> None:
+        """Two of them share one, and each has logs of its own."""
+        tasks = [Task.model_validate({"x": x, "infra": infra}) for x in range(3)]
+        with tasks[0].infra.job_array() as array:
+            array.extend(tasks)
+        assert [task.compute() for task in tasks] == [0, 2, 4]
+        assert len({task.infra.job().job_id for task in tasks}) == 2
+        assert len({task.infra.job().paths.folder for task in tasks}) == 3
+
+
+class TestDaskSharedJobs(SharedJobs, TestDask):
+    @pytest.fixture
+    def fields(self, dask: DaskCluster) -> Fields:
+        return {"cluster": "dask", "dask_address": str(dask.scheduler_file), "tasks_per_job": 2}
+
+
+class TestLocalSharedJobs(SharedJobs, TestLocal):
+    @pytest.fixture
+    def fields(self) -> Fields:
+        return {"cluster": "local", "tasks_per_job": 2}

@@ -335,7 +335,7 @@ def _identity(where: dict[str, tp.Any], own: paths.JobPaths, cpus: list[int]) ->
 
 def _environment_of(pack: Pack, slot: int) -> tuple[dict[str, str], list[int]]:
     """What differs for a part that runs in this slot: variables, and CPUs where it has some for itself."""
-    cpus = _cpus_of(pack, slot)
+    cpus = cpus_of(pack, slot)
     variables = _threads_of(pack)
     if pack.cpus is not None and "SLURM_CPUS_PER_TASK" in os.environ:
         variables["SLURM_CPUS_PER_TASK"] = str(pack.cpus)
@@ -358,7 +358,7 @@ def _available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpus_of(pack: Pack, slot: int) -> list[int]:
+def cpus_of(pack: Pack, slot: int) -> list[int]:
     """CPUs of a slot, where the job has been given just enough of them for all slots; else none in particular."""
     if pack.concurrent == 1 or pack.cpus is None or not hasattr(os, "sched_setaffinity"):
         return []
