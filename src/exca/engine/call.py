@@ -105,12 +105,14 @@ class ItemsCall(Call):
     worker: PickledWorker
     keys: list[str]
     items: list[tp.Any]
+    not_before: float = 0.0  # when it may start, in seconds since the epoch: the job before it was lost
 
     def __repr__(self) -> str:
         return f"{len(self.keys)} item(s) of {self.folder.parent.name}/{self.folder.name}"
 
     def compute(self, claim: "Claim", where: dict[str, tp.Any]) -> tp.Any:
         """Compute the items; an error is returned."""
+        losses.wait_until(self.not_before)
         try:
             return self.worker.load().compute(self.keys, self.items)
         except Exception as e:

@@ -8,12 +8,13 @@ import dataclasses
 import itertools
 import logging
 import threading
+import time
 import typing as tp
 from pathlib import Path
 
 from .._polling import Poller
 from ..errors import ClaimLostError
-from ..jobs import arrays, backends, parts
+from ..jobs import arrays, backends, losses, parts
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
 from ..jobs.paths import part_of
@@ -84,15 +85,15 @@ def run_in_jobs(
         draft = request([], "")
         stable = Path(*itertools.takewhile(lambda part: "%" not in part, Path(draft.logs).parts))
         shared = PickledWorker.write(worker, stable, draft.resources.max_pickle_size_gb)
-        calls: list[tp.Callable[[], tp.Any]] = [
+        calls = [
             ItemsCall(c.folder, c.token, draft.logs, shared, keys, items)
             for c, (keys, items) in zip(claims, shares, strict=True)
         ]
         tag = announce(claims, cluster, draft)
         final = dataclasses.replace(
-            draft, calls=calls, tag=tag, files=(shared.path,)
+            draft, calls=list[tp.Callable[[], tp.Any]](calls), tag=tag, files=(shared.path,)
         )  # one working directory
-        sending = _Sending(cluster, final, claims)
+        sending = _Sending(cluster, final, claims, final, calls)
         sending.send()
         arrays.report(sending.submissions + [None] * len(sending.left), final.name, cluster)
     except BaseException as e:
@@ -146,8 +147,11 @@ class _Sending:
     cluster: str
     request: backends.Request  # of those that are left
     left: "list[Claim]"  # one per job
+    whole: backends.Request  # of all of them
+    calls: list[ItemsCall]
     submissions: list[Submission] = dataclasses.field(default_factory=list)
     before: "_Sending | None" = None  # what this thread waited for already
+    lost: dict[int, list[losses.Attempt]] = dataclasses.field(default_factory=dict)  # by number of the job
 
     def __enter__(self) -> None:
         """This thread waits for the jobs from now on."""
@@ -179,6 +183,42 @@ class _Sending:
         self.submissions += sent
         return sent
 
+    def again(self, number: int, job: CallJob[tp.Any]) -> "CallJob[tp.Any] | bool":
+        """Submit again what a job ran that was lost; False where it is not to be, or there is no room.
+
+        True where others compute it by now: then there is nothing to wait for here.
+        """
+        from ..claims import Claims
+
+        policy, lost = losses.Policy.of(self.whole.resources), self.lost.setdefault(number, [])
+        kind, call = job.loss(policy), self.calls[number]
+        if kind is None or not policy.tries_again(kind, lost):
+            return False
+        lost.append(losses.attempt(kind, "", job.job_id, lost=time.time()))
+        logger.info(
+            "%s was lost (%s): attempt %d of up to %d follows",
+            *(job.label(), kind, len(lost) + 1, policy.retries + 1),
+        )
+        claim, held = Claims(call.folder).acquire(call.keys)
+        if claim is None or held:
+            if claim is not None:
+                claim.release()
+            return True
+        try:
+            request, not_before = arrays.next_request(self.whole, lost, self.cluster)
+            request.calls = [dataclasses.replace(call, token=claim.token, not_before=not_before)]
+            request.tag = announce([claim], self.cluster, request)
+            (submission,) = backends.submit(self.cluster, request)
+        except BaseException:
+            claim.release()
+            raise
+        if submission is None:
+            claim.release()
+            return False
+        transfer_to(claim, submission)
+        self.submissions.append(submission)
+        return CallJob(submission)
+
 
 _waited_for: dict[int, _Sending] = {}  # by thread, the jobs that it waits for
 
@@ -203,7 +243,7 @@ def _wait_for(
     while waiting or sending.left:
         nested.look(poller.waited)
         if sending.left and poller.waited - tried > _ROOM_EVERY:
-            tried, first = poller.waited, len(sending.submissions)
+            tried, first = poller.waited, len(sending.calls) - len(sending.left)
             waiting.update((first + k, CallJob(s)) for k, s in enumerate(sending.send()))
         if not waiting:
             poller.pause(at_least=_OTHERS_EVERY)
@@ -215,6 +255,12 @@ def _wait_for(
             )
         for k in sorted(ended):
             job = waiting.pop(k)
+            later = sending.again(k, job)
+            if isinstance(later, CallJob):
+                waiting[k] = later
+                continue
+            if later:
+                continue
             try:
                 left = job.result() or ()
                 if computed is not None:

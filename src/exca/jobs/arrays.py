@@ -6,11 +6,14 @@ for want of room is halved until it fits, and what is left then waits for room.
 """
 
 import dataclasses
+import math
 import re
+import time
 import typing as tp
 
 from .._log import logger
 from ..errors import SubmissionError
+from . import losses
 
 if tp.TYPE_CHECKING:
     from .backends import Request, Submission
@@ -124,6 +127,18 @@ def changed_to(through: "Resources", changed: tp.Mapping[str, tp.Any]) -> "Resou
 
     content = {n: getattr(through, n) for n in Resources.model_fields} | dict(changed)
     return Resources.model_construct(_fields_set=set(content), **content)
+
+
+def next_request(
+    request: "Request", lost: tp.Sequence[losses.Attempt], cluster: str
+) -> tuple["Request", float]:
+    """The request for the next attempt after losses, and when that may start, in seconds since the epoch."""
+    now = time.time()
+    series = losses.Series.next(request.resources, lost, now)
+    pause = max(0, math.ceil(series.not_before - now)) if cluster == "slurm" else 0
+    changed = losses.asked_of_next(request.resources, series, pause)
+    resources = changed_to(request.resources, changed) if changed else request.resources
+    return dataclasses.replace(request, resources=resources, first=0), series.not_before
 
 
 def shares(max_workers: int, sizes: tp.Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from .. import _files, _trust
 from .._log import logger
 from .._polling import Poller
 from ..errors import JobError
-from . import backends, entry, paths
+from . import backends, entry, losses, paths
 from .backends import Submission
 from .remote_errors import RemoteError, rebuild_error
 
@@ -364,6 +364,15 @@ class CallJob(Job[R]):
             return not isinstance(self._load(), BaseException)
         except OSError:
             return False
+
+    def loss(self, policy: losses.Policy) -> str | None:
+        """What became of a job that is done, where that is no result: a word, or the policy's name of its error."""
+        if not self.paths.result_pickle.exists():
+            if self._error_of_a_rank() is not None:
+                return None
+            return losses.kind_of(self._backend.ending(self.submission), began=self._began())
+        error = self._load()
+        return policy.named(error) if isinstance(error, Exception) else None
 
     def _load(self) -> tp.Any:
         try:

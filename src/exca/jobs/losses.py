@@ -198,13 +198,18 @@ class Series:
 
     def wait(self) -> None:
         """Wait until the attempt may start."""
-        pause = min(self.not_before - time.time(), MAX_BACKOFF)
-        if pause > 0:
-            time.sleep(pause)
+        wait_until(self.not_before)
 
     def tries_again(self, kind: str) -> bool:
         """Whether there is another attempt, should this one end by a loss of this kind."""
         return self.policy.tries_again(kind, self.lost)
+
+
+def wait_until(start: float) -> None:
+    """Wait until an attempt may start, in seconds since the epoch by a clock that may differ from this one."""
+    pause = min(start - time.time(), MAX_BACKOFF)
+    if pause > 0:
+        time.sleep(pause)
 
 
 NONE_LOST: tp.Final = Series()
