@@ -310,6 +310,9 @@ def _start(order: "Order", request: Request) -> int:
     from .order import spawn_arguments
 
     first = order.first()
+    if not order.size:
+        for log in (first.stdout, first.stderr):
+            open_log(log).close()  # refuses what another user put in its place
     env = _environment(request)
     if order.forks and request.workdir is None:  # a copy of the code serves one submission
         from . import warm
