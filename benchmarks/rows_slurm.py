@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import exca
 from registry import row, seconds
 from rows_tasks import Trainer, trainer
 
 TASKS = 300
+PACKED, PER_JOB, JOBS_AT_ONCE = 2000, 25, 8
 QUERIES = ("squeue", "sacct", "scontrol")
 
 
@@ -77,3 +80,21 @@ def queries(folder: Path) -> float:
         return len(log.read_text().splitlines())
     finally:
         cancel(folder)
+
+
+@row(
+    f"{PACKED:,} Slurm tasks in packed jobs: queries per 2 s, until all are collected",
+    unit="",
+    limit=1,
+    rounds=1,
+)
+def queries_of_packed_tasks(folder: Path) -> float:
+    log = count_queries(folder.with_name("shims-packed"))
+    start = time.monotonic()
+    base = trainer(folder, 0, cluster="slurm", tasks_per_job=PER_JOB)
+    with base.infra.job_array(max_workers=JOBS_AT_ONCE) as array:
+        array.extend(base.infra.clone_obj({"data.seed": seed}) for seed in range(1, PACKED + 1))
+    exca.wait([task.infra.job() for task in array])
+    for task in array:
+        task.run()
+    return 2 * len(log.read_text().splitlines()) / (time.monotonic() - start)
