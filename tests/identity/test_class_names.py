@@ -11,6 +11,7 @@ import pytest
 
 import exca
 from exca import steps
+from exca.errors import OtherClassError
 from exca.helpers import DiscriminatedModel
 from exca.identity.classnames import FILE, NotedNames, read
 
@@ -65,6 +66,84 @@ def test_of_tasks_and_maps(tmp_path: Path) -> None:
     list(obj.items([1]))
     classes = {"Ball": [f"{__name__}.Ball"], "Shape": [f"{__name__}.Shape"]}
     assert names(tmp_path) == [{"version": 1, "classes": classes}] * 2
+
+
+class Twice(pydantic.BaseModel, extra="forbid"):
+    """What a field holds that is declared as Any."""
+
+    x: int = 1
+
+    def value(self) -> int:
+        return 2 * self.x
+
+
+class Thrice(pydantic.BaseModel, extra="forbid"):
+    """The same fields, and another result."""
+
+    x: int = 1
+
+    def value(self) -> int:
+        return 3 * self.x
+
+
+class Copied(pydantic.BaseModel, extra="forbid"):
+    """Another class whose methods are not used."""
+
+    x: int = 1
+
+
+class Holds(pydantic.BaseModel):
+    """A task, and a map, of values of any class."""
+
+    parts: list[tp.Any] = []
+    infra: exca.TaskInfra = exca.TaskInfra()
+    mapped: exca.MapInfra = exca.MapInfra()
+    counting: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return sum(part.value() for part in self.parts)
+
+    @mapped.apply(item_uid=str)
+    def items(self, items: tp.Iterable[int]) -> tp.Iterator[int]:
+        for item in items:
+            yield item + sum(part.value() for part in self.parts)
+
+    @counting.apply
+    def count(self) -> int:
+        return len(self.parts)
+
+
+class Adds(steps.Step):
+    """A step of them."""
+
+    part: pydantic.BaseModel
+
+    def _run(self, value: int) -> int:
+        return value + tp.cast(tp.Any, self.part).value()  # type: ignore[no-any-return] # declared as any model
+
+
+def results(part: pydantic.BaseModel, folder: Path) -> list[tp.Callable[[], tp.Any]]:
+    infra = exca.TaskInfra(folder=folder)
+    obj = Holds(parts=[part, part], infra=infra, mapped=exca.MapInfra(folder=folder), counting=infra)
+    step = Adds(part=part, infra=steps.backends.Cached(folder=folder))
+    return [obj.run, lambda: list(obj.items([1])), lambda: step.run(1), obj.count]
+
+
+def test_of_fields_that_are_declared_with_no_class(tmp_path: Path) -> None:
+    """Objects of two classes with the same fields share an address, and are told apart by their code."""
+    assert [call() for call in results(Twice(), tmp_path)] == [4, [5], 3, 2]
+    files = names(tmp_path)
+    assert {"version": 1, "classes": {"parts": [f"{__name__}.Twice"]}} in files
+    assert all(f"{__name__}.Twice" in str(each) for each in files)
+    assert len(files) == 4
+    assert [call() for call in results(Twice(), tmp_path)] == [4, [5], 3, 2]
+    *others, count = results(Thrice(), tmp_path)
+    for call in others:
+        with pytest.raises(OtherClassError, match=r"fields of what is at 'parts?', not its class"):
+            call()
+    assert count() == 2
+    assert results(Copied(), tmp_path)[-1]() == 2
 
 
 def test_of_steps(tmp_path: Path) -> None:

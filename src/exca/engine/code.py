@@ -98,13 +98,16 @@ class Code:
         for bare, names in self._method.class_names().items():
             strangers = known.get(bare, [])
             if strangers and set(strangers).isdisjoint(names):
+                if names[0].endswith((f".{bare}", f":{bare}")):
+                    why = f"{bare!r} only. Give one of the two another name, or"
+                else:  # the path of a field that is declared as Any
+                    why = f"the fields of what is at {bare!r}, not its class. Declare it with a discriminator, or give"
                 settings.complain(
                     "other-class",
                     OtherClassError(
                         f"what is in {folder} was computed by {', '.join(strangers)}, and {names[0]}, with other code, "
-                        f"has the same address, which holds {bare!r} only. Give one of the two another name, or their "
-                        "infras different versions or folders; put classes of scripts into modules. If the two compute "
-                        "the same: exca.accept(obj, why='...')"
+                        f"has the same address, which holds {why} their infras different versions or folders; put "
+                        "classes of scripts into modules. If the two compute the same: exca.accept(obj, why='...')"
                     ),
                     names[0],
                 )

@@ -1,9 +1,10 @@
 """Which classes a configuration is of, where its address holds no more than their bare names.
 
 Steps and other discriminated models stand in a uid by the name of their class, and classes of a script are addressed as
-``__main__``. ``classes.json``, beside the configuration, holds the whole names under which results were computed: of a
-class of a script, the name of its file, never its folder. It is written when a result is computed, and lists all names
-that were met; a cache without it is taken as it is.
+``__main__``. A model in a field that is declared as Any or BaseModel stands there by its fields alone: then the path of
+the field takes the place of the bare name. ``classes.json``, beside the configuration, holds the whole names under
+which results were computed: of a class of a script, the name of its file, never its folder. It is written when a result
+is computed, and lists all names that were met; a cache without it is taken as it is.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ FILE: tp.Final = "classes.json"
 VERSION: tp.Final = 1
 _SCRIPT: tp.Final = "__main__"
 
-Names = dict[str, list[str]]  # whole names by bare names
+Names = dict[str, list[str]]  # whole names by bare names, or by paths of fields
 # classes of modules whose objects hold no models, so that no names are noted for them
 _plain: "weakref.WeakSet[type]" = weakref.WeakSet()
 
@@ -44,10 +45,18 @@ def names_in(values: "ValueExporter", obj: pydantic.BaseModel, **told: tp.Any) -
     may_hold = model_fields(kind) or kind.model_config.get("extra") == "allow"
     if not may_hold and kind.__module__ != _SCRIPT and not _is_bare(kind):
         _plain.add(kind)
-    for cls in {type(obj): None, **{type(part.model): None for part in parts(values, obj, **told)}}:
-        name = _name(cls) if cls.__module__ == _SCRIPT or _is_bare(cls) else None
+    classes: dict[tuple[str, type], None] = {(kind.__name__, kind): None}
+    for part in parts(values, obj, **told):
+        cls = type(part.model)
+        classes[cls.__name__, cls] = None
+        if not part.declared.models and not _is_bare(cls) and not class_has(cls, "_infra_name"):
+            # declared as Any or BaseModel: nothing tells the class
+            field = ".".join(each for each in part.path.split(".") if not each.isdigit())
+            classes[field, cls] = None
+    for title, cls in classes:
+        name = _name(cls) if title != cls.__name__ or cls.__module__ == _SCRIPT or _is_bare(cls) else None
         if name is not None:
-            found.setdefault(cls.__name__, []).append(name)
+            found.setdefault(title, []).append(name)
     return found
 
 
