@@ -455,3 +455,44 @@ def test_a_parent_s_method_runs_as_it_is() -> None:
 def test_a_wrong_infra_is_refused_when_it_is_built(wrong: Infra, words: str) -> None:
     with pytest.raises(pydantic.ValidationError, match=words):
         calls(wrong)
+
+
+class Unlucky(pydantic.BaseModel):
+    """Is lost as often as it is told, and returns how often it began."""
+
+    place: Path
+    infra: exca.SubmitInfra = exca.SubmitInfra()
+
+    @infra.apply
+    def run(self, losses: int, how: str = "kill") -> int:
+        began = self.place / "began"
+        with began.open("a") as file:
+            file.write("x")
+        number = len(began.read_text())
+        if number <= losses and how == "raise":
+            raise ConnectionError(f"attempt {number}")
+        if number <= losses:
+            os.kill(os.getpid(), 9)
+        return number
+
+
+@every_scheduler
+def test_a_call_that_is_lost_is_submitted_again(infra: Infra, tmp_path: Path) -> None:
+    policy: tp.Any = {**infra, "retry_on": ["killed"], "retry_backoff_s": 0}
+    task = Unlucky(place=tmp_path, infra=policy)
+    job = task.infra.submit(2)
+    first = job.job_id
+    assert job.wait(110)
+    assert job.job_id != first or not first
+    assert job.result() == 3
+    with pytest.raises(JobError, match=r"SIGKILL|137"):
+        task.run(9)
+    assert len((tmp_path / "began").read_text()) == 6
+
+
+def test_an_error_of_a_call_that_the_policy_names_is_a_loss(tmp_path: Path) -> None:
+    policy: tp.Any = {"cluster": "local", "folder": tmp_path, "retry_on": ["OSError"], "retry_backoff_s": 0}
+    task = Unlucky(place=tmp_path, infra=policy)
+    assert exca.wait([job := task.infra.submit(1, "raise")]).done == [job]
+    assert job.result() == 2
+    assert task.run(4, "raise") == 5

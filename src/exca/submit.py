@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
+import time
 import typing as tp
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from .errors import InfraError, JobError, SubmissionError
 from .identity import check_secrets
 from .infra.attribute import has_infra
 from .infra.base import Applied, BaseInfra, wrap
-from .jobs import arrays, backends
+from .jobs import arrays, backends, losses
 from .jobs.backends import Submission
 from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
@@ -177,8 +178,9 @@ class Rest:
             if not self.jobs:
                 return
             sent = [s for s in backends.submit(self.cluster, self.request) if s is not None]
-            for job, submission in zip(self.jobs, sent, strict=False):
+            for job, call, submission in zip(self.jobs, self.request.calls, sent, strict=False):
                 job.submission, job.rest = submission, None
+                job.request = dataclasses.replace(self.request, calls=[call])
             self.jobs = self.jobs[len(sent) :]
             for job in self.jobs:
                 job.rest = self
@@ -204,6 +206,7 @@ class RemoteCall:
     method: Method
     args: tuple[tp.Any, ...]
     kwargs: dict[str, tp.Any]
+    not_before: float = 0.0  # when it may start, in seconds since the epoch: the job before it was lost
 
     def __post_init__(self) -> None:
         check_secrets(self.method.obj)
@@ -221,6 +224,7 @@ class RemoteCall:
 
     def __call__(self) -> tp.Any:
         """Run in a job: an error is carried to the caller as a value."""
+        losses.wait_until(self.not_before)
         try:
             return self.run()
         except Exception as e:
@@ -236,6 +240,8 @@ class PendingJob(CallJob[tp.Any]):
         self.unsent = "its batch is not sent yet: leave the `with infra.batch():` block first"
         self.rest: Rest | None = None  # it waits for room, with others
         self.cancelled = False  # before there was room for it
+        self.request: backends.Request | None = None  # of this call alone, to submit it again
+        self.lost: list[losses.Attempt] = []
 
     def _require_sent(self, timeout: float | None = None) -> bool:
         """Complain if it was never sent; wait for room if that is what it waits for."""
@@ -287,8 +293,34 @@ class PendingJob(CallJob[tp.Any]):
         return self.cancelled or (bool(self.submission.job_id) and super().done())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job is done, at most ``timeout`` seconds."""
-        return self.cancelled or (self._require_sent(timeout) and super().wait(timeout))
+        """Wait until the job is done, at most ``timeout`` seconds; what was lost is submitted again."""
+        poller = Poller(timeout)
+        while not self.cancelled:
+            if not (self._require_sent(poller.left) and super().wait(poller.left)):
+                return False
+            if not self.go_on():
+                return True
+        return True
+
+    def go_on(self) -> bool:
+        """Submit the call again where its job was lost, and there are attempts left; whether it was so."""
+        request, cluster = self.request, self.cluster
+        if self.cancelled or request is None or cluster is None:
+            return False
+        policy = losses.Policy.of(request.resources)
+        kind = self.loss(policy)
+        if kind is None or not policy.tries_again(kind, self.lost):
+            return False
+        self.lost.append(losses.attempt(kind, "", self.job_id, lost=time.time()))
+        logger.info(
+            "%s was lost (%s): attempt %d of up to %d follows",
+            *(self.label(), kind, len(self.lost) + 1, policy.retries + 1),
+        )
+        again, not_before = arrays.next_request(request, self.lost, cluster)
+        again.calls = [dataclasses.replace(tp.cast(RemoteCall, request.calls[0]), not_before=not_before)]
+        Rest(cluster, again, [self]).send()
+        self.request = request  # the resources that are scaled are those that were set
+        return True
 
     def cancel(self) -> None:
         """End the job now, or keep it from being sent; one that is done stays as it is."""
@@ -300,5 +332,6 @@ class PendingJob(CallJob[tp.Any]):
 
     def result(self) -> tp.Any:
         """Wait for the call and return what it returned."""
+        self.wait()
         self._require_sent()
         return super().result()

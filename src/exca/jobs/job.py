@@ -371,7 +371,8 @@ class CallJob(Job[R]):
             if self._error_of_a_rank() is not None:
                 return None
             return losses.kind_of(self._backend.ending(self.submission), began=self._began())
-        error = self._load()
+        # else a result, which may be large, need not be loaded for that
+        error = self._load() if set(policy.on).difference(losses.KINDS) else None
         return policy.named(error) if isinstance(error, Exception) else None
 
     def _load(self) -> tp.Any:
