@@ -7,8 +7,8 @@ import os
 import typing as tp
 from pathlib import Path
 
+from . import _reloads
 from ._earlier import earlier_names
-from .codedigest import finding
 from .engine.method import Status, observers, running
 from .errors import InfraError, ReadOnlyError
 from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
@@ -75,7 +75,7 @@ class TaskInfra(BaseInfra):
             nonlocal name
             try:  # straight to a result kept in memory, if it is this method's and this object's
                 owner, method, value, then, _ = obj.__dict__[name]._ram
-                if owner is obj and method is applied and then is finding.now:
+                if owner is obj and method is applied and then is _reloads.now:
                     return value
             except (KeyError, AttributeError):
                 name = self._infra_name
@@ -96,7 +96,7 @@ class TaskInfra(BaseInfra):
         """The result of the task, from the cache or computed."""
         if self.keep_in_ram:
             # first: what changes while it is computed has it compared again
-            then, digest = finding.believed(), self._method.digest
+            then, digest = _reloads.believed(), self._method.digest
             owner, method, value, _, known = self._ram
             if not (owner is self._obj and method is self._applied and digest == known):
                 value = self._found_or_computed()

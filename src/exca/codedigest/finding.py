@@ -2,10 +2,6 @@
 
 It is found once in a process, and again only where what it was made of has changed in memory: a notebook's cell that
 was run again, a module that was reloaded. Later processes find it by the status of the files (`usercache`).
-
-Even to ask takes longer than to return what is kept in memory. So `now` is another object as soon as a module is
-reloaded or a cell is begun, and a hit in memory compares no more than that. What is typed at a prompt is seen by
-nothing: there, each hit asks.
 """
 
 import contextlib
@@ -14,12 +10,12 @@ import logging
 import os
 import sys
 import threading
-import time
 import types
 import typing as tp
 import weakref
 from collections.abc import Iterable, Mapping
 
+from .. import _reloads
 from . import usercache
 from .digest import CodeDigest
 
@@ -28,10 +24,6 @@ if tp.TYPE_CHECKING:
 
 _MISSING: tp.Final = object()
 _LIVE = tuple[Mapping[str, tp.Any], str, tp.Any]
-now: object = object()  # another one each time that code in memory may change
-_SETTLING = 1.0  # seconds in which a module is read, or a cell defines functions, after it was announced
-_changed: float = -_SETTLING
-_watched: "list[_Reloads]" = []
 
 
 class _Known:
@@ -62,41 +54,8 @@ class _Known:
 
 def _cell() -> int:
     """Number of the cell that a notebook runs; 0 where there is none."""
-    shell = _shell()
+    shell = _reloads.shell()
     return int(shell.execution_count) if shell is not None else 0
-
-
-def _shell() -> tp.Any:
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()
-
-
-class _Reloads:
-    """A finder that finds nothing: it is asked, with the module, when one is reloaded."""
-
-    def find_spec(self, name: str, path: tp.Any = None, target: tp.Any = None) -> None:
-        if target is not None:
-            code_changes()
-
-
-def code_changes(*_: tp.Any) -> None:
-    """Have what is kept in memory compared again."""
-    global now, _changed  # what all hits compare
-    now, _changed = object(), time.monotonic()
-
-
-def believed() -> object:
-    """What `now` is as long as the code in memory is that of this moment; what it never is where that is not known."""
-    if not _watched:
-        _watched.append(_Reloads())
-        sys.meta_path.insert(0, tp.cast(tp.Any, _watched[0]))
-        shell = _shell()
-        if shell is not None:
-            shell.events.register("pre_run_cell", code_changes)
-    typed = hasattr(sys, "ps1") or not hasattr(sys.modules.get("__main__"), "__file__")
-    if (typed and _shell() is None) or time.monotonic() - _changed < _SETTLING:
-        return None
-    return now
 
 
 _known: "weakref.WeakKeyDictionary[type, dict[tp.Any, _Known]]" = weakref.WeakKeyDictionary()

@@ -124,7 +124,7 @@ class InfraState:
 # digests of code by class, function, classes of models, roots and packages, and until when they are believed
 _digests: "dict[tp.Any, tuple[CodeDigest | None, float]]" = {}
 _DIGEST_SECONDS, _MAX_DIGESTS = 0.05, 1000
-# a result in memory: object, method, value, when the code was compared (`finding.now`), and its digest
+# a result in memory: object, method, value, when the code was compared (`_reloads.now`), and its digest
 Kept = tuple[tp.Any, Applied | None, tp.Any, object, str | None]
 NOTHING_KEPT: tp.Final[Kept] = (None, None, None, None, None)
 _UNBOUND = (("_obj", None), ("_owner", None), ("_infra_name", ""), ("_applied", None), ("_ram", NOTHING_KEPT))

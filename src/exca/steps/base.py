@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pydantic
 
-from .. import identity
+from .. import _reloads, identity
 from .._earlier import earlier_names
-from ..codedigest import finding
 from ..identity import DiscriminatedModel
 from . import addresses, conversions
 from .addresses import NO_INPUT
@@ -90,7 +89,7 @@ class StepState:
         self.pipeline: Pipeline | None = None
         # where a hit is all there is to do: gives the result of a key, and what may name items
         self.hit: Callable[[str], tp.Any] | None = None
-        self.compared: object = None  # when the code was, as `finding.now`
+        self.compared: object = None  # when the code was, as `_reloads.now`
         self.namer: addresses.Namer | None = None
         self.forced: set[str] = set()  # what this object has computed again, or retried, already
         self.caches: dict[tp.Any, tp.Any] = {}  # those that keep values in memory, by folder
@@ -203,7 +202,7 @@ class Step(DiscriminatedModel):
         assert private is not None, "every step has state"
         state: StepState = private["_exca_state"]
         hit = state.hit
-        if hit is not None and state.compared is finding.now:
+        if hit is not None and state.compared is _reloads.now:
             try:
                 return hit(addresses.named_key(state.namer, value, self))
             except KeyError:

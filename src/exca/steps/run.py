@@ -16,8 +16,7 @@ import typing as tp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .. import _files, errors, identity
-from ..codedigest import finding
+from .. import _files, _reloads, errors, identity
 from ..engine.method import observers, running
 from ..errors import BatchProtocolError, ChangedConfigError, LostInputError, ReadOnlyError
 from . import addresses
@@ -399,7 +398,7 @@ def run_one(step: "Step", value: tp.Any) -> tp.Any:
         get = last.store.results.__getitem__
         if not pipeline.uncached and not pipeline.typed:
             state = step._exca_state
-            state.hit, state.namer, state.compared = get, step._exca_namer(), finding.believed()
+            state.hit, state.namer, state.compared = get, step._exca_namer(), _reloads.believed()
         try:
             result = get(key)
         except KeyError:
