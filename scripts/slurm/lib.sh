@@ -3,6 +3,7 @@ export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 STATE=${EXCA_SLURM_STATE:-/tmp/exca-slurm}
 export SLURM_CONF=$STATE/etc/slurm.conf
 DEFAULT_CONF=/etc/slurm/slurm.conf  # where Slurm's commands look when SLURM_CONF is unset
+PORT=${EXCA_SLURM_PORT:-26817}  # the first of eight
 NODES=(n1 n2 n3 n4)
 
 runs() { # pid, name: that process runs; a zombie, which PID 1 may be slow to reap, does not

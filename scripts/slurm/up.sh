@@ -70,7 +70,12 @@ render() { # name: print that file for this machine
   local cgroup_plugin=disabled
   # Before 24.05 there is no "disabled", but cgroup/v1 does nothing until it is asked to.
   [[ ! $(slurmd -V) =~ \ 2[0-3]\. ]] || cgroup_plugin=cgroup/v1
-  sed -e "s|@STATE@|$STATE|g" -e "s|@HOST@|$(hostname -s)|g" -e "s|@CGROUP_PLUGIN@|$cgroup_plugin|g" "$here/conf/$1"
+  local edits=(-e "s|@STATE@|$STATE|g" -e "s|@HOST@|$(hostname -s)|g" -e "s|@CGROUP_PLUGIN@|$cgroup_plugin|g" -e "s|@PORT@|$PORT|g") n setting
+  for n in 2 4 5 6 7; do edits+=(-e "s|@PORT+$n@|$((PORT + n))|g"); done
+  if [ "$1" = slurm.conf ]; then
+    for setting in ${EXCA_SLURM_SET:-}; do edits+=(-e "/^${setting%%=*}=/d" -e "/^ClusterName=/a $setting"); done
+  fi
+  sed "${edits[@]}" "$here/conf/$1"
 }
 
 configuration_holds() {
