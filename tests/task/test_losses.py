@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 import typing as tp
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pydantic
@@ -14,9 +15,10 @@ import pytest
 import elsewhere
 import exca
 from exca.engine import record
-from exca.errors import JobError
+from exca.errors import JobError, SubmissionError
 from exca.jobs import losses
 from exca.jobs.backends import Ending
+from slurm_faults import Faults
 from task_models import given
 from waiting import wait_for
 
@@ -313,6 +315,37 @@ def test_a_preempted_job_that_slurm_does_not_requeue_is_submitted_again(make: Ma
     assert (task.run(), other.run()) == (2, 1)
     [attempt] = record_of(task)["attempts"]
     assert attempt["state"] == "preempted"
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "unsure"])
+def test_a_later_attempt_waits_for_a_scheduler_that_is_away(make: Make, faults: Faults, silent: bool) -> None:
+    """Where it is not even known whether the job was submitted, it is submitted again all the same."""
+    task = make("wait kill", "slurm", retry_on=["killed"])
+    job = task.infra.job()
+    wait_for(lambda: task.times() == 1)
+    faults.fail("sbatch")
+    if silent:  # from the failing sbatch on
+        called = faults.folder / "sbatch.calls"
+        faults.put("squeue", f"[ ! -e {called} ] || {{ echo squeue: error: Unable to contact >&2; exit 1; }}")
+    os.kill(int(task.began().read_text().split()[0]), signal.SIGKILL)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(job.result)
+        wait_for(lambda: faults.calls("sbatch") > 0 or waiting.done())
+        assert not waiting.done()
+        (task.place / "plan").write_text("return return")
+        faults.end("sbatch")
+        faults.end("squeue")
+        assert waiting.result() == 2
+
+
+@pytest.mark.slurm
+def test_a_first_submission_says_that_the_scheduler_is_away(make: Make, faults: Faults) -> None:
+    task = make("return", "slurm")
+    faults.fail("sbatch")
+    with pytest.raises(SubmissionError, match="Unable to contact slurm controller"):
+        task.infra.job()
+    assert task.infra.status() == "not submitted"
 
 
 @pytest.mark.slurm

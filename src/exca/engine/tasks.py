@@ -415,7 +415,7 @@ def start(
             else:
                 claimed.append(_Claimed(k, task, claim, *_lost_before(claim.folder)))
         if claimed:
-            jobs.update(_submit_groups(claimed, through, cluster, max_workers))
+            jobs.update(_submit_groups(claimed, through, cluster, max_workers, listed=listed))
     except BaseException:
         for one in claimed:
             one.claim.release()
@@ -441,7 +441,7 @@ class _Claimed(tp.NamedTuple):
 
 
 def _submit_groups(
-    claimed: list[_Claimed], through: Method, cluster: str, max_workers: int
+    claimed: list[_Claimed], through: Method, cluster: str, max_workers: int, *, listed: bool
 ) -> dict[int, AnyJob]:
     """Submit claimed tasks, one array for each distinct set of resources; returns the jobs of those that were sent."""
     from ..jobs import arrays
@@ -459,7 +459,15 @@ def _submit_groups(
         name = part[0].task.method.title if len(part) == 1 else ""  # jobs of an array share one
         request = through.request([], max_workers=most, resources=resources, name=name, workdir=workdir)
         workdir = request.workdir  # one copy for all
-        sent = _submit(part, request, cluster)
+        try:
+            sent = _submit(part, request, cluster)
+        except (arrays.RefusedError, arrays.UnsureError) as e:
+            # of a first submission the caller is told; those that follow are tried again, as where there is no room.
+            # A job that came through all the same finds its claim gone, and computes nothing.
+            if not (e.passing and (listed or all(one.lost for one in part))):
+                raise
+            logger.warning("%s. It is tried again in a while", e)
+            sent = [None] * len(part)
         submissions += sent
         of_job: dict[str, list[Task]] = {}  # those that share one
         for one, submission in zip(part, sent, strict=True):

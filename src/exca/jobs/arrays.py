@@ -26,6 +26,8 @@ _NO_ROOM = re.compile(
     r"|Resource temporarily unavailable",
     re.IGNORECASE,
 )
+# Slurm's words where it may well take the very same jobs in a while
+_PASSING = re.compile(r"contact|connect|timed out|no reply|zero bytes|gave no answer", re.IGNORECASE)
 # which limit of an account or QOS it is; all but those on the number of jobs are about what a single job asks for
 _LIMIT = re.compile(r"\b(?:QOS|Assoc)\w+")
 _SMALLER = "lower mem_gb, cpus_per_task, gpus_per_node or nodes, or take a partition whose nodes have as much"
@@ -51,6 +53,7 @@ class RefusedError(SubmissionError):
     def __init__(self, said: str, request: "Request") -> None:
         limits = _LIMIT.findall(said)
         self.for_room: bool = _NO_ROOM.search(said) is not None
+        self.passing: bool = _PASSING.search(said) is not None
         if limits:  # the sentence beside it is the same for every limit
             self.for_room = any("SubmitJob" in limit for limit in limits)
         advice = next((text for pattern, text in _ADVICE if re.search(pattern, said, re.IGNORECASE)), "")
@@ -59,6 +62,8 @@ class RefusedError(SubmissionError):
 
 class UnsureError(SubmissionError):
     """A scheduler gave no answer, and cannot be asked whether it took the jobs."""
+
+    passing: bool = True
 
 
 class Sender(tp.Protocol):
