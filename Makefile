@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench downstream identity torture format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench downstream identity torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -91,6 +91,9 @@ identity: $(TEST_VENV) ## search for uids, keys and addresses that are not those
 
 torture: $(TEST_VENV) ## run the long form of the torture suite
 	$(BIN)/python -m pytest -m torture $(ARGS)
+
+night: $(TEST_VENV) ## run 300 trainings on Slurm while all around them fails (a quarter of an hour at most)
+	@folder=$$(mktemp -d) && $(BIN)/python tests/night/night.py $$folder/night $(ARGS)
 
 downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
 	$(PYTHON) downstream/run.py $(ARGS)

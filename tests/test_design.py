@@ -32,6 +32,7 @@ WITHOUT_ROOM = {
         "sharing",
         "support",
         "torture",
+        "night",
         "typechecks",
     ),
     *(

@@ -1,0 +1,16 @@
+"""A short night: one fault of each kind while 40 trainings run. `make night` runs the long one."""
+
+from pathlib import Path
+
+import night
+import pytest
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(600)
+def test_a_short_night(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    short = ["--trainings=40", "--rounds=1", "--length=1.5", "--pause=1", "--minutes=8"]
+    ended = night.main([str(tmp_path / "night"), *short])
+    said = capfd.readouterr().out
+    assert "wrong: 0" in said, said
+    assert ended == 0
