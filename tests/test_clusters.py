@@ -122,8 +122,7 @@ def test_a_job_of_a_backend_that_is_not_here_is_neither_dead_nor_robbed(tmp_path
     assert Claims(tmp_path).sweep() == 0
 
 
-def test_a_submission_to_a_backend_that_is_not_here_is_not_robbed(tmp_path: Path) -> None:
-    """Its submitter is dead, and whether the job came into being cannot be asked."""
+def test_the_handle_of_a_job_whose_backend_is_not_here_says_that_nothing_is_known(tmp_path: Path) -> None:
     job = CallJob[int](Submission("elsewhere", "12", str(tmp_path / "%j")))
     assert (job.state, job.done()) == ("UNKNOWN", False)
     assert "elsewhere job 12" in job.describe()

@@ -38,6 +38,18 @@ def test_the_killed_are_taken_over_at_once(folder: Path, start: Start) -> None:
     assert claim_files(folder) == []
 
 
+def test_what_was_sent_where_it_cannot_be_asked_for_is_not_taken_over(folder: Path, start: Start) -> None:
+    """No package here has the backend, which alone knows whether the job came into being."""
+    other = start()
+    other.ask("acquire", keys=["a"])
+    other.ask("announce", cluster="of another package")
+    other.kill()
+    claims = Claims(folder)
+    claims.wait(["a"], done=lambda: False, timeout=protocol.GRACE + 1)
+    assert claims.acquire(["a"])[0] is None
+    assert claims.holders()["a"].alive()
+
+
 def test_the_stopped_are_not_robbed(folder: Path, start: Start) -> None:
     other = start()
     other.ask("acquire", keys=["a"])

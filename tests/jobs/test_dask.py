@@ -205,7 +205,9 @@ def test_a_worker_is_no_scheduler(tmp_path: Path, cluster: DaskCluster) -> None:
 def test_a_scheduler_is_found_by_dasks_own_variable(tmp_path: Path, cluster: DaskCluster) -> None:
     import dask as package
 
-    with package.config.set({"scheduler-address": cluster.address}):
+    with package.config.set(  # pyright: ignore[reportPrivateImportUsage] # it says so in its documentation
+        {"scheduler-address": cluster.address}
+    ):
         assert task(tmp_path, None, "double").compute() == 4
 
 

@@ -267,9 +267,12 @@ def _submit(infra: Fields, how: str, folder: Path) -> str:
     fields = json.dumps({name: str(v) if isinstance(v, Path) else v for name, v in infra.items()})
     program = "import sys; from exca.testing.backend_models import main; main(*sys.argv[1:])"
     command = [sys.executable, "-c", program, fields, how, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    said = folder / "submitter.log"  # not a pipe, which a job that inherits it would keep open
+    with said.open("w") as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, timeout=100)
+    text = said.read_text()
+    assert done.returncode == 0, text
+    return text.split()[-1] if text else ""
 
 
 def _runs(pid: int) -> bool:
