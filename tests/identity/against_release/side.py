@@ -40,6 +40,13 @@ def written(folder: Path) -> dict[str, str]:
     }
 
 
+def _without(value: tp.Any, names: tp.Collection[str]) -> tp.Any:
+    """Return a configuration without fields of infras, wherever these are."""
+    if isinstance(value, dict):
+        return {key: _without(each, names) for key, each in value.items() if key not in names}
+    return [_without(each, names) for each in value] if isinstance(value, list) else value
+
+
 def config(case: Json, folder: Path) -> Json:
     """Build the object `obj` of a module; return its uid, its configurations and the files beside its result."""
     obj = module_of(case["source"], folder).__dict__["obj"]
@@ -47,7 +54,10 @@ def config(case: Json, folder: Path) -> Json:
     out: Json = {"uid": infra.uid()}
     out["uid_config"] = infra.config(uid=True, exclude_defaults=True).to_yaml()
     out["full_uid_config"] = infra.config(uid=True, exclude_defaults=False).to_yaml()
-    out["config"] = infra.config(uid=False, exclude_defaults=False).to_yaml().replace(str(folder), FOLDER)
+    shown = infra.config(uid=False, exclude_defaults=False)
+    new = getattr(infra, "_exca_new_fields", ())  # which the release does not know
+    known = type(shown)(_without(dict(shown), new))
+    out["config"] = known.to_yaml().replace(str(folder), FOLDER)
     flat = infra.config(uid=True, exclude_defaults=True).flat()
     out["flat"] = json.dumps(flat, default=str)  # a copy of the release has lists in place of tuples
     if case["run"]:
