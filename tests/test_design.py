@@ -47,7 +47,15 @@ WITHOUT_ROOM = {
         "tooling",
     ),
 }
-HANDING_ON = {"__init__", "base", "kept", "logconf", "slurm", "workdir"}  # nothing here is built on them
+HANDING_ON = {
+    "__init__",
+    "__main__",
+    "base",
+    "kept",
+    "logconf",
+    "slurm",
+    "workdir",
+}  # nothing here is built on them
 # rooms of classes that users derive theirs from, so that what their files share is private to users
 PRIVATE_TO_USERS = {"infra", "steps"}
 

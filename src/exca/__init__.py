@@ -17,6 +17,7 @@ if tp.TYPE_CHECKING:
     from . import testing as testing
     from . import utils as utils
     from . import workdir as workdir
+    from .catalog.frames import table as table
     from .confdict import ConfDict as ConfDict
     from .engine.current import current as current
     from .engine.current import log_metrics as log_metrics
@@ -51,6 +52,7 @@ __all__ = [
     "map_cached",
     "repair",
     "settings",
+    "table",
     "verify",
     "why",
 ]
@@ -69,6 +71,7 @@ _HOMES = {
     "log_metrics": "engine.current",
     "map_cached": "functions.items",
     "repair": "verifying.repair",
+    "table": "catalog.frames",
     "verify": "verifying.check",
     "wait": "jobs.waiting",
     "why": "explaining",

@@ -196,3 +196,27 @@ class NoResultError(RuntimeError, LookupError):
 
 class LostInputError(RuntimeError):
     """The result of an earlier stage was damaged or removed just when a later one needed it."""
+
+
+class FilterError(ValueError):
+    """A filter over the tasks of a folder cannot be read."""
+
+
+class NoSuchTaskError(LookupError):
+    """A name on the command line stands for no task, or for several where one is asked for."""
+
+
+class OverrideError(ValueError):
+    """An override on the command line, or a configuration file, cannot be read or does not fit."""
+
+
+class TargetError(ValueError):
+    """What is to be run cannot be imported, or is nothing that can be run."""
+
+
+class SweepError(ValueError):
+    """A sweep cannot be read, has a point that is not valid, or bears the name of another."""
+
+
+class ArchiveError(ValueError):
+    """An archive of results cannot be read, is damaged, or leads out of the folder."""

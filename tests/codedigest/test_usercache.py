@@ -144,20 +144,20 @@ def test_a_folder_that_is_not_safe_is_not_used(
 def test_the_folder_of_the_platform(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exca.codedigest import usercache
+    from exca import _usercache
 
     monkeypatch.delenv("EXCA_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert usercache.folder() is None
+    assert _usercache.folder("code") is None
     (tmp_path / ".cache/exca/code").mkdir(parents=True, mode=0o700)
-    assert usercache.folder() == f"{tmp_path}/.cache/exca/code"
+    assert _usercache.folder("code") == f"{tmp_path}/.cache/exca/code"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which is to be ignored
-    assert usercache.folder() == f"{tmp_path}/.cache/exca/code"
+    assert _usercache.folder("code") == f"{tmp_path}/.cache/exca/code"
     (tmp_path / "xdg/exca/code").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert usercache.folder() == f"{tmp_path}/xdg/exca/code"
+    assert _usercache.folder("code") == f"{tmp_path}/xdg/exca/code"
 
 
 def test_the_folder_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,5 @@
 """The user's own folder of digests that were found by earlier processes, where their files have not changed since.
 
-``$EXCA_CACHE_DIR``, or the folder for caches of the platform. It is made for this user alone; where it belongs to
-another, or others may write to it, nothing is read from it nor written. It may be removed at any moment.
-
 An entry is a short text: the digest, and the status of each file that was read to find it. It counts while they are as
 they were, if they are older than this process: then they are what it imported (`unchanged_since_start`).
 """
@@ -16,62 +13,15 @@ import time
 import typing as tp
 from collections.abc import Iterable
 
-from .. import _files
+from .. import _files, _usercache
 
+PART: tp.Final = "code"  # of the user's own cache directory
 _FORMAT: tp.Final = "exca code 2"
 _END: tp.Final = "end"
 _MOST: tp.Final = 4096  # files
 _SETTLED: tp.Final = 2_000_000_000  # ns: what changed later may change again without getting another time
 
 _Files = tuple[tuple[str, str], ...]  # paths, and what their status was
-
-
-def folder() -> str | None:
-    """The folder, if this user has one that is safe."""
-    named = _named()
-    try:
-        return f"{named}/code" if named and _is_private(os.lstat(f"{named}/code")) else None
-    except OSError:
-        return None
-
-
-def _named() -> str | None:
-    named = os.environ.get("EXCA_CACHE_DIR") or _of_platform()
-    return named if named and os.path.isabs(named) else None
-
-
-def _of_platform() -> str | None:
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        return f"{base}/exca/cache" if base else None
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base or not os.path.isabs(base):
-        home = os.path.expanduser("~")
-        if not os.path.isabs(home):
-            return None
-        base = f"{home}/Library/Caches" if sys.platform == "darwin" else f"{home}/.cache"
-    return f"{base}/exca"
-
-
-def _is_private(status: os.stat_result) -> bool:
-    if not stat.S_ISDIR(status.st_mode):
-        return False
-    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-
-
-def _made() -> str | None:
-    """The folder, which is made if there is none."""
-    there, named = folder(), _named()
-    if there is not None or named is None:
-        return there
-    try:
-        os.makedirs(os.path.dirname(named), _files.PRIVATE_FOLDER, exist_ok=True)
-        for path in (named, f"{named}/code"):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(path, _files.PRIVATE_FOLDER)
-    except OSError:
-        return None
-    return folder()
 
 
 def look_up(key: str) -> tuple[str, str, _Files, list[str]] | None:
@@ -158,7 +108,7 @@ def keep(
         lines += [f"module {name} {path}" for name, path in loaded]
         lines += [f"folder {noted_status(os.stat(path))} {path}" for path in folders]
         text = "\n".join([*lines, _END])
-        if text.count("\n") != len(lines) or (place := _made()) is None:
+        if text.count("\n") != len(lines) or (place := _usercache.made(PART)) is None:
             return
         _prune(place)
         _files.write_atomically(f"{place}/{found[0]}", content, mode=_files.PRIVATE)
@@ -171,13 +121,13 @@ def keep(
 def keep_text(name: str, data: bytes) -> None:
     """Keep something else for later processes, if the folder is safe."""
     with contextlib.suppress(OSError):
-        if (place := _made()) is not None:
+        if (place := _usercache.made(PART)) is not None:
             _files.write_atomically(f"{place}/{name}", data, mode=_files.PRIVATE)
 
 
 def content_of(name: str) -> bytes | None:
     """What is kept under a name: a key, a digest, or one given to `keep_text`."""
-    place = folder()
+    place = _usercache.folder(PART)
     return None if place is None else _read(f"{place}/{name}")
 
 

@@ -114,6 +114,12 @@ def _check_exclusions(owner: type, default: "BaseInfra") -> None:
         )
 
 
+def methods_with_infras(cls: type) -> dict[str, str]:
+    """Names of the methods of a class that have an infra, and the names of these."""
+    applied = {name: attribute.default._applied for name, attribute in infra_attributes(cls).items()}
+    return {one.name: name for name, one in applied.items() if one is not None}
+
+
 def infra_attributes(cls: type) -> dict[str, InfraAttribute]:
     """All infra attributes of a class, by name, parents' first."""
     cached = cls.__dict__.get("_exca_infra_attributes")

@@ -1,0 +1,320 @@
+"""What can be written on the command line, and which function answers it."""
+
+import argparse
+import importlib
+import os
+import sys
+import typing as tp
+from collections.abc import Sequence
+
+FAILED, USAGE = 1, 2  # exit codes: something has failed or is damaged; the command cannot be understood
+
+_NAMES = "hashes (four digits or more), paths, ids of jobs, Class.method, or - for the latest"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="exca",
+        description="See and steer what is in a cache folder.",
+        epilog="Tasks are named by " + _NAMES + ". `exca COMMAND --help` says more.",
+    )
+    top.add_argument("--version", action="store_true", help="print the version, and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    _looking(commands)
+    _acting(commands)
+    _computing(commands)
+    return top
+
+
+def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per option
+    """Commands that only read."""
+    ls = _command(commands, "ls", "looking:ls", "list what is there: states, parameters that differ, results")
+    _selection(ls)
+    _formats(ls)
+    ls.add_argument(
+        "-n", type=int, default=20, metavar="N", help="show the latest N of each method (default 20)"
+    )
+    ls.add_argument("--all", action="store_true", help="show all")
+    ls.add_argument("--sort", metavar="COLUMN", help="sort by a field, _seconds, _state...")
+    ls.add_argument("-r", "--reverse", action="store_true", help="in the reverse order")
+    ls.add_argument("--cols", metavar="A,B", help="show these columns")
+    ls.add_argument("--all-cols", action="store_true", help="show also what all tasks share")
+
+    show = _command(commands, "show", "looking:show", "show all that is known of one task")
+    _selection(show)
+    show.add_argument("--json", action="store_true", help="as JSON")
+
+    diff = _command(commands, "diff", "looking:diff", "show what differs between two tasks")
+    _selection(diff)
+    diff.add_argument("--json", action="store_true", help="as JSON")
+
+    logs = _command(commands, "logs", "looking:logs", "print what the job of a task printed")
+    _selection(logs)
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    logs.add_argument("--err", action="store_true", help="its stderr instead of its stdout")
+    logs.add_argument(
+        "--rank", type=int, default=0, metavar="R", help="of which process of the job (default 0)"
+    )
+    logs.add_argument("-n", type=int, metavar="N", help="only the last N lines")
+
+    table = _command(commands, "table", "looking:table", "print parameters and results as one table")
+    _selection(table)
+    _formats(table)
+    table.add_argument(
+        "-o", "--output", metavar="FILE", help="write it to a file: .csv, .json, .md or .parquet"
+    )
+
+    du = _command(commands, "du", "looking:du", "show how much is stored, by method, version and user")
+    _selection(du)
+    du.add_argument("--json", action="store_true", help="as JSON")
+
+    eff = _command(commands, "eff", "efficiency:eff", "show what jobs asked for and used, and what would do")
+    _selection(eff)
+    eff.add_argument("--json", action="store_true", help="as JSON")
+
+    watch = _command(
+        commands, "watch", "watching:watch", "show tasks on one screen, with keys to cancel, log and retry"
+    )
+    _selection(watch)
+    watch.add_argument(
+        "--interval", type=float, default=2.0, metavar="S", help="seconds between two looks (default 2)"
+    )
+
+    export = _command(
+        commands, "export", "archiving:export", "write chosen entries to an archive with checksums"
+    )
+    _selection(export)
+    export.add_argument("-o", "--output", required=True, metavar="FILE", help="the archive: results.tar.gz")
+
+    doctor = _command(
+        commands, "doctor", "doctoring:doctor", "look whether what the guarantees rest on holds here"
+    )
+    doctor.add_argument(
+        "folder", nargs="?", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+    doctor.add_argument(
+        "--bundle", metavar="FILE", help="write an archive for a bug report, without values of yours"
+    )
+    doctor.add_argument("--task", metavar="TASK", help="tell of this task in the bundle")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+
+    verify = _command(
+        commands, "verify", "looking:verify", "compare all results with their sizes and checksums"
+    )
+    verify.add_argument("folder", nargs="?", default=".", help="cache folder (default: here)")
+    verify.add_argument(
+        "--repair", action="store_true", help="set aside what is damaged, to be computed again"
+    )
+    verify.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _acting(commands: tp.Any) -> None:
+    """Commands that change what there is."""
+    cancel = _command(commands, "cancel", "acting:cancel", "end the jobs of tasks that wait or run")
+    _selection(cancel)
+    cancel.add_argument("-y", "--yes", action="store_true", help="do it (else: say what would be done)")
+
+    rm = _command(commands, "rm", "acting:rm", "move tasks into the trash of their folder")
+    _selection(rm)
+    rm.add_argument("-y", "--yes", action="store_true", help="do it (else: say what would be done)")
+
+    gc = _command(
+        commands, "gc", "acting:gc", "move what is not wanted any more into the trash, or empty the trash"
+    )
+    _selection(gc)
+    gc.add_argument("--older", metavar="AGE", help="what was written before: 90d")
+    gc.add_argument(
+        "--unread", metavar="AGE", help="what was last read before: 180d (by the times of the file system)"
+    )
+    gc.add_argument("--failed", action="store_true", help="what failed")
+    gc.add_argument(
+        "--version-below", type=int, metavar="N", help="what is of an earlier version of its method"
+    )
+    gc.add_argument(
+        "--trash", action="store_true", help="delete what is in the trash (with --older: since then)"
+    )
+    gc.add_argument("--apply", dest="yes", action="store_true", help="do it (else: say what would be done)")
+
+    restore = _command(commands, "restore", "acting:restore", "bring back what was moved into the trash")
+    restore.add_argument(
+        "places", nargs="*", metavar="PLACE", help="folders of the trash (default: the latest)"
+    )
+    restore.add_argument(
+        "-C", "--folder", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+
+    bring_in = _command(
+        commands, "import", "archiving:bring_in", "unpack an archive of `exca export` into a folder"
+    )
+    bring_in.add_argument("archive", metavar="FILE", help="the archive")
+    bring_in.add_argument(
+        "-C", "--folder", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+    bring_in.add_argument(
+        "--strict", action="store_true", help="exit with 1 where something is there already"
+    )
+
+
+def _computing(commands: tp.Any) -> None:
+    """Commands that import the user's code."""
+    run = _command(
+        commands,
+        "run",
+        "running:run",
+        "compute a method for a configuration, or for each of several",
+        add_help=False,
+    )
+    _target(run)
+    run.add_argument(
+        "--dry-run", action="store_true", help="only say what is cached and what would be computed"
+    )
+    run.add_argument("-h", "--help", action="store_true", help="show what can be set, and exit")
+
+    why = _command(commands, "why", "running:why", "say whether a call would be a hit, and why")
+    _target(why)
+
+    sweep = _command(
+        commands, "sweep", "sweeping:sweep", "compute what is missing of many points; again: go on"
+    )
+    sweep.add_argument("file", metavar="FILE", help="a YAML file, or grids.py:function that yields points")
+    sweep.add_argument("--name", help="by which it is asked for later (default: that of the file)")
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="only say what is cached and what would be computed"
+    )
+    sweep.add_argument("--retry", action="append", metavar="STATE", help="compute these again: failed")
+    sweep.add_argument(
+        "--cancel-removed", action="store_true", help="end the jobs of points that are no longer in it"
+    )
+
+    retry = _command(commands, "retry", "again:retry", "compute again what failed or was lost")
+    _selection(retry)
+    retry.add_argument(
+        "--lost", action="store_true", help="only what a lost job left, not errors of the method itself"
+    )
+    retry.add_argument(
+        "--time", metavar="MIN|xF", help="another time limit: 60 minutes, or x2 of what was asked"
+    )
+    retry.add_argument("--mem", metavar="GB|xF", help="other memory: 32, or x1.5 of what was asked")
+    retry.add_argument(
+        "--set", action="append", metavar="NAME=VALUE", help="another field of the infra: cluster=slurm"
+    )
+    retry.add_argument(
+        "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
+    )
+    retry.add_argument("--dry-run", action="store_true", help="only say what would be computed again")
+
+    accept = _command(
+        commands, "accept", "again:accept", "declare that a change of code is harmless for the results"
+    )
+    _selection(accept)
+    accept.add_argument("--why", metavar="TEXT", help="the reason, for people")
+    accept.add_argument("--part", metavar="NAME", help="only the change of this function, class or constant")
+    accept.add_argument("--list", action="store_true", help="list what was accepted")
+    accept.add_argument(
+        "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
+    )
+
+    shell = _command(
+        commands, "shell", "again:shell", "start Python with the object of a task and its result"
+    )
+    _selection(shell)
+    shell.add_argument(
+        "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
+    )
+
+
+def _target(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "target", metavar="MODULE:CLASS[.METHOD]", help="what to run; the module is imported"
+    )
+    command.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="FILE|NAME=VALUE",
+        help="a YAML file, and overrides: rate=0.1,0.2 model.layers=4",
+    )
+
+
+def _command(
+    commands: tp.Any, name: str, answered_by: str, text: str, **options: tp.Any
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", **options
+    )
+    made.set_defaults(answered_by=answered_by)
+    return made
+
+
+def _selection(command: argparse.ArgumentParser) -> None:
+    command.add_argument("names", nargs="*", metavar="TASK", help=_NAMES)
+    command.add_argument(
+        "-C",
+        "--folder",
+        default=os.environ.get("EXCA_FOLDER", "."),
+        help="where to look (default: $EXCA_FOLDER, or here)",
+    )
+    command.add_argument(
+        "-w",
+        "--where",
+        metavar="EXPR",
+        help="only where this holds: -w 'rate > 5 and model.layers in [4, 8]'",
+    )
+    command.add_argument(
+        "--state", action="append", default=[], metavar="S", help="only these: completed, failed, running..."
+    )
+    command.add_argument(
+        "--since", metavar="AGE", help="only what was written since then: 2d, 90min, 2026-11-24"
+    )
+    command.add_argument("--sweep", metavar="NAME", help="only the points of this sweep")
+    command.add_argument("--user", metavar="NAME", help="only what this user computed")
+
+
+def _formats(command: argparse.ArgumentParser) -> None:
+    formats = command.add_mutually_exclusive_group()
+    for name, text in (("json", "as JSON"), ("csv", "as CSV"), ("md", "as a Markdown table")):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, help=text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Answer a command line.
+
+    Parameters
+    ----------
+    argv: sequence of str, optional
+        the arguments (default: those of this process)
+
+    Returns
+    -------
+    int
+        0; 1 if something has failed or is damaged; 2 if the command cannot be understood
+    """
+    options, rest = parser().parse_known_args(argv)
+    # what follows an option, as in `exca run train:Train --dry-run rate=1`
+    for several in ("arguments", "names"):
+        if hasattr(options, several) and not any(text.startswith("-") for text in rest):
+            getattr(options, several).extend(rest)
+            rest = []
+    if rest:
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.version:
+        from .. import __version__
+
+        print(f"exca {__version__}")
+        return 0
+    if options.command is None:
+        parser().print_help()
+        return 0
+    module, _, function = options.answered_by.partition(":")
+    try:
+        code = getattr(importlib.import_module(f"{__package__}.{module}"), function)(options)
+        sys.stdout.flush()
+        return int(code or 0)
+    except BrokenPipeError:  # as `exca ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (LookupError, ValueError, OSError) as e:
+        print(f"exca {options.command}: {e}", file=sys.stderr)
+        return USAGE

@@ -1,0 +1,182 @@
+"""Tables for people and for programs: only what differs is a column, what all rows share is said once."""
+
+import csv
+import io
+import json
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import typing as tp
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+
+from ..catalog.rows import Row, text_of
+
+_COLOURS = {
+    "completed": "32",
+    "failed": "31",
+    "damaged": "31",
+    "interrupted": "33",
+    "unknown": "33",
+    "running": "36",
+    "shared": "2",
+}
+_WIDEST = 40  # characters of a cell
+
+
+class Column(tp.NamedTuple):
+    """A column of a table."""
+
+    name: str
+    value: Callable[[Row], tp.Any]  # None where a row has none
+    text: Callable[[tp.Any], str] = text_of
+
+
+def differing(rows: Sequence[Row]) -> tuple[dict[str, tp.Any], list[str]]:
+    """What all configurations share, and the names of what differs, in the order in which they come."""
+    shared = dict(rows[0].config) if rows else {}
+    names: dict[str, None] = dict.fromkeys(shared)
+    for row in rows:
+        config = row.config
+        for name in [n for n, value in shared.items() if n not in config or config[n] != value]:
+            del shared[name]
+        names.update(dict.fromkeys(config))
+    return shared, [name for name in names if name not in shared]
+
+
+def config_column(name: str) -> Column:
+    """The column of a field of the configuration: where it is at its default, that."""
+    return Column(name, lambda row: row.config[name] if name in row.config else row.full.get(name))
+
+
+def ago(when: float) -> str:
+    """A time as an age, for people."""
+    seconds = max(0.0, time.time() - when)
+    for size, unit in ((86400 * 365.25, "y"), (86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def amount(nbytes: float) -> str:
+    """A number of bytes, for people."""
+    if nbytes < 1000:
+        return f"{nbytes:.0f} B"
+    power = min(int(math.log(nbytes, 1000)), 4)
+    return f"{nbytes / 1000**power:.1f} {'KMGT'[power - 1]}B"
+
+
+class Output:
+    """Where a command writes to: a terminal with colours, or plain text."""
+
+    def __init__(self, stream: tp.TextIO | None = None) -> None:
+        self.stream = sys.stdout if stream is None else stream
+        self.terminal = self.stream.isatty()
+        self.colours = self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.width = shutil.get_terminal_size((100, 24)).columns if self.terminal else None
+
+    def coloured(self, text: str, kind: str) -> str:
+        """A text in the colour of its kind, where there are colours."""
+        colour = _COLOURS.get(kind)
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Write lines; through a pager where they do not fit on the terminal."""
+        text = "".join(f"{line}\n" for line in lines)
+        if self.terminal and text.count("\n") >= shutil.get_terminal_size().lines:
+            pager = os.environ.get("PAGER") or shutil.which("less")
+            if pager:
+                env = {"LESS": "FRX", **os.environ}
+                subprocess.run(shlex.split(pager), input=text, text=True, env=env, check=False)
+                return
+        self.stream.write(text)
+
+    def table(self, rows: Sequence[Row], columns: Sequence[Column], indent: str = "  ") -> list[str]:
+        """Lines of a table; columns that do not fit are left out, and the last line says which."""
+        cells = [[_cell(column, row) for column in columns] for row in rows]
+        widths = [
+            max(_width(column.name), *(_width(line[k]) for line in cells), 1)
+            for k, column in enumerate(columns)
+        ]
+        shown = self._fitting(widths, len(indent))
+        right = [
+            k
+            for k in shown
+            if all(isinstance(v, (int, float, type(None))) for v in map(columns[k].value, rows))
+        ]
+        lines = []
+        for line in [[column.name for column in columns], *cells]:
+            parts = [_padded(line[k], widths[k], right=k in right) for k in shown]
+            lines.append((indent + "  ".join(parts)).rstrip())
+        lines[0] = self.coloured(lines[0], "shared")
+        for k, row in enumerate(rows, 1):
+            lines[k] = lines[k].replace(f" {row.state} ", f" {self.coloured(row.state, row.state)} ", 1)
+        left = [column.name for k, column in enumerate(columns) if k not in shown]
+        if left:
+            lines.append(f"{indent}not shown, for want of width: {', '.join(left)}")
+        return lines
+
+    def _fitting(self, widths: list[int], indent: int) -> list[int]:
+        if self.width is None:
+            return list(range(len(widths)))
+        shown: list[int] = []
+        used = indent
+        for k, width in enumerate(widths):
+            if used + width <= self.width or not shown:
+                shown.append(k)
+                used += width + 2
+        return shown
+
+
+def _cell(column: Column, row: Row) -> str:
+    value = column.value(row)
+    text = "-" if value is None else column.text(value)
+    return text if _width(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """All rows as a JSON array."""
+    return json.dumps([row.to_json() for row in rows], default=str, ensure_ascii=False, indent=1)
+
+
+def as_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """All rows as CSV, with the values as they are. A text that a spreadsheet would take for a formula is quoted."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([column.name for column in columns])
+    for row in rows:
+        writer.writerow([_raw(column.value(row)) for column in columns])
+    return out.getvalue().rstrip("\n")
+
+
+def _raw(value: tp.Any) -> tp.Any:
+    if isinstance(value, str):
+        return (
+            f"'{value}"
+            if value[:1] in ("=", "+", "@", "\t", "\r") or (value[:1] == "-" and value[1:2].isalpha())
+            else value
+        )
+    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+
+def as_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """All rows as a Markdown table."""
+    lines = [[column.name for column in columns], ["---"] * len(columns)]
+    lines += [[_cell(column, row).replace("|", "\\|") for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

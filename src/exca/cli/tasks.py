@@ -1,0 +1,18 @@
+"""Which tasks a command line means."""
+
+import argparse
+
+from ..catalog.select import Selection
+
+
+def selection(options: argparse.Namespace) -> Selection:
+    """What the common arguments ask for."""
+    return Selection(
+        options.names,
+        options.folder,
+        options.where,
+        options.state,
+        options.since,
+        options.user,
+        options.sweep,
+    )
