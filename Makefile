@@ -93,7 +93,7 @@ torture: $(TEST_VENV) ## run the long form of the torture suite
 	$(BIN)/python -m pytest -m torture $(ARGS)
 
 night: $(TEST_VENV) ## run 300 trainings on Slurm while all around them fails (a quarter of an hour at most)
-	@folder=$$(mktemp -d) && $(BIN)/python tests/night/night.py $$folder/night $(ARGS)
+	@folder=$$(mktemp -d) && $(BIN)/python tests/night/overnight.py $$folder/night $(ARGS)
 
 downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
 	$(PYTHON) downstream/run.py $(ARGS)

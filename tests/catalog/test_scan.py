@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+import trained
 from exca.catalog import index, scan
 from exca.catalog.rows import Row
 
@@ -19,7 +19,7 @@ LEGACY = Path(__file__).parents[1] / "legacy_caches"
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    study.make(tmp_path / "cache")
+    trained.make(tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -32,12 +32,16 @@ def test_rows_tell_of_tasks_and_maps(cache: Path) -> None:
     assert states(rows) == ["completed"] * 4 + ["failed"] * 2 + ["stored"]
     found = {(row.config.get("rate"), row.config.get("model.layers")): row for row in rows}
     one = found[1.0, 4]
-    assert one.method == "study.Train.loss,1"
+    assert one.method == "trained.Train.loss,1"
     assert one.facts["value"] == 0.25
     assert one.facts["kind"] == "task"
     assert found[9.0, 8].facts["error"] == "ValueError: diverged"
     squares = found[None, None]
-    assert (squares.method, squares.facts["items"], squares.config) == ("study.Squares.of,0", 3, {"shift": 1})
+    assert (squares.method, squares.facts["items"], squares.config) == (
+        "trained.Squares.of,0",
+        3,
+        {"shift": 1},
+    )
     assert all(Path(row.folder).is_dir() for row in rows)
 
 
@@ -67,11 +71,11 @@ def test_nothing_is_imported_or_unpickled(cache: Path) -> None:
 import sys
 from exca.catalog import scan
 rows = scan.rows({str(cache)!r})
-print(len(rows), sorted(set(sys.modules) & {{"study", "pickle", "cloudpickle", "submitit", "pandas", "torch"}}))
+print(len(rows), sorted(set(sys.modules) & {{"trained", "pickle", "cloudpickle", "submitit", "pandas", "torch"}}))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("8 ")
-    assert "study" not in ran.stdout
+    assert "trained" not in ran.stdout
     assert not (cache / "ran").exists()
 
 
@@ -91,7 +95,7 @@ def age(folder: Path) -> None:
     """Let all folders have been written long ago."""
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
-            os.utime(path, (time.time() - 3600,) * 2)
+            os.utime(path, (time.time() - 3600, time.time() - 3600))
 
 
 @pytest.fixture
@@ -100,7 +104,7 @@ def kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(index, "WORTH", 1)
     age(cache)
     assert len(scan.rows(cache)) == 7
-    assert (cache / "study.Train.loss,1" / index.FILE).exists()
+    assert (cache / "trained.Train.loss,1" / index.FILE).exists()
     return cache
 
 
@@ -111,7 +115,7 @@ def test_what_was_kept_is_not_looked_at_again(kept: Path, monkeypatch: pytest.Mo
 
 
 def test_what_changed_is_looked_at_again(kept: Path) -> None:
-    study.train(kept, rate=3.0).loss()
+    trained.train(kept, rate=3.0).loss()
     failed = next(Path(row.folder) for row in scan.rows(kept) if row.state == "failed")
     shutil.rmtree(failed)
     assert states(scan.rows(kept)) == ["completed"] * 5 + ["failed", "stored"]
@@ -119,7 +123,7 @@ def test_what_changed_is_looked_at_again(kept: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "garbage", "folder", "empty"])
 def test_a_damaged_index_is_made_anew(kept: Path, harm: str) -> None:
-    file = kept / "study.Train.loss,1" / index.FILE
+    file = kept / "trained.Train.loss,1" / index.FILE
     data = file.read_bytes()
     if harm == "folder":
         file.unlink()
@@ -143,6 +147,6 @@ def test_there_must_be_a_folder(tmp_path: Path) -> None:
 
 def test_no_link_is_followed(cache: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
-    study.make(elsewhere)
+    trained.make(elsewhere)
     (cache / "link").symlink_to(elsewhere)
     assert len(scan.rows(cache)) == 7

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-import study
+import trained
 from saying import say
 from waiting import wait_for
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    study.make(tmp_path / "results")
+    trained.make(tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -43,7 +43,7 @@ def test_what_was_removed_is_computed_again_and_not_overwritten(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     say(capsys, "rm", "-C", cache, "-w", "rate == 1", "-y")
-    study.train(cache, rate=1.0, model={"name": "network", "layers": 4}).loss()
+    trained.train(cache, rate=1.0, model={"name": "network", "layers": 4}).loss()
     said = say(capsys, "restore", "-C", cache, code=1)
     assert "brought back 1 folder(s)" in said
     assert "something is there again" in said
@@ -120,7 +120,7 @@ def test_an_archive_there_and_back(cache: Path, tmp_path: Path, capsys: pytest.C
         capsys, "import", tmp_path / "a.tar.gz", "-C", tmp_path / "other"
     )
     assert (
-        study.train(
+        trained.train(
             tmp_path / "other", rate=1.0, model={"name": "network", "layers": 4}, infra={"mode": "read-only"}
         ).loss()
         == 0.25

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import study
+import trained
 from saying import say
 
-SUPPORT = Path(study.__file__).parent
+SUPPORT = Path(trained.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -24,42 +24,47 @@ def run(capsys: pytest.CaptureFixture[str], here: Path, *arguments: str, code: i
 
 
 def test_run_computes_and_prints(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = run(capsys, here, "run", "study:Train.loss", "rate=1,2", "model.layers=2,4")
+    said = run(capsys, here, "run", "trained:Train.loss", "rate=1,2", "model.layers=2,4")
     assert said.startswith("4 tasks: 4 to compute here\n")
     assert [line.split()[-1] for line in said.splitlines()[1:]] == ["0.5", "0.25", "1.0", "0.5"]
-    assert run(capsys, here, "run", "study:Train", "rate=1,2", "--dry-run").startswith("2 tasks: 2 cached\n")
+    assert run(capsys, here, "run", "trained:Train", "rate=1,2", "--dry-run").startswith(
+        "2 tasks: 2 cached\n"
+    )
 
 
 def test_equal_points_are_one_task(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, here, "run", "study:Train", "rate=1,1.0,1e0").startswith("1 task: 1 to compute here")
+    assert run(capsys, here, "run", "trained:Train", "rate=1,1.0,1e0").startswith("1 task: 1 to compute here")
 
 
 def test_a_failure_is_an_exit_code(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = run(capsys, here, "run", "study:Train", "rate=1,9", code=1)
+    said = run(capsys, here, "run", "trained:Train", "rate=1,9", code=1)
     assert "failed: ValueError: diverged" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["study:Train", "rat=1"], "in 'rat=1': rat: Extra inputs are not permitted; did you mean 'rate'?"),
-        (["study:Train", "rate=fast"], "in 'rate=fast': rate: Input should be a valid number"),
-        (["study:Train", "model.name=net"], "in 'model.name=net': model: Input tag 'net' found using 'name'"),
+        (["trained:Train", "rat=1"], "in 'rat=1': rat: Extra inputs are not permitted; did you mean 'rate'?"),
+        (["trained:Train", "rate=fast"], "in 'rate=fast': rate: Input should be a valid number"),
         (
-            ["study:Train", "model.layers=x"],
+            ["trained:Train", "model.name=net"],
+            "in 'model.name=net': model: Input tag 'net' found using 'name'",
+        ),
+        (
+            ["trained:Train", "model.layers=x"],
             "in 'model.layers=x': model.network.layers: Input should be a valid integer",
         ),
-        (["study:Train", "~rate"], "'~rate' removes 'rate', which the configuration does not set"),
-        (["study:Train", "rate"], "'rate' is no override"),
-        (["study:Train", "rate=interval(0,1)"], "'rate=interval(0,1)' is for a search"),
-        (["study:Trein"], "study has no 'Trein': did you mean 'Train'?"),
-        (["study:Train.lose"], "did you mean 'loss'?"),
-        (["study:make"], "'study:make' is a function: what can be run is a class with an infra"),
-        (["study:Network"], "'study:Network' names no method, and the class has none"),
+        (["trained:Train", "~rate"], "'~rate' removes 'rate', which the configuration does not set"),
+        (["trained:Train", "rate"], "'rate' is no override"),
+        (["trained:Train", "rate=interval(0,1)"], "'rate=interval(0,1)' is for a search"),
+        (["trained:Trein"], "trained has no 'Trein': did you mean 'Train'?"),
+        (["trained:Train.lose"], "did you mean 'loss'?"),
+        (["trained:make"], "'trained:make' is a function: what can be run is a class with an infra"),
+        (["trained:Network"], "'trained:Network' names no method, and the class has none"),
         (["nowhere:Train"], "there is no module 'nowhere' to import for 'nowhere:Train'"),
-        (["study"], "'study' names nothing to run: write module:Class"),
-        (["study:Train", "a.yaml", "b.yaml"], "one configuration file is read, and these are several"),
-        (["study:Train", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["trained"], "'trained' names nothing to run: write module:Class"),
+        (["trained:Train", "a.yaml", "b.yaml"], "one configuration file is read, and these are several"),
+        (["trained:Train", "nowhere.yaml"], "cannot read nowhere.yaml"),
     ],
 )
 def test_what_cannot_be_run(
@@ -85,18 +90,20 @@ def test_errors_point_to_the_line(
     here: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
 ) -> None:
     (here / "c.yaml").write_text(text)
-    assert said in run(capsys, here, "run", "study:Train", "c.yaml", code=2)
+    assert said in run(capsys, here, "run", "trained:Train", "c.yaml", code=2)
 
 
 def test_values_take_the_type_of_the_field(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "c.yaml").write_text("rate: 2\nmodel: {name: network, layers: 8}\n")
-    said = run(capsys, here, "run", "study:Train", "c.yaml", "title=12", "model.name=linear", "~model.layers")
+    said = run(
+        capsys, here, "run", "trained:Train", "c.yaml", "title=12", "model.name=linear", "~model.layers"
+    )
     assert said.splitlines()[-1].endswith("   2.0")
     assert "title=12" in said
 
 
 def test_help_of_a_target(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = say(capsys, "run", "study:Train", "--help")
+    said = say(capsys, "run", "trained:Train", "--help")
     assert "rate: float   (default 0.5)" in said
     assert "A training." in said
 
@@ -109,13 +116,13 @@ def test_a_module_that_fails_on_import(here: Path, capsys: pytest.CaptureFixture
 
 
 def test_why(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, here, "why", "study:Train", "rate=1").startswith("miss: study.Train.loss,1/")
-    run(capsys, here, "run", "study:Train", "rate=1")
-    assert run(capsys, here, "why", "study:Train", "rate=1").startswith("hit: study.Train.loss,1/")
+    assert run(capsys, here, "why", "trained:Train", "rate=1").startswith("miss: trained.Train.loss,1/")
+    run(capsys, here, "run", "trained:Train", "rate=1")
+    assert run(capsys, here, "why", "trained:Train", "rate=1").startswith("hit: trained.Train.loss,1/")
 
 
 SWEEP = """
-task: study:Train.loss
+task: trained:Train.loss
 base: {title: s, infra: {folder: FOLDER}}
 grid: {model.layers: [2, 4], rate: {log: [0.01, 1], num: 3}}
 zip: [{title: [a, b]}]
@@ -161,7 +168,7 @@ def test_a_sweep_computes_what_is_missing(here: Path, capsys: pytest.CaptureFixt
         ),
         ('"not (', '"not not (', None),
         ("rate > 0.5)", "rate > )", "cannot read the filter"),
-        ("study:Train.loss", "study:Trein", "did you mean 'Train'?"),
+        ("trained:Train.loss", "trained:Trein", "did you mean 'Train'?"),
         ("infra: {folder: FOLDER}", "rate: 1", "keeps no results: set infra.folder"),
         ("rate > 0.5)", "rate > 0.5) and rate > 99", "has no points"),
     ],
@@ -190,7 +197,7 @@ def test_two_sweeps_of_one_name(here: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_sweep_in_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "grids.py").write_text(
         f"""
-task = "study:Train.loss"
+task = "trained:Train.loss"
 def wide():
     for rate in (1, 2):
         yield {{"rate": rate, "infra.folder": {str(here / "results")!r}}}
@@ -204,7 +211,7 @@ def wide():
 @pytest.mark.parametrize("method", ["random", "sobol", "halton", "lhs"])
 def test_samples(here: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
     text = f"""
-task: study:Train.loss
+task: trained:Train.loss
 base: {{infra: {{folder: FOLDER}}}}
 sample: {{method: {method}, n: 8, seed: 0, space: {{rate: {{log: [0.001, 1]}}, model.layers: {{integer: [1, 4]}}}}}}
 """
@@ -214,7 +221,7 @@ sample: {{method: {method}, n: 8, seed: 0, space: {{rate: {{log: [0.001, 1]}}, m
 
 
 def test_retry_of_failures(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, here, "run", "study:Train", "rate=1,9", code=1)
+    run(capsys, here, "run", "trained:Train", "rate=1,9", code=1)
     assert "would compute 1 again" in say(capsys, "retry", "results", "--dry-run")
     assert "failed again: ValueError: diverged" in say(capsys, "retry", "results", code=1)
     assert "no task that failed or was interrupted fits" in say(
@@ -223,19 +230,19 @@ def test_retry_of_failures(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_retry_with_other_resources(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, here, "run", "study:Train", "rate=9", "infra.cluster=local", "infra.timeout_min=3", code=1)
+    run(capsys, here, "run", "trained:Train", "rate=9", "infra.cluster=local", "infra.timeout_min=3", code=1)
     assert "asked for no mem_gb, so x2 of it is nothing" in say(
         capsys, "retry", "results", "--mem", "x2", code=2
     )
-    assert "submitted 1 of study.Train.loss,1 again" in say(capsys, "retry", "results", "--time", "x2")
-    obj = study.train(here / "results", rate=9.0)
+    assert "submitted 1 of trained.Train.loss,1 again" in say(capsys, "retry", "results", "--time", "x2")
+    obj = trained.train(here / "results", rate=9.0)
     with pytest.raises(ValueError, match="diverged"):
         obj.loss()
     assert "timeout_min 6" in say(capsys, "show", "-C", "results", "-")
 
 
 def test_shell(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, here, "run", "study:Train", "rate=1")
+    run(capsys, here, "run", "trained:Train", "rate=1")
     command = [sys.executable, "-m", "exca", "shell", "-C", "results", "-"]
     environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
     ran = subprocess.run(
@@ -247,7 +254,7 @@ def test_shell(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_strangers_folder_names_no_module(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if os.geteuid():
         pytest.skip("needs root, which can give a folder to another user")
-    run(capsys, here, "run", "study:Train", "rate=9", code=1)
+    run(capsys, here, "run", "trained:Train", "rate=9", code=1)
     for path in [here / "results", *(here / "results").rglob("*")]:
         os.chown(path, 64_321, 64_321)
     said = say(capsys, "retry", "results", code=2)
@@ -256,11 +263,11 @@ def test_a_strangers_folder_names_no_module(here: Path, capsys: pytest.CaptureFi
 
 def test_a_configuration_that_is_no_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "c.yaml").write_bytes(b"title: \xff\xfe")
-    assert "c.yaml is no text in UTF-8" in run(capsys, here, "run", "study:Train", "c.yaml", code=2)
+    assert "c.yaml is no text in UTF-8" in run(capsys, here, "run", "trained:Train", "c.yaml", code=2)
 
 
 def test_accept_wants_a_reason(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, here, "run", "study:Train", "rate=1")
+    run(capsys, here, "run", "trained:Train", "rate=1")
     assert "say why the change is harmless: --why" in say(capsys, "accept", "results", code=2)
     assert "no code has changed since the results" in say(capsys, "accept", "results", "--why", "x", code=2)
     assert say(capsys, "accept", "results", "--list") == ""

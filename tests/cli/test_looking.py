@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+import trained
 from saying import say
 
 LEGACY = Path(__file__).parents[1] / "legacy_caches"
@@ -20,16 +20,16 @@ LEGACY = Path(__file__).parents[1] / "legacy_caches"
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("looking") / "results"
-    study.make(folder)
+    trained.make(folder)
     return folder
 
 
 def test_ls_shows_what_differs(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, "ls", cache)
-    assert "study.Train.loss,1   6 tasks: 4 completed, 2 failed   all: model.name=network" in said
+    assert "trained.Train.loss,1   6 tasks: 4 completed, 2 failed   all: model.name=network" in said
     assert re.search(r"id +state +model.layers +rate +seconds +value +host +when +error", said)
     assert re.search(r"failed +8 +9 .*ValueError: diverged", said)
-    assert "study.Squares.of,0   1 cache" in said
+    assert "trained.Squares.of,0   1 cache" in said
     assert re.search(r"stored +1 +3 ", said)
 
 
@@ -97,10 +97,10 @@ def test_show_takes_any_name(cache: Path, capsys: pytest.CaptureFixture[str], na
         "uid": [row["uid"]],
     }
     if name == "latest":  # of all there is, which may be the map's
-        assert re.match(r"study\.\w+\.", say(capsys, "show", "-C", cache, "-"))
+        assert re.match(r"trained\.\w+\.", say(capsys, "show", "-C", cache, "-"))
         return
     said = say(capsys, "show", "-C", cache, *names[name])
-    assert said.startswith("study.Train.loss,1   rate=9, ") or "rate=9" in said.splitlines()[0]
+    assert said.startswith("trained.Train.loss,1   rate=9, ") or "rate=9" in said.splitlines()[0]
     assert "error     ValueError: diverged" in said
     assert f"folder    {cache}" in said
 
@@ -119,7 +119,7 @@ def test_diff(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_logs_of_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    obj = study.train(tmp_path / "jobs", rate=9.0, infra={"cluster": "local"})
+    obj = trained.train(tmp_path / "jobs", rate=9.0, infra={"cluster": "local"})
     with pytest.raises(ValueError, match="diverged"):
         obj.loss()
     assert "ValueError: diverged" in say(capsys, "logs", "-C", tmp_path / "jobs", "-", "--err")
@@ -134,14 +134,14 @@ def test_there_is_no_log_without_a_job(cache: Path, capsys: pytest.CaptureFixtur
 
 def test_du(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, "du", cache)
-    assert re.search(r"study.Train.loss,1   6 tasks", said)
+    assert re.search(r"trained.Train.loss,1   6 tasks", said)
     assert said.splitlines()[-1].endswith("in all")
     assert sum(row["tasks"] for row in json.loads(say(capsys, "du", cache, "--json"))) == 7
 
 
 def test_eff_speaks_of_jobs(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no task here was computed by a job" in say(capsys, "eff", cache)
-    study.train(
+    trained.train(
         tmp_path / "jobs", infra={"cluster": "local", "mem_gb": 64, "timeout_min": 600, "cpus_per_task": 4}
     ).loss()
     said = say(capsys, "eff", tmp_path / "jobs")
@@ -152,7 +152,7 @@ def test_eff_speaks_of_jobs(cache: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_verify(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "damaged" in say(capsys, "verify", cache)
     harmed = tmp_path / "harmed"
-    study.make(harmed)
+    trained.make(harmed)
     record = next(harmed.rglob("job.json"))
     record.write_bytes(record.read_bytes().replace(b"state", b"stale"))
     assert "the record is damaged" in say(capsys, "verify", harmed, code=1)
@@ -172,7 +172,7 @@ def test_what_is_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_hostile_names_move_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study.train(tmp_path / "c", title="\x1b[2J\u202e<script>\n=1+1|x").loss()
+    trained.train(tmp_path / "c", title="\x1b[2J\u202e<script>\n=1+1|x").loss()
     for arguments in (
         ["ls", tmp_path / "c", "--all-cols"],
         ["show", "-C", tmp_path / "c", "-"],

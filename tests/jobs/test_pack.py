@@ -117,7 +117,8 @@ def test_as_many_run_at_once_as_are_to(slurm_folder: Path, cluster: str) -> None
 def test_a_cancelled_part_ends_alone(slurm_folder: Path, cluster: str) -> None:
     gate = slurm_folder / "gate"
     job = Job(cluster, slurm_folder, [note(slurm_folder, k, gate=gate) for k in range(4)], concurrent=2)
-    noted(slurm_folder, 0), noted(slurm_folder, 1)
+    noted(slurm_folder, 0)
+    noted(slurm_folder, 1)
     for number in (0, 2):
         _files.make_folders(str(job.paths(number).folder))
         (job.paths(number).folder / entry.CANCELLED).touch()
@@ -193,7 +194,8 @@ def test_one_that_takes_more_memory_than_its_part_is_ended(tmp_path: Path) -> No
     gate = tmp_path / "gate"
     calls = [note(tmp_path, 0, "grow", gate), note(tmp_path, 1, gate=gate)]
     job = Job("local", tmp_path, calls, concurrent=2, mem_gb=0.3)
-    noted(tmp_path, 0), noted(tmp_path, 1)
+    noted(tmp_path, 0)
+    noted(tmp_path, 1)
     found = job.ended(0)
     assert (found.code, found.word) == (-9, "OUT_OF_MEMORY")
     assert "more than its limit of 0.3 GiB (mem_gb), ending the job" in job.paths(0).stderr.read_text()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import night
+import overnight
 import pytest
 
 
@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.timeout(600)
 def test_a_short_night(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     short = ["--trainings=40", "--rounds=1", "--length=1.5", "--pause=1", "--minutes=8"]
-    ended = night.main([str(tmp_path / "night"), *short])
+    ended = overnight.main([str(tmp_path / "night"), *short])
     said = capfd.readouterr().out
     assert "wrong: 0" in said, said
     assert ended == 0

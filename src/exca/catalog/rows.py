@@ -47,11 +47,15 @@ class Row:
     def __init__(
         self, method: str, uid: str, state: str = "empty", when: float = 0.0, text: bytes = b""
     ) -> None:
-        self.method, self.uid, self.state, self.when = method, uid, state, when
+        self.method: str = method
+        self.uid: str = uid
+        self.state: str = state
+        self.when: float = when
         self._full: dict[str, tp.Any] | None = None
-        self.top = ""  # the folder that was listed
-        self.nested = False  # whether stages of a pipeline are below it
-        self.changed = self.inode = 0  # of its folder, when it was looked at
+        self.top: str = ""  # the folder that was listed
+        self.nested: bool = False  # whether stages of a pipeline are below it
+        self.changed: int = 0  # time of its folder in ns when it was looked at, and its inode
+        self.inode: int = 0
         self._text = text  # of its parts, which are parsed when first asked for
         self._parts: tuple[dict[str, tp.Any], dict[str, tp.Any]] | None = None if text else ({}, {})
 

@@ -74,10 +74,12 @@ class Output:
     """Where a command writes to: a terminal with colours, or plain text."""
 
     def __init__(self, stream: tp.TextIO | None = None) -> None:
-        self.stream = sys.stdout if stream is None else stream
-        self.terminal = self.stream.isatty()
-        self.colours = self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        self.width = shutil.get_terminal_size((100, 24)).columns if self.terminal else None
+        self.stream: tp.TextIO = sys.stdout if stream is None else stream
+        self.terminal: bool = self.stream.isatty()
+        self.colours: bool = (
+            self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        )
+        self.width: int | None = shutil.get_terminal_size((100, 24)).columns if self.terminal else None
 
     def coloured(self, text: str, kind: str) -> str:
         """A text in the colour of its kind, where there are colours."""

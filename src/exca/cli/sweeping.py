@@ -27,7 +27,7 @@ _MOST = 1_000_000  # points
 class Spaced(pydantic.BaseModel):
     """Numbers between two bounds, spaced evenly, or evenly in their logarithm."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     log: tuple[float, float] | None = None
     linear: tuple[float, float] | None = None
@@ -58,7 +58,7 @@ class Spaced(pydantic.BaseModel):
 class Interval(pydantic.BaseModel):
     """Where a sample is drawn from."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     log: tuple[pydantic.PositiveFloat, pydantic.PositiveFloat] | None = None
     linear: tuple[float, float] | None = None
@@ -82,7 +82,7 @@ class Interval(pydantic.BaseModel):
 class Sample(pydantic.BaseModel):
     """Points drawn from a space."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     method: tp.Literal["random", "sobol", "halton", "lhs"] = "random"
     n: pydantic.PositiveInt
@@ -122,7 +122,7 @@ class Sample(pydantic.BaseModel):
 class Limits(pydantic.BaseModel):
     """How much runs at once."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     running: pydantic.PositiveInt | None = None
     per_job: pydantic.PositiveInt | None = None
@@ -131,7 +131,7 @@ class Limits(pydantic.BaseModel):
 class Specification(pydantic.BaseModel):
     """A sweep as its file says it."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     task: str
     base: str | dict[str, tp.Any] | None = None

@@ -714,6 +714,7 @@ class Reach:
         """The classes in which an attribute is looked for; None for one that is not known."""
         if id(info) not in self._mros:
             runtime = info.runtime
+            known: list[ClassInfo | type | None]
             if runtime is None:
                 known = self._static_mro(info, set())
             else:

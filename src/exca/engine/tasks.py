@@ -189,7 +189,7 @@ class Task:
         if "read-only" in (through.mode, self.method.mode):
             return None
         with self.lock, contextlib.ExitStack() as locks:
-            lost = [self]
+            lost: list[Task] = [self]
             for one in neighbours:
                 if one is not self and one.lock.acquire(blocking=False):  # else another thread is at it
                     locks.callback(one.lock.release)
