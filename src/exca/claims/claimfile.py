@@ -67,7 +67,7 @@ class Wait(tp.NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class ClaimEntry:
     """What is in one claim file."""
 
     name: str  # of the file
@@ -116,9 +116,9 @@ def new_token() -> str:
     return f"{me.host}-{me.pid}-{me.start}-{os.urandom(6).hex()}"
 
 
-def fresh_entry(keys: tp.Sequence[str], owner: Owner, *, owned: bool = False) -> Entry:
+def fresh_entry(keys: tp.Sequence[str], owner: Owner, *, owned: bool = False) -> ClaimEntry:
     """An entry of a new token that asks for the keys, or owns them already."""
-    return Entry(name_of(new_token(), 0), owner, time.time(), period(), owned, None, dump_json(keys))
+    return ClaimEntry(name_of(new_token(), 0), owner, time.time(), period(), owned, None, dump_json(keys))
 
 
 def token_of(name: str) -> str:
@@ -183,7 +183,7 @@ class ClaimFolder:
         names = [n for n in found if n.endswith(SUFFIX) and n[0] != "."]
         return names, [n for n in found if n.endswith(DRAFT_SUFFIX)]
 
-    def read(self, name: str) -> Entry | None:
+    def read(self, name: str) -> ClaimEntry | None:
         """What is in the file now; None when it is gone.
 
         A decided file of this name stays as it is (but for its beat), so a small one is read once.
@@ -198,7 +198,7 @@ class ClaimFolder:
                 _decided[path] = entry
         return entry
 
-    def _read(self, name: str) -> Entry | None:
+    def _read(self, name: str) -> ClaimEntry | None:
         path = self.path(name)
         try:
             data, status = _files.read_judged(path)
@@ -206,7 +206,7 @@ class ClaimFolder:
             _trust.skip(path, e)
             return None
         except PermissionError:
-            return Entry(name, None, 0.0, 5.0, owned=True, private=True)
+            return ClaimEntry(name, None, 0.0, 5.0, owned=True, private=True)
         except OddFileError as e:  # no claimant makes such
             _trust.skip(path, e)
             return None
@@ -238,14 +238,14 @@ class ClaimFolder:
         except OSError:
             return None
 
-    def write_unseen(self, entry: Entry, draft: str) -> None:
+    def write_unseen(self, entry: ClaimEntry, draft: str) -> None:
         """Make the file in a draft of the folder, which only this process sees, with a process to beat for it."""
         assert entry.owner is not None
         assert entry.owner.process is not None
         heart.watch(self.path(entry.name), entry.owner.process)
         _files.write_new(f"{draft}/{entry.name}", _render(entry), mode=_files.OWN)
 
-    def place(self, entry: Entry) -> None:
+    def place(self, entry: ClaimEntry) -> None:
         """Make the file, with a process to beat for it."""
         process, me = None if entry.owner is None else entry.owner.process, Process.current()
         path = self.path(entry.name)
@@ -265,7 +265,7 @@ class ClaimFolder:
         else:
             heart.discard(path)
 
-    def replace(self, entry: Entry) -> None:
+    def replace(self, entry: ClaimEntry) -> None:
         """Put the file in its place: it appears whole, in one step."""
         data = _render(entry)
         me = Process.current()  # not always the one whose token it is
@@ -317,10 +317,10 @@ class ClaimFolder:
         return True
 
 
-_decided: dict[str, Entry] = {}
+_decided: dict[str, ClaimEntry] = {}
 
 
-def _render(entry: Entry) -> bytes:
+def _render(entry: ClaimEntry) -> bytes:
     assert entry.owner is not None
     assert entry.body is not None
     head: dict[str, tp.Any] = {"since": entry.since, "every": entry.every, "owner": entry.owner.to_json()}
@@ -356,7 +356,7 @@ def _are_keys(value: tp.Any) -> bool:
     return isinstance(value, list) and all(type(key) is str for key in value)
 
 
-def _parse(name: str, data: bytes, path: str) -> Entry:
+def _parse(name: str, data: bytes, path: str) -> ClaimEntry:
     line, _, rest = data.partition(b"\n")
     head = load_json(line)
     version = head.get("version") if isinstance(head, dict) else None
@@ -370,8 +370,8 @@ def _parse(name: str, data: bytes, path: str) -> Entry:
         owner = Owner.from_json(head["owner"])
         if data[_SUM_AT:_SUM_END] != _SUM % xxhash.xxh3_64_intdigest(data[_SUM_END:]):
             # damaged: of a job its backend may still know, of a process the name is a better witness
-            return Entry(name, owner if owner.scheduled else None, 0.0, 5.0, True)
-        return Entry(
+            return ClaimEntry(name, owner if owner.scheduled else None, 0.0, 5.0, True)
+        return ClaimEntry(
             name,
             owner,
             float(head["since"]),
@@ -382,4 +382,4 @@ def _parse(name: str, data: bytes, path: str) -> Entry:
             waits=tuple(_checked_wait(Wait(*wait)) for wait in head.get("waits", ())),
         )
     except _DAMAGED:  # the name still tells its maker
-        return Entry(name, None, 0.0, 5.0, True)
+        return ClaimEntry(name, None, 0.0, 5.0, True)

@@ -17,8 +17,8 @@ from ..errors import ClaimLostError
 from . import chain, protocol
 from .claimfile import (
     Announcement,
+    ClaimEntry,
     ClaimFolder,
-    Entry,
     Wait,
     dump_json,
     fresh_entry,
@@ -39,9 +39,9 @@ class Claim:
     raises ClaimLostError where another process took it over.
     """
 
-    def __init__(self, files: ClaimFolder, entry: Entry, keys: tuple[str, ...]) -> None:
+    def __init__(self, files: ClaimFolder, entry: ClaimEntry, keys: tuple[str, ...]) -> None:
         self._claim_files = files
-        self._entry: Entry | None = entry
+        self._entry: ClaimEntry | None = entry
         self._pid = os.getpid()
         self.token: str = entry.token
         self.folder: Path = files.folder
@@ -153,12 +153,12 @@ class Claim:
             Claim(self._claim_files, part, tuple(group)) for part, group in zip(parts, groups, strict=True)
         ]
 
-    def _current(self) -> Entry:
+    def _current(self) -> ClaimEntry:
         if self._entry is None or self._pid != os.getpid():
             raise ClaimLostError(f"Claim {self.token} in {self.folder} is not held by this process any more.")
         return self._entry
 
-    def _succeed(self, entries: list[Entry], rename: bool = True) -> None:
+    def _succeed(self, entries: list[ClaimEntry], rename: bool = True) -> None:
         """Put new files in the place of the present one, so that no key is ever without one."""
         old = self._current()
         if rename:
@@ -185,7 +185,7 @@ class FirstClaim:
     def __init__(self, folder: Path, keys: Sequence[str]) -> None:
         self._claim_files = ClaimFolder(folder)
         self._keys = tuple(keys)
-        self._entry: Entry | None = None
+        self._entry: ClaimEntry | None = None
         self.claim: Claim | None = None  # once the draft became the folder
 
     def write_into(self, draft: str) -> None:
@@ -213,7 +213,7 @@ _said_lock = threading.Lock()
 class Holder:
     """The owner of a claim on some keys, by its claim file."""
 
-    def __init__(self, files: ClaimFolder, entry: Entry) -> None:
+    def __init__(self, files: ClaimFolder, entry: ClaimEntry) -> None:
         self._claim_files, self._entry = files, entry
         self.owner: Owner = entry.owner or Owner("process", "unknown", entry.maker())
         self.token: str = entry.token
@@ -300,14 +300,14 @@ class Claims:
             # swept away by another process, which thought us dead: ask again
         return None, {}
 
-    def _holders(self, entries: dict[str, Entry]) -> dict[str, Holder]:
+    def _holders(self, entries: dict[str, ClaimEntry]) -> dict[str, Holder]:
         holders = {id(e): Holder(self._claim_files, e) for e in entries.values()}
         return {k: holders[id(e)] for k, e in entries.items()}
 
     def holders(self, keys: Sequence[str] | None = None) -> dict[str, Holder]:
         """The holders of some keys (None: of all), dead ones included (:meth:`Holder.alive` tells)."""
         wanted = None if keys is None else frozenset(keys)
-        found: dict[str, Entry] = {}
+        found: dict[str, ClaimEntry] = {}
         for entry in protocol.look(self._claim_files):
             mine = (entry.keys or ()) if wanted is None else protocol.shared(entry, wanted) if wanted else ()
             for key in mine:
@@ -315,13 +315,13 @@ class Claims:
                     found[key] = entry
         return self._holders(found)
 
-    def _rather(self, new: Entry, old: Entry) -> bool:
+    def _rather(self, new: ClaimEntry, old: ClaimEntry) -> bool:
         """Of two claims on one key (one of them dead, or both still asking), the one that counts."""
         if new.owned != old.owned:
             return new.owned
         return not alive(self._claim_files, old)
 
-    def _dead(self) -> list[Entry]:
+    def _dead(self) -> list[ClaimEntry]:
         return [e for e in protocol.look(self._claim_files) if not alive(self._claim_files, e)]
 
     def stale(self) -> list[Holder]:
@@ -351,7 +351,7 @@ class Claims:
             # the submitter wrote its own succession (see Claim.transfer_to) at the same moment: succeed that one
         return None
 
-    def _adopt(self, old: Entry, before: Owner, keys: tuple[str, ...], job_id: str) -> Claim | None:
+    def _adopt(self, old: ClaimEntry, before: Owner, keys: tuple[str, ...], job_id: str) -> Claim | None:
         files, token = self._claim_files, old.token
         name = name_of(token, revision_of(old.name)[0] + 1)
         owner = before if before.kind == "job" else _job_of_announcement(before, old.announced, job_id)
@@ -370,7 +370,7 @@ class Claims:
                     files.remove(other)
         return None if taken is None else Claim(files, *taken)
 
-    def _lost_meanwhile(self, old: Entry, entry: Entry, keys: tuple[str, ...]) -> Collection[str]:
+    def _lost_meanwhile(self, old: ClaimEntry, entry: ClaimEntry, keys: tuple[str, ...]) -> Collection[str]:
         """The keys that others took from the claim that stood before, thinking its owner dead."""
         family = frozenset((entry.token,))
         if not old.owned:
@@ -460,15 +460,15 @@ class _Overlapping:
     def __init__(self, files: ClaimFolder, keys: Sequence[str]) -> None:
         self._claim_files = files
         self._wanted = frozenset(keys)
-        self._known: dict[str, Entry | None] = {}
+        self._known: dict[str, ClaimEntry | None] = {}
         self._names: list[str] = []
         self.changed = False  # whether there were other files at the last look than before
 
-    def living(self) -> list[Entry]:
+    def living(self) -> list[ClaimEntry]:
         names = self._claim_files.names()
         self.changed, self._names = names != self._names, names
         self._known = {name: self._known[name] for name in names if name in self._known}
-        asking: list[Entry] = []  # which are read again the next time
+        asking: list[ClaimEntry] = []  # which are read again the next time
         for name in names:
             entry = None if name in self._known else self._claim_files.read(name)
             if entry is not None:

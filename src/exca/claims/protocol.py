@@ -51,8 +51,8 @@ from collections.abc import Collection, Container, Iterable
 from .. import _clusters
 from .claimfile import (
     Announcement,
+    ClaimEntry,
     ClaimFolder,
-    Entry,
     dump_json,
     revision_of,
     token_of,
@@ -75,19 +75,19 @@ _first_seen_dead: dict[str, float] = {}
 class Contest(tp.NamedTuple):
     """What came of asking: by lost key the entry that holds it, and the entries that are about other keys."""
 
-    lost: dict[str, Entry]
-    others: list[Entry]
+    lost: dict[str, ClaimEntry]
+    others: list[ClaimEntry]
 
 
-def contest(files: ClaimFolder, mine: Entry, keys: Collection[str], exempt: frozenset[str]) -> Contest:
+def contest(files: ClaimFolder, mine: ClaimEntry, keys: Collection[str], exempt: frozenset[str]) -> Contest:
     """Find out which keys others hold, after our own file was placed; `exempt` are the tokens that we succeed."""
-    lost: dict[str, Entry] = {}
-    others: list[Entry] = []
+    lost: dict[str, ClaimEntry] = {}
+    others: list[ClaimEntry] = []
     settled = {mine.name}
     deadline = time.monotonic() + PATIENCE
     wanted = keys if len(keys) == 1 else frozenset(keys)
     while True:
-        pending: list[tuple[Entry, Collection[str]]] = []
+        pending: list[tuple[ClaimEntry, Collection[str]]] = []
         names, drafts = files.listing()
         sweep_drafts(files, drafts)
         found = [files.read(n) for n in names if n not in settled and token_of(n) not in exempt]
@@ -113,8 +113,8 @@ def contest(files: ClaimFolder, mine: Entry, keys: Collection[str], exempt: froz
 
 
 def take(
-    files: ClaimFolder, entry: Entry, keys: tuple[str, ...], lost: Collection[str]
-) -> tuple[Entry, tuple[str, ...]] | None:
+    files: ClaimFolder, entry: ClaimEntry, keys: tuple[str, ...], lost: Collection[str]
+) -> tuple[ClaimEntry, tuple[str, ...]] | None:
     """Decide: own the keys that are not lost; None when none is left, or our file is gone."""
     if not lost:
         if files.decide(entry.name):
@@ -132,7 +132,7 @@ def take(
 # ---------------------------------------------------------------- succession
 
 
-def succeed(files: ClaimFolder, old: Entry, entries: list[Entry]) -> bool:
+def succeed(files: ClaimFolder, old: ClaimEntry, entries: list[ClaimEntry]) -> bool:
     """Replace a decided file by new ones, see "Succession" above; False when it was taken over."""
     names = [e.name for e in entries]
     succeeded = False
@@ -191,7 +191,7 @@ def others_decided(
         time.sleep(PAUSE)
 
 
-def latest(files: ClaimFolder, token: str) -> Entry | None:
+def latest(files: ClaimFolder, token: str) -> ClaimEntry | None:
     """The newest revision of a claim, a decided one if there is one; what another user wrote is none."""
     before: list[str] = []
     while names := sorted([n for n in files.names() if token_of(n) == token], key=revision_of, reverse=True):
@@ -209,7 +209,7 @@ def latest(files: ClaimFolder, token: str) -> Entry | None:
 # ---------------------------------------------------------------- looking
 
 
-def look(files: ClaimFolder, names: Iterable[str] | None = None) -> list[Entry]:
+def look(files: ClaimFolder, names: Iterable[str] | None = None) -> list[ClaimEntry]:
     """All claims that stand now (or the named ones); jobs among them are asked about together."""
     names = files.names() if names is None else names
     entries = [e for e in map(files.read, names) if e is not None]
@@ -217,14 +217,14 @@ def look(files: ClaimFolder, names: Iterable[str] | None = None) -> list[Entry]:
     return entries
 
 
-def ask_together(entries: Iterable[Entry]) -> None:
+def ask_together(entries: Iterable[ClaimEntry]) -> None:
     """Ask each backend once about all of its jobs: each entry's own question is then answered from memory."""
     owners = [e.owner for e in entries if e.owner is not None and e.owner.scheduled and e.owner.job_id]
     if len(owners) > 1:
         _clusters.states(owner.submission for owner in owners)
 
 
-def shared(entry: Entry, wanted: Collection[str]) -> Collection[str]:
+def shared(entry: ClaimEntry, wanted: Collection[str]) -> Collection[str]:
     """The wanted keys that the entry is about: all of them when its keys cannot be read."""
     if entry.keys is None:
         return wanted
@@ -235,13 +235,13 @@ def shared(entry: Entry, wanted: Collection[str]) -> Collection[str]:
 
 def sweep_drafts(files: ClaimFolder, drafts: Iterable[str]) -> int:
     """Remove unfinished files of dead makers, return how many; a live maker whose draft goes makes another."""
-    dead = [d for d in drafts if not alive(files, Entry(d, None, 0.0, 5.0, owned=False))]
+    dead = [d for d in drafts if not alive(files, ClaimEntry(d, None, 0.0, 5.0, owned=False))]
     for draft in dead:
         files.remove(draft)
     return len(dead)
 
 
-def sweep(files: ClaimFolder, entries: Iterable[Entry]) -> int:
+def sweep(files: ClaimFolder, entries: Iterable[ClaimEntry]) -> int:
     """Remove the claims of the dead among these, return how many; looked at now and then only."""
     now, due = time.monotonic(), []
     for entry in entries:
@@ -261,7 +261,7 @@ def sweep(files: ClaimFolder, entries: Iterable[Entry]) -> int:
 # ---------------------------------------------------------------- dead or alive
 
 
-def alive(files: ClaimFolder, entry: Entry) -> bool:
+def alive(files: ClaimFolder, entry: ClaimEntry) -> bool:
     """Whether the owner of a claim lives: never "dead" of a live one, however slow or stopped.
 
     A job lives when it does for its backend, or the worker does; a process when it does; and a submission that was
@@ -290,7 +290,7 @@ def alive(files: ClaimFolder, entry: Entry) -> bool:
     return entry.announced is not None and _submitted(files.path(entry.name), entry.announced)
 
 
-def _given_up(files: ClaimFolder, entry: Entry) -> bool:
+def _given_up(files: ClaimFolder, entry: ClaimEntry) -> bool:
     """Whether this process made the file and holds it no more: it could not be removed when it was released.
 
     A file that is gone was succeeded or released after the caller had listed it: a successor may hold its keys.
@@ -301,7 +301,7 @@ def _given_up(files: ClaimFolder, entry: Entry) -> bool:
     return entry.maker_is(me) and files.exists(entry.name)
 
 
-def _process_lives(files: ClaimFolder, entry: Entry, process: Process | None) -> bool:
+def _process_lives(files: ClaimFolder, entry: ClaimEntry, process: Process | None) -> bool:
     """On its own host a process is looked at; elsewhere its heartbeat is."""
     lives = None if process is None else process.alive()
     if lives is not None:

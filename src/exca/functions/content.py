@@ -106,7 +106,7 @@ def _from_literal(text: str, like: tp.Any = _ABSENT) -> tp.Any:
 # ---------------------------------------------------------------- arguments into fields
 
 
-class Keeper:
+class ContentValidator:
     """Validates one argument, and puts a `Content` in the place of what no configuration can hold.
 
     Parameters

@@ -21,6 +21,12 @@ class SubmitFields(tp.TypedDict, total=False):
     tasks_per_job: int | None
     concurrent_per_job: int | None
     gpus_per_task: float | None
+    retries: int
+    retry_on: tuple[str, ...] | list[str]
+    retry_scale: dict[str, float | tuple[float, float]] | None
+    retry_backoff_s: float
+    max_requeues: int
+    slurm_signal_delay_s: int
     notify: str | tuple[str, ...] | list[str] | None
     max_pickle_size_gb: float | None
     slurm_constraint: str | None

@@ -10,7 +10,7 @@ import pydantic
 import pydantic_core
 
 from ..helpers import Decorated, adapter_of, field_problem, hints_of, name_of, new_model
-from .content import Content, Keeper, given, is_data, may_be_content
+from .content import Content, ContentValidator, given, is_data, may_be_content
 
 _ABSENT: tp.Final = inspect.Parameter.empty
 _POSITIONAL: tp.Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -201,7 +201,7 @@ class Signature:
 
     def _add(self, parameter: inspect.Parameter) -> None:
         name = parameter.name
-        annotation, keeper = self._annotated(parameter)
+        annotation, validator = self._annotated(parameter)
         if parameter.kind is parameter.VAR_KEYWORD:
             self._open = name
             self.annotations["__pydantic_extra__"] = dict[str, annotation]  # type: ignore[valid-type] # known at run time only
@@ -216,11 +216,11 @@ class Signature:
         self.annotations[field] = annotation
         if parameter.default is not _ABSENT:
             default = parameter.default
-            if keeper is not None:
-                default = keeper.default = keeper.keep(default)
+            if validator is not None:
+                default = validator.default = validator.keep(default)
             self.namespace[field] = pydantic.Field(default=default)
 
-    def _annotated(self, parameter: inspect.Parameter) -> tuple[tp.Any, Keeper | None]:
+    def _annotated(self, parameter: inspect.Parameter) -> tuple[tp.Any, ContentValidator | None]:
         """The annotation of a field, and what keeps its values where a configuration may be unable to."""
         name = parameter.name
         annotation = self._hints.get(name, parameter.annotation)
@@ -232,8 +232,8 @@ class Signature:
         counts = name not in self.options.ignore
         if not may_be_content(annotation):
             return annotation, None
-        keeper = Keeper(self.where(name), strict=strict and counts, counts=counts)
-        return tp.Annotated[annotation, pydantic.WrapValidator(keeper)], keeper
+        validator = ContentValidator(self.where(name), strict=strict and counts, counts=counts)
+        return tp.Annotated[annotation, pydantic.WrapValidator(validator)], validator
 
     def _field_name(self, name: str) -> str:
         field = name

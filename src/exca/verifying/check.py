@@ -20,7 +20,7 @@ from ..cachedict.sideindex import FILE_NAME, Table, is_of_later_release
 from ..cachedict.textindex import DAMAGED_SUFFIX, INFO_SUFFIX, Info, TextFile, index_files, parse_line
 from ..claims import protocol
 from ..claims.claimfile import SUFFIX as CLAIM_SUFFIX
-from ..claims.claimfile import ClaimFolder, Entry
+from ..claims.claimfile import ClaimEntry, ClaimFolder
 from ..claims.protocol import alive
 from ..engine import record
 from ..errors import OddFileError, UnknownVersionError
@@ -412,5 +412,5 @@ def _check_claims(folder: Path, report: FolderReport) -> None:
     dead = {entry.name for entry in entries if not alive(files, entry)}
     report.live_claims += len(entries) - len(dead)
     report.stale_claims += sorted(dead)
-    unowned = [Entry(draft, None, 0.0, 5.0, owned=False) for draft in sorted(drafts)]
+    unowned = [ClaimEntry(draft, None, 0.0, 5.0, owned=False) for draft in sorted(drafts)]
     report.leftovers += [entry.name for entry in unowned if not alive(files, entry)]
