@@ -330,6 +330,10 @@ class PendingJob(CallJob[tp.Any]):
         self._require_sent()
         super().cancel()
 
+    def was_cancelled(self) -> None:
+        """Keep what was cancelled from being submitted again, should its backend not tell why it ended."""
+        self.request = None
+
     def result(self) -> tp.Any:
         """Wait for the call and return what it returned."""
         self.wait()

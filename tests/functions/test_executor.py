@@ -174,6 +174,8 @@ def test_a_script_that_ends_has_submitted_its_calls(tmp_path: Path) -> None:
 @pytest.mark.slurm
 def test_many_calls_on_slurm_are_cancelled_by_one_command(slurm_folder: Path, faults: Faults) -> None:
     faults.end("scancel")
+    faults.end("sbatch")
+    faults.silence("sacct")  # then it is not known why the jobs ended
     held: tp.Any = {"hold": True}
     executor = exca.Executor(slurm_folder, cluster="slurm", slurm_additional_parameters=held)
     futures = [executor.submit(square, x) for x in range(8)]
@@ -181,6 +183,9 @@ def test_many_calls_on_slurm_are_cancelled_by_one_command(slurm_folder: Path, fa
     executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in futures)
     assert faults.calls("scancel") == 1
+    jobs = [future.job for future in futures if future.job is not None]
+    assert exca.wait(jobs).not_done == []  # which submits again what was lost
+    assert (len(jobs), faults.calls("sbatch")) == (8, 1)
 
 
 @pytest.mark.slurm
