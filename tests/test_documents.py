@@ -207,7 +207,9 @@ def test_what_a_document_quotes_exists(document: Path) -> None:
     assert broken_links(document, text) == []
 
 
-@pytest.mark.parametrize("document", [DESIGN, ON_DISK, DESIGN.with_name("decisions.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [DESIGN, ON_DISK, DESIGN.with_name("decisions.md")], ids=lambda path: path.name
+)
 def test_the_names_that_the_design_quotes_exist(document: Path) -> None:
     assert missing_names(document.read_text(encoding="utf-8")) == []
 

@@ -373,6 +373,22 @@ def _set_node(name: str, state: str) -> None:
 
 
 @pytest.mark.slurm
+@pytest.mark.parametrize("same", [True, False], ids=["this handle", "another"])
+def test_what_was_cancelled_is_not_submitted_again(make: Make, faults: Faults, same: bool) -> None:
+    """Also where Slurm has forgotten the job, and accounting does not tell how it ended."""
+    faults.end("sbatch")
+    held: Infra = {"hold": True}
+    task = make("return", "slurm", slurm_additional_parameters=held)
+    job = task.infra.job()
+    (job if same else task.infra.clone_obj().infra.job()).cancel()
+    faults.silence("sacct")
+    faults.put("squeue", 'case "$*" in *-O*) echo "ARRAY_JOB_ID"; exit 0;; esac')
+    assert exca.wait([job]).not_done == []
+    assert task.infra.status() == "not submitted"
+    assert faults.calls("sbatch") == 1
+
+
+@pytest.mark.slurm
 def test_later_attempts_get_more(make: Make) -> None:
     task = make("kill kill", "slurm", retry_on=["killed"], mem_gb=0.25, retry_scale={"mem_gb": (3, 0.5)})
     assert task.run() == 3

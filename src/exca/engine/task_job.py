@@ -158,7 +158,8 @@ class TaskJob(Job[R]):
             super().cancel()
 
     def was_cancelled(self) -> None:
-        """Leave no trace of a job that had not begun."""
+        """Leave no trace of a job that had not begun, and submit none after it."""
+        self._again = None
         if not self._began():
             self._give_up()
 

@@ -1,6 +1,7 @@
 """Jobs on Slurm: the batch script as submitit writes it, submitted and looked after from here."""
 
 import collections
+import contextlib
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from ..errors import SubmissionError
 from . import arrays, paths, slurm_queue
 from .arrays import RefusedError, UnsureError
 from .backends import Backend, Ending, Request, Submission, pickled
-from .entry import BEGAN
+from .entry import BEGAN, CANCELLED
 from .environment import import_path
 
 if tp.TYPE_CHECKING:
@@ -188,8 +189,11 @@ class SlurmBackend(Backend):
         return f"squeue -j {job_id}"
 
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
-        """Cancel the jobs, with one command for all."""
+        """Cancel the jobs, with one command for all, and note it, since accounting may not tell it, or not yet."""
         slurm_queue.cancel([s.job_id for s in submissions])
+        for submission in submissions:
+            with contextlib.suppress(OSError):  # its folder is gone
+                _files.write_atomically(_cancelled(submission), b"", mode=_files.OWN)
 
     def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
         """Change how many jobs of arrays run at once, of several in proportion to their jobs."""
@@ -368,9 +372,15 @@ class _Sbatch:
         return None if job_id is None else slurm_queue.base_id(job_id)
 
 
+def _cancelled(submission: Submission) -> Path:
+    return paths.JobPaths(submission.logs, submission.job_id).folder / CANCELLED
+
+
 def ending_of(state: JobState, submission: Submission) -> Ending:
     """Say how a job ended, each way of ending as what it is."""
     word = state.state.split()[0] if state.state else UNKNOWN
+    if word == UNKNOWN and _cancelled(submission).exists():
+        word = "CANCELLED"
     code, number = _code_and_signal(state.exit_code)
     details = [f"reason {state.reason}"] if state.reason else []
     if state.exit_code:
