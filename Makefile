@@ -3,7 +3,7 @@
 #   PYTHON   interpreter the environment is built on          (python3)
 #   TORCH    0 leaves torch out, and its tests are skipped    (1)
 #   COVERAGE 0 does not measure which lines and branches the tests reach  (1)
-#   WORKERS  processes that run the tests                     (2)
+#   WORKERS  processes that run the tests; many of them wait  (4)
 #   CLUSTER  where the demo runs: local or slurm              (local)
 #   ARGS     further arguments of pytest, of the demo, of the benchmark or of downstream/run.py
 SHELL := /bin/bash
@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 TORCH ?= 1
 COVERAGE ?= 1
 CLUSTER ?= local
-WORKERS ?= 2
+WORKERS ?= 4
 ARGS ?=
 export PYTHON
 
