@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench downstream identity torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench downstream identity long torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -88,6 +88,10 @@ bench: $(VENV)/.dev ## measure beside the published release
 
 identity: $(TEST_VENV) ## search for uids, keys and addresses that are not those of the published release
 	$(BIN)/python tests/identity/against_release/search.py $(ARGS)
+
+long: $(TEST_VENV) ## run the tests that take too long for each change: losses and checkpoints on Slurm, Dask, warm supervisors
+	@scripts/slurm/up.sh
+	$(BIN)/python -m pytest -m long --numprocesses $(WORKERS) $(ARGS)
 
 torture: $(TEST_VENV) ## run the long form of the torture suite
 	$(BIN)/python -m pytest -m torture $(ARGS)

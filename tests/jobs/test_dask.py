@@ -17,6 +17,8 @@ from exca.jobs import dask, dask_keeper
 from exca.testing.backend_models import BEGAN, Items, Task
 from waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:

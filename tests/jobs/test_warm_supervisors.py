@@ -20,7 +20,10 @@ from exca.jobs.order import Order
 from task_models import Double, Failing, Sleeper
 from waiting import wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked"),
+]
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 NOBODY = 65534
 

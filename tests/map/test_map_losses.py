@@ -13,6 +13,8 @@ from exca.errors import JobError
 from exca.steps import Step
 from task_models import given
 
+pytestmark = pytest.mark.long
+
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
 every_cluster = pytest.mark.parametrize("cluster", CLUSTERS)
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time

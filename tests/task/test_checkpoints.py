@@ -14,7 +14,7 @@ from exca.errors import JobError
 from task_models import given
 from waiting import wait_for
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.long, pytest.mark.slurm]
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 with_and_without_srun = pytest.mark.parametrize("srun", [False, True])
 

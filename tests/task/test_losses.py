@@ -22,7 +22,7 @@ from slurm_faults import Faults
 from task_models import given
 from waiting import wait_for
 
-CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
+CLUSTERS = ["local", pytest.param("slurm", marks=[pytest.mark.slurm, pytest.mark.long])]
 every_cluster = pytest.mark.parametrize("cluster", CLUSTERS)
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 
@@ -299,6 +299,7 @@ def test_a_job_that_never_began_is_a_launch_failure(make: Make, tmp_path: Path) 
     assert all("host" not in each for each in record_of(task)["attempts"])
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_a_preempted_job_that_slurm_does_not_requeue_is_submitted_again(make: Make, tmp_path: Path) -> None:
     node: Infra = {"nodelist": "n4", "exclusive": True}
@@ -348,6 +349,7 @@ def test_a_first_submission_says_that_the_scheduler_is_away(make: Make, faults: 
     assert task.infra.status() == "not submitted"
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_a_job_whose_node_failed_is_submitted_again(make: Make, tmp_path: Path) -> None:
     options: Infra = {"nodelist": "n4", "exclusive": True, "no-requeue": True}

@@ -24,7 +24,7 @@ from slurm_faults import Faults
 from task_models import Double, Failing, HalvesOrCalls, Sleeper, given
 from waiting import wait_for
 
-CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
+CLUSTERS = ["local", pytest.param("slurm", marks=[pytest.mark.slurm, pytest.mark.long])]
 every_cluster = pytest.mark.parametrize("cluster", CLUSTERS)
 Infra: tp.TypeAlias = tp.Any  # a dict, which becomes an infra at run time
 
