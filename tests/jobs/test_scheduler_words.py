@@ -146,7 +146,7 @@ def test_a_memory_kill_under_another_reason_is_named(infra: Infra, faults: Fault
 
 
 def test_logs_that_slurm_could_not_open_are_named(infra: Infra) -> None:
-    task = Double(infra=infra | HELD)
+    task = Double(infra=infra | HELD | {"retries": 0})
     job = task.infra.job()
     logs = job.paths.folder.parent
     shutil.rmtree(job.paths.folder.resolve())
