@@ -1,6 +1,6 @@
 """A night on a cluster: trainings in packed arrays, while whatever can go wrong around them does.
 
-``make night`` runs it (300 trainings, a quarter of an hour at most), the tests a short form of it. A second test
+``make night`` runs it (300 trainings, a quarter of an hour at most), `make long` a short form of it. A second test
 cluster of Slurm is brought up for it, so that nothing else is disturbed.
 """
 

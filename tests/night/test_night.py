@@ -1,4 +1,4 @@
-"""A short night: one fault of each kind while 40 trainings run. `make night` runs the long one."""
+"""A short night: one fault of each kind while 40 trainings run. `make night` runs the long one, `make long` this."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import overnight
 import pytest
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 @pytest.mark.timeout(600)
 def test_a_short_night(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
