@@ -55,6 +55,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
         yield cluster
 
 
+@pytest.mark.long
 class TestDask(BackendTests):
     @pytest.fixture
     def fields(self, dask: DaskCluster) -> Fields:
@@ -81,6 +82,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     made.shutdown(wait=True)
 
 
+@pytest.mark.long
 class TestExecutor(BackendTests):
     @pytest.fixture
     def fields(self, executor: Executor) -> Fields:
@@ -104,12 +106,14 @@ class SharedJobs:
         assert len({task.infra.job().paths.folder for task in tasks}) == 3
 
 
+@pytest.mark.long
 class TestDaskSharedJobs(SharedJobs, TestDask):
     @pytest.fixture
     def fields(self, dask: DaskCluster) -> Fields:
         return {"cluster": "dask", "dask_address": str(dask.scheduler_file), "tasks_per_job": 2}
 
 
+@pytest.mark.long
 class TestLocalSharedJobs(SharedJobs, TestLocal):
     @pytest.fixture
     def fields(self) -> Fields:
