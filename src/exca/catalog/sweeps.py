@@ -6,7 +6,7 @@ import re
 import time
 import typing as tp
 
-from .. import _files
+from .. import _files, _trust
 from ..errors import FilterError, SweepError
 
 FOLDER = ".sweeps"
@@ -37,6 +37,7 @@ class Sweep:
     target: str
     uids: list[str]
     written: float = dataclasses.field(default_factory=time.time)
+    trusted: bool = True  # False where another user may have written it: then nothing is ended on its word
 
 
 def read(folder: str, name: str) -> Sweep | None:
@@ -45,7 +46,8 @@ def read(folder: str, name: str) -> Sweep | None:
 
     path = path_of(folder, name)
     try:
-        content: tp.Any = orjson.loads(_files.read_file(path))
+        data, status = _files.read_judged(path)
+        content: tp.Any = orjson.loads(data)
         if content["version"] != VERSION:
             raise SweepError(
                 f"{path} is of version {content['version']}, and this release knows {VERSION}: update exca"
@@ -54,7 +56,7 @@ def read(folder: str, name: str) -> Sweep | None:
         uids = content["uids"]
         if not all(isinstance(text, str) for text in (*texts, *uids)):
             raise ValueError("it holds other things than texts")
-        return Sweep(*texts, uids, float(content["written"]))
+        return Sweep(*texts, uids, float(content["written"]), _trust.is_trusted(status))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as e:
@@ -68,6 +70,7 @@ def write(folder: str, sweep: Sweep) -> None:
     path = path_of(folder, sweep.name)
     _files.make_folders(os.path.dirname(path))
     content = {"version": VERSION, **dataclasses.asdict(sweep)}
+    del content["trusted"]
     _files.write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2), mode=_files.OWN)
 
 

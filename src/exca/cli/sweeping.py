@@ -321,7 +321,7 @@ def _submit(
         return 0
     out.write(lines)
     sweeps.write(folder, now)
-    if gone and options.cancel_removed:
+    if gone and options.cancel_removed and before is not None and before.trusted:
         _cancel(folder, gone)
     for uid in todo:
         if states[uid] == "failed":
