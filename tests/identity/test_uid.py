@@ -343,3 +343,23 @@ def test_the_uid_is_the_same_in_every_python(version: str) -> None:
 @given(CONFIGS.filter(lambda config: not _is_op(config)))
 def test_the_outer_class_of_a_configuration_does_not_matter(config: dict[str, tp.Any]) -> None:
     assert uid_text(OrderedDict(config)) == uid_text(config) == uid_text(ConfDict(config))
+
+
+def test_what_was_written_for_a_value_is_used_again_only_for_that_value() -> None:
+    config: dict[str, tp.Any] = {
+        "data": {"seed": 3, "name": "x"},
+        "model": {"rate": 0.1},
+        "sizes": [1, 2],
+        "deep": {"a": {"b": {"c": 1}}},
+    }
+    made: tp.Any = {}
+    for k in range(500):  # new values often come to where earlier ones were in memory
+        changed = {
+            **config,
+            "data": {"seed": k},
+            "sizes": [k, {"a": k}],
+            "deep": {"a": {"b": {"c": k, "d": 1}}},
+        }
+        assert uid_text(changed, made) == uid_text(changed)
+        del changed["model"]
+        assert uid_text(changed, made) == uid_text(changed)

@@ -264,25 +264,30 @@ def under_earlier_default(
     for paths in _left_out_together(_leaves(uid_config)):
         candidate = _without(uid_config, paths)
         place = place_of(candidate)
-        if os.path.lexists(f"{place}/{UID}") and _is_same_in_full(
-            place, candidate, absorb(full(), dict), paths
-        ):
-            return Path(place), candidate
+        if not os.path.lexists(f"{place}/{UID}"):
+            continue
+        try:
+            known = _parsed_once(_files.read_file(f"{place}/{FULL}"))
+            # of a sweep, each point comes to the place of what it varies: its value there tells at once
+            if all(_agree(_at(uid_config, path), _at(known, path), path) for path in paths):
+                found, whole = load(Path(f"{place}/{UID}"))[0], absorb(full(), dict)
+                if same(absorb(candidate, dict), found) and not any(
+                    (*changes(whole, known), *gone(whole, known))
+                ):
+                    return Path(place), candidate
+        except (OSError, ValueError) as error:
+            logger.debug("%s is no place of an earlier default: %s", place, error)
     return None
 
 
-def _is_same_in_full(place: str, candidate: tp.Any, full: tp.Any, paths: Sequence["KeyPath"]) -> bool:
-    try:
-        found, known = (load(Path(f"{place}/{name}"))[0] for name in (UID, FULL))
-    except (OSError, ValueError) as error:
-        logger.debug("%s is no place of an earlier default: %s", place, error)
-        return False
-    return (
-        same(absorb(candidate, dict), found)
-        and next(changes(full, known), None) is None
-        and next(gone(full, known), None) is None
-        and all(_has(known, path) for path in paths)
-    )
+@functools.lru_cache(maxsize=16)
+def _parsed_once(text: bytes) -> tp.Any:
+    """The configuration in a file, which must not be changed."""
+    return _configuration(text)
+
+
+def _agree(new: tp.Any, old: tp.Any, path: "KeyPath") -> bool:
+    return old is not _ABSENT and next(changes(new, old, ".".join(map(str, path))), None) is None
 
 
 KeyPath = tuple[tp.Any, ...]
@@ -331,13 +336,16 @@ def _without(value: tp.Any, paths: Sequence[KeyPath]) -> tp.Any:
     return out
 
 
-def _has(config: tp.Any, path: KeyPath) -> bool:
+_ABSENT: tp.Final = object()
+
+
+def _at(config: tp.Any, path: KeyPath) -> tp.Any:
     for part in path:
         items = dict(enumerate(config)) if isinstance(config, list) else config
         if not isinstance(items, Mapping) or part not in items:
-            return False
+            return _ABSENT
         config = items[part]
-    return True
+    return config
 
 
 # --------------------------------------------------------------------------------------------------- files

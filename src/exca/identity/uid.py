@@ -29,6 +29,8 @@ AS_IS, NEST, FOLD = 0, 1, 2
 
 # the readable text, the text to hash, and the brackets around both
 _Pair = tuple[str, str]
+_Entry = tuple[int, str, str, str]  # what a dict is sorted by, a key, and the text and hash text of its value
+_Made = dict[tuple[str, int], tuple[_Entry, tp.Any]]  # entries with their values, by key and id of the value
 
 
 class UidMaker:
@@ -85,8 +87,11 @@ class UidMaker:
         return f"UidMaker(string={self.string!r}, hash={self.hash!r})"
 
 
-def uid_text(config: Mapping[str, tp.Any]) -> str:
+def uid_text(config: Mapping[str, tp.Any], made: _Made | None = None) -> str:
     """The uid of a configuration, nested or with dotted keys, as `ConfDict(config).to_uid()`; "" for an empty one.
+
+    Parameters: `made`, one dict for several configurations that share values, which must not change between the calls:
+    what was written for a value is used again.
 
     Raises: TypeError for a value or key of an unknown type, ValueError for an operation that was not applied.
     """
@@ -95,7 +100,7 @@ def uid_text(config: Mapping[str, tp.Any]) -> str:
     # the outermost level is a dict whatever it was given as: only inner OrderedDicts have an order
     top = dict(config) if isinstance(config, OrderedDict) else config
     try:
-        text, hashed = _dict(top, FOLD)
+        text, hashed = _dict(top, FOLD, made)
     except DottedKeyError:
         text, hashed = _dict(absorb(top, dict), FOLD)
     if _looks_like_op(hashed):
@@ -172,10 +177,14 @@ def _bracketed(pairs: list[_Pair]) -> _Pair:
     return f"({text})", "seq:(" + ",".join([pair[1] for pair in pairs]) + ")"
 
 
-def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
+def _dict(value: Mapping[str, tp.Any], mode: int, made: _Made | None = None) -> _Pair:
     ordered = is_ordered(value)
-    entries = []
+    entries: list[_Entry] = []
     for key, item in value.items():
+        given_key, given = key, item
+        if made is not None and (key, id(item)) in made:
+            entries.append(made[key, id(item)][0])
+            continue
         if not isinstance(key, str):
             raise TypeError(
                 f"key {key!r} ({type(key).__name__}) has no uid: keys must be str, convert it first"
@@ -188,6 +197,8 @@ def _dict(value: Mapping[str, tp.Any], mode: int) -> _Pair:
         maker = _MAKERS.get(type(item))
         text, hashed = maker(item, mode) if maker is not None else _other_pair(item, mode)
         entries.append((len(text) + len(key), key, text, hashed))
+        if made is not None:
+            made[given_key, id(given)] = entries[-1], given  # kept, so that no other object gets its id
     if not ordered:
         entries.sort()
     text = _clean(",".join([f"{key}={text}" for _, key, text, _ in entries]))
