@@ -15,6 +15,9 @@ import exca
 import exca.helpers
 from exca import errors, steps
 from exca.claims.owner import Process
+from exca.engine import record
+from exca.jobs import before_end, entry, pack
+from exca.jobs.paths import JobPaths
 
 
 class Task(pydantic.BaseModel):
@@ -125,8 +128,30 @@ class OfStep:
         yield "clear", lambda: self.new().lookup(2).clear_cache()
 
 
+class OfJob:  # that begins again
+    def __init__(self, root):
+        self.root = root
+
+    def folder(self):
+        return self.root / "12"
+
+    def ask(self):
+        self.folder().mkdir(exist_ok=True)
+        before_end.note_requeue(JobPaths(str(self.root / "%j"), "12"), None, 1.0)
+        noted = record.requeues(self.folder(), "attempt", {})
+        return 3 if {each["state"] for each in noted} <= {"requeued"} else noted
+
+    def others(self):
+        yield "has_saved", lambda: before_end.has_saved(self.folder() / "warned")
+        yield "read_exit", lambda: pack.read_exit(self.folder())
+        yield "noted_process", lambda: entry.noted_process(self.folder() / "pid")
+
+    def last(self):
+        return []
+
+
 GARBAGE = [b"", b"\\0" * 100, b"{", b"[]", b"- 1\\n", b'{"job_id": [], "logs": 3}', b"\\x80\\x05K\\x01."]
-GARBAGE.append(bytes(range(256)))
+GARBAGE += [bytes(range(256)), b'{"state": [], "started": 1e300}']
 
 
 def plant(kind, path):
@@ -188,7 +213,8 @@ root, of, name, *kinds = sys.argv[1:]
 for number, kind in enumerate(kinds):
     for before in (True, False):
         where = f"{kind} {'before' if before else 'after'}"
-        place = {"task": OfTask, "map": OfMap, "step": OfStep}[of](pathlib.Path(root) / f"{number}-{before}")
+        kinds_of_places = {"task": OfTask, "map": OfMap, "step": OfStep, "job": OfJob}
+        place = kinds_of_places[of](pathlib.Path(root) / f"{number}-{before}")
         place.root.mkdir()
         folder = place.folder()
         if not before:
@@ -225,7 +251,7 @@ most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (10 if sys.platform
 print("done" if most < 1500 else f"took {most} MiB")
 """
 
-KINDS = ["fifo", "socket", "folder", "sparse", "dangling", "loop", *map(str, range(8))]
+KINDS = ["fifo", "socket", "folder", "sparse", "dangling", "loop", *map(str, range(9))]
 if hasattr(os, "geteuid") and os.geteuid() == 0:
     KINDS += ["device", "foreign"]
 CONFIGS = ["uid.yaml", "full-uid.yaml", "config.yaml", "config-new.yaml", "classes.json", ".identity.json"]
@@ -264,6 +290,7 @@ NAMES = {
         "logs",
         "logs/1/items.json",
     ],
+    "job": ["requeues.jsonl", "leaving", "warned", "exit", "pid"],
 }
 
 

@@ -113,6 +113,15 @@ def open_trusted(path: str | os.PathLike[str]) -> int:
     return fd
 
 
+def read_trusted(path: str | os.PathLike[str]) -> bytes:
+    """Read a file whole on whose word something is done. Raises as `open_trusted` does."""
+    fd = open_trusted(path)
+    try:
+        return _files.read_all(fd)
+    finally:
+        os.close(fd)
+
+
 def load_pickle(path: str | os.PathLike[str], unpickler: "type[tp.Any] | None" = None) -> tp.Any:
     """Unpickle a trusted file, with ``pickle.Unpickler`` or a class like it. Raises as `open_trusted` does."""
     import pickle

@@ -559,7 +559,8 @@ def requeues(folder: Path, attempt: str, where: tp.Mapping[str, tp.Any]) -> list
         started, host = each.get("started"), each.get("host")
         facts: dict[str, tp.Any] = {"host": host} if isinstance(host, str) else {}
         if isinstance(started, int | float):
-            facts["started"] = iso(started)
+            with contextlib.suppress(ValueError, OverflowError, OSError):  # it is no time
+                facts["started"] = iso(started)
         state, reason = str(each.get("state")), str(each.get("reason"))
         out.append(losses.attempt(state, reason, attempt, **job, **facts, counts=False))
     return out

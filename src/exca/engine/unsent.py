@@ -132,11 +132,7 @@ def _changing(logs: Path, *, wait: bool) -> tp.Iterator[bool]:
 def _read(logs: Path) -> list[Batch]:
     path = logs / NAME
     try:
-        fd = _trust.open_trusted(path)
-        try:
-            content = orjson.loads(_files.read_all(fd))
-        finally:
-            os.close(fd)
+        content = orjson.loads(_trust.read_trusted(path))
         return [b for b in content["batches"] if _is_batch(b)]
     except FileNotFoundError:
         return []

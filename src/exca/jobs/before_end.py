@@ -14,8 +14,9 @@ import time
 import typing as tp
 from pathlib import Path
 
-from .. import _files
+from .. import _files, _trust
 from . import paths
+from .environment import CLUSTER
 
 if tp.TYPE_CHECKING:
     from ..claims.owner import Process
@@ -207,6 +208,14 @@ def _requeue(todo: _Saving, times: _Times) -> None:
     os._exit(0)
 
 
+def has_saved(mark: Path) -> bool:
+    """Whether a mark tells that the state of a computation was saved on the warning."""
+    try:
+        return _trust.read_trusted(mark) == SAVED.encode()
+    except OSError:
+        return False
+
+
 def note_requeue(job_paths: paths.JobPaths, before: "Process | None", started: float) -> None:
     """Note how the process ended that began this job before, and when that had started, in seconds since the epoch."""
     import orjson
@@ -214,8 +223,11 @@ def note_requeue(job_paths: paths.JobPaths, before: "Process | None", started: f
     path = job_paths.folder / REQUEUES
     how = _why_left(job_paths, started)
     ended = {"host": None if before is None else before.hostname, "started": started, **how}
+    try:
+        earlier = _trust.read_trusted(path)
+    except OSError:  # there is none, or it is not of ours
+        earlier = b""
     with contextlib.suppress(OSError):  # no reason not to compute
-        earlier = _files.read_file(str(path)) if path.exists() else b""
         _files.write_atomically(path, earlier + orjson.dumps(ended) + b"\n", mode=_files.OWN)
 
 
@@ -225,13 +237,15 @@ def _why_left(job_paths: paths.JobPaths, started: float) -> dict[str, str]:
     import orjson
 
     leaving = job_paths.folder / LEAVING
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        how = dict(orjson.loads(_files.read_file(str(leaving))))
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        how = dict(orjson.loads(_trust.read_trusted(leaving)))
         leaving.unlink()
         return {"state": str(how["state"]), "reason": str(how["reason"])}
     if paths.part_of(job_paths.pattern) is not None:  # it came to that by its job, which has noted why
         for ended in requeues_of(job_paths.folder.parent)[-1:]:
             return {"state": str(ended.get("state")), "reason": str(ended.get("reason"))}
+    if CLUSTER in os.environ:  # its engine runs again what a worker ran that is gone, and nothing else
+        return {"state": "node_fail", "reason": "the worker that ran it was lost"}
     for at, words in reversed(_CANCELLED.findall(paths.tail(job_paths.stderr))):
         with contextlib.suppress(ValueError):
             if datetime.datetime.fromisoformat(at).timestamp() >= started - 1:  # else it is of an earlier run
@@ -241,12 +255,14 @@ def _why_left(job_paths: paths.JobPaths, started: float) -> dict[str, str]:
 
 
 def requeues_of(folder: Path) -> list[dict[str, tp.Any]]:
-    """How a job with this folder of logs came to be begun again, each time, the first one first."""
+    """How a job with this folder of logs came to be begun again, each time, the first one first.
+
+    What another user may have written there goes into no record.
+    """
     import orjson
 
     try:
-        lines = _files.read_file(str(folder / REQUEUES)).splitlines()
-        return [dict(orjson.loads(line)) for line in lines]
+        return [dict(orjson.loads(line)) for line in _trust.read_trusted(folder / REQUEUES).splitlines()]
     except (OSError, ValueError, TypeError):
         return []
 

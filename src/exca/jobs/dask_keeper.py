@@ -68,11 +68,7 @@ def _living(folder: Path) -> str | None:
     if keeper is None or keeper.alive() is False:
         return None
     try:
-        fd = _trust.open_trusted(folder / "address")
-        try:
-            return bytes(_files.read_all(fd)).decode()
-        finally:
-            os.close(fd)
+        return _trust.read_trusted(folder / "address").decode()
     except OSError:
         return None
 

@@ -125,11 +125,8 @@ def noted_process(path: Path) -> "Process | None":
     from ..claims.owner import Process
 
     try:
-        fd = _trust.open_trusted(path)  # else anybody could name a process of ours to be ended
-        try:
-            content = orjson.loads(_files.read_all(fd))
-        finally:
-            os.close(fd)
+        # trusted, or another user could name a process of ours to be ended
+        content = orjson.loads(_trust.read_trusted(path))
         host, hostname, pid, start = (content[name] for name in ("host", "hostname", "pid", "start"))
     except (OSError, ValueError, KeyError, TypeError):
         return None

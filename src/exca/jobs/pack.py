@@ -42,11 +42,7 @@ def read_exit(folder: Path) -> Exit | None:
     import orjson
 
     try:
-        fd = _trust.open_trusted(folder / "exit")
-        try:
-            content = orjson.loads(_files.read_all(fd))
-        finally:
-            os.close(fd)
+        content = orjson.loads(_trust.read_trusted(folder / EXIT))
         return Exit(int(content["code"]), content.get("max_rss_mb"), str(content.get("word", "")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -153,7 +149,8 @@ class _Packing:
         warned = [child for child in self.running if child.asked is None and child.listens()]
         marks = [child.folder / before_end.WARNED for child in warned]
         for child, mark in zip(warned, marks, strict=True):
-            mark.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what is no mark of ours counts as one that nothing was saved
+                mark.unlink()
             child.warn()
         poller = Poller(min(self.pack.delay / 2, 60))
         while (
@@ -161,8 +158,7 @@ class _Packing:
             and poller.pause()
         ):
             pass
-        saved = any(mark.exists() and mark.read_text() == before_end.SAVED for mark in marks)
-        return saved or bool(self.codes)
+        return any(map(before_end.has_saved, marks)) or bool(self.codes)
 
     def _paths(self, number: int) -> paths.JobPaths:
         pattern = paths.logs_of_part(self.pack.logs, number, len(self.pack.contents))
