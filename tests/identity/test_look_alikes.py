@@ -1,11 +1,13 @@
 """A model of a child class in a field that is declared with its parent, and nothing in the uid that tells which."""
 
+import dataclasses
 import typing as tp
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pydantic
+import pydantic.dataclasses
 import pytest
 
 import exca
@@ -459,3 +461,195 @@ def test_no_step_answers_for_a_look_alike(tmp_path: Path) -> None:
     with pytest.raises(LookAlikeError, match="found at 'model'"):
         steps.Chain(steps=[Scale(), Scale(model=Overrides())], infra=infra).run(3)
     assert Scale(model=Overrides()).run(3) == -3
+
+
+# ---------------------------------------------------------------------------------------------------- dataclasses
+
+
+@dataclasses.dataclass
+class Point:
+    """What fields are declared with."""
+
+    x: int = 1
+    kind: tp.Literal["plain"] = "plain"
+    FACTOR: tp.ClassVar[int] = 1
+
+    def value(self) -> int:
+        return self.x * self.FACTOR
+
+
+@dataclasses.dataclass
+class PointOverrides(Point):
+    def value(self) -> int:
+        return -self.x
+
+
+@dataclasses.dataclass
+class PointAdds(Point):
+    more: int = 3  # pydantic writes the fields of the parent only
+
+
+@dataclasses.dataclass
+class PointSets(Point):
+    FACTOR: tp.ClassVar[int] = 5
+
+
+@dataclasses.dataclass
+class PointPostInit(Point):
+    def __post_init__(self) -> None:
+        self.y = 3
+
+
+@dataclasses.dataclass(repr=False, eq=False)
+class PointEquals(Point):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # as without it
+
+
+@dataclasses.dataclass
+class PointNothing(Point):
+    """Adds nothing but another default, which is in the uid."""
+
+    x: int = 2
+
+
+@dataclasses.dataclass(frozen=False, order=True)
+class PointOrdered(Point):
+    """Adds only what `dataclasses` writes."""
+
+
+@dataclasses.dataclass
+class PointSaysSo(Point):
+    _exca_same_results: tp.ClassVar[bool] = True
+
+    def value(self) -> int:
+        return self.x + 0
+
+
+@dataclasses.dataclass
+class PointOfOtherKind(Point):
+    kind: tp.Literal["other"] = "other"  # type: ignore[assignment]  # as subclasses of unions are written
+
+    def value(self) -> int:
+        return 0
+
+
+@pydantic.dataclasses.dataclass
+class Place:
+    x: int = 1
+
+    def value(self) -> int:
+        return self.x
+
+
+@pydantic.dataclasses.dataclass
+class PlaceOverrides(Place):
+    def value(self) -> int:
+        return -self.x
+
+
+@pydantic.dataclasses.dataclass
+class PlaceNothing(Place):
+    """Adds nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slots:
+    x: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlotsOverrides(Slots):
+    @property
+    def twice(self) -> int:
+        return 2 * self.x
+
+
+@dataclasses.dataclass
+class Outer:
+    point: Point = dataclasses.field(default_factory=Point)
+    model: Model = dataclasses.field(default_factory=Model)
+
+
+@dataclasses.dataclass
+class Unresolved:
+    other: "NotThere | None" = None  # type: ignore[name-defined]  # noqa: F821  # as what is imported for types only
+
+
+class HoldsDataclasses(Strict):
+    point: Point | None = None
+    points: dict[str, list[Point]] = {}
+    place: Place = Place()
+    slots: Slots = Slots()
+
+
+class HoldsOuter(Strict):
+    outer: tp.Annotated[Outer, pydantic.SkipValidation] = pydantic.Field(default_factory=Outer)
+
+
+class Anything(Strict):
+    what: tp.Any = None
+
+
+class HasOddDefault(Strict):
+    point: Point = PointOverrides()
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        *(
+            HoldsDataclasses(point=kind())
+            for kind in (PointOverrides, PointAdds, PointSets, PointPostInit, PointEquals)
+        ),
+        HoldsDataclasses(points={"a": [Point(), PointOverrides()]}),
+        HoldsDataclasses(place=PlaceOverrides()),
+        HoldsDataclasses(slots=SlotsOverrides()),
+        HoldsOuter(outer=Outer(point=PointOverrides())),
+        HoldsOuter(outer=Outer(model=Overrides())),
+        HasOddDefault(point=Point()),
+    ],
+    ids=repr,
+)
+def test_a_dataclass_that_is_a_look_alike_is_refused(holder: Strict) -> None:
+    with pytest.raises(LookAlikeError, match="Nothing in the uid tells the two apart"):
+        uid(holder)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        *(
+            HoldsDataclasses(point=kind())
+            for kind in (Point, PointNothing, PointOrdered, PointSaysSo, PointOfOtherKind)
+        ),
+        HoldsDataclasses(place=PlaceNothing(), slots=Slots(x=3)),
+        HoldsOuter(),
+        HasOddDefault(),
+        Anything(what=[Unresolved()]),
+    ],
+    ids=repr,
+)
+def test_a_dataclass_that_is_none_is_not(holder: Strict) -> None:
+    uid(holder)
+
+
+class OfAnything(Strict):
+    what: tp.Any = None
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        return tp.cast(int, self.what.value())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(Point(x=3), PointOverrides(x=3)), (Model(), Overrides())], ids=repr
+)
+def test_in_a_field_declared_as_any_the_class_is_compared(one: tp.Any, other: tp.Any, tmp_path: Path) -> None:
+    infra: tp.Any = {"folder": tmp_path}
+    assert OfAnything(what=one, infra=infra).run() == one.value()
+    with pytest.raises(exca.errors.OtherClassError, match="with other code"):
+        OfAnything(what=other, infra=infra).run()

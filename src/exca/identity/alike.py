@@ -1,9 +1,10 @@
-"""Look-alikes: a model of another class than its field is declared with, which no configuration tells from that.
+"""Look-alikes: a model or dataclass of another class than its field is declared with, which no configuration tells.
 
 Objects with one or the other share a uid, and so a result. That is refused, unless the two classes compute the same as
 far as their bodies tell: a child that only adds fields, or that says so (``_exca_same_results``).
 """
 
+import dataclasses
 import inspect
 import types
 import typing as tp
@@ -14,8 +15,8 @@ import typing_extensions
 
 from .. import settings
 from ..errors import LookAlikeError
-from .fields import MISSING, MODEL, SCALARS, class_has, members
-from .parts import Part, model_fields, parts
+from .fields import MISSING, MODEL, SCALARS, class_has, is_model, members
+from .parts import Part, annotations, model_fields, parts, values_of
 
 if tp.TYPE_CHECKING:
     from .export import ValueExporter
@@ -31,6 +32,19 @@ def is_suspect(cls: type[pydantic.BaseModel]) -> bool:
     """Whether a field that is declared with a parent of this class had better not hold its objects."""
     kin = [base for base in cls.__mro__[1:] if isinstance(base, MODEL) and not _is_library(base)]
     return not _is_told_by_name(cls) and any(differences(cls, base) for base in kin)
+
+
+def holds_dataclasses(cls: type[pydantic.BaseModel]) -> bool:
+    """Whether a field is declared with a dataclass, whose children pydantic takes as they are, and writes as it."""
+    return any(_names_dataclass(field.annotation) for field in cls.__pydantic_fields__.values())
+
+
+def _names_dataclass(annotation: tp.Any) -> bool:
+    return any(
+        (dataclasses.is_dataclass(member) and isinstance(member, type))
+        or any(_names_dataclass(arg) for arg in tp.get_args(member))
+        for member in members(annotation)
+    )
 
 
 def has_odd_default(cls: type[pydantic.BaseModel]) -> bool:
@@ -58,13 +72,13 @@ def check_look_alikes(values: "ValueExporter", obj: pydantic.BaseModel, **told: 
         if meant is None or _is_told_by_name(kind):
             continue
         differing = differences(kind, meant)
-        if differing and not _is_told_apart(values.plan(part.model).run(part.model), kind, meant):
+        if differing and not _is_told_apart(_written(values, part.model, meant), kind, meant):
             settings.complain("look-alike", _error(part, kind, meant, differing), kind, meant, part.holder)
 
 
 def _is_as_declared(obj: tp.Any) -> bool:
     """Whether it is certain that all models in an object are of the very classes that fields are declared with."""
-    values = obj.__dict__
+    values = values_of(obj)
     for name, declared, default in model_fields(type(obj)):
         value = values.get(name)
         kind = type(value)
@@ -74,10 +88,17 @@ def _is_as_declared(obj: tp.Any) -> bool:
             return False
         if not _is_as_declared(value):
             return False
-    return not obj.__pydantic_extra__
+    return not getattr(obj, "__pydantic_extra__", None)
 
 
-def _meant(kind: type, part: Part) -> type[pydantic.BaseModel] | None:
+def _written(values: "ValueExporter", obj: tp.Any, meant: type) -> tp.Any:
+    """What a uid holds of a model; of a dataclass, which is written as what its field is declared with, its values."""
+    if is_model(obj):
+        return values.plan(obj).run(obj)
+    return {name: getattr(obj, name, None) for name in annotations(meant)}
+
+
+def _meant(kind: type, part: Part) -> type[tp.Any] | None:
     """The class whose results a model of this class would be given; None where that is its own."""
     nearest = _nearest(kind, part)
     if (
@@ -85,11 +106,11 @@ def _meant(kind: type, part: Part) -> type[pydantic.BaseModel] | None:
         and part.default not in part.declared.models
         and nearest is _nearest(part.default, part)
     ):
-        return None if kind is part.default else tp.cast(type[pydantic.BaseModel], part.default)
+        return None if kind is part.default else part.default
     return None if kind is nearest else nearest
 
 
-def _nearest(kind: type, part: Part) -> type[pydantic.BaseModel] | None:
+def _nearest(kind: type, part: Part) -> type[tp.Any] | None:
     return next((base for base in kind.__mro__ if base in part.declared.models), None)
 
 
@@ -99,7 +120,7 @@ def _is_told_by_name(cls: type) -> bool:
     return isinstance(key, str) or class_has(cls, "_infra_name")
 
 
-def _is_told_apart(exported: tp.Any, kind: type, meant: type[pydantic.BaseModel]) -> bool:
+def _is_told_apart(exported: tp.Any, kind: type, meant: type[tp.Any]) -> bool:
     """Whether what is written of a model shows that it is not of the class that is meant."""
     between = [base for base in kind.__mro__ if base not in meant.__mro__]
     for base in between:
@@ -110,15 +131,14 @@ def _is_told_apart(exported: tp.Any, kind: type, meant: type[pydantic.BaseModel]
             return True
     if not isinstance(exported, dict):
         return False
-    known = meant.__pydantic_fields__
-    if meant.model_config.get("extra") != "allow" and set(exported) - {
-        *known,
-        *meant.__pydantic_computed_fields__,
-    }:
+    known = annotations(meant)
+    if (
+        isinstance(meant, MODEL)
+        and meant.model_config.get("extra") != "allow"
+        and set(exported) - {*known, *meant.__pydantic_computed_fields__}
+    ):
         return True
-    return any(
-        name in exported and not _may_be(exported[name], field.annotation) for name, field in known.items()
-    )
+    return any(name in exported and not _may_be(exported[name], each) for name, each in known.items())
 
 
 def _may_be(value: tp.Any, annotation: tp.Any) -> bool:
@@ -165,6 +185,8 @@ def differences(one: type, other: type) -> list[str]:
             for name, is_method in own_names(base).items():
                 if is_method or _sets_differently(name, one, other):
                     found[name] = None
+    if not isinstance(one, MODEL):  # a dataclass is written as its parent: what it adds is in no uid
+        found |= dict.fromkeys(name for name in annotations(one) if name not in annotations(other))
     return list(found)
 
 
@@ -198,10 +220,12 @@ def own_names(cls: type) -> dict[str, bool]:
     found = _owned.get(cls)
     if found is None:
         found = {name: True for name, value in list(vars(cls).items()) if _is_method(cls, name, value)}
+        # a model has the defaults of its fields elsewhere
+        fields = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
         found |= {
             name: False
             for name, value in list(vars(cls).items())
-            if _is_variable(name, value) and name not in found
+            if _is_variable(name, value) and name not in found and name not in fields
         }
         found |= {name: False for name in _own_private(cls) if name not in found}
         _owned[cls] = found
@@ -210,6 +234,8 @@ def own_names(cls: type) -> dict[str, bool]:
 
 def _is_method(cls: type, name: str, value: tp.Any) -> bool:
     if name in _NO_PARTS or name.startswith(("__pydantic", "_exca_")):
+        return False
+    if dataclasses.is_dataclass(cls) and _is_generated(value):
         return False
     if name == "model_post_init":  # pydantic writes one that calls that of the parent
         value = inspect.unwrap(value)
@@ -226,6 +252,15 @@ def _is_method(cls: type, name: str, value: tp.Any) -> bool:
     if type(value).__module__.startswith("exca."):  # of an infra
         return False
     return not str(getattr(value, "__module__", "")).startswith(("pydantic.", "pydantic_core."))
+
+
+def _is_generated(value: tp.Any) -> bool:
+    """Whether `dataclasses` or pydantic wrote a method: of source that is no file, or of a function of theirs."""
+    function = inspect.unwrap(value)
+    code = getattr(function, "__code__", None)
+    return getattr(function, "__module__", "").partition(".")[0] in ("dataclasses", "pydantic") or (
+        code is not None and code.co_filename == "<string>"
+    )
 
 
 def _is_variable(name: str, value: tp.Any) -> bool:

@@ -21,7 +21,7 @@ import pydantic_core
 from .. import settings
 from ..errors import ExportError, IdentityError, MaskedSecretError
 from . import classnames, fields
-from .alike import check_look_alikes, has_odd_default, is_suspect
+from .alike import check_look_alikes, has_odd_default, holds_dataclasses, is_suspect
 from .fields import (
     DROPPED,
     MODEL,
@@ -141,7 +141,9 @@ def check_strict(obj: pydantic.BaseModel, exclude: tp.Collection[str] = ()) -> N
     """
     try:
         found = [
-            part for part in parts(exporter(True, True), obj, exclude=exclude) if is_lax(type(part.model))
+            part
+            for part in parts(exporter(True, True), obj, exclude=exclude)
+            if is_model(part.model) and is_lax(type(part.model))
         ]
     except Exception as error:  # a uid would refuse it, and none is asked for
         logger.debug("The models in %s cannot be looked at: %r", type(obj).__qualname__, error)
@@ -157,7 +159,7 @@ def _exported(
 ) -> dict[str, tp.Any]:
     try:
         plan = values.plan(obj)
-        if plan.odd_default:
+        if plan.holds_suspects:
             values.noticed.suspects = True
         out = plan.first(obj) if not ignore_first_override else plan.unusual(obj)
     except (IdentityError, ExportError) as error:
@@ -382,8 +384,8 @@ class ExportPlan:
             fields.require_known(cls, excluded)
         self.first: tp.Callable[[tp.Any], tp.Any] = self._shortest()
         in_uid = values.uid and values.exclude_defaults
-        self.odd_default: bool = in_uid and has_odd_default(cls)
-        suspect = self.odd_default or (in_uid and is_suspect(cls))
+        self.holds_suspects: bool = in_uid and (has_odd_default(cls) or holds_dataclasses(cls))
+        suspect = self.holds_suspects or (in_uid and is_suspect(cls))
         self.run: tp.Callable[[tp.Any], tp.Any] = self._noticed if suspect else self.first
 
     def _shortest(self) -> tp.Callable[[tp.Any], tp.Any]:

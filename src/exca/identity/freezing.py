@@ -64,14 +64,20 @@ def freeze(obj: pydantic.BaseModel) -> None:
     object.__setattr__(obj, "__pydantic_fields_set__", _FrozenSet(given))
 
 
-def _visit(value: tp.Any, visit: tp.Callable[[pydantic.BaseModel], None]) -> None:
-    """Visit the models in a value, but not those in them."""
+def _visit(
+    value: tp.Any,
+    visit: tp.Callable[[pydantic.BaseModel], None],
+    visit_dataclass: tp.Callable[[tp.Any], None] | None = None,
+) -> None:
+    """Visit the models in a value, and its dataclasses if asked to, but not those in them."""
     if is_model(value):
         visit(value)
     elif isinstance(value, list | tuple | set | frozenset | collections.deque | dict):
         for item in value.values() if isinstance(value, dict) else value:
             if type(item) not in SCALARS:
-                _visit(item, visit)
+                _visit(item, visit, visit_dataclass)
+    elif visit_dataclass is not None and hasattr(type(value), "__dataclass_fields__"):
+        visit_dataclass(value)
 
 
 def holds_containers(obj: pydantic.BaseModel) -> bool:
@@ -87,8 +93,9 @@ def holds_containers(obj: pydantic.BaseModel) -> bool:
 
 
 def classes_in(obj: pydantic.BaseModel) -> frozenset[type]:
-    """The classes of the models in a frozen object."""
+    """The classes of the models and dataclasses in a frozen object."""
     found: set[type] = set()
+    seen: set[int] = set()  # a dataclass can hold itself
 
     def add(model: pydantic.BaseModel) -> None:
         fields = _ready.get(type(model))
@@ -98,9 +105,19 @@ def classes_in(obj: pydantic.BaseModel) -> frozenset[type]:
         for name in fields:
             value = model.__dict__.get(name)
             if type(value) not in SCALARS:
-                _visit(value, add)
+                _visit(value, add, add_dataclass)
         if model.__pydantic_extra__:
-            _visit(model.__pydantic_extra__, add)
+            _visit(model.__pydantic_extra__, add, add_dataclass)
+
+    def add_dataclass(value: tp.Any) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        found.add(type(value))
+        for name in type(value).__dataclass_fields__:
+            item = getattr(value, name, None)
+            if type(item) not in SCALARS:
+                _visit(item, add, add_dataclass)
 
     add(obj)
     return frozenset(found - {type(obj)})

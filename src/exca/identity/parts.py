@@ -1,11 +1,13 @@
-"""The models that are part of an object's uid, each with the place that holds it."""
+"""The models and dataclasses that are part of an object's uid, each with the place that holds it."""
 
 import collections
 import collections.abc
+import dataclasses
 import typing as tp
 import weakref
 
 import pydantic
+import typing_extensions
 
 from . import fields
 from .fields import MAPPING_ORIGINS, SCALARS, SEQUENCE_ORIGINS, class_has, is_model, may_hold_models, members
@@ -17,14 +19,16 @@ _SEQUENCES: tp.Final = (list, tuple, set, frozenset, collections.deque)
 
 
 class Declared:
-    """What an annotation allows: the classes of models, and the same of the items of containers."""
+    """What an annotation allows: the classes of models and dataclasses, and the same of the items of containers."""
 
     def __init__(self, annotations: tp.Iterable[tp.Any]) -> None:
         self._alternatives: list[tp.Any] = [m for annotation in annotations for m in _members(annotation)]
-        self.models: tuple[type[pydantic.BaseModel], ...] = tuple(
+        self.models: tuple[type[tp.Any], ...] = tuple(
             m
             for m in self._alternatives
-            if isinstance(m, type) and issubclass(m, pydantic.BaseModel) and m is not pydantic.BaseModel
+            if isinstance(m, type)
+            and (issubclass(m, pydantic.BaseModel) or dataclasses.is_dataclass(m))
+            and m is not pydantic.BaseModel
         )
         self._known: dict[tuple[int, int] | None, Declared] = {}
 
@@ -67,11 +71,14 @@ class Field(tp.NamedTuple):
 
 
 class Part(tp.NamedTuple):
-    """A model in an object: where it is, what holds it, and what it might be; `default` as of its field, if alone."""
+    """A model or dataclass in an object: where it is, what holds it, and what it might be.
+
+    `default` is as of its field, where it is the whole value of that.
+    """
 
     path: str
-    model: pydantic.BaseModel
-    holder: type[pydantic.BaseModel]
+    model: tp.Any
+    holder: type[tp.Any]
     field: str
     declared: Declared
     default: type | None
@@ -80,21 +87,57 @@ class Part(tp.NamedTuple):
 _fields: "weakref.WeakKeyDictionary[type, tuple[Field, ...]]" = weakref.WeakKeyDictionary()
 
 
-def model_fields(cls: type[pydantic.BaseModel]) -> tuple[Field, ...]:
+def model_fields(cls: type[tp.Any]) -> tuple[Field, ...]:
     """The fields of a class that may hold models other than infras and that no function of the class writes."""
     found = _fields.get(cls)
     if found is None:
-        decorators = cls.__pydantic_decorators__
-        written = {name for d in decorators.field_serializers.values() for name in d.info.fields}
-        if decorators.model_serializers:
-            written.add("*")
-        fields_of_models = (
-            Field(name, Declared([field.annotation]), _default_class(field))
-            for name, field in cls.__pydantic_fields__.items()
-            if not field.exclude and written.isdisjoint((name, "*")) and may_hold_models(field.annotation)
-        )
-        found = _fields[cls] = tuple(field for field in fields_of_models if not _is_infra(field.declared))
+        found = _of_dataclass(cls) if not isinstance(cls, fields.MODEL) else _of_model(cls)
+        found = _fields[cls] = tuple(field for field in found if not _is_infra(field.declared))
     return found
+
+
+def _of_model(cls: type[pydantic.BaseModel]) -> tuple[Field, ...]:
+    decorators = cls.__pydantic_decorators__
+    written = {name for d in decorators.field_serializers.values() for name in d.info.fields}
+    if decorators.model_serializers:
+        written.add("*")
+    return tuple(
+        Field(name, Declared([field.annotation]), _default_class(field))
+        for name, field in cls.__pydantic_fields__.items()
+        if not field.exclude and written.isdisjoint((name, "*")) and may_hold_models(field.annotation)
+    )
+
+
+def _of_dataclass(cls: type[tp.Any]) -> tuple[Field, ...]:
+    hints = annotations(cls)
+    return tuple(
+        Field(field.name, Declared([hints[field.name]]), None)
+        for field in dataclasses.fields(cls)
+        if may_hold_models(hints[field.name])
+    )
+
+
+def annotations(cls: type[tp.Any]) -> dict[str, tp.Any]:
+    """The annotations of the fields of a model or dataclass; Any for one that names what is not there."""
+    if isinstance(cls, fields.MODEL):
+        return {name: field.annotation for name, field in cls.__pydantic_fields__.items()}
+    try:
+        hints = typing_extensions.get_type_hints(cls, include_extras=True)
+    except Exception:  # it runs what stands in the annotations
+        hints = {}
+    return {field.name: hints.get(field.name, tp.Any) for field in dataclasses.fields(cls)}
+
+
+def is_dataclass(value: object) -> bool:
+    """Whether a value is an object of a dataclass."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def values_of(obj: tp.Any) -> tp.Mapping[str, tp.Any]:
+    """The values of the fields of a model or dataclass."""
+    if is_model(obj):
+        return obj.__dict__
+    return {field.name: getattr(obj, field.name, None) for field in dataclasses.fields(obj)}
 
 
 def _is_infra(declared: Declared) -> bool:
@@ -104,16 +147,18 @@ def _is_infra(declared: Declared) -> bool:
 def _default_class(field: tp.Any) -> type | None:
     factory = field.default_factory
     if factory is None:
-        return type(field.default) if is_model(field.default) else None
+        return type(field.default) if is_model(field.default) or is_dataclass(field.default) else None
     if isinstance(factory, type):
-        return factory if issubclass(factory, pydantic.BaseModel) else None
+        return (
+            factory if issubclass(factory, pydantic.BaseModel) or dataclasses.is_dataclass(factory) else None
+        )
     if field.default_factory_takes_validated_data:
         return None
     try:
         made = factory()
     except Exception:  # the user's, and called where it is needed
         return None
-    return type(made) if is_model(made) else None
+    return type(made) if is_model(made) or is_dataclass(made) else None
 
 
 def parts(
@@ -140,19 +185,23 @@ def parts(
 def _below(
     values: "ValueExporter", obj: tp.Any, path: str, above: frozenset[int], ignore_override: bool = False
 ) -> tp.Iterator[Part]:
-    plan = values.plan(obj)
-    left_out = plan.names_left_out(obj)
-    if fields.WHOLE in left_out or id(obj) in above:
+    if id(obj) in above:
         return
-    if not ignore_override and plan.override(obj) is not None:
-        return
+    left_out: tp.Collection[str] = ()
+    extra: tp.Mapping[str, tp.Any] = {}
+    if is_model(obj):
+        plan = values.plan(obj)
+        left_out, extra = plan.names_left_out(obj), obj.__pydantic_extra__ or {}
+        if fields.WHOLE in left_out or (not ignore_override and plan.override(obj) is not None):
+            return
     above |= {id(obj)}
+    content = values_of(obj)
     for field in model_fields(type(obj)):
-        value = obj.__dict__.get(field.name)
+        value = content.get(field.name)
         if type(value) not in SCALARS and field.name not in left_out:
             place = Part(_joined(path, field.name), obj, type(obj), field.name, field.declared, field.default)
             yield from _in_value(values, value, place, above)
-    for name, value in (obj.__pydantic_extra__ or {}).items():
+    for name, value in extra.items():
         if type(value) not in SCALARS and name not in left_out:
             yield from _in_value(
                 values, value, Part(_joined(path, name), obj, type(obj), name, Declared(()), None), above
@@ -163,7 +212,7 @@ def _in_value(
     values: "ValueExporter", value: tp.Any, place: Part, above: frozenset[int]
 ) -> tp.Iterator[Part]:
     inside: tp.Iterable[tuple[tp.Any, tp.Any, Declared]] = ()
-    if is_model(value):
+    if is_model(value) or is_dataclass(value):
         yield place._replace(model=value)
         yield from _below(values, value, place.path, above)
     elif id(value) in above:
