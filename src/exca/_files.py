@@ -399,6 +399,54 @@ def move(path: str, name: str) -> None:
         os.replace(old, _beside(old, name), src_dir_fd=folder, dst_dir_fd=folder)
 
 
+def move_to(path: str, target: str) -> None:
+    """Move a file or a folder to another folder, which must be there; links are as in `remove`.
+
+    Raises FileExistsError where there is something at ``target``, be it a link that leads nowhere.
+    """
+    with _within(path) as (old, source), _within(target) as (new, place):
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(new, dir_fd=place, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        os.rename(old, new, src_dir_fd=source, dst_dir_fd=place)
+
+
+def status_of(path: str) -> os.stat_result:
+    """What `os.lstat` says; links on the way are as in `remove`."""
+    with _within(path) as (name, folder):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def list_folder(path: str) -> list[str]:
+    """The sorted names in a folder; a link in its place, or on the way, is as in `remove`."""
+    if not _CAN_STEP:
+        return sorted(os.listdir(path))
+    fd = open_folder(path)
+    try:
+        return sorted(os.listdir(fd))
+    finally:
+        os.close(fd)
+
+
+def remove_empty(path: str) -> bool:
+    """Remove a folder if it is empty, and those in it that are; whether it is gone. No link is followed."""
+    try:
+        names = list_folder(path)
+        gone = [is_folder(f"{path}/{name}") and remove_empty(f"{path}/{name}") for name in names]
+        if all(gone):
+            with _within(path) as (name, folder):
+                os.rmdir(name, dir_fd=folder)
+            return True
+    except OSError:
+        pass
+    return False
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path is of a folder, not of a link to one."""
+    return stat.S_ISDIR(status_of(path).st_mode)
+
+
 def _beside(path: str, name: str) -> str:
     return os.path.join(os.path.dirname(path), name)
 

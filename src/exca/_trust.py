@@ -149,6 +149,16 @@ def may_move(path: str | os.PathLike[str]) -> bool:
     return may_remove(os.lstat(path), os.lstat(os.path.dirname(os.fspath(path))))
 
 
+def user_of(status: os.stat_result) -> str:
+    """Name of the owner of a file, or the number where it has no name."""
+    return _name("user", status.st_uid)
+
+
+def this_user() -> str:
+    """Name of the user as whom this process acts, as `user_of` tells it."""
+    return _name("user", os.geteuid()) if _HAS_OWNERS else ""
+
+
 importing: "contextvars.ContextVar[bool]" = contextvars.ContextVar("importing", default=True)
 
 

@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import pytest
 
+import pipeline_steps
 import trained
+from exca import steps
 from exca.catalog import index, scan
 from exca.catalog.rows import Row
 
@@ -150,3 +153,39 @@ def test_no_link_is_followed(cache: Path, tmp_path: Path) -> None:
     trained.make(elsewhere)
     (cache / "link").symlink_to(elsewhere)
     assert len(scan.rows(cache)) == 7
+
+
+def test_any_folder_of_a_pipeline_may_be_named(tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    infra = typing.cast(typing.Any, {"backend": "Cached", "folder": folder})
+    pipeline_steps.Numbers(infra=infra)
+    chain = steps.Chain(
+        steps=[pipeline_steps.Numbers(infra=infra), pipeline_steps.Times(coeff=2.5, infra=infra)]
+    )
+    chain.run()
+    first, second = scan.rows(folder)
+    assert (first.method, first.config, second.config) == (
+        "",
+        {"type": "Numbers"},
+        {"type": "Times", "coeff": 2.5},
+    )
+    assert second.method == first.uid
+    for place, rows in ((first.folder, [first, second]), (second.folder, [second])):
+        assert [row.to_json() | {"top": row.top} for row in scan.rows(place)] == [
+            row.to_json() | {"top": str(folder)} for row in rows
+        ]
+
+
+def test_items_are_counted_again_where_some_were_stored(kept: Path) -> None:
+    """Also in a file that was there before, which changes no folder."""
+    squares = trained.Squares.model_validate({"shift": 1, "infra": {"folder": kept}})
+    list(squares.of([4]))
+    folder = squares.infra.uid_folder()
+    assert folder is not None
+    for path in (folder, folder.parent):
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    assert {row.facts["items"] for row in scan.rows(kept) if row.state == "stored"} == {4}
+    list(squares.of([5]))
+    for path in (folder, folder.parent):
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    assert {row.facts["items"] for row in scan.rows(kept) if row.state == "stored"} == {5}

@@ -1,14 +1,22 @@
 """The commands that change something."""
 
+import bz2
+import gzip
+import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
+import typing as tp
 from pathlib import Path
 
 import pytest
 
+import pipeline_steps
 import trained
+from exca import steps
 from saying import say
 from waiting import wait_for
 
@@ -100,6 +108,25 @@ def test_gc_by_age_and_version(cache: Path, capsys: pytest.CaptureFixture[str]) 
     assert count(cache, capsys) == 5
 
 
+def test_gc_keeps_the_points_of_a_sweep(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specification = tmp_path / "wide.yaml"
+    specification.write_text(
+        f"task: trained:Train.loss\nbase: {{infra: {{folder: {cache}}}}}\ngrid: {{rate: [1.0], model.layers: [4, 8]}}\n"
+    )
+    say(capsys, "sweep", specification)
+    said = say(capsys, "gc", "-C", cache, "--older", "0s", "--keep", "wide", "--apply")
+    assert "moved 5 folder(s)" in said
+    assert "2 completed" in say(capsys, "ls", cache)
+    assert "gc removes nothing without a condition" in say(
+        capsys, "gc", "-C", cache, "--keep", "wide", code=2
+    )
+    said = say(capsys, "gc", "-C", cache, "--older", "0s", "--keep", "wise", "--apply", code=2)
+    assert "there is no sweep 'wise'" in said
+    assert "would move 2 folder(s)" in say(capsys, "rm", "-C", cache, "--sweep", "wide")
+
+
 def test_gc_empties_the_trash(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert say(capsys, "gc", "-C", cache, "--trash") == "the trash is empty\n"
     say(capsys, "rm", "-C", cache, "--state", "failed", "-y")
@@ -127,37 +154,204 @@ def test_an_archive_there_and_back(cache: Path, tmp_path: Path, capsys: pytest.C
     )
 
 
-def test_hostile_archives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import io
-    import tarfile
+def pack(
+    path: Path,
+    files: dict[str, bytes],
+    entries: list[str],
+    members: tp.Sequence[tarfile.TarInfo] = (),
+    manifest: tp.Mapping[str, tp.Any] = {},
+) -> Path:
+    """Make an archive by hand: with the right checksums, and further members."""
+    sums = {n: {"size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in files.items()}
+    about: dict[str, tp.Any] = {"version": 1, "entries": entries, "files": sums, **manifest}
+    with tarfile.open(path, "w") as tar:
+        for name, data in {**files, "exca-archive.json": json.dumps(about).encode()}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        for member in members:
+            tar.addfile(member)
+    return path
 
-    def archive(files: dict[str, bytes], entries: list[str]) -> Path:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tar"
-        manifest = {
-            "version": 1,
-            "entries": entries,
-            "files": {n: {"size": len(d), "sha256": "0"} for n, d in files.items()},
-        }
-        with tarfile.open(path, "w") as tar:
-            for name, data in {**files, "exca-archive.json": json.dumps(manifest).encode()}.items():
-                about = tarfile.TarInfo(name)
-                about.size = len(data)
-                tar.addfile(about, io.BytesIO(data))
-        return path
 
-    for name in ("../evil/x", "/tmp/evil/x", "a/../../evil/x", "."):
-        said = say(
-            capsys, "import", archive({f"{name}/job.json": b"{}"}, [name]), "-C", tmp_path / "in", code=2
-        )
-        assert "which is no place below a folder: nothing was unpacked" in said
-    said = say(capsys, "import", archive({"m/u/job.json": b"{}"}, ["m/u"]), "-C", tmp_path / "in", code=2)
-    assert "is damaged (its checksum differs): nothing was unpacked" in said
-    (tmp_path / "none.tar").write_bytes(b"no archive")
-    assert "is no archive of `exca export`" in say(
-        capsys, "import", tmp_path / "none.tar", "-C", tmp_path / "in", code=2
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    """A member that is no file."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+SUMS = {"size": 2, "sha256": "0"}
+ODD: list[dict[str, tp.Any]] = [
+    {"files": []},
+    {"entries": 5},
+    {"entries": [None]},
+    {"files": {"m/u/x": {"size": -1}}},
+]
+HOSTILE: list[tuple[dict[str, bytes], list[str], list[tarfile.TarInfo], dict[str, tp.Any], str]] = [
+    *(
+        ({f"{name}/job.json": b"{}"}, [name], [], {}, "which is no place below a folder")
+        for name in ("../evil/x", "/tmp/evil/x", "a/../../evil/x", ".trash/x", "m/.code/x", "m/u/\0", ".")
+    ),
+    ({"m/u/.identity.json": b"{}"}, ["m/u"], [], {}, "which is no place below a folder"),
+    ({"other/u/job.json": b"{}"}, ["m/u"], [], {}, "is of none of its entries"),
+    ({"m/u/job.json": b"{}"}, ["m/u"], [], {"files": {"m/u/job.json": SUMS}}, "(its checksum differs)"),
+    ({}, ["m/u"], [], {"files": {"m/u/job.json": SUMS}}, "'m/u/job.json' in the archive is no file"),
+    ({"m/u/x": b""}, ["m/u"], [special("m/u/x", tarfile.REGTYPE)], {}, "holds 'm/u/x' twice"),
+    *(
+        ({}, ["m/u"], [special("m/u/x", kind, "/etc/passwd")], {"files": {"m/u/x": SUMS}}, "is no file")
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+    ),
+    (
+        {"m/u/x": b"12"},
+        ["m/u"],
+        [],
+        {"files": {"m/u/x": {"size": 1 << 60, "sha256": "0"}}},
+        "are free in",
+    ),
+    ({}, ["m/u"], [], {"version": 2}, "is of version 2, and this release knows 1"),
+    ({}, ["m/u"], [], {"version": "1"}, "is of version '1'"),
+    *(({}, ["m/u"], [], about, "is no archive of `exca export`, or is damaged") for about in ODD),
+]
+
+
+@pytest.mark.parametrize(("case", "said"), [(case[:4], case[4]) for case in HOSTILE])
+def test_hostile_archives(
+    case: tuple[tp.Any, tp.Any, tp.Any, tp.Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = pack(tmp_path / "a.tar", *case)
+    assert said in say(capsys, "import", archive, "-C", tmp_path / "in", "--trust", code=2)
+    assert not list((tmp_path / "in").iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tar", "in"}
+
+
+def test_what_is_no_archive(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say(capsys, "export", "-C", cache, "-w", "rate < 5", "-o", tmp_path / "whole.tar.gz")
+    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    for data in (b"", b"no archive", whole[:middle], flipped, gzip.compress(b"none"), bz2.compress(b"")):
+        (tmp_path / "none.tar").write_bytes(data)
+        said = say(capsys, "import", tmp_path / "none.tar", "-C", tmp_path / "in", code=2)
+        assert "is no archive of `exca export`" in said or "(its checksum differs)" in said
+        assert not list((tmp_path / "in").iterdir())
+    assert "No such file" in say(capsys, "import", tmp_path / "nowhere", "-C", tmp_path / "in", code=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("job.pkl", b"\x80", "job.pkl may be anything"),
+        ("checkpoint.pt", b"", "checkpoint.pt may be anything"),
+        ("further/job.json", b"{}", "further/job.json may be anything"),
+        ("job.json", b'{"result": {"#type": "Pickle", "filename": "data/x"}}', "holds values of Pickle"),
+        (
+            "job.json",
+            b'{"result": {"#type": "Auto", "content": [{"#type": "py.dataclass"}]}}',
+            "holds values of py.dataclass",
+        ),
+        (
+            "job.json",
+            b'{"result": {"#type": "Auto", "content": {"#type": "Json", "filename": "data/x.jsonl"}}}',
+            "holds values of parts that are listed in a file",
+        ),
+        ("job.json", b'{"error": {"pickle": "gASVAA=="}}', "holds values of errors that are pickled"),
+        ("job.json", b"[" * 5000, "job.json is damaged"),
+        (
+            "h-info.jsonl",
+            b'{"#type": "NumpyArray", "filename": "data/x.npy"}\n',
+            "holds values of NumpyArray",
+        ),
+        ("h-info.jsonl", b'{"#type": "Json"}\n{"#type": "ours.Own"}\n', "holds values of ours.Own"),
+        ("h-info.jsonl", b'{"no": "type"}\n', "h-info.jsonl is damaged"),
+    ],
+)
+def test_what_may_run_code_is_imported_only_where_it_is_trusted(
+    name: str, data: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = pack(tmp_path / "a.tar", {f"m/u/{name}": data, "m/u/config.yaml": b"x: 1\n"}, ["m/u"])
+    told = say(capsys, "import", archive, "-C", tmp_path / "in", code=1)
+    assert f"left m/u: {said.replace('holds', f'{name} holds')}" in told
+    assert "If you trust whoever made the archive: --trust" in told
+    assert not list((tmp_path / "in").iterdir())
+    assert "brought in 1 entries" in say(capsys, "import", archive, "-C", tmp_path / "in", "--trust")
+    assert (tmp_path / "in" / "m" / "u" / "config.yaml").exists()
+
+
+def test_what_is_only_data_is_imported_without_its_objects(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, "export", "-C", cache, "-w", "rate < 5 or shift == 1", "-o", tmp_path / "a.tar.gz")
+    assert "brought in 5 entries" in say(capsys, "import", tmp_path / "a.tar.gz", "-C", tmp_path / "in")
+    assert not list((tmp_path / "in").rglob("config.yaml"))
+    assert list(
+        trained.Squares.model_validate(
+            {"shift": 1, "infra": {"folder": tmp_path / "in", "mode": "read-only"}}
+        ).of([1, 2, 3])
+    ) == [2, 5, 10]
+    said = say(capsys, "retry", "-C", tmp_path / "in", "--state", "completed", code=2)
+    assert "has no config.yaml, from which its object would be made again" in said
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A cache of a pipeline of three stages, each with a number in its address."""
+    folder = tmp_path / "pipeline"
+    infra = {"backend": "Cached", "folder": folder}
+    stages = [pipeline_steps.Numbers, *[pipeline_steps.Times] * 2]
+    fields: list[dict[str, tp.Any]] = [{}, {"coeff": 2.5}, {"coeff": 0.5}]
+    chain = steps.Chain(
+        steps=[stage(infra=infra, **given) for stage, given in zip(stages, fields, strict=True)]
     )
-    assert not (tmp_path / "evil").exists()
-    assert not [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
+    assert chain.run() == [0.0, 1.25, 2.5]
+    return folder
+
+
+def test_each_stage_of_a_pipeline_is_moved_alone(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(path for path in pipeline.rglob("*") if path.is_file() and ".code" not in path.parts)
+    assert count(pipeline, capsys) == 3
+    assert "moved 1 folder(s)" in say(capsys, "rm", "-C", pipeline, "-w", "coeff == 2.5", "-y")
+    assert count(pipeline, capsys) == 2
+    assert "moved 1 folder(s)" in say(capsys, "rm", "-C", pipeline, "-w", "not coeff", "-y")
+    assert count(pipeline, capsys) == 1
+    for place in (pipeline / ".trash").iterdir():
+        assert "brought back 1 folder(s)" in say(capsys, "restore", "-C", pipeline, place.name)
+    assert sorted(p for p in pipeline.rglob("*") if p.is_file() and ".code" not in p.parts) == files
+    assert "moved 3 folder(s)" in say(capsys, "rm", "-C", pipeline, "--state", "stored", "-y")
+    assert count(pipeline, capsys) == 0
+    assert {path.name for path in pipeline.iterdir()} == {".trash", ".code"}
+    assert "brought back 3 folder(s)" in say(capsys, "restore", "-C", pipeline)
+    assert sorted(p for p in pipeline.rglob("*") if p.is_file() and ".code" not in p.parts) == files
+
+
+def test_stages_of_a_pipeline_there_and_back(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, "export", "-C", pipeline, "--state", "stored", "-o", tmp_path / "a.tar")
+    assert "brought in 3 entries" in say(capsys, "import", tmp_path / "a.tar", "-C", tmp_path / "other")
+    assert count(tmp_path / "other", capsys) == 3
+    sizes = [row["bytes"] for row in json.loads(say(capsys, "du", pipeline, "--json"))]
+    files = [p for p in pipeline.rglob("*") if p.is_file() and ".code" not in p.parts]
+    assert sum(sizes) == sum(path.stat().st_size for path in files)
+
+
+@pytest.mark.parametrize("place", ["..", ".", "", "x", "../x", "/"])
+def test_restore_takes_only_what_is_in_the_trash(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".trash" / "a").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("x")
+    assert "in the trash of" in say(capsys, "restore", "-C", tmp_path, place, code=2)
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_restore_leaves_in_the_trash_what_it_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".trash" / "a" / "m").mkdir(parents=True)
+    (tmp_path / ".trash" / "a" / "m" / "notes.txt").write_text("x")
+    assert "brought back 0" in say(capsys, "restore", "-C", tmp_path)
+    assert (tmp_path / ".trash" / "a" / "m" / "notes.txt").exists()
 
 
 def test_doctor(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

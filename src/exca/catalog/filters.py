@@ -3,6 +3,7 @@
 import ast
 import operator
 import typing as tp
+import warnings
 from collections.abc import Callable
 
 from ..errors import FilterError
@@ -53,7 +54,9 @@ class Filter:
         if len(text) > _MOST:
             raise FilterError(f"the filter has {len(text)} characters, and more than {_MOST} are not read")
         try:
-            tree = ast.parse(text.strip(), mode="eval")
+            with warnings.catch_warnings():  # of texts with a backslash
+                warnings.simplefilter("ignore")
+                tree = ast.parse(text.strip(), mode="eval")
             self._test = self._condition(tree.body)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
             at = f" at character {e.offset}" if isinstance(e, SyntaxError) and e.offset else ""

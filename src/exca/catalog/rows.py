@@ -1,11 +1,15 @@
 """One row per configuration: what its files tell of it."""
 
 import json
+import math
 import re
 import typing as tp
 
 STATES = ("completed", "failed", "running", "interrupted", "stored", "damaged", "unknown", "empty")
-_HASH = re.compile(r"(?:^|-)([0-9a-f]{8,32})$")
+_ODD = b" "  # begins texts with values that orjson does not know: NaN, large integers
+_DEEPEST = 30  # containers in one another
+_MOST = 200_000  # values in a container, with those of the containers in it: a YAML may multiply them by references
+HASH = re.compile(r"(?:^|-)([0-9a-f]{8,32})$")
 
 
 class Row:
@@ -63,7 +67,8 @@ class Row:
         if self._parts is None:
             import orjson
 
-            config, facts = orjson.loads(self._text)
+            load = json.loads if self._text[:1] == _ODD else orjson.loads
+            config, facts = load(self._text)
             self._parts = config, facts
         return self._parts
 
@@ -87,7 +92,7 @@ class Row:
 
             try:
                 config, _ = configfolder.load(Path(self.folder) / configfolder.FULL)
-                self._full = {**flat(config), **self.config} if isinstance(config, dict) else self.config
+                self._full = {**flat(config), **self.config}
             except Exception:  # of whatever reads YAML that may be anything
                 self._full = self.config
         return self._full
@@ -96,9 +101,7 @@ class Row:
     def text(self) -> bytes:
         """Configuration and facts as JSON."""
         if not self._text:
-            import orjson
-
-            self._text = orjson.dumps(self._parts, default=str, option=orjson.OPT_NON_STR_KEYS)
+            self._text = _dumped(self._parts)
         return self._text
 
     @property
@@ -114,7 +117,7 @@ class Row:
     @property
     def id(self) -> str:
         """The hash at the end of its uid, by which it can be named; its whole uid where there is none."""
-        found = _HASH.search(self.uid)
+        found = HASH.search(self.uid)
         return found[1] if found else self.uid
 
     def value(self, name: str) -> tp.Any:
@@ -130,6 +133,8 @@ class Row:
             return self.id
         if name == "_method":
             return self.method
+        if name == "_uid":
+            return self.uid
         if name.startswith("_") and name[1:] in self.facts:
             return self.facts[name[1:]]
         return self.full[name]
@@ -146,17 +151,64 @@ class Row:
         }
 
 
-def flat(config: tp.Any, prefix: str = "") -> dict[str, tp.Any]:
-    """A configuration by dotted names; lists and empty dicts are values."""
-    if not isinstance(config, dict):
-        return {prefix.removesuffix(".") or "value": config}
+def flat(config: tp.Any) -> dict[str, tp.Any]:
+    """A configuration by dotted names; lists and empty dicts are values, and what is nested without end is cut.
+
+    The configuration of a stage of a pipeline is the list of all steps up to it: of these it is the last. The folders
+    above it, its method here, name those before.
+    """
+    if isinstance(config, list) and config:
+        config = config[-1]
     found: dict[str, tp.Any] = {}
+    if not isinstance(config, dict):
+        return found
+    _flatten(_Plain()(config), "", found)
+    return found
+
+
+def _flatten(config: dict[str, tp.Any], prefix: str, found: dict[str, tp.Any]) -> None:
     for name, value in config.items():
         if isinstance(value, dict) and value:
-            found.update(flat(value, f"{prefix}{name}."))
+            _flatten(value, f"{prefix}{name}.", found)
         else:
             found[f"{prefix}{name}"] = value
-    return found
+
+
+class _Plain:
+    """Makes JSON types of what a YAML may hold, as many as can be shown."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, value: tp.Any, depth: int = 0) -> tp.Any:
+        if not isinstance(value, (dict, list, tuple, set)):
+            return value if value is None or isinstance(value, (str, int, float)) else str(value)
+        self.count += len(value)
+        if depth > _DEEPEST or self.count > _MOST:
+            return "..."
+        if isinstance(value, dict):
+            return {str(k): self(v, depth + 1) for k, v in value.items()}
+        return [self(v, depth + 1) for v in value]
+
+
+def _dumped(parts: tp.Any) -> bytes:
+    import orjson
+
+    try:
+        if not _is_odd(parts):
+            return orjson.dumps(parts)
+    except TypeError:  # an integer of more than 64 bits, or a surrogate
+        pass
+    return _ODD + json.dumps(parts).encode("ascii")
+
+
+def _is_odd(value: tp.Any) -> bool:
+    """Whether there is a number in it that orjson makes null."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        value = value.values()
+    return isinstance(value, (list, tuple, type({}.values()))) and any(map(_is_odd, value))
 
 
 def text_of(value: tp.Any) -> str:
@@ -169,4 +221,11 @@ def text_of(value: tp.Any) -> str:
         text = "-"
     else:
         text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """A text in which what no font shows (control characters, marks of direction, surrogates) is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -5,13 +5,13 @@ import os
 import stat
 import time
 import typing as tp
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .. import _files
 from ..errors import OddFileError, UnknownVersionError
 from . import index
-from .rows import Row, flat
+from .rows import HASH, Row, flat
 
 _RECORD, _LEGACY, _UID = "job.json", "job.pkl", "uid.yaml"
 _MARKS = frozenset((_RECORD, _LEGACY, _UID, "full-uid.yaml"))
@@ -19,24 +19,17 @@ _INDEX, _CLAIM = "-info.jsonl", ".claim"  # endings
 _ITEMS = "cache"  # folder of a step's results in that of its address
 # folders of the cache's own, in which no configuration is looked for
 _APART = frozenset(("code", "logs", "data", "cache", "errors", "chains", "submitit", "__pycache__"))
-_FACTS = (
-    *(
-        "seconds",
-        "started",
-        "finished",
-        "submitted",
-        "host",
-        "user",
-        "pid",
-        "cluster",
-        "job_id",
-        "python",
-        "exca",
-    ),
-    *("attempt", "ended"),
-)
+# facts of a record that are taken, and their types: another user may have written others
+_FACTS: dict[str, type | tuple[type, ...]] = {
+    "seconds": (int, float),
+    **dict.fromkeys(("started", "finished", "submitted", "host", "user"), str),
+    "pid": int,
+    **dict.fromkeys(("cluster", "job_id", "python", "exca", "attempt", "ended"), str),
+}
+_SCALARS = (int, float, str, bool)
 _VALUE = 200  # characters of a result that is shown
 _ERROR = 300
+_DEEPEST = 200  # folders in one another
 _SETTLED = 2_000_000_000  # ns: a folder that changed later may change again without getting another time
 
 
@@ -61,25 +54,59 @@ def rows(root: str | os.PathLike[str], *, keep: bool = True) -> list[Row]:
     NotADirectoryError
         if there is no such folder
     """
-    top = _files.name_root(os.path.abspath(root))
+    top = named_folder(root)
+    base = _base_of(top)
+    inside = "" if base == top else os.path.relpath(top, base)
+    above, _, name = inside.rpartition("/")
+    itself = _look(top, above, name) if name else None
+    if itself is not None:
+        itself.when = itself.when or os.stat(top).st_mtime
+    found = [] if itself is None else [itself]
+    below: list[Row] = []
+    _walk(top, "", below, keep)
+    for row in below:
+        row.method = "/".join(filter(None, (inside, row.method)))
+    found += below
+    for row in found:
+        row.top = base
+    return found
+
+
+def _base_of(folder: str) -> str:
+    """The cache folder that a folder is of: itself, or above that of a method, of a configuration, or of a stage."""
+    above = folder
+    while _MARKS & _names_in(above):
+        above = os.path.dirname(above)
+    if "," in os.path.basename(above):  # of a method and its version
+        above = os.path.dirname(above)
+    return _files.name_root(above)
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def named_folder(folder: str | os.PathLike[str]) -> str:
+    """The whole path of a folder that a user named. Raises NotADirectoryError where there is none."""
+    top = _files.name_root(os.path.abspath(folder))
     if not os.path.isdir(top):
         raise NotADirectoryError(f"there is no folder {top}: check the path")
-    above, name = os.path.split(top)
-    itself = _look(top, os.path.basename(above), name)
-    if itself is not None:
-        itself.top = os.path.dirname(above)
-        itself.when = itself.when or os.stat(top).st_mtime
+    return top
+
+
+def rows_below(top: str, inside: str) -> list[Row]:
+    """The rows in one folder below a named one, their methods told from there; nothing is kept."""
     found: list[Row] = []
-    if itself is None or itself.nested:
-        _walk(top, "", found, keep)
+    _walk(f"{top}/{inside}", "", found, keep=False)
     for row in found:
-        row.top = top
-        if not row.method:  # the folder of a method was named
-            row.method, row.top = name, above
-    return found if itself is None else [itself, *found]
+        row.top = f"{top}/{inside}"
+    return found
 
 
-def _walk(  # noqa: C901 # one look at each entry
+def _walk(  # noqa: C901, PLR0912 # one look at each entry
     top: str, inside: str, found: list[Row], keep: bool, *, within: bool = False
 ) -> None:
     """Add the rows of all folders in one, and those below; `within` one that the cache made itself."""
@@ -120,6 +147,8 @@ def _walk(  # noqa: C901 # one look at each entry
     if keep and len(kept) >= index.WORTH and (new or len(kept) != len(known)):
         index.save(folder, kept)
     within = within or len(found) > before
+    if inside.count("/") > _DEEPEST:
+        return
     for name in deeper if within else [*deeper, *apart]:
         _walk(top, f"{inside}/{name}" if inside else name, found, keep, within=within)
 
@@ -133,7 +162,11 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 def _as_kept(row: Row | None, status: os.stat_result, folder: str, method: str) -> Row | None:
     """A row that was kept, if its folder is as it was."""
-    if row is None or row.changed != status.st_mtime_ns or row.inode != status.st_ino:
+    if row is None or row.inode != status.st_ino:
+        return None
+    if row.changed != status.st_mtime_ns and (
+        row.state != "stored" or row.changed != _stamp(f"{folder}/{row.uid}", status)
+    ):
         return None
     if row.state == "running":  # whether the owner of the claim still lives is asked each time
         return _look(f"{folder}/{row.uid}", method, row.uid) or row
@@ -152,27 +185,76 @@ def _look(path: str, method: str, uid: str, status: os.stat_result | None = None
         return None
     row = Row(method, uid)
     _outcome(path, present, row)
-    if _ITEMS in present or caches:
+    holds_items = _ITEMS in present or bool(caches)
+    # before the items are counted: what comes later is seen the next time
+    changed = status and (_stamp(path, status) if holds_items else status.st_mtime_ns)
+    if holds_items:
         row.state = "stored" if row.state == "empty" else row.state
         row.facts["kind"] = "items"
         row.facts["items"] = _count(path if caches else f"{path}/{_ITEMS}")
     if not row.config:
         row.config.update(_config(path))
-    if any(n.endswith(_CLAIM) and n[0] != "." for n in names):
+    if _ITEMS in present or any(n.endswith(_CLAIM) and n[0] != "." for n in names):
         _claims(path, row)
-    nested = [
-        n for n in names if n not in _APART and n[0] != "." and "." not in n and os.path.isdir(f"{path}/{n}")
-    ]
-    row.nested = bool(nested)  # stages of a pipeline, each below the one before
+    row.nested = bool(stages(path, names))
     if status is not None:
-        row.changed, row.inode = status.st_mtime_ns, status.st_ino
+        row.changed, row.inode = changed or 0, status.st_ino
         row.when = row.when or status.st_mtime
     return row
+
+
+def stages(path: str, names: Iterable[str]) -> frozenset[str]:
+    """Of the names in a configuration's folder, those of the stages of a pipeline that follow it."""
+    return frozenset(
+        n
+        for n in names
+        if n not in _APART
+        and n[0] != "."
+        and ("." not in n or HASH.search(n))
+        and os.path.isdir(f"{path}/{n}")
+    )
+
+
+def claim_folders(path: str) -> list[str]:
+    """Where the claims on what is in a configuration's folder are: there, and beside the items of a step."""
+    items = f"{path}/{_ITEMS}"
+    return [path, items] if os.path.isdir(items) else [path]
+
+
+def _stamp(path: str, status: os.stat_result) -> int:
+    """A number that is another one when something was stored in a folder: also in a file that was there before."""
+    import xxhash
+
+    seen = [(status.st_mtime_ns, 0, "")]
+    for folder in claim_folders(path):
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith((_INDEX, _CLAIM)):
+                        file = entry.stat(follow_symlinks=False)
+                        seen.append((file.st_mtime_ns, file.st_size, entry.name))
+        except OSError:
+            continue
+    return xxhash.xxh3_64_intdigest(repr(sorted(seen)).encode(errors="surrogateescape")) >> 1
 
 
 def look_again(row: Row) -> Row | None:
     """What the folder of a row holds now."""
     return _look(row.folder, row.method, row.uid)
+
+
+def look_at(top: str, address: str) -> Row | None:
+    """The row at an address below a folder that was named; None where there is none."""
+    method, _, uid = address.rpartition("/")
+    row = _look(f"{top}/{address}", method, uid)
+    if row is not None:
+        row.top = top
+    return row
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Whether a file is one, and no link, folder, FIFO or device."""
+    return stat.S_ISREG(status.st_mode)
 
 
 def _outcome(path: str, present: frozenset[str], row: Row) -> None:
@@ -199,7 +281,9 @@ def _outcome(path: str, present: frozenset[str], row: Row) -> None:
 def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
     facts = row.facts
     row.state, facts["kind"] = content["state"], "task"
-    facts.update((name, content[name]) for name in _FACTS if content.get(name) is not None)
+    facts.update(
+        (name, content[name]) for name, kind in _FACTS.items() if isinstance(content.get(name), kind)
+    )
     row.when = _seconds(content.get("finished"))
     config = content.get("config")
     if isinstance(config, dict):
@@ -207,20 +291,22 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
     for name in ("used", "resources", "git", "code"):
         part = content.get(name)
         if isinstance(part, dict):
-            facts.update((f"{name}.{key}", value) for key, value in part.items())
+            facts.update(
+                (f"{name}.{key}", value) for key, value in part.items() if isinstance(value, _SCALARS)
+            )
     attempts = content.get("attempts")
     if isinstance(attempts, list):
         facts["attempts"] = len(attempts) + 1
     result = content.get("result")
     if isinstance(result, dict):
         value = result.get("content")
-        if isinstance(value, (int, float, str, bool)) and len(str(value)) <= _VALUE:
+        if isinstance(value, _SCALARS) and len(str(value)) <= _VALUE:
             facts["value"] = value
         elif isinstance(value, dict):  # a result with names: its numbers can be compared
             facts.update(
                 (f"value.{name}", part)
                 for name, part in flat(value).items()
-                if isinstance(part, (int, float, str, bool)) and len(str(part)) <= _VALUE
+                if isinstance(part, _SCALARS) and len(str(part)) <= _VALUE
             )
     error = content.get("error")
     if isinstance(error, dict):
@@ -232,7 +318,7 @@ def _seconds(text: object) -> float:
     """A time of a record in seconds since the epoch; 0 where it is none."""
     try:
         return datetime.datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return 0.0
 
 
@@ -244,7 +330,7 @@ def _config(path: str) -> dict[str, tp.Any]:
         config, _ = configfolder.load(Path(path) / _UID)
     except Exception:  # of whatever reads YAML that may be anything
         return {}
-    return flat(config) if isinstance(config, dict) and config else {}
+    return flat(config)
 
 
 def _count(path: str) -> int | None:
@@ -262,10 +348,10 @@ def _claims(path: str, row: Row) -> None:
     from ..claims import Claims
 
     try:
-        holders = Claims(path).holders()
+        holders = [h for folder in claim_folders(path) for h in Claims(folder).holders().values()]
     except (OSError, UnknownVersionError):
         return
-    living = [holder for holder in holders.values() if holder.alive()]
+    living = [holder for holder in holders if holder.alive()]
     if living:
         row.state = "running"
         owner = living[0].owner
@@ -277,11 +363,19 @@ def _claims(path: str, row: Row) -> None:
         row.state = "interrupted"
 
 
-def walk_files(path: str) -> Iterator[os.stat_result]:
-    """Yield the status of each file below a folder; no link is followed."""
-    for folder, _, names in os.walk(path):
-        for name in names:
+def walk_files(path: str, *, whole: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield path and status of each file of a configuration, of stages below it if ``whole``; no link is followed."""
+    for folder, subfolders, names in os.walk(path):
+        if folder == path and not whole:
+            later = stages(path, subfolders)
+            subfolders[:] = [name for name in subfolders if name not in later]
+        for name in sorted(names):
             try:
-                yield os.lstat(f"{folder}/{name}")
+                yield f"{folder}/{name}", os.lstat(f"{folder}/{name}")
             except OSError:
                 continue
+
+
+def size_of(path: str, *, whole: bool = False) -> int:
+    """How many bytes the files of `walk_files` have."""
+    return sum(status.st_size for _, status in walk_files(path, whole=whole))

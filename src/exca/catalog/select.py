@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from ..errors import FilterError, NoSuchTaskError
+from ..errors import FilterError, NoSuchTaskError, UntrustedFileError
 from . import scan, sweeps
 from .filters import Filter
 from .rows import STATES, Row
@@ -29,6 +29,8 @@ class Selection:
         where names that are no paths are looked for
     where, states, since, user, sweep: optional
         conditions: a `Filter`, names of states, an age (``2d``, ``90min``) or date, a user's name, a sweep's name
+    acts: bool
+        whether something is done to the rows, so that the files of sweeps must be of trusted users
     """
 
     names: list[str] = dataclasses.field(default_factory=list)
@@ -38,6 +40,7 @@ class Selection:
     since: str | None = None
     user: str | None = None
     sweep: str | None = None
+    acts: bool = False
 
     def rows(self) -> list[Row]:
         """All rows that fulfil it, in the order of their addresses.
@@ -88,19 +91,29 @@ class Selection:
             user = self.user
             tests.append(lambda row: row.facts.get("user") == user)
         if self.sweep is not None:
-            tests.append(self._points(self.sweep))
+            points = self.points(self.sweep)
+            tests.append(lambda row: row.folder in points)
         return lambda row: all(test(row) for test in tests)
 
-    def _points(self, name: str) -> Callable[[Row], bool]:
-        """Whether a row is a point of a sweep, whose file is in one of the folders."""
-        tops = [path for path in self.names if os.path.isdir(path)] or [self.folder]
-        found = [sweep for top in tops if (sweep := sweeps.read(top, name)) is not None]
+    def points(self, name: str) -> frozenset[str]:
+        """The folders of the points of a sweep, whose file is in one of the folders.
+
+        Raises NoSuchTaskError where there is none, UntrustedFileError for one on whose word nothing is done.
+        """
+        tops = [scan.named_folder(path) for path in self.names if os.path.isdir(path)] or [
+            scan.named_folder(self.folder)
+        ]
+        found = [(top, sweep) for top in tops if (sweep := sweeps.read(top, name)) is not None]
         if not found:
             raise NoSuchTaskError(
                 f"there is no sweep {name!r} in {', '.join(tops)}: it has a file in {sweeps.FOLDER}"
             )
-        points = frozenset(uid for sweep in found for uid in sweep.uids)
-        return lambda row: row.address in points
+        if self.acts and not all(sweep.trusted for _, sweep in found):
+            raise UntrustedFileError(
+                f"another user may have written which tasks are points of the sweep {name!r}, so nothing is done to "
+                "them. Name the tasks; to trust what that user writes: export EXCA_TRUSTED_USERS=<name>"
+            )
+        return frozenset(f"{top}/{uid}" for top, sweep in found for uid in sweep.uids)
 
 
 def one(selection: Selection) -> Row:
@@ -156,7 +169,7 @@ def moment(text: str) -> float:
         return now.timestamp() - float(found[1]) * _SECONDS[found[2]]
     try:
         return datetime.datetime.fromisoformat(text.strip()).astimezone().timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         raise FilterError(
             f"cannot read the time {text!r}: give an age (90s, 30min, 12h, 2d, 3w) or a date "
             "(2026-11-24, 2026-11-24T18:00)"

@@ -2,55 +2,94 @@
 
 import argparse
 import collections
+import dataclasses
 import os
+import shlex
 import sys
-import time
+import typing as tp
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import _files
+from .._clusters import Submission
 from ..catalog import scan
 from ..catalog.rows import Row
 from ..catalog.select import moment
-from ..claims import Claims
 from ..errors import NoSuchTaskError
+from . import trash
 from .commandline import FAILED
 from .output import Output, amount
 from .tasks import selection
 
-TRASH = ".trash"
 _SHOWN = 10
 
 
 def cancel(options: argparse.Namespace) -> int:
     """End the jobs of tasks that wait or run."""
+    _require_scope(options)
+    jobs: list[Submission] = []
+    lines, left = [], []
+    for row in selection(options).rows():
+        if row.state == "running":
+            found, others = jobs_behind(row.folder)
+            jobs += found
+            lines += [f"{row.address}   {job.cluster} job {job.job_id}" for job in found]
+            left += [f"{row.address}   left: {reason}" for reason in others]
+    jobs = list(dict.fromkeys(jobs))
+    if not jobs and not left:
+        print("nothing that fits waits or runs, so nothing is cancelled")
+        return 0
+    if not _agreed(options, f"cancel {len(jobs)} job(s)", [*lines, *left]):
+        return 0
+    failed = end_jobs(jobs)
+    _tell([f"cancelled {len(jobs) - len(failed)} job(s)"])
+    _tell(failed, sys.stderr)
+    return FAILED if left or failed else 0
+
+
+def jobs_behind(folder: str) -> tuple[list[Submission], list[str]]:
+    """The jobs that compute what is in a folder, and why what else computes there is no job that could be ended."""
     from ..engine import record
+    from ..engine.running import holders_in, submission_of
+
+    submitted = record.read_submission(Path(folder))
+    holders = holders_in(map(Path, scan.claim_folders(folder)))
+    jobs, left = [], []
+    for holder in {holder.token: holder for holder in holders.values()}.values():
+        job = submission_of(holder, "")
+        if holder.owner.kind != "job" or not job.job_id:
+            left.append(f"computed by {holder.owner.describe()}, not by a job")
+            continue
+        if submitted is not None and submitted.submission.job_id == job.job_id:
+            job = dataclasses.replace(
+                submitted.submission, trusted=submitted.submission.trusted and job.trusted
+            )
+        if not job.trusted:
+            left.append(
+                f"another user may have written down that {job.cluster} job {job.job_id} computes it, and can cancel "
+                "it; to trust what that user writes: export EXCA_TRUSTED_USERS=<name>"
+            )
+        elif not job.logs:
+            left.append(f"it is not noted where the logs of {job.cluster} job {job.job_id} are")
+        else:
+            jobs.append(job)
+    return jobs, left
+
+
+def end_jobs(jobs: Sequence[Submission]) -> list[str]:
+    """End jobs, those of a cluster by one command; why some could not be ended."""
     from ..jobs import backends
 
-    _require_scope(options)
-    jobs, others = [], []
-    for row in selection(options).rows():
-        if row.state != "running":
-            continue
-        submitted = record.read_submission(Path(row.folder))
-        if submitted is None:
-            others.append(row)
-        else:
-            jobs.append((row, submitted.submission))
-    lines = [f"{row.address}   {job.cluster} job {job.job_id}" for row, job in jobs]
-    lines += [
-        f"{row.address}   left: computed by {row.facts.get('owner', 'a process')}, not by a job"
-        for row in others
-    ]
-    if not _agreed(options, f"cancel {len(jobs)} job(s)", lines):
-        return 0
     by_cluster = collections.defaultdict(list)
-    for _, job in jobs:
+    for job in jobs:
         by_cluster[job.cluster].append(job)
-    for submissions in by_cluster.values():
-        backends.cancel(submissions)
-    print(f"cancelled {len(jobs)} job(s)")
-    return FAILED if others else 0
+    failed = []
+    for cluster, some in by_cluster.items():
+        try:
+            backends.cancel(some)
+        except (OSError, RuntimeError, LookupError) as e:  # of the scheduler, or a backend that is not here
+            failed += [f"left {cluster} job {job.job_id}: {e}" for job in some]
+    return failed
 
 
 def rm(options: argparse.Namespace) -> int:
@@ -79,7 +118,13 @@ def gc(options: argparse.Namespace) -> int:
             "gc removes nothing without a condition: --older 90d, --failed, --version-below 3, --unread 180d, -w EXPR, "
             "or --trash to empty the trash"
         )
-    rows = [row for row in selection(options).rows() if row.state != "running" and _is_due(row, options)]
+    chosen = selection(options)
+    kept = {folder for name in options.keep for folder in chosen.points(name)}
+    rows = [
+        row
+        for row in chosen.rows()
+        if row.state != "running" and row.folder not in kept and _is_due(row, options)
+    ]
     if not rows:
         print("nothing to remove")
         return 0
@@ -96,7 +141,7 @@ def _is_due(row: Row, options: argparse.Namespace) -> bool:
         if not version.isdecimal() or int(version) >= options.version_below:
             return False
     if options.unread is not None:
-        read = max((status.st_atime for status in scan.walk_files(row.folder)), default=0.0)
+        read = max((status.st_atime for _, status in scan.walk_files(row.folder)), default=0.0)
         if read >= moment(options.unread):
             return False
     return True
@@ -104,110 +149,108 @@ def _is_due(row: Row, options: argparse.Namespace) -> bool:
 
 def _require_scope(options: argparse.Namespace) -> None:
     """Refuse to do something to all there is."""
-    if not (options.names or options.where or options.state or options.since or options.user):
+    if not (
+        options.names or options.where or options.state or options.since or options.user or options.sweep
+    ):
         raise ValueError("name the tasks, or give a condition: this is not done to everything in a folder")
 
 
 def _agreed(options: argparse.Namespace, what: str, lines: Sequence[str], flag: str = "-y") -> bool:
     """Say what would be done; whether it is to be done."""
-    done = getattr(options, "yes", False)
+    done = bool(options.yes)
     shown = [f"  {line}" for line in lines[:_SHOWN]]
     if len(lines) > _SHOWN:
         shown.append(f"  and {len(lines) - _SHOWN} more")
     if not done:
         shown.append(f"would {what}; nothing done: add {flag}")
-    Output().write(shown)
+    _tell(shown)
     return done
 
 
+def _tell(lines: Sequence[str], stream: tp.TextIO | None = None) -> None:
+    Output(stream).write(lines)
+
+
 def _discard(options: argparse.Namespace, rows: Sequence[Row], flag: str) -> int:
-    sizes = {row: sum(status.st_size for status in scan.walk_files(row.folder)) for row in rows}
-    what = f"move {len(rows)} folder(s), {amount(sum(sizes.values()))}, to {TRASH}"
+    sizes = {row: scan.size_of(row.folder) for row in rows}
+    what = f"move {len(rows)} folder(s), {amount(sum(sizes.values()))}, to {trash.FOLDER}"
     if not _agreed(
         options, what, [f"{row.address}   {row.state}   {amount(sizes[row])}" for row in rows], flag
     ):
         return 0
-    place = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
-    moved, failed = 0, []
-    for row in rows:
+    place = trash.new_place()
+    moved, failed = [], []
+    for row in reversed(rows):  # later stages of a pipeline before those above them
         try:
-            move_to_trash(row, place)
-            moved += 1
+            trash.discard(row, place, user=options.user)
+            moved.append(row)
         except OSError as e:
             failed.append(f"left {row.address}: {e}")
-    print(
-        f"moved {moved} folder(s) to {TRASH}/{place}: `exca restore {place}` brings them back, "
-        "`exca gc --trash` empties it"
-    )
-    for line in failed:
-        print(line, file=sys.stderr)
+    for row in moved:
+        _files.remove_empty(row.folder)
+    for top, count in collections.Counter(row.top for row in moved).items():
+        where = "" if top == os.getcwd() else f" -C {shlex.quote(top)}"
+        back = f"`exca restore{where} {place}` brings them back, `exca gc{where} --trash` empties it"
+        _tell([f"moved {count} folder(s) to {trash.FOLDER}/{place}: {back}"])
+    _tell(failed, sys.stderr)
     return FAILED if failed else 0
-
-
-def move_to_trash(row: Row, place: str) -> None:
-    """Move the folder of one row into the trash of the folder that was listed; refused while its claim is held.
-
-    Raises
-    ------
-    OSError
-        if it is being computed, or may not be moved
-    """
-    _require_unclaimed(row.folder)
-    target = f"{row.top}/{TRASH}/{place}/{row.address}"
-    _files.make_folders(os.path.dirname(target), _files.OWN_FOLDER)
-    os.rename(row.folder, target)
-    try:
-        _require_unclaimed(target)  # a claim may have come between the look and the move
-    except OSError:
-        os.rename(target, row.folder)
-        raise
-
-
-def _require_unclaimed(folder: str) -> None:
-    for holder in Claims(folder).holders().values():
-        if holder.alive():
-            raise OSError(f"it is being computed by {holder.describe()}: cancel that first")
 
 
 def restore(options: argparse.Namespace) -> int:
     """Bring back what was moved into the trash."""
-    trash = Path(options.folder) / TRASH
-    places = [trash / name for name in options.places] or sorted(trash.glob("*"))[-1:]
+    top = scan.named_folder(options.folder)
+    there = trash.places(top)
+    unknown = [name for name in options.places if name not in there]
+    if unknown:
+        raise NoSuchTaskError(
+            f"there is no {unknown[0]} in the trash of {top}: it holds {', '.join(there) or 'nothing'}"
+        )
     count, failed = 0, []
-    for place in places:
-        if place.parent != trash or not place.is_dir():
-            raise NoSuchTaskError(f"there is no {place.name} in {trash}: `ls {trash}` shows what there is")
-        for row in scan.rows(place, keep=False):
-            target = f"{options.folder}/{row.address}"
-            if os.path.lexists(target):
+    for place in options.places or there[-1:]:
+        try:
+            trash.require_ours(top, place)
+        except OSError as e:
+            failed.append(str(e))
+            continue
+        for row in scan.rows_below(top, f"{trash.FOLDER}/{place}"):
+            try:
+                trash.restore(row, f"{top}/{row.address}")
+                count += 1
+            except FileExistsError:
                 failed.append(f"left {row.address}: something is there again")
-                continue
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(row.folder, target)
-            count += 1
-        if not failed:
-            _files.remove_tree(str(place))
-    print(f"brought back {count} folder(s)")
-    for line in failed:
-        print(line, file=sys.stderr)
+            except OSError as e:
+                failed.append(f"left {row.address}: {e}")
+        _files.remove_empty(f"{top}/{trash.FOLDER}/{place}")
+    _tell([f"brought back {count} folder(s)"])
+    _tell(failed, sys.stderr)
     return FAILED if failed else 0
 
 
 def _empty_trash(options: argparse.Namespace) -> int:
-    trash = f"{options.folder}/{TRASH}"
+    top = scan.named_folder(options.folder)
     limit = None if options.older is None else moment(options.older)
-    try:
-        places = [entry for entry in os.scandir(trash) if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        places = []
-    due = [entry for entry in places if limit is None or entry.stat(follow_symlinks=False).st_mtime < limit]
+    due, left = [], []
+    places = trash.places(top)
+    for place in places:
+        path = f"{top}/{trash.FOLDER}/{place}"
+        if limit is not None and _files.status_of(path).st_mtime >= limit:
+            continue
+        try:
+            trash.require_ours(top, place)
+            due.append(path)
+        except OSError as e:
+            left.append(str(e))
+    _tell(left, sys.stderr)
     if not due:
-        print("the trash is empty" if not places else "nothing in the trash is that old")
+        if not left:
+            print("nothing in the trash is that old" if places else "the trash is empty")
+        return FAILED if left else 0
+    size = sum(scan.size_of(path, whole=True) for path in due)
+    if not _agreed(options, f"delete {amount(size)} for good", due, "--apply"):
         return 0
-    size = sum(status.st_size for entry in due for status in scan.walk_files(entry.path))
-    if not _agreed(options, f"delete {amount(size)} for good", [entry.path for entry in due], "--apply"):
-        return 0
-    for entry in due:
-        _files.remove_tree(entry.path)
-    print(f"deleted {amount(size)}")
-    return 0
+    for path in due:
+        _files.remove_tree(path)
+    rest = [path for path in due if os.path.lexists(path)]
+    _tell([f"deleted {amount(size - sum(scan.size_of(path, whole=True) for path in rest))}"])
+    _tell([f"left {path}: not all in it may be deleted by this user" for path in rest], sys.stderr)
+    return FAILED if rest or left else 0

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 import sys
 import typing as tp
 from collections.abc import Sequence
@@ -31,6 +32,11 @@ def target_of(row: Row, named: str | None) -> Target:
     TargetError
         if it cannot be imported, or another user may have written the folder that names it
     """
+    if not os.path.lexists(f"{row.folder}/{configfolder.CONFIG}"):
+        raise TargetError(
+            f"{row.folder} has no {configfolder.CONFIG}, from which its object would be made again: it was imported "
+            "without --trust, or it is no folder of a configuration"
+        )
     if named is not None:
         return target(named)
     full = row.method.rpartition("/")[2].rpartition(",")[0]

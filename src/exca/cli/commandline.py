@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import typing as tp
@@ -132,6 +133,9 @@ def _acting(commands: tp.Any) -> None:
         "--version-below", type=int, metavar="N", help="what is of an earlier version of its method"
     )
     gc.add_argument(
+        "--keep", action="append", default=[], metavar="SWEEP", help="but keep the points of this sweep"
+    )
+    gc.add_argument(
         "--trash", action="store_true", help="delete what is in the trash (with --older: since then)"
     )
     gc.add_argument("--apply", dest="yes", action="store_true", help="do it (else: say what would be done)")
@@ -150,6 +154,11 @@ def _acting(commands: tp.Any) -> None:
     bring_in.add_argument("archive", metavar="FILE", help="the archive")
     bring_in.add_argument(
         "-C", "--folder", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+    bring_in.add_argument(
+        "--trust",
+        action="store_true",
+        help="take also what may run code when it is loaded (pickles...), and config.yaml: it becomes yours",
     )
     bring_in.add_argument(
         "--strict", action="store_true", help="exit with 1 where something is there already"
@@ -289,6 +298,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 if something has failed or is damaged; 2 if the command cannot be understood
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files and values may hold what a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options, rest = parser().parse_known_args(argv)
     # what follows an option, as in `exca run train:Train --dry-run rate=1`
     for several in ("arguments", "names"):
@@ -315,6 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except (LookupError, ValueError, OSError) as e:
-        print(f"exca {options.command}: {e}", file=sys.stderr)
-        return USAGE
+    except (LookupError, ValueError, OSError, RuntimeError, ImportError) as e:
+        from ..catalog.rows import printable
+
+        for k, line in enumerate(str(e).splitlines() or [type(e).__name__]):
+            print(printable(line if k else f"exca {options.command}: {line}"), file=sys.stderr)
+        return FAILED if isinstance(e, RuntimeError) else USAGE

@@ -1,12 +1,13 @@
 """The command eff: what jobs asked for and what they used, in sentences."""
 
 import argparse
-import json
+import math
 import statistics
+import typing as tp
 from collections.abc import Sequence
 
 from ..catalog.rows import Row
-from .output import Output
+from .output import Output, json_text
 from .tasks import selection
 
 _SLACK = 1.25  # of what was used is advised
@@ -15,13 +16,13 @@ _ENOUGH = 0.5  # a share from which on nothing is advised
 
 def eff(options: argparse.Namespace) -> int:
     """Show what tasks asked for and used."""
-    rows = [row for row in selection(options).rows() if "used.max_rss_mb" in row.facts]
+    rows = [row for row in selection(options).rows() if _is_number(row.facts.get("used.max_rss_mb"))]
     by_method: dict[str, list[Row]] = {}
     for row in rows:
         by_method.setdefault(row.method, []).append(row)
     found = {method: _figures(group) for method, group in by_method.items()}
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json_text(found))
         return 0
     lines: list[str] = []
     for method, figures in found.items():
@@ -36,24 +37,35 @@ def eff(options: argparse.Namespace) -> int:
 
 def _figures(rows: Sequence[Row]) -> dict[str, float | None]:
     """Of all tasks: memory asked and used in GiB, time limit and time in minutes, share of the CPUs that was used."""
-    peaks = [row.facts["used.max_rss_mb"] / 1024 for row in rows]
-    seconds = [row.facts.get("seconds") or 0.0 for row in rows]
-    cpus = [
-        row.facts["used.cpu_seconds"] / (row.facts["seconds"] * row.facts.get("resources.cpus_per_task", 1))
-        for row in rows
-        if row.facts.get("seconds") and "used.cpu_seconds" in row.facts
+    peaks = [mb / 1024 for mb in _numbers(rows, "used.max_rss_mb")]
+    seconds = _numbers(rows, "seconds") or [0.0]
+    counts = _numbers(rows, "resources.cpus_per_task")
+    shares = [
+        one.facts["used.cpu_seconds"]
+        / (one.facts["seconds"] * (_numbers([one], "resources.cpus_per_task") or [1])[0])
+        for one in rows
+        if _numbers([one], "seconds") and _numbers([one], "used.cpu_seconds")
     ]
-    asked = [row.facts["resources.mem_gb"] for row in rows if "resources.mem_gb" in row.facts]
-    limits = [row.facts["resources.timeout_min"] for row in rows if "resources.timeout_min" in row.facts]
+    asked, limits = _numbers(rows, "resources.mem_gb"), _numbers(rows, "resources.timeout_min")
     return {
         "tasks": len(rows),
         "mem_asked_gb": max(asked) if asked else None,
         "mem_used_gb": round(max(peaks), 3),
         "time_asked_min": max(limits) if limits else None,
         "time_used_min": round(max(seconds) / 60, 2),
-        "cpu_share": round(statistics.median(cpus), 3) if cpus else None,
-        "cpus": max(row.facts.get("resources.cpus_per_task", 1) for row in rows),
+        "cpu_share": round(statistics.median(shares), 3) if shares else None,
+        "cpus": max(counts, default=1),
     }
+
+
+def _numbers(rows: Sequence[Row], name: str) -> list[float]:
+    """The values of a fact that are positive numbers: another user may have written others."""
+    values = [row.facts.get(name) for row in rows]
+    return [value for value in values if _is_number(value) and value > 0]
+
+
+def _is_number(value: object) -> tp.TypeGuard[float]:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _sentences(figures: dict[str, float | None]) -> list[str]:

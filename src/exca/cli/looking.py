@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import json
 import os
 import typing as tp
 from collections.abc import Sequence
@@ -11,9 +10,22 @@ from ..catalog.rows import Row, text_of
 from ..catalog.select import one
 from ..errors import NoSuchTaskError
 from .commandline import FAILED
-from .output import Column, Output, ago, amount, as_csv, as_json, as_markdown, config_column, differing
+from .output import (
+    Column,
+    Output,
+    ago,
+    amount,
+    as_csv,
+    as_json,
+    as_markdown,
+    config_column,
+    differing,
+    json_text,
+    shortened,
+)
 from .tasks import selection
 
+_LONGEST = 1000  # characters of a value that is shown in full; --json shows all
 _FACTS = ("seconds", "value", "items", "host")
 
 
@@ -22,8 +34,7 @@ def ls(options: argparse.Namespace) -> int:
     rows = selection(options).rows()
     rows = _sorted(rows, options.sort, reverse=options.reverse)
     if options.format is not None:
-        shown, columns = rows, columns_of(rows, options, everything=True)
-        print(_formatted(options.format, shown, columns))
+        print(_formatted(options.format, rows, columns_of(rows, options, everything=True)))
         return 0
     out = Output()
     by_method = collections.defaultdict(list)
@@ -36,9 +47,11 @@ def ls(options: argparse.Namespace) -> int:
             shown = shown[: options.n] if options.sort else shown[-options.n :]
         shared, _ = differing(shown)
         said = (
-            ", ".join(f"{name}={text_of(value)}" for name, value in shared.items()) if len(shown) > 1 else ""
+            ", ".join(f"{shortened(name)}={shortened(text_of(value))}" for name, value in shared.items())
+            if len(shown) > 1
+            else ""
         )
-        head = f"{method}   {_counted(group)}"
+        head = f"{shortened(method or '.', _LONGEST)}   {_counted(group)}"
         if said and not options.all_cols:
             head += f"   all: {said}" if len(shown) == len(group) else f"   all shown: {said}"
         lines.append(head)
@@ -152,11 +165,11 @@ def show(options: argparse.Namespace) -> int:
     """Show one task."""
     row = one(selection(options))
     if options.json:
-        print(json.dumps({**row.to_json(), "folder": row.folder}, default=str, ensure_ascii=False, indent=1))
+        print(json_text({**row.to_json(), "folder": row.folder}))
         return 0
     out, facts = Output(), row.facts
-    config = ", ".join(f"{name}={text_of(value)}" for name, value in row.config.items())
-    lines = [f"{row.method}   {config or 'all defaults'}   {row.id}"]
+    config = ", ".join(f"{shortened(name)}={_value(value)}" for name, value in row.config.items())
+    lines = [f"{row.method or '.'}   {config or 'all defaults'}   {row.id}"]
     if facts.get("kind") == "items":
         lines.append(f"  {out.coloured(f'{row.state:<9}', row.state)} {facts.get('items')} items")
     else:
@@ -177,16 +190,21 @@ def show(options: argparse.Namespace) -> int:
             lines.append(f"  {title:<9} {', '.join(parts)}")
     if "git.commit" in facts:
         lines.append(
-            f"  code      git {facts['git.commit'][:8]}{' (dirty)' if facts.get('git.dirty') else ''}"
+            f"  code      git {str(facts['git.commit'])[:8]}{' (dirty)' if facts.get('git.dirty') else ''}"
         )
     if "value" in facts:
         lines.append(f"  value     {text_of(facts['value'])}")
     lines += [f"  {name:<9} {text_of(v)}" for name, v in facts.items() if name.startswith("value.")]
     if "error" in facts:
-        lines.append(f"  error     {text_of(facts['error'])}   (exca logs {row.id} --err)")
+        hint = f"   (exca logs {row.id} --err)" if facts.get("job_id") else ""
+        lines.append(f"  error     {text_of(facts['error'])}{hint}")
     lines.append(f"  folder    {row.folder}")
     out.write(lines)
     return 0
+
+
+def _value(value: tp.Any) -> str:
+    return shortened(text_of(value), _LONGEST)
 
 
 def _how(row: Row) -> str:
@@ -224,10 +242,12 @@ def diff(options: argparse.Namespace) -> int:
         name: (old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)
     }
     if options.json:
-        print(json.dumps(changes, default=str, ensure_ascii=False, indent=1))
+        print(json_text(changes))
         return 0
-    width = max(map(len, changes), default=0)
-    Output().write(f"{name:<{width}}  {text_of(a)} -> {text_of(b)}" for name, (a, b) in changes.items())
+    width = max((len(shortened(name)) for name in changes), default=0)
+    Output().write(
+        f"{shortened(name):<{width}}  {_value(a)} -> {_value(b)}" for name, (a, b) in changes.items()
+    )
     return 0
 
 
@@ -247,7 +267,7 @@ def du(options: argparse.Namespace) -> int:
     sizes: dict[tuple[str, str], list[float]] = {}
     for row in selection(options).rows():
         own = [0, 0.0, 0.0]
-        for status in walk_files(row.folder):
+        for _, status in walk_files(row.folder):
             own[0] += status.st_size
             own[2] = max(own[2], status.st_atime)
         total = sizes.setdefault((row.method, str(row.facts.get("user", "?"))), [0.0, 0.0, 0.0])
@@ -257,14 +277,11 @@ def du(options: argparse.Namespace) -> int:
     found = sorted(sizes.items(), key=lambda item: -item[1][0])
     if options.json:
         keys = ("bytes", "tasks", "last_read")
-        print(
-            json.dumps(
-                [{"method": m, "user": u, **dict(zip(keys, v, strict=True))} for (m, u), v in found], indent=1
-            )
-        )
+        print(json_text([{"method": m, "user": u, **dict(zip(keys, v, strict=True))} for (m, u), v in found]))
         return 0
     lines = [
-        f"{amount(v[0]):>10}  {m}   {v[1]:.0f} tasks   {u}   last read {ago(v[2])} ago" for (m, u), v in found
+        f"{amount(v[0]):>10}  {m or '.'}   {v[1]:.0f} tasks   {u}   last read {ago(v[2])} ago"
+        for (m, u), v in found
     ]
     lines.append(f"{amount(sum(v[0] for _, v in found)):>10}  in all")
     Output().write(lines)
@@ -276,8 +293,15 @@ def verify(options: argparse.Namespace) -> int:
     from .. import repair
     from .. import verify as check
 
-    report = check(options.folder)
-    print(json.dumps(report.to_json(), indent=1) if options.json else report)
     if options.repair:
-        print(repair(options.folder))
+        repairs = repair(options.folder)
+        report, said = repairs.before, repairs.to_json()
+        text = f"{report}\n{repairs}"
+    else:
+        report = check(options.folder)
+        said, text = report.to_json(), str(report)
+    if options.json:
+        print(json_text(said))
+    else:
+        Output().write(text.splitlines())
     return 0 if report.sound else FAILED

@@ -1,10 +1,12 @@
 """Tables for people and for programs: only what differs is a column, what all rows share is said once."""
 
+import contextlib
 import csv
 import io
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ import typing as tp
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-from ..catalog.rows import Row, text_of
+from ..catalog.rows import Row, printable, text_of
 
 _COLOURS = {
     "completed": "32",
@@ -25,6 +27,7 @@ _COLOURS = {
     "running": "36",
     "shared": "2",
 }
+_RESET = "0"
 _WIDEST = 40  # characters of a cell
 
 
@@ -79,31 +82,47 @@ class Output:
         self.colours: bool = (
             self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         )
+        # before the colours of ours: a text of others cannot know it
+        self._mark: str = f"\x1b{os.urandom(4).hex()}["
         self.width: int | None = shutil.get_terminal_size((100, 24)).columns if self.terminal else None
 
     def coloured(self, text: str, kind: str) -> str:
         """A text in the colour of its kind, where there are colours."""
         colour = _COLOURS.get(kind)
-        return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
+        return f"{self._mark}{colour}m{text}{self._mark}{_RESET}m" if self.colours and colour else text
+
+    def shown(self, line: str) -> str:
+        """A line as it may go to a terminal: of all that moves a cursor, it holds only colours of ours."""
+        if line.isprintable():
+            return line
+        first, *rest = line.split(self._mark)
+        parts = [printable(first)]
+        for part in rest:
+            colour, _, text = part.partition("m")
+            parts.append(f"\x1b[{colour}m{printable(text)}")
+        return "".join(parts)
 
     def write(self, lines: Iterable[str]) -> None:
         """Write lines; through a pager where they do not fit on the terminal."""
-        text = "".join(f"{line}\n" for line in lines)
+        text = "".join(f"{self.shown(line)}\n" for line in lines)
         if self.terminal and text.count("\n") >= shutil.get_terminal_size().lines:
             pager = os.environ.get("PAGER") or shutil.which("less")
             if pager:
                 env = {"LESS": "FRX", **os.environ}
-                subprocess.run(shlex.split(pager), input=text, text=True, env=env, check=False)
-                return
+                with contextlib.suppress(
+                    OSError, ValueError
+                ):  # a pager that is not there, or not closed quotes
+                    subprocess.run(
+                        shlex.split(pager), input=text.encode(errors="backslashreplace"), env=env, check=False
+                    )
+                    return
         self.stream.write(text)
 
     def table(self, rows: Sequence[Row], columns: Sequence[Column], indent: str = "  ") -> list[str]:
         """Lines of a table; columns that do not fit are left out, and the last line says which."""
+        names = [shortened(column.name) for column in columns]
         cells = [[_cell(column, row) for column in columns] for row in rows]
-        widths = [
-            max(_width(column.name), *(_width(line[k]) for line in cells), 1)
-            for k, column in enumerate(columns)
-        ]
+        widths = [max(_width(name), *(_width(line[k]) for line in cells), 1) for k, name in enumerate(names)]
         shown = self._fitting(widths, len(indent))
         right = [
             k
@@ -111,13 +130,13 @@ class Output:
             if all(isinstance(v, (int, float, type(None))) for v in map(columns[k].value, rows))
         ]
         lines = []
-        for line in [[column.name for column in columns], *cells]:
+        for line in [names, *cells]:
             parts = [_padded(line[k], widths[k], right=k in right) for k in shown]
             lines.append((indent + "  ".join(parts)).rstrip())
         lines[0] = self.coloured(lines[0], "shared")
         for k, row in enumerate(rows, 1):
             lines[k] = lines[k].replace(f" {row.state} ", f" {self.coloured(row.state, row.state)} ", 1)
-        left = [column.name for k, column in enumerate(columns) if k not in shown]
+        left = [name for k, name in enumerate(names) if k not in shown]
         if left:
             lines.append(f"{indent}not shown, for want of width: {', '.join(left)}")
         return lines
@@ -136,8 +155,13 @@ class Output:
 
 def _cell(column: Column, row: Row) -> str:
     value = column.value(row)
-    text = "-" if value is None else column.text(value)
-    return text if _width(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return shortened("-" if value is None else column.text(value))
+
+
+def shortened(text: str, most: int = _WIDEST) -> str:
+    """A text of so many characters at the most, in one line."""
+    text = printable(text[: 2 * most])
+    return text if _width(text) <= most else text[: most - 1] + "…"
 
 
 def _width(text: str) -> int:
@@ -154,31 +178,56 @@ def _padded(text: str, width: int, *, right: bool) -> str:
 
 def as_json(rows: Sequence[Row]) -> str:
     """All rows as a JSON array."""
-    return json.dumps([row.to_json() for row in rows], default=str, ensure_ascii=False, indent=1)
+    return json_text([row.to_json() for row in rows])
+
+
+def json_text(value: tp.Any) -> str:
+    """A value as JSON, which any parser reads and no terminal obeys: numbers that JSON has not are their names."""
+    text = json.dumps(_finite(value), default=str, ensure_ascii=False, indent=1, allow_nan=False)
+    if text.isascii():
+        return text.replace("\x7f", "\\u007f")
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def _finite(value: tp.Any) -> tp.Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def as_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """All rows as CSV, with the values as they are. A text that a spreadsheet would take for a formula is quoted."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([column.name for column in columns])
+    writer.writerow([_raw(column.name) for column in columns])
     for row in rows:
         writer.writerow([_raw(column.value(row)) for column in columns])
     return out.getvalue().rstrip("\n")
 
 
 def _raw(value: tp.Any) -> tp.Any:
-    if isinstance(value, str):
-        return (
-            f"'{value}"
-            if value[:1] in ("=", "+", "@", "\t", "\r") or (value[:1] == "-" and value[1:2].isalpha())
-            else value
-        )
-    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+    if isinstance(value, (list, dict)):
+        value = json.dumps(_finite(value), default=str, ensure_ascii=False)
+    if not isinstance(value, str):
+        return value
+    text = "\n".join(map(printable, value.split("\n")))
+    return f"'{text}" if value[:1] in _FORMULA and not _NUMBER.fullmatch(value) else text
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]inf")
 
 
 def as_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """All rows as a Markdown table."""
-    lines = [[column.name for column in columns], ["---"] * len(columns)]
-    lines += [[_cell(column, row).replace("|", "\\|") for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    cells = [[_cell(column, row) for column in columns] for row in rows]
+    head, *lines = (
+        [_MARKUP.sub(r"\\\g<0>", text) for text in line]
+        for line in [[shortened(c.name) for c in columns], *cells]
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
+
+
+_MARKUP = re.compile(r"[\\|<`\[*]")

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import math
 import os
+import sys
 import typing as tp
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..catalog import sweeps
 from ..catalog.filters import Filter
 from ..catalog.rows import Row, flat, text_of
 from ..errors import MissingPackageError, OverrideError, SweepError
+from .acting import end_jobs, jobs_behind
 from .commandline import FAILED
 from .configuring import Configurator, File, Target, read_yaml, target
 from .output import Output
@@ -321,8 +323,14 @@ def _submit(
         return 0
     out.write(lines)
     sweeps.write(folder, now)
-    if gone and options.cancel_removed and before is not None and before.trusted:
-        _cancel(folder, gone)
+    if gone and options.cancel_removed and before is not None:
+        if not before.trusted:
+            left = [
+                "left: another user may have written which tasks were in the sweep, so no jobs are ended on its word"
+            ]
+        else:
+            left = _cancel(folder, gone)
+        Output(sys.stderr).write(left)
     for uid in todo:
         if states[uid] == "failed":
             infras[uid].clear_job()
@@ -355,11 +363,8 @@ def _counted(states: dict[str, str], todo: Sequence[str], cluster: str | None) -
     return "  ".join(f"{number} {text}" for number, text in parts if number)
 
 
-def _cancel(folder: str, uids: Sequence[str]) -> None:
-    from ..engine import record
-    from ..jobs import backends
-
-    for uid in uids:
-        submitted = record.read_submission(Path(folder) / uid)
-        if submitted is not None:
-            backends.cancel([submitted.submission])
+def _cancel(folder: str, uids: Sequence[str]) -> list[str]:
+    """End the jobs of tasks; why some could not be ended."""
+    found = [jobs_behind(f"{folder}/{uid}") for uid in uids if os.path.isdir(f"{folder}/{uid}")]
+    jobs = list(dict.fromkeys(job for some, _ in found for job in some))
+    return [*(f"left: {reason}" for _, others in found for reason in others), *end_jobs(jobs)]

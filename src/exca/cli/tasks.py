@@ -15,4 +15,5 @@ def selection(options: argparse.Namespace) -> Selection:
         options.since,
         options.user,
         options.sweep,
+        acts=hasattr(options, "yes"),
     )
