@@ -34,7 +34,12 @@ class UnknownClusterError(LookupError, ValueError):
 
 
 class SubmissionError(RuntimeError):
-    """A computation could not be handed to the backend."""
+    """A computation could not be handed to the backend.
+
+    ``passing`` tells that the backend took none of it, or can't tell, and may well take the very same in a while.
+    """
+
+    passing: bool = False
 
 
 class SchedulerError(TimeoutError):

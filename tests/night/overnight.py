@@ -28,6 +28,15 @@ import trainings  # noqa: E402 # it is a script's neighbour
 PORT = 26917
 SETTINGS = "MaxArraySize=1001 JobAcctGatherParams=OverMemoryKill"
 COMMANDS = ("squeue", "sacct", "sbatch")
+RETRY_ON = [
+    "preempted",
+    "node_fail",
+    "launch_failure",
+    "cancelled",
+    "killed",
+    "timeout",
+    "out_of_memory",
+]
 
 
 class Cluster:
@@ -153,7 +162,7 @@ class Night:
     """The submitter, what is done to it and its jobs, and what came of it all."""
 
     folder: Path
-    cluster: Cluster
+    environment: dict[str, str]  # of the submitter
     count: int
     length: float
     at_once: int
@@ -169,12 +178,8 @@ class Night:
             *map(str, (self.folder, self.count, self.length, self.at_once)),
             json.dumps(self.infra),
         ]
-        environment = {
-            **self.cluster.environment,
-            "PATH": f"{self.cluster.commands}{os.pathsep}{os.environ['PATH']}",
-        }
         with (self.folder / "submitter.log").open("ab") as log:
-            self.submitter = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self.submitter = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
     def kill_submitter(self) -> str:
         """Kill the submitter, and start it again."""
@@ -184,8 +189,8 @@ class Night:
         self.submit()
         return "killed the submitter and started it again"
 
-    def kill_training(self) -> str:
-        """Kill the process of a training."""
+    def running(self) -> list[tuple[int, int]]:
+        """Return the trainings that run and their processes, those that began last first."""
         ended: set[tuple[int, int]] = set()
         began: dict[tuple[int, int], float] = {}
         for line in self.notes():
@@ -194,7 +199,11 @@ class Night:
                 began[key] = line["time"]
             else:
                 ended.add(key)
-        for index, pid in sorted(began.keys() - ended, key=lambda key: -began[key]):
+        return sorted(began.keys() - ended, key=lambda key: -began[key])
+
+    def kill_training(self) -> str:
+        """Kill the process of a training."""
+        for index, pid in self.running():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -206,23 +215,31 @@ class Night:
         return trainings.read_notes(self.folder / "notes.jsonl")
 
     def faults(self) -> list[Callable[[], str]]:
-        """Return one fault of each kind, in an order of their own."""
-        cluster = self.cluster
-        return [
-            self.kill_training,
-            cluster.preempt,
-            lambda: cluster.failing("squeue"),
-            cluster.cancel_job,
-            lambda: cluster.lagging("squeue"),
-            self.kill_submitter,
-            cluster.lose_node,
-            lambda: cluster.failing("sacct"),
-            cluster.restart,
-            lambda: cluster.lagging("sbatch"),
-            self.kill_training,
-            lambda: cluster.failing("sbatch"),
-            lambda: cluster.lagging("sacct"),
-        ]
+        """Return one fault of each kind, in an order of their own; each tells what it did, "" where it could not."""
+        raise NotImplementedError
+
+    def play(self, rounds: int, pause: float, until: float) -> list[str]:
+        """Start the submitter and let the faults happen until it has ended; returns what came out wrong."""
+        self.submit()
+        if self.pass_time(rounds, pause, until):
+            return list(self.wrong())
+        assert self.submitter is not None
+        self.submitter.kill()
+        self.submitter.wait()
+        return ["the submitter did not come to an end in time"]
+
+    def report(self, wrong: list[str], start: float) -> int:
+        """Print what came of the night, which started at a monotonic time; 1 if something came out wrong."""
+        print((self.folder / "submitter.log").read_text()[-3000:])
+        began = sum(line["what"] == "began" for line in self.notes())
+        print(
+            f"{self.count} trainings began {began} times under {len(self.said)} faults in "
+            f"{time.monotonic() - start:.0f} s"
+        )
+        for line in wrong:
+            print("WRONG:", line)
+        print("wrong:", len(wrong))
+        return 1 if wrong else 0
 
     def pass_time(self, rounds: int, pause: float, until: float) -> bool:
         """Let the faults happen while the trainings run; returns whether the submitter came to an end."""
@@ -273,6 +290,32 @@ class Night:
                 yield f"training {obj.index} began {began} times, and {lost} earlier attempts are in its record"
 
 
+@dataclasses.dataclass
+class SlurmNight(Night):
+    """A night on Slurm."""
+
+    cluster: Cluster = dataclasses.field(kw_only=True)
+
+    def faults(self) -> list[Callable[[], str]]:
+        """Return one fault of each kind, in an order of their own."""
+        cluster = self.cluster
+        return [
+            self.kill_training,
+            cluster.preempt,
+            lambda: cluster.failing("squeue"),
+            cluster.cancel_job,
+            lambda: cluster.lagging("squeue"),
+            self.kill_submitter,
+            cluster.lose_node,
+            lambda: cluster.failing("sacct"),
+            cluster.restart,
+            lambda: cluster.lagging("sbatch"),
+            self.kill_training,
+            lambda: cluster.failing("sbatch"),
+            lambda: cluster.lagging("sacct"),
+        ]
+
+
 def overlaps(index: int, lines: list[dict[str, tp.Any]]) -> Iterator[str]:
     """Yield runs of a training that both came to an end, one while the other ran."""
     spans = []
@@ -320,39 +363,20 @@ def main(argv: list[str] | None = None) -> int:
         "tasks_per_job": 5,
         "concurrent_per_job": 2,
         "retries": 20,
-        "retry_on": [
-            "preempted",
-            "node_fail",
-            "launch_failure",
-            "cancelled",
-            "killed",
-            "timeout",
-            "out_of_memory",
-        ],
+        "retry_on": RETRY_ON,
         "retry_scale": {"mem_gb": 4},
     }
-    night = Night(folder, cluster, options.trainings, options.length, options.at_once, infra)
+    environment = {**cluster.environment, "PATH": f"{cluster.commands}{os.pathsep}{os.environ['PATH']}"}
+    night = SlurmNight(
+        *(folder, environment, options.trainings, options.length, options.at_once, infra), cluster=cluster
+    )
     try:
-        night.submit()
-        ended = night.pass_time(options.rounds, options.pause, start + 60 * options.minutes)
-        if not ended:
-            assert night.submitter is not None
-            night.submitter.kill()
-            night.submitter.wait()
-        wrong = list(night.wrong()) if ended else ["the submitter did not come to an end in time"]
+        wrong = night.play(options.rounds, options.pause, start + 60 * options.minutes)
     finally:
         cluster.down()
-    print((folder / "submitter.log").read_text()[-3000:])
-    began = sum(line["what"] == "began" for line in night.notes())
     counts = {command: cluster.calls(command) for command in COMMANDS}
-    print(
-        f"{options.trainings} trainings began {began} times under {len(night.said)} faults in "
-        f"{time.monotonic() - start:.0f} s; the submitter called {counts}"
-    )
-    for line in wrong:
-        print("WRONG:", line)
-    print("wrong:", len(wrong))
-    return 1 if wrong else 0
+    print(f"the submitter called {counts}")
+    return night.report(wrong, start)
 
 
 if __name__ == "__main__":

@@ -80,10 +80,13 @@ def read_notes(path: Path) -> list[dict[str, tp.Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def trainings(count: int, folder: Path, length: float = 1.0, **infra: tp.Any) -> list[Training]:
+def trainings(
+    count: int, folder: Path, length: float = 1.0, *, alone: int = 0, **infra: tp.Any
+) -> list[Training]:
     """Return so many trainings, 2 to 8 s times the length each: most are plain, some raise, some take too much memory
-    the first time, some resume.
+    the first time, some resume. One of so many ``alone`` has a job for itself, whatever the infra tells.
     """
+    unpacked = {"tasks_per_job": None, "concurrent_per_job": None}
     kinds: dict[int, str] = {3: "wrong", 7: "hungry", 11: "resumes", 14: "resumes"}
     return [
         Training.model_validate(
@@ -92,7 +95,11 @@ def trainings(count: int, folder: Path, length: float = 1.0, **infra: tp.Any) ->
                 "kind": kinds.get(k % 20, "plain"),
                 "seconds": length * (2 + k % 7),
                 "notes": folder / "notes.jsonl",
-                "infra": {"folder": folder / "cache", **infra},
+                "infra": {
+                    "folder": folder / "cache",
+                    **infra,
+                    **(unpacked if alone and k % alone == alone - 1 else {}),
+                },
             }
         )
         for k in range(count)

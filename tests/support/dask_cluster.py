@@ -53,6 +53,11 @@ class DaskCluster:
         return self._start("dask_worker", "--nworkers", "1", "--nthreads", "1", *options)
 
     @property
+    def pids(self) -> set[int]:
+        """Of the scheduler and the nannies."""
+        return {process.pid for process in self._processes}
+
+    @property
     def address(self) -> str:
         """The address of the scheduler."""
         return str(json.loads(self.scheduler_file.read_text())["address"])

@@ -15,7 +15,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files
-from ..errors import DamagedEntryError, ReadOnlyError
+from ..errors import DamagedEntryError, ReadOnlyError, SubmissionError
 from ..identity import check_secrets
 from ..jobs import backends, losses
 from ..jobs.backends import Submission
@@ -461,7 +461,7 @@ def _submit_groups(
         workdir = request.workdir  # one copy for all
         try:
             sent = _submit(part, request, cluster)
-        except (arrays.RefusedError, arrays.UnsureError) as e:
+        except SubmissionError as e:
             # of a first submission the caller is told; those that follow are tried again, as where there is no room.
             # A job that came through all the same finds its claim gone, and computes nothing.
             if not (e.passing and (listed or all(one.lost for one in part))):

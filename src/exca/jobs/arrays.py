@@ -63,7 +63,7 @@ class RefusedError(SubmissionError):
 class UnsureError(SubmissionError):
     """A scheduler gave no answer, and cannot be asked whether it took the jobs."""
 
-    passing: bool = True
+    passing = True
 
 
 class Sender(tp.Protocol):

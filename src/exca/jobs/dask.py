@@ -43,6 +43,12 @@ _WORDS = {
 }
 
 
+class NoAnswerError(SubmissionError):
+    """A scheduler did not answer, and has nothing of what it was given."""
+
+    passing = True
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """The scheduler of a job."""
@@ -217,7 +223,7 @@ class DaskBackend(hosted.HostedBackend):
         except BaseException as e:  # the caller learns of none of them, so none may go on
             self.cancel([job for job in jobs if job is not None])
             if isinstance(e, OSError):
-                raise SubmissionError(
+                raise NoAnswerError(
                     f"{shown} did not take {request.name}: {e}. Nothing of it goes on: check the scheduler"
                 ) from e
             raise
@@ -343,11 +349,7 @@ def place_of(job: Submission) -> Place:
     """
     found = _places.get((job.logs, job.job_id))
     if found is None:
-        fd = _trust.open_trusted(paths.JobPaths(job.logs, job.job_id).folder / PLACE)
-        try:
-            content = orjson.loads(_files.read_all(fd))
-        finally:
-            os.close(fd)
+        content = orjson.loads(_trust.read_trusted(paths.JobPaths(job.logs, job.job_id).folder / PLACE))
         try:
             found = Place(str(content["address"]), str(content["scheduler"]))
         except (KeyError, TypeError) as e:
@@ -392,7 +394,7 @@ def connected(resources: "Resources", logs: str) -> tuple[_Scheduler, str]:
         with scheduler.lock:
             scheduler.client()
     except OSError as e:
-        raise SubmissionError(
+        raise NoAnswerError(
             f"{shown} did not answer within {CONNECT:.0f} s ({e}). Nothing was submitted: check the address, and that "
             "the scheduler runs and can be reached from here"
         ) from e
@@ -422,7 +424,7 @@ def _needs(scheduler: _Scheduler, resources: "Resources", shown: str) -> dict[st
     try:
         workers: list[tuple[dict[str, float], float]] = scheduler.on_scheduler(_workers_of())
     except OSError as e:
-        raise SubmissionError(
+        raise NoAnswerError(
             f"{shown} did not answer within {ANSWER:.0f} s: {e}. Nothing was submitted"
         ) from e
     memory = (resources.mem_gb or 0.0) * 2**30
