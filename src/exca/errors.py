@@ -223,5 +223,9 @@ class SweepError(ValueError):
     """A sweep cannot be read, has a point that is not valid, or bears the name of another."""
 
 
+class SearchError(ValueError):
+    """A search cannot be read, its space says not what to draw, or its results are no numbers."""
+
+
 class ArchiveError(ValueError):
     """An archive of results cannot be read, is damaged, or leads out of the folder."""

@@ -196,6 +196,8 @@ def _computing(commands: tp.Any) -> None:
         "--cancel-removed", action="store_true", help="end the jobs of points that are no longer in it"
     )
 
+    _searching(commands)
+
     retry = _command(commands, "retry", "again:retry", "compute again what failed or was lost")
     _selection(retry)
     retry.add_argument(
@@ -231,6 +233,34 @@ def _computing(commands: tp.Any) -> None:
     shell.add_argument(
         "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
     )
+
+
+def _searching(commands: tp.Any) -> None:
+    search = _command(
+        commands, "search", "searching:search", "search for the best point with Optuna; again: go on"
+    )
+    search.add_argument(
+        "what", metavar="FILE|MODULE:CLASS[.METHOD]", help="a YAML file with a section search, or what to run"
+    )
+    search.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="FILE|NAME=VALUE",
+        help="overrides; what is searched: rate=interval(0,1) rate=tag(log,interval(1e-4,1)) model.layers=2,4,8",
+    )
+    search.add_argument(
+        "--space", action="append", default=[], metavar="NAME", help="search this field as its type allows"
+    )
+    goal = search.add_mutually_exclusive_group()
+    goal.add_argument("--minimize", metavar="KEY", help="the key of the result; . for the result itself")
+    goal.add_argument("--maximize", metavar="KEY", help="the same, for what is to be large")
+    search.add_argument("-n", type=int, metavar="N", help="how many trials (default 100)")
+    search.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default 1)")
+    search.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same points")
+    search.add_argument("--sampler", metavar="CLASS", help="of optuna.samplers (default TPESampler)")
+    search.add_argument("--prune", metavar="METRIC", help="end trials early by what they give to log_metrics")
+    search.add_argument("--name", help="by which it is asked for later (default: that of the file)")
+    search.add_argument("--dry-run", action="store_true", help="only say what is searched")
 
 
 def _target(command: argparse.ArgumentParser) -> None:

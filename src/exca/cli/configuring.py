@@ -280,7 +280,8 @@ def _start_from_defaults(model: type[pydantic.BaseModel], config: tp.Any, given:
         )
         if isinstance(default, pydantic.BaseModel):
             start = default.model_dump(mode="json", exclude_unset=False)
-            discriminator = field.discriminator if field is not None else None
+            own = getattr(type(default), "_exca_discriminator_key", None)  # of a hierarchy of classes
+            discriminator = own if field is None or field.discriminator is None else field.discriminator
             chosen = given.get(f"{name}.{discriminator}", start.get(str(discriminator)))
             if discriminator is None or chosen == start.get(str(discriminator)):
                 config.update({name: start})
@@ -314,6 +315,13 @@ def _longest(loc: tuple[int | str, ...], names: Iterable[str]) -> str | None:
         ):
             best = name
     return best
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """What may have been meant by a name that is not there."""
+    known = list(names)
+    found = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {found[0]!r}?" if found else f"; there are {', '.join(known)}"
 
 
 def model_at(model: type[pydantic.BaseModel], loc: Sequence[int | str]) -> type[pydantic.BaseModel] | None:

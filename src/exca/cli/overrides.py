@@ -11,6 +11,7 @@ from ..errors import OverrideError
 
 _NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 _CALL = re.compile(r"(choice|range|interval|glob)\((.*)\)", re.DOTALL)
+_TAG = re.compile(r"tag\(\s*log\s*,\s*(interval\(.*\))\s*\)", re.DOTALL)
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 _MOST = 100_000  # points of one command line
 
@@ -37,12 +38,15 @@ class Override:
         as it was written, for errors
     interval: tuple of two float, optional
         where a search samples
+    log: bool
+        whether it does so evenly in the logarithm
     """
 
     name: str
     values: tuple[Value, ...]
     argument: str
     interval: tuple[float, float] | None = None
+    log: bool = False
 
     @property
     def removes(self) -> bool:
@@ -57,7 +61,7 @@ def parse(argument: str) -> Override:
     ----------
     argument: str
         ``name=value``, ``name=value,value``, ``name=choice(a,b)``, ``name=range(start,stop,step)``,
-        ``name=interval(low,high)``, ``~name``, ``+name=value``
+        ``name=interval(low,high)``, ``name=tag(log,interval(low,high))``, ``~name``, ``+name=value``
 
     Raises
     ------
@@ -72,9 +76,11 @@ def parse(argument: str) -> Override:
     if not equals:
         raise OverrideError(f"{argument!r} is no override: write name=value, as in model.layers=4, or ~name")
     _require_name(name, argument)
-    called = _CALL.fullmatch(text.strip())
+    tagged = _TAG.fullmatch(text.strip())
+    called = _CALL.fullmatch(text.strip() if tagged is None else tagged[1])
     if called is not None:
-        return _called(name, called[1], split(called[2], argument), argument)
+        found = _called(name, called[1], split(called[2], argument), argument)
+        return found if tagged is None else dataclasses.replace(found, log=True)
     values = tuple(_value(part, argument) for part in split(text, argument))
     return Override(name, values or (Value("", ""),), argument)
 

@@ -19,9 +19,10 @@ from ..catalog.rows import Row, flat, text_of
 from ..errors import MissingPackageError, OverrideError, SweepError
 from .acting import end_jobs, jobs_behind
 from .commandline import FAILED
-from .configuring import Configurator, File, Target, read_yaml, target
+from .configuring import Configurator, File, Target, model_at, near, read_yaml, target
 from .output import Output
 from .overrides import Value
+from .spaces import Search
 
 _MOST = 1_000_000  # points
 
@@ -142,6 +143,7 @@ class Specification(pydantic.BaseModel):
     points: list[dict[str, tp.Any]] = []
     where: str | None = None
     sample: Sample | None = None
+    search: Search | None = None
     limits: Limits = Limits()
 
     @pydantic.field_validator("zip")
@@ -152,6 +154,13 @@ class Specification(pydantic.BaseModel):
                 lengths = ", ".join(f"{name} has {len(values)}" for name, values in group.items())
                 raise ValueError(f"what is zipped must have equally many values: {lengths}")
         return groups
+
+    @pydantic.model_validator(mode="after")
+    def _either(self) -> "Specification":
+        axes = [name for name in ("grid", "zip", "points", "sample") if getattr(self, name)]
+        if self.search is not None and axes:
+            raise ValueError(f"a search draws its own points: leave out {', '.join(axes)}")
+        return self
 
     def all_points(self) -> Iterator[dict[str, tp.Any]]:
         """All points, before equal ones are joined."""
@@ -178,7 +187,8 @@ class Specification(pydantic.BaseModel):
             yield {}
 
 
-def _read(path: str) -> tuple[Specification, File]:
+def read_specification(path: str) -> tuple[Specification, File]:
+    """Read the file of a sweep or a search. Raises SweepError, with the line, where it cannot be read."""
     file = read_yaml(path)
     try:
         return Specification.model_validate(file.content), file
@@ -187,20 +197,19 @@ def _read(path: str) -> tuple[Specification, File]:
         for each in e.errors(include_url=False):
             name = ".".join(map(str, each["loc"]))
             line = next((file.lines[p] for p in _prefixes(each["loc"]) if p in file.lines), None)
-            near = (
-                _near(str(each["loc"][-1]), Specification.model_fields)
+            hint = (
+                near(str(each["loc"][-1]), _fields_at(each["loc"][:-1]))
                 if each["type"] == "extra_forbidden"
                 else ""
             )
-            lines.append(f"{path}:{line or 1}: {name}: {each['msg']}{near}")
+            lines.append(f"{path}:{line or 1}: {name}: {each['msg']}{hint}")
         raise SweepError("the sweep cannot be read:\n  " + "\n  ".join(lines)) from e
 
 
-def _near(name: str, names: Mapping[str, tp.Any]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
+def _fields_at(loc: tuple[int | str, ...]) -> Mapping[str, tp.Any]:
+    """The fields that may be written at a place of the file."""
+    model = model_at(Specification, loc) or Specification
+    return model.model_fields
 
 
 def _prefixes(loc: Sequence[int | str]) -> Iterator[str]:
@@ -235,9 +244,11 @@ def sweep(options: argparse.Namespace) -> int:
         path = options.file.partition(":")[0]
         name = options.name or options.file.rpartition(":")[2]
     else:
-        specification, file = _read(options.file)
+        specification, file = read_specification(options.file)
         path, name = options.file, options.name or Path(options.file).stem
-        base = _base(specification, file)
+        if specification.search is not None:
+            raise SweepError(f"{path} describes a search: run it with `exca search {path}`")
+        base = base_of(specification, file)
     what = target(specification.task)
     configurator = Configurator(what.config, base)
     objects, count = _objects(what, configurator, specification)
@@ -245,7 +256,8 @@ def sweep(options: argparse.Namespace) -> int:
     return _submit(options, what, objects, (sweep, count), specification.limits.running)
 
 
-def _base(specification: Specification, file: File) -> File | None:
+def base_of(specification: Specification, file: File) -> File | None:
+    """What all points of a sweep or a search share."""
     if isinstance(specification.base, dict):
         prefix = "base."
         lines = {n.removeprefix(prefix): line for n, line in file.lines.items() if n.startswith(prefix)}
@@ -298,12 +310,7 @@ def _submit(
     if first.folder is None:
         raise SweepError(f"{what.name} keeps no results: set {what.infra}.folder in the base of the sweep")
     folder = os.fspath(first.folder)
-    before = sweeps.read(folder, now.name)
-    if before is not None and before.source != now.source:
-        raise SweepError(
-            f"there is a sweep {now.name!r} in {folder} already, of {before.source}: give this one another name "
-            "(--name)"
-        )
+    before = earlier(folder, now)
     states = {uid: infra.status() for uid, infra in infras.items()}
     again = {state for states in options.retry or () for state in states.split(",")}
     todo = [
@@ -340,6 +347,17 @@ def _submit(
         array.extend(objects[uid] for uid in todo)
     out.write([f"submitted {len(todo)}: `exca ls {folder} --sweep {now.name}` shows them"])
     return 0
+
+
+def earlier(folder: str, now: sweeps.Sweep) -> sweeps.Sweep | None:
+    """What is kept of a sweep or search that was run before. Raises SweepError where it is another one's."""
+    before = sweeps.read(folder, now.name)
+    if before is not None and before.source != now.source:
+        raise SweepError(
+            f"there is a sweep {now.name!r} in {folder} already, of {before.source}: give this one another name "
+            "(--name)"
+        )
+    return before
 
 
 def _here(what: Target, objects: dict[str, pydantic.BaseModel], out: Output) -> int:
