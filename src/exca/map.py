@@ -78,6 +78,7 @@ class MapInfra(BaseInfra):
         refuse to compute when a single item is asked for: a guard against loops that should be one call
     """
 
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=False)
     keep_in_ram: bool = True
     max_jobs: pydantic.PositiveInt | None = 128
     min_samples_per_job: pydantic.PositiveInt = 1

@@ -8,6 +8,8 @@ import time
 import typing as tp
 from pathlib import Path
 
+import pydantic
+
 from ._polling import Poller
 from .engine.links import link_code
 from .engine.method import Method, running
@@ -28,6 +30,7 @@ _ROOM_EVERY = 5.0  # seconds between two attempts to send calls that there was n
 class SubmitInfra(BaseInfra):
     """Runs a method with any arguments where its fields tell to; nothing is cached."""
 
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=False)
     _pools: tp.ClassVar[bool] = False  # for maps: they make no sense for a single call
 
     def apply(self, method: F, /) -> F:

@@ -7,6 +7,8 @@ import os
 import typing as tp
 from pathlib import Path
 
+import pydantic
+
 from . import _reloads
 from ._earlier import earlier_names
 from .engine.method import Status, observers, running
@@ -37,6 +39,7 @@ class TaskInfra(BaseInfra):
         also keep the result on the object, for instant access
     """
 
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=False)
     _pools: tp.ClassVar[bool] = False  # for maps: they make no sense for a single call
     mode: tp.Literal["cached", "retry", "force", "read-only"] = "cached"
     keep_in_ram: bool = False

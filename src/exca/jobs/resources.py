@@ -34,6 +34,9 @@ _MAIL_TYPES: tp.Final = (  # of sbatch
 class Placed(pydantic.BaseModel):
     """Where a computation runs, and where it keeps what comes of it: see `Resources`."""
 
+    # of what is only derived from, no schema is ever needed, and making one takes milliseconds
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=True)
+
     folder: Path | str | None = None
     cluster: str | None = None
     logs: Path | str = "{folder}/logs/{user}/%j"
@@ -67,6 +70,8 @@ class Placed(pydantic.BaseModel):
 
 class JobFields(pydantic.BaseModel):
     """What each job asks for, of an infra or of a step: see `Resources`."""
+
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=True)
 
     job_name: str | None = None
     timeout_min: pydantic.PositiveInt | None = None

@@ -218,6 +218,7 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
         most jobs of one computation
     """
 
+    model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=False)
     _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*Backend._exca_new_fields, *JOB_FIELDS)
     _own: tp.ClassVar[tuple[str, ...]] = ()  # fields that `Resources` has under other names
     max_jobs: pydantic.PositiveInt = 128
