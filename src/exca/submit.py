@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import threading
-import time
 import typing as tp
 from pathlib import Path
 
@@ -183,11 +182,24 @@ class Rest:
             sent = [s for s in backends.submit(self.cluster, self.request) if s is not None]
             for job, call, submission in zip(self.jobs, self.request.calls, sent, strict=False):
                 job.submission, job.rest = submission, None
-                job.request = dataclasses.replace(self.request, calls=[call])
+                # that of the first attempt: the resources that are scaled are those that were set
+                job.request = job.request or dataclasses.replace(self.request, calls=[call])
+                if job.lost:
+                    losses.note_beside(job.paths.folder, job.lost)
             self.jobs = self.jobs[len(sent) :]
             for job in self.jobs:
                 job.rest = self
             self.request = arrays.rest_of(self.request, len(sent))
+
+    def send_later(self) -> None:
+        """Send what there is room for; where the backend does not answer now, it is left for later."""
+        try:
+            self.send()
+        except SubmissionError as e:
+            # of a job that may have come through all the same, another one would be the second
+            if not e.passing or isinstance(e, arrays.UnsureError):
+                raise
+            logger.warning("%s. It is tried again in a while", e)
 
     def take_out(self, job: "PendingJob") -> bool:
         """Take a call out, so that it is never sent; False where it was sent meanwhile."""
@@ -251,7 +263,7 @@ class PendingJob(CallJob[tp.Any]):
         poller = Poller(timeout)
         try:
             while (rest := self.rest) is not None:
-                rest.send()
+                rest.send_later()
                 if self.rest is not None and not poller.pause(at_least=_ROOM_EVERY):
                     return False
         except KeyboardInterrupt:
@@ -307,22 +319,19 @@ class PendingJob(CallJob[tp.Any]):
 
     def go_on(self) -> bool:
         """Submit the call again where its job was lost, and there are attempts left; whether it was so."""
+        from .engine.runner import attempts_lost
+
         request, cluster = self.request, self.cluster
         if self.cancelled or request is None or cluster is None:
             return False
-        policy = losses.Policy.of(request.resources)
-        kind = self.loss(policy)
-        if kind is None or not policy.tries_again(kind, self.lost):
+        lost = attempts_lost(self, "", losses.Policy.of(request.resources), self.lost)
+        if not lost:
             return False
-        self.lost.append(losses.attempt(kind, "", self.job_id, lost=time.time()))
-        logger.info(
-            "%s was lost (%s): attempt %d of up to %d follows",
-            *(self.label(), kind, len(self.lost) + 1, policy.retries + 1),
-        )
+        self.lost += lost
         again, not_before = arrays.next_request(request, self.lost, cluster)
         again.calls = [dataclasses.replace(tp.cast(RemoteCall, request.calls[0]), not_before=not_before)]
-        Rest(cluster, again, [self]).send()
-        self.request = request  # the resources that are scaled are those that were set
+        self.rest = Rest(cluster, again, [self])
+        self.rest.send_later()
         return True
 
     def cancel(self) -> None:

@@ -1,7 +1,9 @@
 """Jobs of maps and steps that are lost: what they ran is submitted again while the caller waits."""
 
+import json
 import os
 import signal
+import threading
 import typing as tp
 from pathlib import Path
 
@@ -9,9 +11,13 @@ import pydantic
 import pytest
 
 import exca
-from exca.errors import JobError
+from exca.engine import runner
+from exca.errors import JobError, SubmissionError
+from exca.jobs import losses
 from exca.steps import Step
+from slurm_faults import Faults
 from task_models import given
+from waiting import wait_for
 
 pytestmark = pytest.mark.long
 
@@ -27,7 +33,8 @@ def unlucky(place: Path, item: int, losses: int, how: str = "kill") -> int:
     if item < 2 and len((place / f"began-{item}").read_text()) <= losses:
         if how == "raise":
             raise ConnectionError("for a moment")
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid() if how == "kill the job" else os.getpid(), signal.SIGKILL)
+        signal.pause()  # until the system has come to it
     return 10 * item
 
 
@@ -51,6 +58,12 @@ class Stepped(Step):
         return unlucky(Path(self.place), item, self.losses)
 
 
+def attempts_beside_logs(folder: Path) -> dict[Path, list[dict[str, tp.Any]]]:
+    found = {path: path.read_text().splitlines() for path in folder.rglob(losses.ATTEMPTS)}
+    real = {path: lines for path, lines in found.items() if not path.parent.is_symlink()}
+    return {path: [json.loads(line) for line in lines] for path, lines in real.items()}
+
+
 def policy(cluster: str, **fields: tp.Any) -> Infra:
     return {"cluster": cluster, "retry_on": ["killed"], "retry_backoff_s": 0, "max_jobs": 3, **fields}
 
@@ -63,14 +76,26 @@ def test_shares_that_are_lost_are_submitted_again(cluster: str, slurm_folder: Pa
     # the first share has both items that are unlucky
     counts = [len((slurm_folder / f"began-{item}").read_text()) for item in range(5)]
     assert counts[1:] == [2, 1, 1, 1]
+    noted = attempts_beside_logs(slurm_folder)
+    assert sorted(map(len, noted.values())) == [1, 2, 2], (
+        "that of a job has its own loss, and those before it"
+    )
+    for attempts in noted.values():
+        assert [(each["state"], each["cluster"]) for each in attempts] == [("killed", cluster)] * len(
+            attempts
+        )
+    first, second = max(noted.values(), key=len)
+    assert first["job_id"] != second["job_id"]
+    assert {"host", "started", "finished", "reason"} <= first.keys()
 
 
 @every_cluster
 def test_a_share_that_is_lost_too_often_is_an_error(cluster: str, slurm_folder: Path) -> None:
     fields = policy(cluster, retries=1)
     task = Mapped(place=slurm_folder, losses=2, infra=given({**fields, "folder": slurm_folder / "c"}))
-    with pytest.raises(JobError, match=r"SIGKILL|137"):
+    with pytest.raises(JobError, match=r"SIGKILL|137") as caught:
         task.run([0, 3])
+    assert any("Attempts before it were lost: killed (" in note for note in caught.value.__notes__)
     assert len((slurm_folder / "began-0").read_text()) == 2
     assert list(task.run([0, 3])) == [0, 30]
 
@@ -95,3 +120,62 @@ def test_shares_of_steps_that_are_lost_are_submitted_again(tmp_path: Path) -> No
     infra = given({"backend": "LocalProcess", "folder": tmp_path / "c", **fields})
     step = Stepped(place=str(tmp_path), losses=1, infra=infra)
     assert list(step.run_many([0, 1, 2, 3])) == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_share_that_had_not_begun_when_its_job_was_lost_uses_no_attempt(
+    tmp_path: Path, retries: int
+) -> None:
+    fields = policy("local", retries=retries, tasks_per_job=3)
+    task = Mapped(
+        place=tmp_path, losses=2, how="kill the job", infra=given({**fields, "folder": tmp_path / "c"})
+    )
+    if retries:
+        assert list(task.run([0, 3, 4])) == [0, 30, 40]
+    else:
+        with pytest.raises(JobError, match="It ended with its job of 3 tasks"):
+            task.run([0, 3, 4])
+    began = [(tmp_path / f"began-{item}").read_text() for item in (0, 3, 4)]
+    assert began == ["x" * (retries + 1), "x", "x"]
+
+
+LIMIT = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("said", [LIMIT, "Unable to contact slurm controller (connect failure)"])
+def test_a_share_that_is_lost_waits_for_room(
+    slurm_folder: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(runner, "_ROOM_EVERY", 0.1)
+    refused = slurm_folder / "refused"
+    # the first submission is taken, then some are refused
+    faults.put(
+        "sbatch",
+        f'[ $(wc -l < {faults.folder}/sbatch.calls) -eq 1 ] && exec {faults.real("sbatch")} "$@"',
+        f'if [ -e {refused} ]; then echo "sbatch: error: Batch job submission failed: {said}" >&2; exit 1; fi',
+    )
+    refused.touch()
+    infra = given({**policy("slurm"), "folder": slurm_folder / "c"})
+    task = Mapped(place=slurm_folder, losses=1, infra=infra)
+    found: list[tp.Any] = []
+    thread = threading.Thread(target=lambda: found.append(list(task.run([0, 3]))))
+    thread.start()
+    wait_for(lambda: faults.calls("sbatch") >= 3, "the lost share to be refused twice", 110)
+    refused.unlink()
+    thread.join(110)
+    assert found == [[0, 30]]
+
+
+@pytest.mark.slurm
+def test_a_share_that_is_lost_and_then_refused_is_an_error(slurm_folder: Path, faults: Faults) -> None:
+    faults.put(
+        "sbatch",
+        f'[ $(wc -l < {faults.folder}/sbatch.calls) -eq 1 ] && exec {faults.real("sbatch")} "$@"',
+        'echo "sbatch: error: Batch job submission failed: Invalid account" >&2; exit 1',
+    )
+    task = Mapped(
+        place=slurm_folder, losses=1, infra=given({**policy("slurm"), "folder": slurm_folder / "c"})
+    )
+    with pytest.raises(SubmissionError, match="check slurm_account"):
+        task.run([0, 3])

@@ -4,20 +4,22 @@ Jobs are submitted as one array, each with its part of the claim; what there is 
 room comes.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import logging
 import threading
-import time
 import typing as tp
 from pathlib import Path
 
 from .._polling import Poller
-from ..errors import ClaimLostError
+from ..errors import ClaimLostError, SubmissionError
 from ..jobs import arrays, backends, losses, parts
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
 from ..jobs.paths import part_of
+from ..jobs.watching import Watch
+from . import record
 from .call import ItemsCall, PickledWorker, Worker
 
 if tp.TYPE_CHECKING:
@@ -26,7 +28,6 @@ if tp.TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
 _OWN_COMMENT = ("slurm", "local")  # find a job by its tag alone, so that where its logs are need not be noted
-_OTHERS_EVERY = 0.5  # seconds, while waiting for one job, between looks at the others
 Shares = tp.Sequence[tuple[list[str], list[tp.Any]]]
 Progress = tp.Callable[[int], None]
 MakeRequest = tp.Callable[[list[tp.Callable[[], tp.Any]], str], backends.Request]
@@ -151,7 +152,10 @@ class _Sending:
     calls: list[ItemsCall]
     submissions: list[Submission] = dataclasses.field(default_factory=list)
     before: "_Sending | None" = None  # what this thread waited for already
-    lost: dict[int, list[losses.Attempt]] = dataclasses.field(default_factory=dict)  # by number of the job
+    lost: dict[int, list[losses.Attempt]] = dataclasses.field(default_factory=dict)  # by number of the share
+    back: list[int] = dataclasses.field(
+        default_factory=list
+    )  # numbers of lost shares that are to be sent again
 
     def __enter__(self) -> None:
         """This thread waits for the jobs from now on."""
@@ -183,41 +187,118 @@ class _Sending:
         self.submissions += sent
         return sent
 
-    def again(self, number: int, job: CallJob[tp.Any]) -> "CallJob[tp.Any] | bool":
-        """Submit again what a job ran that was lost; False where it is not to be, or there is no room.
+    def send_left(self) -> dict[int, CallJob[tp.Any]]:
+        """Send those that there was no room for, or did not answer; returns the new jobs by number."""
+        first = len(self.calls) - len(self.left)
+        try:
+            return {first + k: CallJob(submission) for k, submission in enumerate(self.send())}
+        except SubmissionError as e:
+            if not e.passing or isinstance(
+                e, arrays.UnsureError
+            ):  # a job that came through has the same claim
+                raise
+            logger.warning("%s. It is tried again in a while", e)
+            return {}
 
-        True where others compute it by now: then there is nothing to wait for here.
+    def take_back(self, number: int, job: CallJob[tp.Any]) -> bool:
+        """Whether what a job ran that has ended is to be sent again, since it was lost; then it is noted."""
+        lost = self.lost.setdefault(number, [])
+        found = attempts_lost(job, self.calls[number].token, losses.Policy.of(self.whole.resources), lost)
+        if found:
+            lost += found
+            self.back.append(number)
+        return bool(found)
+
+    def send_back(self, errors: dict[int, Exception]) -> dict[int, CallJob[tp.Any]]:
+        """Send again what was lost, as far as there is room; returns the new jobs by number.
+
+        Those that ask for the same are sent together. What others hold by now is left to them, and the error of what is
+        refused is added to those given.
         """
+        groups: list[tuple[backends.Request, float, list[int]]] = []
+        for number in self.back:
+            request, start = arrays.next_request(self.whole, self.lost[number], self.cluster)
+            group = next((g for g in groups if g[0].resources == request.resources), None)
+            if group is None:
+                groups.append((request, start, [number]))
+            else:
+                group[2].append(number)
+        jobs: dict[int, CallJob[tp.Any]] = {}
+        for request, start, numbers in groups:
+            try:
+                jobs.update(self._send_group(request, start, numbers))
+            except SubmissionError as e:
+                if (
+                    e.passing
+                ):  # a job that came through all the same finds its claim gone, and computes nothing
+                    logger.warning("%s. It is tried again in a while", e)
+                    continue
+                errors.update(dict.fromkeys(numbers, e))
+                self.back = [number for number in self.back if number not in numbers]
+        return jobs
+
+    def _send_group(
+        self, request: backends.Request, start: float, numbers: list[int]
+    ) -> dict[int, CallJob[tp.Any]]:
         from ..claims import Claims
 
-        policy, lost = losses.Policy.of(self.whole.resources), self.lost.setdefault(number, [])
-        kind, call = job.loss(policy), self.calls[number]
-        if kind is None or not policy.tries_again(kind, lost):
-            return False
-        lost.append(losses.attempt(kind, "", job.job_id, lost=time.time()))
-        logger.info(
-            "%s was lost (%s): attempt %d of up to %d follows",
-            *(job.label(), kind, len(lost) + 1, policy.retries + 1),
-        )
-        claim, held = Claims(call.folder).acquire(call.keys)
-        if claim is None or held:
-            if claim is not None:
-                claim.release()
-            return True
-        try:
-            request, not_before = arrays.next_request(self.whole, lost, self.cluster)
-            request.calls = [dataclasses.replace(call, token=claim.token, not_before=not_before)]
-            request.tag = announce([claim], self.cluster, request)
-            (submission,) = backends.submit(self.cluster, request)
-        except BaseException:
-            claim.release()
-            raise
-        if submission is None:
-            claim.release()
-            return False
-        transfer_to(claim, submission)
-        self.submissions.append(submission)
-        return CallJob(submission)
+        with contextlib.ExitStack() as held:  # what is not sent is free for others meanwhile
+            claims: dict[int, Claim] = {}
+            for number in numbers:
+                call = self.calls[number]
+                claim, others = Claims(call.folder).acquire(call.keys)
+                if claim is not None:
+                    held.callback(claim.release)
+                if claim is None or others:
+                    self.back.remove(number)
+                else:
+                    claims[number] = claim
+            request.calls = [
+                dataclasses.replace(self.calls[number], token=claim.token, not_before=start)
+                for number, claim in claims.items()
+            ]
+            if not claims:
+                return {}
+            request.tag = announce(list(claims.values()), self.cluster, request)
+            jobs: dict[int, CallJob[tp.Any]] = {}
+            sent = backends.submit(self.cluster, request)
+            for (number, claim), submission in zip(claims.items(), sent, strict=True):
+                if submission is None:
+                    continue
+                transfer_to(claim, submission)
+                self.submissions.append(submission)
+                self.back.remove(number)
+                jobs[number] = CallJob(submission)
+                losses.note_beside(jobs[number].paths.folder, self.lost[number])
+            return jobs
+
+
+def attempts_lost(
+    job: CallJob[tp.Any], token: str, policy: losses.Policy, before: tp.Sequence[losses.Attempt]
+) -> list[losses.Attempt]:
+    """The runs of a job that has ended, where it was lost and what it ran is to be tried again; else none.
+
+    How a job was lost is noted beside its logs, since no record is kept of shares and calls.
+    """
+    loss = job.loss(policy)
+    if loss is None:
+        return []
+    host, began = job.began_at()
+    where = job.submission.to_json()
+    started = None if began is None else record.iso(began)
+    attempt = record.loss_of(loss.kind, loss.reason, token, where, host=host, started=started)
+    if not loss.counts:
+        attempt["counts"] = False
+    found = [*record.requeues(job.paths.folder, token, where), attempt]
+    losses.note_beside(job.paths.folder, [*before, *found])
+    if loss.counts and not policy.tries_again(loss.kind, before):
+        return []
+    counted = losses.number_of([*before, attempt])
+    logger.info(
+        "%s was lost (%s): attempt %d of up to %d follows",
+        *(job.label(), loss.kind, counted + 1, policy.retries + 1),
+    )
+    return found
 
 
 _waited_for: dict[int, _Sending] = {}  # by thread, the jobs that it waits for
@@ -237,48 +318,78 @@ def _wait_for(
     nested: "chain.Waiting",
 ) -> dict[int, Exception]:
     """Wait until all jobs ended, in whatever order, and send those that there was no room for; errors by job."""
-    waiting: dict[int, CallJob[tp.Any]] = {k: CallJob(s) for k, s in enumerate(sending.submissions)}
+    watch = _Watched({k: CallJob(s) for k, s in enumerate(sending.submissions)})
     errors: dict[int, Exception] = {}
     poller, tried = Poller(), 0.0
-    while waiting or sending.left:
+    while watch.jobs or sending.left or sending.back:
         nested.look(poller.waited)
-        if sending.left and poller.waited - tried > _ROOM_EVERY:
-            tried, first = poller.waited, len(sending.calls) - len(sending.left)
-            waiting.update((first + k, CallJob(s)) for k, s in enumerate(sending.send()))
-        if not waiting:
-            poller.pause(at_least=_OTHERS_EVERY)
-            continue
-        ended = _ended(waiting)
-        if poller.is_time_once("to tell", after=SAY_WHY):
-            logger.info(
-                "Still waiting for %d job(s): %s", len(waiting), next(iter(waiting.values())).describe()
-            )
-        for k in sorted(ended):
-            job = waiting.pop(k)
-            later = sending.again(k, job)
-            if isinstance(later, CallJob):
-                waiting[k] = later
-                continue
-            if later:
-                continue
-            try:
-                left = job.result() or ()
-                if computed is not None:
-                    computed([key for key in keys[k] if key not in left])
-            except Exception as e:
-                errors[k] = e
-                e.add_note(
-                    f"Raised by {job.label()}, which was given {len(keys[k])} item(s), from {keys[k][0]!r} "
-                    f"to {keys[k][-1]!r}. Results computed before it are kept: ask again to compute the rest."
-                )
-                logger.warning("%s failed: %s", job.label(), e)
+        if (sending.left or sending.back) and poller.waited - tried > _ROOM_EVERY:
+            tried = poller.waited
+            if sending.left:
+                watch.add(sending.send_left())
+            watch.add(sending.send_back(errors))
+        ended = watch.ended()
+        lost = [k for k, job in ended.items() if sending.take_back(k, job)]
+        if lost:
+            watch.add(sending.send_back(errors))
+        for k in sorted(ended.keys() - set(lost)):
+            error = _finish(ended[k], keys[k], sending.lost[k], computed)
+            if error is not None:
+                errors[k] = error
             progress(len(keys[k]))
+        if watch.jobs and poller.is_time_once("to tell", after=SAY_WHY):
+            logger.info(
+                "Still waiting for %d job(s): %s", len(watch.jobs), next(iter(watch.jobs.values())).describe()
+            )
+        if ended:
+            poller.restart()
+        else:
+            poller.pause()
     return errors
 
 
-def _ended(waiting: dict[int, CallJob[tp.Any]]) -> set[int]:
-    """Numbers of the jobs that ended, after waiting a little for one of them."""
-    first = next(iter(waiting))
-    done = waiting[first].wait(timeout=_OTHERS_EVERY) or waiting[first].done()
-    ended = {first} if done else set()
-    return ended | {k for k, job in waiting.items() if job.paths.result_pickle.exists()}
+class _Watched:
+    """Jobs by the number of their share, of which it is looked which have ended."""
+
+    def __init__(self, jobs: tp.Mapping[int, CallJob[tp.Any]]) -> None:
+        self.jobs: dict[int, CallJob[tp.Any]] = {}
+        self._watch = Watch()
+        self.add(jobs)
+
+    def add(self, jobs: tp.Mapping[int, CallJob[tp.Any]]) -> None:
+        """Look at some more."""
+        self.jobs.update(jobs)
+        for job in jobs.values():
+            self._watch.add(job)
+
+    def ended(self) -> dict[int, CallJob[tp.Any]]:
+        """Look once; returns those that have ended, each of them once."""
+        found = self._watch.look()
+        for _, error in found:
+            if error is not None:
+                raise error
+        done = {id(job) for job, _ in found}
+        return {k: self.jobs.pop(k) for k, job in list(self.jobs.items()) if id(job) in done}
+
+
+def _finish(
+    job: CallJob[tp.Any],
+    keys: list[str],
+    lost: tp.Sequence[losses.Attempt],
+    computed: tp.Callable[[list[str]], None] | None,
+) -> Exception | None:
+    """Tell which keys a job that has ended computed; returns its error, if it has one."""
+    try:
+        left = job.result() or ()
+        if computed is not None:
+            computed([key for key in keys if key not in left])
+    except Exception as e:
+        e.add_note(
+            f"Raised by {job.label()}, which was given {len(keys)} item(s), from {keys[0]!r} to {keys[-1]!r}. "
+            "Results computed before it are kept: ask again to compute the rest."
+        )
+        if lost:
+            e.add_note(f"Attempts before it were lost: {losses.in_words(lost)}.")
+        logger.warning("%s failed: %s", job.label(), e)
+        return e
+    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .._polling import Poller
 from ..errors import JobError
-from ..jobs import backends, entry, losses
+from ..jobs import backends, losses
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, DoneJob, Job
 from ..jobs.paths import fixed_folder
@@ -249,7 +249,8 @@ class TaskJob(Job[R]):
         return True
 
     def _note_loss(self, kind: str, ending: backends.Ending, submitted: record.Submitted) -> None:
-        host, started = self._began_at()
+        host, began = self.began_at()
+        started = None if began is None else record.iso(began)
         where, at = self.submission.to_json(), submitted.at
         loss = record.loss_of(
             kind, ending.text, self.attempt, where, host=host, submitted=at, started=started
@@ -267,16 +268,6 @@ class TaskJob(Job[R]):
         if not self.submission.trusted:
             return []
         return record.requeues(self.paths.folder, self.attempt, self.submission.to_json())
-
-    def _began_at(self) -> tuple[str | None, str | None]:
-        """On which host the job began, and when."""
-        path = self.paths.folder / entry.BEGAN
-        process = entry.noted_process(path)
-        try:
-            started = record.iso(path.stat().st_mtime)
-        except OSError:
-            return None, None
-        return None if process is None else process.hostname, started
 
 
 class EarlierJob(TaskJob[R]):

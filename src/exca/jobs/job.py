@@ -220,6 +220,16 @@ class Job(abc.ABC, tp.Generic[R]):
         """Whether the job started to run what it was given."""
         return (self.paths.folder / entry.BEGAN).exists()
 
+    def began_at(self) -> tuple[str | None, float | None]:
+        """On which host the job began, and when, in seconds since the epoch."""
+        path = self.paths.folder / entry.BEGAN
+        process = entry.noted_process(path)
+        try:
+            started = path.stat().st_mtime
+        except OSError:
+            return None, None
+        return None if process is None else process.hostname, started
+
     def _result_of_rank(self, rank: int) -> tp.Any:
         path = dataclasses.replace(self.paths, rank=rank).result_pickle
         poller = Poller(60)
@@ -365,15 +375,17 @@ class CallJob(Job[R]):
         except OSError:
             return False
 
-    def loss(self, policy: losses.Policy) -> str | None:
-        """What became of a job that is done, where that is no result: a word, or the policy's name of its error."""
+    def loss(self, policy: losses.Policy) -> losses.Loss | None:
+        """What became of a job that is done, where that is no result but a loss, or an error that the policy names."""
         if not self.paths.result_pickle.exists():
             if self._error_of_a_rank() is not None:
                 return None
-            return losses.kind_of(self._backend.ending(self.submission), began=self._began())
+            ending = self._backend.ending(self.submission)
+            return losses.Loss(losses.kind_of(ending, began=self._began()), ending.text, ending.counts)
         # else a result, which may be large, need not be loaded for that
         error = self._load() if set(policy.on).difference(losses.KINDS) else None
-        return policy.named(error) if isinstance(error, Exception) else None
+        name = policy.named(error) if isinstance(error, Exception) else None
+        return None if name is None else losses.Loss(name, f"{type(error).__qualname__}: {error}")
 
     def _load(self) -> tp.Any:
         try:

@@ -1,10 +1,14 @@
 """How computations are lost that ended without an outcome of their own, and how often and how they are tried again."""
 
+import contextlib
 import dataclasses
 import math
 import re
 import time
 import typing as tp
+from pathlib import Path
+
+from .. import _files
 
 if tp.TYPE_CHECKING:
     from .backends import Ending
@@ -31,6 +35,9 @@ NEW_FIELDS: tp.Final = (  # of infras and steps, which release 0.6 does not know
 )
 MAX_BACKOFF = 600.0  # seconds
 _SCALED_AFTER = {"mem_gb": ("out_of_memory", "killed"), "timeout_min": ("timeout",)}  # losses, by resource
+ATTEMPTS = (
+    "attempts.jsonl"  # file beside the logs of a share or call: the attempts of it that were lost so far
+)
 _MOST_RETRIES = 1000  # that are believed of a file
 _MOST_LISTED = 50  # attempts in a record
 _MOST_SAID = 300  # characters of a reason
@@ -48,6 +55,14 @@ _EXCEPTION = re.compile(r"(?:[^\W\d]\w*\.)*_*[A-Z]\w*")
 Attempt = dict[str, tp.Any]  # in JSON types: state, reason, attempt, cluster, job_id, host, times
 
 Scale = dict[str, float | tuple[float, float]]
+
+
+class Loss(tp.NamedTuple):
+    """What became of a job that gave no result and may be tried again."""
+
+    kind: str  # one of `KINDS`, or the name of an exception
+    reason: str
+    counts: bool = True  # as one of the retries
 
 
 def kind_of(ending: "Ending", *, began: bool) -> str:
@@ -238,6 +253,23 @@ def asked_of_next(resources: "Resources", series: Series, pause: int) -> dict[st
     ):  # the scheduler holds it, in place of a node on which it would wait
         changed["slurm_additional_parameters"] = {**options, "begin": f"now+{pause}"}
     return changed
+
+
+def note_beside(folder: Path, attempts: tp.Sequence[Attempt]) -> None:
+    """Note the attempts that were lost in the folder of a job's logs, for what has no record of its own."""
+    import orjson
+
+    lines = b"".join(orjson.dumps(each, default=str) + b"\n" for each in listed(attempts))
+    with contextlib.suppress(OSError):  # its folder is gone
+        _files.write_atomically(folder / ATTEMPTS, lines, mode=_files.OWN)
+
+
+def in_words(attempts: tp.Sequence[Attempt]) -> str:
+    """The attempts that were lost, in a few words."""
+    shown = [
+        f"{each['state']} ({each['job_id']})" if "job_id" in each else each["state"] for each in attempts
+    ]
+    return ", ".join(shown[-10:])
 
 
 def listed(attempts: tp.Sequence[Attempt]) -> list[Attempt]:
