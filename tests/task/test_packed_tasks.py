@@ -85,6 +85,35 @@ def test_one_that_fails_leaves_the_others_alone(infra: Infra) -> None:
     assert [task.run() for task in again] == ["mended"] * 5
 
 
+class Hungry(pydantic.BaseModel):
+    mb: int
+    gate: Path
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> int:
+        held = bytearray(self.mb << 20)
+        held[::4096] = b"x" * len(held[::4096])
+        while not self.gate.exists():
+            time.sleep(0.01)
+        return self.mb
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_one_that_needs_too_much_memory_leaves_the_others_alone(tmp_path: Path, at_once: int | None) -> None:
+    infra = given({"cluster": "local", "folder": tmp_path / "cache", "tasks_per_job": 3})
+    task = Hungry(mb=1, gate=tmp_path / "gate", infra=infra)
+    task.infra.mem_gb, task.infra.concurrent_per_job = 0.3, at_once
+    hungry, *others = sent(task, mb=[1000, 1, 2])
+    with pytest.raises(JobError, match=r"task 0 of the 3 in .*needed more memory than it had: raise mem_gb"):
+        hungry.run()
+    assert record(hungry)["loss"] == "out_of_memory"
+    task.gate.touch()
+    assert [one.run() for one in others] == [1, 2]
+    assert len({one.infra.job().job_id for one in (hungry, *others)}) == 1
+    assert all("attempts" not in record(one) for one in others)
+
+
 @every_cluster
 def test_a_task_whose_process_was_killed_is_failed_while_its_job_goes_on(
     infra: Infra, tmp_path: Path

@@ -150,6 +150,7 @@ def _end_with_it(descriptor: int) -> None:
 class HostedBackend(Backend):
     """What backends share whose jobs run in workers of another engine: ids, files, and what these tell."""
 
+    limits_memory = True
     name: tp.ClassVar[str]  # of its cluster
 
     def launches(self, request: Request) -> list[Launch]:
@@ -161,6 +162,7 @@ class HostedBackend(Backend):
             require_ours(request.workdir)
             environment[CODE] = str(request.workdir)
         minutes = request.parameters.get("timeout_min", resources.timeout_min) or 0
+        memory = request.parameters.get("mem_gb", resources.mem_gb) or 0
         # all of them before anything is written
         data = [pickled(call, resources.max_pickle_size_gb) for call in request.calls]
         out = []
@@ -172,7 +174,7 @@ class HostedBackend(Backend):
                 digest=_files.digest(content),
                 processes=resources.nodes * resources.tasks_per_node,
                 seconds=60.0 * minutes,
-                memory=int((resources.mem_gb or 0) * 2**30),
+                memory=int(memory * 2**30),
                 python="" if resources.conda_env is None else str(python_of(resources.conda_env)),
                 workdir="" if request.workdir is None else str(request.workdir),
                 environment=environment,

@@ -46,6 +46,8 @@ class LocalBackend(Backend):
     cancelled.
     """
 
+    limits_memory = True
+
     def submit(self, request: Request) -> list[Submission | None]:
         """Start a process for a single job, or the supervisor of an array."""
         resources = request.resources

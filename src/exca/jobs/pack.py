@@ -25,7 +25,7 @@ END_WITHIN = 3.0  # seconds that a part has between being asked to end and being
 # seconds for which this process has to outlive a part that was killed, before the kill counts as its own: at the end
 # of a job all its processes are killed, in any order, and what is requeued then is not to count as killed
 ALONE = 2.0
-LOOK_EVERY = 1.0  # seconds between looks for parts that were cancelled, or take too much memory
+LOOK_EVERY = 1.0  # seconds between looks for parts that were cancelled
 EXIT = "exit"  # file with how a part ended, beside its logs
 
 
@@ -91,6 +91,7 @@ class Pack:
     modules: tuple[str, ...] | None = (
         None  # what the calls need of installed packages; None: they are not forked
     )
+    limits: bool = False  # whether nothing else limits the memory of the job
 
     def __repr__(self) -> str:
         return f"{len(self.contents)} calls in one job"
@@ -180,7 +181,7 @@ class _Packing:
         start, now = self._fork if self.forks else _spawn, time.time()
         pid, process = start(own, variables, arguments)
         # one that takes more than its part is ended in the place of its neighbours
-        limit = self.pack.mem_gb if self.pack.mem_gb and self.pack.concurrent > 1 else 0
+        limit = (self.pack.mem_gb or 0) if self.pack.limits or self.pack.concurrent > 1 else 0
         watch = Watch(0, int(limit * (1 << 30)), own.stderr)
         watch.pids.append(pid)
         self.running.append(_Child(number, slot, pid, process, own.folder, watch, now))
@@ -205,10 +206,9 @@ class _Packing:
         """Look at all that runs; returns whether something ended."""
         before = len(self.running)
         for child in list(self.running):
-            if for_what_is_to_end:
-                child.watch.look()
-                if is_cancelled(child.folder):
-                    child.end()
+            child.watch.look()
+            if for_what_is_to_end and is_cancelled(child.folder):
+                child.end()
             left = child.reap()
             if left is None:
                 continue

@@ -87,6 +87,7 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
     draft = Pack(
         *(request.logs, [], at_once, resources.cpus_per_task, _gpus(resources, at_once), resources.mem_gb),
         *(resources.slurm_signal_delay_s, resources.max_requeues, _modules(request, contents[0])),
+        limits=backend.limits_memory,
     )
     packs = [dataclasses.replace(draft, contents=contents[k : k + per]) for k in range(0, len(contents), per)]
     most = request.max_workers
@@ -99,6 +100,8 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
             resources=of_job(resources, max(len(pack.contents) for pack in packs)),
             max_workers=max(1, most // at_once),
             first=request.first // per,
+            # by the limit of the job, the first that needs too much would end its neighbours, too
+            parameters=request.parameters | ({"mem_gb": None} if backend.limits_memory else {}),
         )
     )
     out: list[Submission | None] = []
