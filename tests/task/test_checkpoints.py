@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 import typing as tp
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import exca
 from exca.errors import JobError
+from exca.jobs import before_end
 from task_models import given
 from waiting import wait_for
 
@@ -213,3 +215,49 @@ def test_a_job_of_several_tasks_goes_on_after_its_time_limit(packed: tp.Callable
     assert [task.run() for task in tasks] == [1, 2, 1]
     assert {task.infra.job().job_id for task in tasks} == {job_id}
     assert [[each["state"] for each in attempts_of(task)] for task in tasks] == [[], ["timeout"], []]
+
+
+class Items(pydantic.BaseModel):
+    """Notes each item that it computes, and waits in the second one until it may go on."""
+
+    place: Path
+    infra: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(item_uid=str)
+    def run(self, items: tp.Iterable[int]) -> tp.Iterator[int]:
+        for item in items:
+            with (self.place / "computed").open("a") as file:
+                file.write(str(item))
+            while item == 1 and not (self.place / "gate").exists():
+                time.sleep(0.01)
+            yield 10 * item
+
+    def checkpoint(self) -> None:
+        (self.place / "called").touch()
+
+    def computed(self) -> str:
+        return (self.place / "computed").read_text() if (self.place / "computed").exists() else ""
+
+
+def test_a_share_of_a_map_that_is_requeued_computes_what_is_missing(
+    slurm_folder: Path, tmp_path: Path
+) -> None:
+    """A warning passes: what is computed is kept anyway, so nothing is to be saved."""
+    infra: Infra = {"cluster": "slurm", "folder": slurm_folder / "c", "max_jobs": 1}
+    task = Items(place=tmp_path, infra=infra)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(task.run([0, 1, 2])))
+    thread.start()
+    wait_for(lambda: task.computed() == "01", "the second item to begin", 110)
+    wait_for(lambda: "0" in Items(place=tmp_path, infra=infra).infra.cache_dict, "the first item to be kept")
+    (job,) = task.infra.jobs()
+    subprocess.run(["scancel", "--batch", "--signal=USR2", job.job_id], check=True, timeout=60)
+    wait_for(lambda: "SIGUSR2 came" in (job.stderr() or ""), "the warning to be heard")
+    subprocess.run(["scontrol", "requeue", job.job_id], check=True, timeout=60)
+    wait_for(lambda: task.computed() == "011", "the second item to begin again", 110)
+    (task.place / "gate").touch()
+    thread.join(110)
+    assert found == [0, 10, 20]
+    assert task.computed() == "0112"
+    assert not (tmp_path / "called").exists()
+    assert [each["state"] for each in before_end.requeues_of(job.paths.folder)] == ["requeued"]

@@ -265,7 +265,8 @@ class Resources(JobFields, Placed):  # in this order, the fields of the latter c
     slurm_signal_delay_s: int
         seconds before the time limit at which ``checkpoint()`` of the configuration is called, where it has one, to
         save the state of the computation below ``infra.uid_folder()``; it is called on a preemption, too. The job is
-        then requeued, and goes on from there
+        then requeued, and goes on from there. So it is for each task of a job that holds several. It is not called for
+        items of maps and steps, each of which is kept once it is computed, nor on other clusters than Slurm
     slurm_additional_parameters: dict, optional
         further sbatch options by their name, e.g. ``{"nice": 100}``
     slurm_setup: list of str, optional

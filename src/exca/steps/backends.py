@@ -267,7 +267,8 @@ class Slurm(_Jobs):
     use_srun: bool
         start the processes of a job through srun (needed for several tasks)
     signal_delay_s: int
-        seconds before its time limit at which a job is warned
+        seconds before its time limit at which a job is warned: one of several shares then has itself requeued for what
+        is left of them
     """
 
     _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*_Jobs._exca_new_fields, "signal_delay_s")
