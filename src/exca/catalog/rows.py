@@ -3,7 +3,9 @@
 import json
 import math
 import re
+import time
 import typing as tp
+from collections.abc import Sequence
 
 STATES = ("completed", "failed", "running", "interrupted", "stored", "damaged", "unknown", "empty")
 _ODD = b" "  # begins texts with values that orjson does not know: NaN, large integers
@@ -229,3 +231,37 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def differing(rows: Sequence[Row]) -> tuple[dict[str, tp.Any], list[str]]:
+    """What all configurations share, and the names of what differs, in the order in which they come."""
+    shared = dict(rows[0].config) if rows else {}
+    names: dict[str, None] = dict.fromkeys(shared)
+    for row in rows:
+        config = row.config
+        for name in [n for n, value in shared.items() if n not in config or config[n] != value]:
+            del shared[name]
+        names.update(dict.fromkeys(config))
+    return shared, [name for name in names if name not in shared]
+
+
+def ago(when: float) -> str:
+    """A time as an age, for people."""
+    seconds = max(0.0, time.time() - when)
+    for size, unit in ((86400 * 365.25, "y"), (86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def amount(nbytes: float) -> str:
+    """A number of bytes, for people."""
+    if nbytes < 1000:
+        return f"{nbytes:.0f} B"
+    power = min(int(math.log(nbytes, 1000)), 4)
+    return f"{nbytes / 1000**power:.1f} {'KMGT'[power - 1]}B"
+
+
+def is_number(value: object) -> tp.TypeGuard[int | float]:
+    """Whether a value is a number that can be summed up and drawn: neither a bool, nor beyond what a float holds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300

@@ -79,3 +79,13 @@ def path_of(folder: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise FilterError(f"{name!r} is no name of a sweep: letters, digits, '.', '_' and '-' make one")
     return f"{folder}/{FOLDER}/{name}.json"
+
+
+def names(folder: str) -> list[str]:
+    """The names of all sweeps that a cache folder has files of, in order."""
+    try:
+        files = os.listdir(f"{folder}/{FOLDER}")
+    except OSError:
+        return []
+    found = (name.removesuffix(".json") for name in files if name.endswith(".json"))
+    return sorted(name for name in found if _NAME.fullmatch(name))

@@ -13,12 +13,12 @@ from pathlib import Path
 from .. import _files
 from .._clusters import Submission
 from ..catalog import scan
-from ..catalog.rows import Row
+from ..catalog.rows import Row, amount
 from ..catalog.select import moment
 from ..errors import NoSuchTaskError
 from . import trash
 from .commandline import FAILED
-from .output import Output, amount
+from .output import Output
 from .tasks import selection
 
 _SHOWN = 10

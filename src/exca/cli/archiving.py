@@ -20,12 +20,12 @@ import pydantic
 
 from .. import _files
 from ..catalog import scan
-from ..catalog.rows import Row
+from ..catalog.rows import Row, amount
 from ..errors import ArchiveError, NoSuchTaskError
 from ..identity.configfolder import CONFIG, FULL, NEW_FIELDS, UID
 from . import trash
 from .commandline import FAILED
-from .output import Output, amount
+from .output import Output
 from .tasks import selection
 
 MANIFEST = "exca-archive.json"

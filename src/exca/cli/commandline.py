@@ -66,6 +66,30 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
         "-o", "--output", metavar="FILE", help="write it to a file: .csv, .json, .md or .parquet"
     )
 
+    report = _command(
+        commands, "report", "reporting:report", "write all that is there as one HTML file to look at"
+    )
+    report.add_argument(
+        "report_folder",
+        nargs="?",
+        metavar="FOLDER",
+        default=os.environ.get("EXCA_FOLDER", "."),
+        help="cache folder (default: $EXCA_FOLDER, or here)",
+    )
+    _conditions(report)
+    report.add_argument(
+        "-o",
+        "--output",
+        default="report.html",
+        metavar="FILE",
+        help="the file (default report.html; - for stdout)",
+    )
+    report.add_argument("--title", help="its heading (default: the name of the folder)")
+    report.add_argument(
+        "--details", type=int, default=200, metavar="N", help="show all that is known of N runs (default 200)"
+    )
+    report.add_argument("--no-logs", action="store_true", help="leave out the ends of logs")
+
     du = _command(commands, "du", "looking:du", "show how much is stored, by method, version and user")
     _selection(du)
     du.add_argument("--json", action="store_true", help="as JSON")
@@ -293,6 +317,10 @@ def _selection(command: argparse.ArgumentParser) -> None:
         default=os.environ.get("EXCA_FOLDER", "."),
         help="where to look (default: $EXCA_FOLDER, or here)",
     )
+    _conditions(command)
+
+
+def _conditions(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-w",
         "--where",

@@ -16,9 +16,10 @@ from importlib import metadata
 
 from .. import _files, _trust
 from ..catalog import select
+from ..catalog.rows import amount
 from ..catalog.select import Selection
 from .commandline import FAILED
-from .output import Output, amount
+from .output import Output
 
 _PACKAGES = (
     "exca",

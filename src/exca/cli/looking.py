@@ -6,23 +6,11 @@ import os
 import typing as tp
 from collections.abc import Sequence
 
-from ..catalog.rows import Row, text_of
+from ..catalog.rows import Row, ago, amount, differing, text_of
 from ..catalog.select import one
 from ..errors import NoSuchTaskError
 from .commandline import FAILED
-from .output import (
-    Column,
-    Output,
-    ago,
-    amount,
-    as_csv,
-    as_json,
-    as_markdown,
-    config_column,
-    differing,
-    json_text,
-    shortened,
-)
+from .output import Column, Output, as_csv, as_json, as_markdown, config_column, json_text, shortened
 from .tasks import selection
 
 _LONGEST = 1000  # characters of a value that is shown in full; --json shows all
@@ -253,7 +241,8 @@ def diff(options: argparse.Namespace) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """Print the log of a job."""
-    from .following import log_of, print_log
+    from ..catalog.logs import log_of
+    from .following import print_log
 
     row = one(selection(options))
     path = log_of(row, err=options.err, rank=options.rank)

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 import typing as tp
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -39,38 +38,9 @@ class Column(tp.NamedTuple):
     text: Callable[[tp.Any], str] = text_of
 
 
-def differing(rows: Sequence[Row]) -> tuple[dict[str, tp.Any], list[str]]:
-    """What all configurations share, and the names of what differs, in the order in which they come."""
-    shared = dict(rows[0].config) if rows else {}
-    names: dict[str, None] = dict.fromkeys(shared)
-    for row in rows:
-        config = row.config
-        for name in [n for n, value in shared.items() if n not in config or config[n] != value]:
-            del shared[name]
-        names.update(dict.fromkeys(config))
-    return shared, [name for name in names if name not in shared]
-
-
 def config_column(name: str) -> Column:
     """The column of a field of the configuration: where it is at its default, that."""
     return Column(name, lambda row: row.config[name] if name in row.config else row.full.get(name))
-
-
-def ago(when: float) -> str:
-    """A time as an age, for people."""
-    seconds = max(0.0, time.time() - when)
-    for size, unit in ((86400 * 365.25, "y"), (86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def amount(nbytes: float) -> str:
-    """A number of bytes, for people."""
-    if nbytes < 1000:
-        return f"{nbytes:.0f} B"
-    power = min(int(math.log(nbytes, 1000)), 4)
-    return f"{nbytes / 1000**power:.1f} {'KMGT'[power - 1]}B"
 
 
 class Output:
