@@ -65,7 +65,10 @@ def tail(path: str | Path, most: int = 4096) -> str:
     text = data.decode("utf-8", "replace")
     if size > most:
         text = text.partition("\n")[2] or text
-    text = "\n".join(
-        line.rpartition("\r")[2] for line in _COLOURS.sub("", text).replace("\r\n", "\n").split("\n")
-    )
-    return CONTROL.sub(lambda m: repr(m[0])[1:-1], text)
+    lines = _COLOURS.sub("", text).replace("\r\n", "\n").split("\n")
+    return plain("\n".join(line.rpartition("\r")[2] for line in lines))
+
+
+def plain(text: str) -> str:
+    """A text without colours, in which nothing moves a cursor or turns the direction of what follows."""
+    return CONTROL.sub(lambda m: repr(m[0])[1:-1], _COLOURS.sub("", text))

@@ -54,7 +54,7 @@ class Selection:
         NotADirectoryError
             if there is no such folder
         """
-        test = self._test()
+        test = self.test()
         return [row for row in self._named() if test(row)]
 
     def _named(self) -> list[Row]:
@@ -73,7 +73,8 @@ class Selection:
                 found = everything
         return found
 
-    def _test(self) -> Callable[[Row], bool]:
+    def test(self) -> Callable[[Row], bool]:
+        """Whether a row fulfils the conditions. Raises as `rows` does."""
         tests: list[Callable[[Row], bool]] = []
         if self.where is not None:
             tests.append(Filter(self.where))

@@ -106,6 +106,8 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
         "--interval", type=float, default=2.0, metavar="S", help="seconds between two looks (default 2)"
     )
 
+    _serving(commands)
+
     export = _command(
         commands, "export", "archiving:export", "write chosen entries to an archive with checksums"
     )
@@ -132,6 +134,39 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
         "--repair", action="store_true", help="set aside what is damaged, to be computed again"
     )
     verify.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _serving(commands: tp.Any) -> None:
+    ui = _command(
+        commands, "ui", "serving:ui", "serve a page that shows what is there, and keeps itself up to date"
+    )
+    ui.add_argument(
+        "folder", nargs="?", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+    ui.add_argument(
+        "--allow-actions", action="store_true", help="let the page cancel tasks and compute them again"
+    )
+    ui.add_argument(
+        "--port", type=int, metavar="N", help="port of this host (default: 8411, or any where that is taken)"
+    )
+    ui.add_argument(
+        "--uds",
+        metavar="PATH",
+        help="a socket at this path, which only you can open, instead of a port: on hosts that others use too",
+    )
+    ui.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="what a proxy puts in front of all paths: /user/ada/exca",
+    )
+    ui.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which a proxy asks for the page",
+    )
 
 
 def _acting(commands: tp.Any) -> None:

@@ -260,12 +260,23 @@ def _is_kind(name: str, rows: Sequence[Row]) -> bool:
     return None not in values and len(values) <= _KINDS
 
 
+def named(method: str) -> tuple[str, str]:
+    """The name and the version of a method, for people, from its folder."""
+    match = _METHOD.fullmatch(method)
+    name, version = (match["name"], match["version"]) if match is not None else (method, None)
+    return shortened(name or "tasks", 120), shortened(version or "", 20)
+
+
+def run_of(row: Row, key: str = "") -> Run:
+    """A row as the pages list it."""
+    return Run(key, shortened(row.id), shortened(row.address, 300), row.state, row)
+
+
 def group(key: str, method: str, rows: Sequence[Row]) -> Group:
     """The runs of one method, the latest first."""
     rows = sorted(rows, key=lambda row: (row.state not in ("running", "interrupted"), -row.when))
     shared, names = differing(rows)
-    match = _METHOD.fullmatch(method)
-    name, version = (match["name"], match["version"]) if match is not None else (method, None)
+    name, version = named(method)
     defaults = Defaults(rows, names)
     columns = [_parameter(each, rows, defaults) for each in names]
     columns += _known(rows)
@@ -276,12 +287,9 @@ def group(key: str, method: str, rows: Sequence[Row]) -> Group:
             used = efficiency.sentences(efficiency.figures(timed))
     return Group(
         key,
-        shortened(name or "tasks", 120),
-        shortened(version or "", 20),
-        [
-            Run(f"{key}-{k}", shortened(row.id), shortened(row.address, 300), row.state, row)
-            for k, row in enumerate(rows)
-        ],
+        name,
+        version,
+        [run_of(row, f"{key}-{k}") for k, row in enumerate(rows)],
         counts_of(row.state for row in rows),
         {shortened(name): shortened(value, 120) for name, value in shared.items()} if len(rows) > 1 else {},
         columns,
@@ -456,16 +464,15 @@ class Nearest:
 # ---------------------------------------------------------------- the whole folder
 
 
-def errors_of(groups: Iterable[Group]) -> list[ErrorGroup]:
+def errors_of(runs: Iterable[Run]) -> list[ErrorGroup]:
     """Errors by what they say, but for numbers and quoted names; the most frequent first."""
     found: dict[str, ErrorGroup] = {}
-    for each in groups:
-        for run in each.runs:
-            error = run.row.facts.get("error")
-            if error is not None:
-                text = str(error)
-                like = _VARYING.sub("#", text)
-                found.setdefault(like, ErrorGroup(shortened(text, 300), [])).runs.append(run)
+    for run in runs:
+        error = run.row.facts.get("error")
+        if error is not None:
+            text = str(error)
+            like = _VARYING.sub("#", text)
+            found.setdefault(like, ErrorGroup(shortened(text, 300), [])).runs.append(run)
     return sorted(found.values(), key=lambda one: -len(one.runs))
 
 
@@ -513,6 +520,6 @@ def gather(title: str, folder: str, rows: Sequence[Row]) -> Facts:
         counts_of(row.state for row in rows),
         groups,
         sweeps_of(folder, rows),
-        errors_of(groups),
+        errors_of(run for each in groups for run in each.runs),
         storage_of(groups),
     )

@@ -71,6 +71,14 @@ def has_metrics(row: Row) -> bool:
     return os.path.exists(f"{row.folder}/{METRICS}")
 
 
+def logged(row: Row) -> int:
+    """How many bytes it has logged so far."""
+    try:
+        return os.lstat(f"{row.folder}/{METRICS}").st_size
+    except OSError:
+        return 0
+
+
 def curves(row: Row) -> dict[str, Curve]:
     """The numbers that a run logged, by name; of a step that was logged twice, the later counts."""
     import orjson

@@ -5,12 +5,12 @@ import functools
 import hashlib
 import importlib.resources
 import typing as tp
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..catalog.rows import STATES, amount
 from ..errors import MissingPackageError
 from . import charts, records
-from .facts import Facts, Group, Nearest, Run, run_facts
+from .facts import Facts, Group, Nearest, Run, SweepFacts, run_facts
 
 if tp.TYPE_CHECKING:
     import jinja2
@@ -107,6 +107,23 @@ def run(of: Run, group: Group, nearest: Nearest | None = None, *, logs: int = _L
     )
 
 
+def sweeps(of: Sequence[SweepFacts]) -> "Markup":
+    """The sweeps of a folder, as ``sweeps.html`` makes them."""
+    return _rendered("sweeps.html", sweeps=of)
+
+
+def page(template: str, **values: tp.Any) -> "Markup":
+    """A whole page that is served."""
+    return _rendered(template, **values)
+
+
+def escaped(text: str) -> "Markup":
+    """A text in the place of HTML."""
+    from markupsafe import escape
+
+    return escape(text)
+
+
 def _rendered(template: str, **values: tp.Any) -> "Markup":
     from markupsafe import Markup
 
@@ -152,7 +169,7 @@ def report(facts: Facts, *, details: int = MOST_DETAILS, logs: bool = True) -> s
     style, script = Markup(static("pages.css")), Markup(static("pages.js"))  # noqa: S704 # files of ours
     return template.render(
         facts=facts,
-        sweeps=_rendered("sweeps.html", sweeps=facts.sweeps) if facts.sweeps else "",
+        sweeps=sweeps(facts.sweeps) if facts.sweeps else "",
         sections=[_section(group, link) for group in facts.groups],
         details=shown,
         link=link,

@@ -1,0 +1,432 @@
+"""The live page: the templates of the report, served, and kept up to date as the folder changes.
+
+Nothing here imports what a folder names, or unpickles. What may be asked for at all is decided before, by the `Gate`.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.resources
+import threading
+import time
+import typing as tp
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ..catalog.logs import log_of
+from ..catalog.rows import STATES, Row
+from ..catalog.select import Selection
+from ..errors import FilterError, NoSuchTaskError, OddFileError, UnknownVersionError, UntrustedFileError
+from . import charts, facts, records, render
+from .acting import ACTIONS, Actor
+from .following import Follower
+from .gate import FORM_TOKEN
+from .snapshots import Snapshot, Watched, id_of
+
+MOST_RUNS = 1000  # that one table shows
+_MOST_STREAMS = 64
+_MOST_ERRORS, _MOST_LINKS, _MOST_CURVES = 50, 30, 6
+_BLOCKS = 16  # of a log, before anything else is looked at
+_LOOK = 0.25  # seconds between two looks at a log that is followed
+_ALIVE = 15.0  # seconds after which a stream says that it is there
+_TYPES = {"svg": "image/svg+xml", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_NO_LOG = (NoSuchTaskError, UntrustedFileError, UnknownVersionError, OddFileError, OSError, ValueError)
+
+
+def make_app(
+    folder: str,
+    *,
+    actions: bool = False,
+    root_path: str = "",
+    ending: Callable[[], bool] = lambda: False,
+    pause: float = 1.0,
+) -> Starlette:
+    """What is behind the gate.
+
+    Parameters
+    ----------
+    folder: str
+        the cache folder
+    actions: bool
+        whether the pages offer to cancel and to try again
+    root_path: str
+        what a proxy puts in front of all paths
+    ending: callable
+        whether the server is to end, so that streams do
+    pause: float
+        seconds from one look at the folder to the next, at least
+    """
+    pages = _Pages(folder, actions=actions, root_path=root_path.rstrip("/"), ending=ending, pause=pause)
+    routes = [
+        Route("/", pages.overview),
+        Route("/runs/{method}", pages.runs),
+        Route("/run/{run}", pages.run),
+        Route("/run/{run}/stream", pages.follow),
+        Route("/stream", pages.stream),
+        Route("/static/{name}", pages.static),
+    ]
+    if actions:
+        routes += [Route(f"/run/{{run}}/{name}", pages.acting(name), methods=["POST"]) for name in ACTIONS]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: pages.failed})
+    app.router.redirect_slashes = False
+    app.state.pages = pages
+    app.state.form_token = ""
+    return app
+
+
+class _Pages:
+    def __init__(
+        self, folder: str, *, actions: bool, root_path: str, ending: Callable[[], bool], pause: float
+    ) -> None:
+        self.watched = Watched(folder, pause)
+        self._actions = actions
+        self._root = root_path
+        self._ending = ending
+        self._actor = Actor()
+        self._title = facts.shortened(folder.rstrip("/").rpartition("/")[2] or folder, 120)
+        self._files = _static_files()
+        self._streams = 0
+        self._grouping = threading.Lock()
+        self._groups: dict[str, tuple[facts.Group, facts.Nearest]] = {}
+        self._grouped_at = 0
+
+    # ------------------------------------------------------------------------------------ pages
+
+    async def overview(self, request: Request) -> Response:
+        """All methods, sweeps and errors."""
+        snapshot = await self.watched.now()
+        return await asyncio.to_thread(self._overview, request, snapshot)
+
+    def _overview(self, request: Request, snapshot: Snapshot) -> Response:
+        by_method: dict[str, list[Row]] = {}
+        for row in snapshot.rows:
+            by_method.setdefault(row.method, []).append(row)
+        methods = []
+        for method, rows in by_method.items():
+            name, version = facts.named(method)
+            methods.append(
+                {
+                    "link": self._to(f"/runs/{method_id(method)}"),
+                    "name": name,
+                    "version": version,
+                    "counts": facts.counts_of(row.state for row in rows),
+                    "runs": len(rows),
+                    "latest": facts.moment(max(row.when for row in rows)),
+                }
+            )
+        methods.sort(key=lambda one: str(one["latest"]), reverse=True)
+        errors = [
+            (error.text, [(self._link(run.row), run.id) for run in error.runs[:_MOST_LINKS]], len(error.runs))
+            for error in facts.errors_of(facts.run_of(row) for row in snapshot.rows)[:_MOST_ERRORS]
+        ]
+        sweeps = facts.sweeps_of(self.watched.folder, snapshot.rows)
+        return self._page(
+            "live_overview.html",
+            request,
+            snapshot,
+            methods=methods,
+            errors=errors,
+            sweeps=render.sweeps(sweeps) if sweeps else "",
+            counts=facts.counts_of(row.state for row in snapshot.rows),
+            total=len(snapshot.rows),
+        )
+
+    async def runs(self, request: Request) -> Response:
+        """The runs of one method."""
+        snapshot = await self.watched.now()
+        return await asyncio.to_thread(self._runs, request, snapshot)
+
+    def _runs(self, request: Request, snapshot: Snapshot) -> Response:
+        wanted = request.path_params["method"]
+        every = [row for row in snapshot.rows if method_id(row.method) == wanted]
+        if not every:
+            raise HTTPException(404, "There is no such method in this folder, or no longer.")
+        where = request.query_params.get("where", "").strip()
+        state = request.query_params.get("state", "")
+        problem = ""
+        try:
+            chosen = _chosen(every, where, state)
+        except FilterError as e:
+            chosen, problem = [], facts.shortened(str(e), 400)
+        chosen = sorted(chosen, key=lambda row: (row.state not in ("running", "interrupted"), -row.when))
+        group = facts.group(wanted, every[0].method, chosen[:MOST_RUNS])
+        return self._page(
+            "live_runs.html",
+            request,
+            snapshot,
+            group=group,
+            table=render.runs(group, lambda run: self._link(run.row)),
+            scatters=charts.scatters(group),
+            parallel=charts.parallel(group),
+            curves=charts.learning_curves(group),
+            where=where,
+            state=state,
+            states=STATES,
+            problem=problem,
+            shown=len(group.runs),
+            fitting=len(chosen),
+            total=len(every),
+        )
+
+    async def run(self, request: Request) -> Response:
+        """All that is known of one run, with the log of its job."""
+        snapshot = await self.watched.now()
+        row = _row(request, snapshot)
+        return await asyncio.to_thread(self._run, request, snapshot, row)
+
+    def _run(self, request: Request, snapshot: Snapshot, row: Row) -> Response:
+        which = _which_log(request)
+        group, nearest = self._group_of(row.method, snapshot)
+        one = next(run for run in group.runs if id_of(run.row) == id_of(row))
+        text, at, missing = _end_of_log(row, **which)
+        return self._page(
+            "live_run.html",
+            request,
+            snapshot,
+            stream=self._to(
+                f"/run/{id_of(row)}/stream?version={snapshot.version}&at={at}"
+                f"&err={int(which['err'])}&rank={which['rank']}"
+            ),
+            one=one,
+            group=group,
+            back=self._to(f"/runs/{method_id(row.method)}"),
+            details=render.run(one, group, nearest, logs=0),
+            curves=[
+                {
+                    "name": facts.shortened(name),
+                    "steps": [x for x, _ in curve],
+                    "values": [y for _, y in curve],
+                }
+                for name, curve in [*records.curves(row).items()][:_MOST_CURVES]
+            ],
+            running=row.state == "running",
+            log=text,
+            no_log=missing,
+            **which,
+            said=facts.shortened(self._actor.said(row), 1000),
+            offers=[action for action, states in ACTIONS.items() if self._actions and row.state in states],
+            act=self._to(f"/run/{id_of(row)}"),
+        )
+
+    def _group_of(self, method: str, snapshot: Snapshot) -> tuple[facts.Group, facts.Nearest]:
+        """All runs of a method, put together once for all pages that show one of them."""
+        with self._grouping:
+            if self._grouped_at != snapshot.version:
+                self._groups.clear()
+                self._grouped_at = snapshot.version
+            if method not in self._groups:
+                rows = [row for row in snapshot.rows if row.method == method]
+                group = facts.group(method_id(method), method, rows)
+                self._groups[method] = (group, facts.Nearest(group))
+            return self._groups[method]
+
+    def acting(self, action: str) -> Callable[[Request], Awaitable[Response]]:
+        """What answers a form that asks to do something to a run."""
+
+        async def act(request: Request) -> Response:
+            row = _row(request, await self.watched.now())
+            await self._actor.act(action, row)
+            return RedirectResponse(
+                self._link(row), status_code=303
+            )  # so that to load it again asks for nothing
+
+        return act
+
+    # ------------------------------------------------------------------------------------ streams
+
+    async def stream(self, request: Request) -> Response:
+        """Say when something in the folder has changed."""
+        return await self._streaming(request, self._changes(_number(request, "version")))
+
+    async def _changes(self, version: int) -> AsyncGenerator[bytes]:
+        while True:
+            snapshot = await self.watched.now()
+            if snapshot.version != version:
+                version = snapshot.version
+                yield _event("changed", str(version))
+            else:
+                yield b""
+            await asyncio.sleep(_LOOK)
+
+    async def follow(self, request: Request) -> Response:
+        """The log of a run as it grows, and when something in the folder has changed."""
+        row = _row(request, await self.watched.now())
+        at = request.headers.get("last-event-id") or request.query_params.get("after")
+        given = _as_number(at, "at") if at else _number(request, "at")
+        events = self._log(row, _number(request, "version"), at=given, **_which_log(request))
+        return await self._streaming(request, events)
+
+    async def _log(self, row: Row, version: int, **which: tp.Any) -> AsyncGenerator[bytes]:
+        follower = await asyncio.to_thread(_follower, row, **which)
+        looked = time.monotonic()
+        logged = await asyncio.to_thread(records.logged, row)
+        try:
+            while True:
+                snapshot = await self.watched.now()
+                changed = snapshot.version != version
+                logged, before = await asyncio.to_thread(records.logged, row), logged
+                if changed or logged != before:
+                    version = snapshot.version
+                    yield _event("changed", str(version))
+                if changed or (follower is None and time.monotonic() - looked > _ALIVE / 10):
+                    row = snapshot.by_id.get(id_of(row), row)
+                    looked = time.monotonic()
+                    new = await asyncio.to_thread(_follower, row, **{**which, "at": None})
+                    if new is not None and (follower is None or new.file_id != follower.file_id):
+                        follower, new = new, follower  # a later attempt has another log
+                        yield _event("begin", "")
+                    if new is not None:
+                        new.close()
+                for _ in range(_BLOCKS):
+                    if follower is None or not (text := await asyncio.to_thread(follower.more)):
+                        break
+                    yield _event("log", f"<span>{render.escaped(text)}</span>", follower.at)
+                yield b""
+                await asyncio.sleep(_LOOK)
+        finally:
+            if follower is not None:
+                follower.close()
+
+    async def _streaming(self, request: Request, events: AsyncGenerator[bytes]) -> Response:
+        headers = {"x-accel-buffering": "no"}
+        kind = "text/event-stream; charset=utf-8"
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type=kind)
+        if self._streams >= _MOST_STREAMS:
+            raise HTTPException(503, "Too many pages are open: close some.")
+        return StreamingResponse(self._until_the_end(events), headers=headers, media_type=kind)
+
+    async def _until_the_end(self, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        self._streams += 1
+        said = time.monotonic()
+        try:
+            yield b"retry: 2000\n\n"
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    if self._ending():
+                        break
+                    if event or time.monotonic() - said > _ALIVE:
+                        said = time.monotonic()
+                        yield event or b": alive\n\n"
+        finally:
+            self._streams -= 1
+
+    # ------------------------------------------------------------------------------------ the rest
+
+    async def static(self, request: Request) -> Response:
+        """A file of ours, known by its name."""
+        known = self._files.get(request.path_params["name"])
+        if known is None:
+            raise HTTPException(404, "There is no such file.")
+        content, kind = known
+        return Response(content, headers={"content-type": kind})
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what is wrong on a page."""
+        assert isinstance(error, HTTPException)
+        snapshot = Snapshot()
+        text = "There is no such page." if error.detail == "Not Found" else error.detail
+        page = self._page("live_error.html", request, snapshot, text=text)
+        page.status_code = error.status_code
+        return page
+
+    def _to(self, path: str) -> str:
+        return f"{self._root}{path}"
+
+    def _link(self, row: Row) -> str:
+        return self._to(f"/run/{id_of(row)}")
+
+    def _page(self, template: str, request: Request, snapshot: Snapshot, **values: tp.Any) -> HTMLResponse:
+        query = request.url.query
+        given: dict[str, tp.Any] = {
+            "policy": "",  # it is in the headers
+            "title": self._title,
+            "home": self._to("/"),
+            "static": self._to("/static"),
+            "path": self._to(request.url.path),
+            "actions": self._actions,
+            "here": self._to(request.url.path) + (f"?{query}" if query and request.method == "GET" else ""),
+            "stream": self._to(f"/stream?version={snapshot.version}"),
+            "form_token": request.app.state.form_token,
+            "form_token_name": FORM_TOKEN,
+        }
+        return HTMLResponse(render.page(template, **{**given, **values}))
+
+
+def method_id(method: str) -> str:
+    """By which a page asks for the runs of a method: it tells nothing of the path, and is the same in each run."""
+    return f"m{hashlib.blake2b(method.encode('utf-8', 'surrogateescape'), digest_size=8).hexdigest()}"
+
+
+def _chosen(rows: Sequence[Row], where: str, state: str) -> Sequence[Row]:
+    """The rows that fit. Raises FilterError."""
+    test = Selection(where=where or None, states=[state] if state else []).test()
+    return [row for row in rows if test(row)]
+
+
+def _row(request: Request, snapshot: Snapshot) -> Row:
+    row = snapshot.by_id.get(request.path_params["run"])
+    if row is None:
+        raise HTTPException(404, "There is no such run in this folder, or no longer.")
+    return row
+
+
+def _which_log(request: Request) -> dict[str, tp.Any]:
+    return {"err": _number(request, "err") == 1, "rank": _number(request, "rank")}
+
+
+def _number(request: Request, name: str) -> int:
+    return _as_number(request.query_params.get(name, "0"), name)
+
+
+def _as_number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise HTTPException(400, f"{name} is a number.")
+    return int(text)
+
+
+def _follower(row: Row, *, err: bool, rank: int, at: int | None) -> Follower | None:
+    """The log of a run's job; None where there is none, or none that may be shown."""
+    try:
+        return Follower(str(log_of(row, err=err, rank=rank)), at)
+    except _NO_LOG:
+        return None
+
+
+def _end_of_log(row: Row, *, err: bool, rank: int) -> tuple[str, int, str]:
+    """The end of a log, where that ends, and why there is none."""
+    try:
+        follower = Follower(str(log_of(row, err=err, rank=rank)))
+    except (UntrustedFileError, UnknownVersionError) as e:
+        return "", 0, facts.shortened(str(e), 400)
+    except _NO_LOG:
+        return "", 0, "No job of it has printed anything that is kept."
+    try:
+        return follower.more(), follower.at, ""
+    finally:
+        follower.close()
+
+
+def _event(name: str, data: str, at: int | None = None) -> bytes:
+    """One event of a stream; `at` is where a browser that lost the connection goes on."""
+    lines = [f"event: {name}", *(f"data: {line}" for line in data.split("\n"))]
+    if at is not None:
+        lines.insert(0, f"id: {at}")
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """All files that pages load, by name, with their types."""
+    found: dict[str, tuple[bytes, str]] = {}
+    top = importlib.resources.files(__package__).joinpath("static")
+    for folder in (top, top.joinpath("vendor")):
+        for file in folder.iterdir():
+            kind = _TYPES.get(file.name.rpartition(".")[2])
+            if kind is not None and file.is_file():
+                found[file.name] = (file.read_bytes(), kind)
+    return found

@@ -1,0 +1,294 @@
+"""The live page as a person uses it: in a real browser, of a real server, with jobs that run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import typing as tp
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trained
+from chromium import chromium, opened, page, violations  # noqa: F401 # fixtures are found by being here
+
+if tp.TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = pytest.mark.long
+SUPPORT = Path(trained.__file__).parent
+NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>'\u202e"
+
+
+class Served:
+    """The command ``exca ui``, as it runs."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        env = {**os.environ, "PYTHONPATH": str(SUPPORT), "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "exca", "ui", str(folder), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=env,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://localhost:(\d+)\S*", line)
+        assert found is not None, line + self.process.stdout.read()
+        self.address, self.port = found[0], int(found[1])
+        self.top = f"http://localhost:{self.port}"
+
+    def __enter__(self) -> tp.Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Press Ctrl-C: it ends at once, although pages are open, and has reported nothing."""
+        self.process.send_signal(signal.SIGINT)
+        said, _ = self.process.communicate(timeout=20)
+        assert self.process.returncode == 0, said
+        assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live") / "study"
+    trained.make(folder)
+    trained.train(folder, rate=2.0, title=NASTY).loss()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(cache: Path) -> Iterator[Served]:
+    with Served(cache, "--port", "0") as served:
+        yield served
+
+
+@pytest.fixture
+def runs(page: "Page", served: Served) -> "Page":  # noqa: F811 # the fixture
+    """The table of trainings."""
+    page.goto(served.address)
+    assert page.url == f"{served.top}/", "the token has left the address"
+    page.get_by_role("link", name="trained.Train.loss").click()
+    page.locator(".controls").wait_for()
+    return page
+
+
+def cells(page: "Page", column: int) -> list[str]:  # noqa: F811
+    return page.locator(f"table.list > tbody > tr > :nth-child({column})").all_inner_texts()
+
+
+def head(page: "Page", name: str) -> "Locator":  # noqa: F811
+    return page.locator("table.list thead button", has_text=re.compile(f"^{name}$"))
+
+
+def titles(page: "Page") -> list[str]:  # noqa: F811
+    return page.locator("table.list > thead th").all_inner_texts()
+
+
+def test_filter_sort_group_and_plot(runs: "Page") -> None:
+    from playwright.sync_api import expect
+
+    expect(runs.locator("#countline")).to_contain_text("7 of 7 runs fit")
+    runs.get_by_label("Where").fill("rate > 5")
+    runs.get_by_role("button", name="Show").click()
+    expect(runs.locator("#countline")).to_contain_text("2 of 7 runs fit, 2 failed")
+    assert "where=rate" in runs.url
+    runs.get_by_label("Where").fill("rate >")
+    runs.get_by_label("Where").press("Enter")
+    expect(runs.get_by_role("alert")).to_contain_text("cannot read the filter")
+    runs.get_by_label("Where").fill("")
+    runs.get_by_label("State", exact=True).select_option("completed")
+    expect(runs.locator("#countline")).to_contain_text("5 of 7 runs fit, 5 completed")
+    head(runs, "rate").click()
+    at = titles(runs).index("rate") + 1
+    assert cells(runs, at) == sorted(cells(runs, at), key=float)
+    assert runs.locator("th[aria-sort=ascending]").inner_text() == "rate"
+    runs.get_by_role("searchbox").fill("rate<2")
+    expect(runs.locator(".countline")).to_have_text("4 of 5 runs")
+    runs.get_by_label("Group by").select_option("rate")
+    assert len(runs.locator("tr.group").all()) == 2
+    assert len(runs.locator(".explorer circle.dot").all()) == 4
+    assert runs.title() != "owned"
+
+
+def test_what_was_chosen_stays_while_the_page_changes(runs: "Page", cache: Path) -> None:
+    """A run more, while a filter is typed: the table has it, and the filter, the order and the focus are as before."""
+    from playwright.sync_api import expect
+
+    head(runs, "rate").click()
+    head(runs, "rate").click()
+    runs.get_by_role("searchbox").fill("rate<=1")
+    expect(runs.locator(".countline")).to_have_text("4 of 7 runs")
+    trained.train(cache, rate=0.25).loss()
+    expect(runs.locator(".countline")).to_have_text("5 of 8 runs")
+    expect(runs.locator("#countline")).to_contain_text("8 of 8 runs fit")
+    assert runs.locator("th[aria-sort=descending]").inner_text() == "rate"
+    expect(runs.get_by_role("searchbox")).to_be_focused()
+    assert runs.get_by_role("searchbox").input_value() == "rate<=1"
+
+
+def test_with_the_keyboard_alone(runs: "Page") -> None:
+    from playwright.sync_api import expect
+
+    runs.goto(runs.url)
+    runs.keyboard.press("Tab")
+    expect(runs.locator(".skip")).to_be_focused()
+    runs.keyboard.press("Enter")
+    expect(runs.locator("main")).to_be_focused()
+    reached = set()
+    for _ in range(60):
+        runs.keyboard.press("Tab")
+        reached.add(
+            runs.evaluate(
+                "() => document.activeElement.textContent.trim().slice(0, 20) || document.activeElement.id"
+            )
+        )
+    assert {"where", "Show", "run", "rate", "Columns"} <= reached
+
+
+def test_no_token_no_page(chromium: "Browser", served: Served) -> None:  # noqa: F811
+    for address in (served.top, f"{served.top}/?token=x", f"{served.top}/static/pages.js"):
+        context = chromium.new_context()
+        answer = context.new_page().goto(address)
+        assert answer is not None
+        assert answer.status == 401
+        assert "exca ui" in answer.text()
+        context.close()
+
+
+def test_another_site_gets_nothing(chromium: "Browser", served: Served) -> None:  # noqa: F811
+    """Not even one on another port of this host, whose requests carry the cookie."""
+    context = chromium.new_context()
+    here = context.new_page()
+    here.goto(served.address)
+    with Served(Path(SUPPORT).parent, "--port", "0") as other:
+        there = context.new_page()
+        there.goto(other.address)
+        here.reload()
+        assert here.get_by_role("heading", name="Methods").is_visible(), "each server has a cookie of its own"
+        asked = """async (url) => {
+            try { return (await fetch(url, {mode: "no-cors", credentials: "include"})).type } catch { return "refused" }
+        }"""
+        assert there.evaluate(asked, served.top) == "refused"
+        context.close()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "narrow"])
+def test_accessible(chromium: "Browser", served: Served, look: str, tmp_path: Path) -> None:  # noqa: F811
+    options: dict[str, tp.Any] = {"color_scheme": "dark" if look == "dark" else "light"}
+    if look == "narrow":
+        options["viewport"] = {"width": 390, "height": 844}
+    for view in opened(chromium, **options):
+        view.goto(served.address)
+        pages = [view.url]
+        pages += [f"{served.top}{link.get_attribute('href')}" for link in view.locator("#methods a").all()]
+        for address in pages[1:]:
+            view.goto(address)
+            link = view.locator("table.list tbody tr", has_text=re.compile("failed|stored")).first.locator(
+                "a"
+            )
+            pages.append(f"{served.top}{link.get_attribute('href')}")
+        assert len(pages) == 5
+        for number, address in enumerate(pages):
+            view.goto(address)
+            view.screenshot(path=tmp_path / f"{look}-{number}.png", full_page=True)
+            assert violations(view) == []
+            width = view.evaluate(
+                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert width <= 0, f"{address} is wider than the screen"
+
+
+@pytest.mark.slurm
+def test_a_job_on_slurm_is_followed_and_cancelled(page: "Page", slurm_folder: Path) -> None:  # noqa: F811
+    """Its log grows on the page, curves too, its state changes in place, and a click ends it."""
+    from playwright.sync_api import expect
+
+    folder = slurm_folder / "cache"
+    go = slurm_folder / "go"
+    script = f"""
+import time, pathlib, pydantic, exca
+class Talk(pydantic.BaseModel):
+    name: str = ""
+    infra: exca.TaskInfra = exca.TaskInfra(folder={str(folder)!r}, cluster="slurm", timeout_min=5)
+    @infra.apply
+    def long(self) -> int:
+        print("it has <begun>", flush=True)
+        while not pathlib.Path({str(go)!r}).exists():
+            time.sleep(0.05)
+        for step in range(4):
+            exca.log_metrics(step, loss=1 / (step + 1))
+        print("it goes on", flush=True)
+        time.sleep(600)
+        return 1
+"""
+    (slurm_folder / "talk.py").write_text(script)
+    env = {**os.environ, "PYTHONPATH": str(slurm_folder)}
+    subprocess.run(
+        [sys.executable, "-c", "import talk; talk.Talk(name='a').infra.job()"], env=env, check=True
+    )
+    with Served(folder, "--port", "0", "--allow-actions") as served:
+        page.goto(served.address)
+        page.get_by_role("link", name="talk.Talk.long").click()
+        page.locator("table.list tbody a").first.click()
+        expect(page.locator("#log")).to_contain_text("it has <begun>")
+        go.touch()
+        expect(page.locator("#log")).to_contain_text("it goes on")
+        expect(page.locator(".zoomable canvas")).to_be_visible()
+        expect(page.locator("#countline")).to_have_text("running")
+        assert violations(page) == []
+        page.screenshot(path=slurm_folder / "running.png", full_page=True)
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#said")).to_contain_text("cancelled 1 job")
+        expect(page.locator("#countline")).not_to_have_text("running")
+
+
+def test_a_failure_is_tried_again(chromium: "Browser", tmp_path: Path) -> None:  # noqa: F811
+    """And the page says so when the server has ended."""
+    from playwright.sync_api import expect
+
+    with pytest.raises(ValueError, match="diverged"):
+        trained.train(tmp_path, rate=9.0).loss()
+    context = chromium.new_context()
+    view = context.new_page()
+    with Served(tmp_path, "--port", "0", "--allow-actions") as served:
+        view.goto(served.address)
+        view.get_by_role("link", name="trained.Train.loss").click()
+        view.locator("table.list tbody a").first.click()
+        view.get_by_role("button", name="Retry").click()
+        expect(view.locator("#said")).to_contain_text("failed again: ValueError: diverged")
+    expect(view.locator("#connection")).to_contain_text("not connected since")
+    context.close()
+
+
+def test_a_socket_at_a_path(tmp_path: Path) -> None:
+    import http.client
+    import socket
+
+    place = tmp_path / "ui"
+    place.mkdir(mode=0o700)
+    with Served(tmp_path, "--uds", str(place / "socket"), "--root-path", "/exca") as served:
+        token = served.address.partition("token=")[2]
+
+        connections: list[http.client.HTTPConnection] = []
+
+        def ask(path: str, **headers: str) -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("localhost")
+            connections.append(connection)
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.connect(str(place / "socket"))
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse()
+
+        assert ask("/exca/").status == 401
+        answer = ask(f"/exca/?token={token}")
+        assert (answer.status, answer.getheader("location")) == (303, "/exca/")
+        cookie = (answer.getheader("set-cookie") or "").partition(";")[0]
+        assert b"There are no runs in this folder yet" in ask("/exca/", cookie=cookie).read()
+        assert ask("/exca/", cookie=cookie, host="evil.example").status == 403
+        for connection in connections:
+            connection.close()
+    assert not (place / "socket").exists()
