@@ -338,7 +338,7 @@ def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
     """
     if os.path.isdir(path):
         return
-    above = os.path.dirname(path)
+    above = os.path.dirname(path) or "."
     for _ in range(_MAX_TRIES):
         make_folders(above, mode)
         try:

@@ -208,6 +208,27 @@ def wide():
     assert "2 tasks: 2 completed" in say(capsys, "ls", "results", "--sweep", "wide")
 
 
+def test_a_sweep_with_a_relative_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_sweep(here, SWEEP.replace("FOLDER", "results"))
+    assert "11 completed, 1 failed" in say(capsys, "sweep", file, code=1)
+    assert "12 tasks" in say(capsys, "ls", "results", "--sweep", "wide")
+
+
+def test_a_sweep_in_jobs_goes_on_and_waits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_sweep(
+        here,
+        f"""
+task: trained:Train.loss
+base: {{infra: {{folder: {here / "results"}, cluster: local}}}}
+points: [{{rate: 1}}, {{rate: 9}}]
+""",
+    )
+    assert "1 completed, 1 failed" in say(capsys, "sweep", file, "--wait", code=1)
+    said = say(capsys, "sweep", file)  # there is nothing left to submit
+    assert said == "2 points -> 2 tasks   1 cached  1 failed (kept; --retry failed)\n"
+    assert "1 completed, 1 failed" in say(capsys, "sweep", file, "--wait", code=1)
+
+
 @pytest.mark.parametrize("method", ["random", "sobol", "halton", "lhs"])
 def test_samples(here: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
     text = f"""

@@ -35,6 +35,7 @@ def search(capsys: pytest.CaptureFixture[str], here: Path, *arguments: str, code
 
 
 RATE = ("rate=interval(0.5,10)", "--minimize", "loss.test")
+LOW = ("rate=interval(0.5,5)", "--minimize", "loss.test")  # where none fails
 
 
 def points(said: str) -> list[str]:
@@ -219,7 +220,7 @@ def test_the_cache_is_the_truth(here: Path, capsys: pytest.CaptureFixture[str]) 
 )
 def test_a_killed_driver_goes_on(here: Path, capsys: pytest.CaptureFixture[str], seed: list[str]) -> None:
     """Killed with two tasks on their way, which go on without it."""
-    given = [*RATE, "-n", "3", "--jobs", "2", *seed, f"file={here / 'computed'}", f"gate={here / 'gate'}"]
+    given = [*LOW, "-n", "3", "--jobs", "2", *seed, f"file={here / 'computed'}", f"gate={here / 'gate'}"]
     command = [
         sys.executable,
         "-m",
@@ -338,16 +339,16 @@ def test_what_is_not_a_number_has_failed(here: Path, capsys: pytest.CaptureFixtu
 def test_another_users_study_is_not_read(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if os.geteuid():
         pytest.skip("needs root, which can give a file to another user")
-    search(capsys, here, *RATE, "-n", "2", "--seed", "1")
+    search(capsys, here, *LOW, "-n", "2", "--seed", "1")
     journal = here / "cache" / ".sweeps" / "Task.optuna.jsonl"
     os.chown(journal, 64_321, 64_321)
-    assert not search(capsys, here, *RATE, "-n", "2", "--seed", "1").startswith("goes on")
+    assert not search(capsys, here, *LOW, "-n", "2", "--seed", "1").startswith("goes on")
     assert journal.stat().st_uid == os.geteuid()
 
 
 def test_two_searches_of_one_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search(capsys, here, *RATE, "-n", "1", "--name", "x")
+    search(capsys, here, *LOW, "-n", "1", "--name", "x")
     said = say(
-        capsys, "search", "searched:Task.run", *RATE, f"infra.folder={here / 'cache'}", "--name", "x", code=2
+        capsys, "search", "searched:Task.run", *LOW, f"infra.folder={here / 'cache'}", "--name", "x", code=2
     )
     assert "there is a sweep 'x' in" in said

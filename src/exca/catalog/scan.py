@@ -310,8 +310,8 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
             )
     error = content.get("error")
     if isinstance(error, dict):
-        text = f"{error.get('type', '')}: {error.get('message', '')}"
-        facts["error"] = " ".join(text.split())[:_ERROR]
+        text = f"{error.get('type') or ''}: {error.get('message', '')}"
+        facts["error"] = " ".join(text.removeprefix(": ").split())[:_ERROR]
 
 
 def _seconds(text: object) -> float:

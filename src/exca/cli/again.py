@@ -19,6 +19,7 @@ from .commandline import FAILED
 from .configuring import Target, target
 from .output import Output
 from .overrides import parse
+from .sweeping import wait_for
 from .tasks import selection
 
 _LOST = ("preempted", "node_fail", "launch_failure", "killed", "cancelled", "timeout", "out_of_memory")
@@ -92,27 +93,32 @@ def retry(options: argparse.Namespace) -> int:
     if options.dry_run:
         out.write([*(f"  {line}" for line in lines), f"would compute {len(rows)} again (--dry-run)"])
         return 0
-    failed = 0
-    for group in by_method.values():
-        what = target_of(group[0], options.task)
-        objects = [object_of(row, what, _resources(row, options)) for row in group]
-        infras = [what.infra_of(obj) for obj in objects]
-        for infra in infras:
-            infra.clear_job()
-        if infras[0].cluster is not None:
-            with infras[0].job_array() as array:
-                array.extend(objects)
-            out.write([f"submitted {len(objects)} of {group[0].method} again"])
-            continue
-        for row, obj in zip(group, objects, strict=True):
-            try:
-                what.call(obj)
-            except Exception as e:  # of the user's method
-                failed += 1
-                out.write([f"  {row.id} failed again: {type(e).__name__}: {e}"])
-            else:
-                out.write([f"  {row.id} completed"])
+    failed = sum(_again(group, options, out) for group in by_method.values())
     return FAILED if failed else 0
+
+
+def _again(rows: Sequence[Row], options: argparse.Namespace, out: Output) -> int:
+    """Compute tasks of one method again; how many have failed again, as far as that is known."""
+    what = target_of(rows[0], options.task)
+    objects = [object_of(row, what, _resources(row, options)) for row in rows]
+    infras = [what.infra_of(obj) for obj in objects]
+    for infra in infras:
+        infra.clear_job()
+    if infras[0].cluster is not None:
+        with infras[0].job_array() as array:
+            array.extend(objects)
+        out.write([f"submitted {len(objects)} of {rows[0].method} again"])
+        return wait_for(array, infras, out) if options.wait else 0
+    failed = 0
+    for row, obj in zip(rows, objects, strict=True):
+        try:
+            what.call(obj)
+        except Exception as e:  # of the user's method
+            failed += 1
+            out.write([f"  {row.id} failed again: {type(e).__name__}: {e}"])
+        else:
+            out.write([f"  {row.id} completed"])
+    return failed
 
 
 def _resources(row: Row, options: argparse.Namespace) -> list[str]:

@@ -37,9 +37,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
         "-n", type=int, default=20, metavar="N", help="show the latest N of each method (default 20)"
     )
     ls.add_argument("--all", action="store_true", help="show all")
-    ls.add_argument("--sort", metavar="COLUMN", help="sort by a field, _seconds, _state...")
-    ls.add_argument("-r", "--reverse", action="store_true", help="in the reverse order")
-    ls.add_argument("--cols", metavar="A,B", help="show these columns")
+    _columns(ls)
     ls.add_argument("--all-cols", action="store_true", help="show also what all tasks share")
 
     show = _command(commands, "show", "looking:show", "show all that is known of one task")
@@ -62,6 +60,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     table = _command(commands, "table", "looking:table", "print parameters and results as one table")
     _selection(table)
     _formats(table)
+    _columns(table)
     table.add_argument(
         "-o", "--output", metavar="FILE", help="write it to a file: .csv, .json, .md or .parquet"
     )
@@ -250,6 +249,7 @@ def _computing(commands: tp.Any) -> None:
     sweep.add_argument(
         "--dry-run", action="store_true", help="only say what is cached and what would be computed"
     )
+    sweep.add_argument("--wait", action="store_true", help="wait until all jobs are done")
     sweep.add_argument("--retry", action="append", metavar="STATE", help="compute these again: failed")
     sweep.add_argument(
         "--cancel-removed", action="store_true", help="end the jobs of points that are no longer in it"
@@ -272,6 +272,7 @@ def _computing(commands: tp.Any) -> None:
     retry.add_argument(
         "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
     )
+    retry.add_argument("--wait", action="store_true", help="wait until all jobs are done")
     retry.add_argument("--dry-run", action="store_true", help="only say what would be computed again")
 
     accept = _command(
@@ -370,6 +371,12 @@ def _conditions(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--sweep", metavar="NAME", help="only the points of this sweep")
     command.add_argument("--user", metavar="NAME", help="only what this user computed")
+
+
+def _columns(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--sort", metavar="COLUMN", help="sort by a field, _seconds, _state...")
+    command.add_argument("-r", "--reverse", action="store_true", help="in the reverse order")
+    command.add_argument("--cols", metavar="A,B", help="show these columns")
 
 
 def _formats(command: argparse.ArgumentParser) -> None:

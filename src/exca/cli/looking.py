@@ -125,7 +125,7 @@ def _formatted(kind: str, rows: Sequence[Row], columns: Sequence[Column]) -> str
 
 def table(options: argparse.Namespace) -> int:
     """Print parameters and results."""
-    rows = selection(options).rows()
+    rows = _sorted(selection(options).rows(), options.sort, reverse=options.reverse)
     columns = columns_of(rows, options, everything=True)
     if options.output is None:
         if options.format is not None:

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import typing as tp
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pydantic
@@ -343,10 +343,13 @@ def _submit(
             infras[uid].clear_job()
     if first.cluster is None:
         return _here(what, objects, out)
-    with first.job_array(**({} if limit is None else {"max_workers": limit})) as array:
+    with first.job_array(**({} if limit is None else {"max_workers": limit}), allow_empty=True) as array:
         array.extend(objects[uid] for uid in todo)
-    out.write([f"submitted {len(todo)}: `exca ls {folder} --sweep {now.name}` shows them"])
-    return 0
+        if options.wait:
+            array.extend(objects[uid] for uid, state in states.items() if state == "running")
+    if todo:
+        out.write([f"submitted {len(todo)}: `exca ls {folder} --sweep {now.name}` shows them"])
+    return wait_for(array, infras.values(), out) if options.wait else 0
 
 
 def earlier(folder: str, now: sweeps.Sweep) -> sweeps.Sweep | None:
@@ -358,6 +361,14 @@ def earlier(folder: str, now: sweeps.Sweep) -> sweeps.Sweep | None:
             "(--name)"
         )
     return before
+
+
+def wait_for(array: tp.Any, infras: Iterable[tp.Any], out: Output) -> int:
+    """Wait for the jobs of an array, and say what has become of tasks; 1 where some have failed."""
+    array.wait()
+    states = collections.Counter(infra.status() for infra in infras)
+    out.write([", ".join(f"{count} {state}" for state, count in sorted(states.items()))])
+    return FAILED if set(states) - {"completed"} else 0
 
 
 def _here(what: Target, objects: dict[str, pydantic.BaseModel], out: Output) -> int:
