@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench downstream identity long torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench docs docs-links downstream identity long torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -33,6 +33,10 @@ $(VENV)/.dev: pyproject.toml requirements-dev.lock scripts/venv.sh
 
 $(VENV)/.torch: $(VENV)/.dev
 	@scripts/venv.sh $(VENV) dev,torch
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@scripts/venv.sh $(VENV) dev,docs
 	@touch $@
 
 TEST_VENV := $(if $(filter 0,$(TORCH)),$(VENV)/.dev,$(VENV)/.torch)
@@ -85,6 +89,12 @@ check-completeness: $(TEST_VENV)
 
 bench: $(VENV)/.dev ## measure beside the published release
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: $(VENV)/.docs ## build the documentation in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -b html -c scripts/docs docs build/docs $(ARGS)
+
+docs-links: $(VENV)/.docs ## look whether the links of the documentation lead somewhere (needs the network)
+	$(BIN)/python -m sphinx -W --keep-going -b linkcheck -c scripts/docs docs build/docs-links $(ARGS)
 
 identity: $(TEST_VENV) ## search for uids, keys and addresses that are not those of the published release
 	$(BIN)/python tests/identity/against_release/search.py $(ARGS)

@@ -1,0 +1,106 @@
+"""The reference of the documentation is complete: names, fields, errors, commands and options."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import exca
+from exca import errors
+from exca.cli import commandline
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+_spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "docs" / "reference.py")
+assert _spec is not None
+assert _spec.loader is not None
+reference = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reference)
+
+PAGES: dict[str, str] = {name: page() for name, page in reference.PAGES.items()}
+
+
+def headings(page: str) -> set[str]:
+    return set(re.findall(r"^#+ `(.+)`$", PAGES[page], re.MULTILINE))
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of the rows of tables by the first one."""
+    found = {}
+    for line in re.findall(r"^\| (`.+) \|$", text, re.MULTILINE):
+        first, *rest = re.split(r"(?<!\\)\|", line)
+        found[first.strip().strip("`")] = [cell.strip() for cell in rest]
+    return found
+
+
+def test_every_public_name_has_a_heading() -> None:
+    public = {f"exca.{name}" for name in exca.__all__ if name != "__version__"}
+    for module in ("helpers", "steps", "cachedict", "testing", "utils"):
+        public |= {f"exca.{module}.{name}" for name in getattr(exca, module).__all__}
+    public |= {f"exca.settings.{name}" for name in ("allow", "refuse", "is_allowed")}
+    public = {name for name in public if f"{name}" not in sys.modules}  # what is listed by its own names
+    listed = headings("python.md") | {f"exca.{name}" for name in headings("infras.md")}
+    assert public - listed == set()
+
+
+def test_every_field_has_its_meaning_default_and_unit() -> None:
+    classes = [*reference.infra_classes().values(), *reference.backend_classes().values()]
+    tables = rows(PAGES["infras.md"] + PAGES["backends.md"])
+    for cls in classes:
+        for name in cls.model_fields:
+            _kind, default, unit, meaning = tables[name]
+            assert default, f"{cls.__name__}.{name} has no default"
+            assert meaning, f"{cls.__name__}.{name} is in no docstring"
+            assert bool(unit) == name.endswith(("_min", "_s", "_gb")), name
+
+
+def test_every_error_is_listed_and_each_code_once() -> None:
+    listed = rows(PAGES["errors.md"])
+    assert {name for name, value in vars(errors).items() if isinstance(value, type)} <= set(listed)
+    assert set(exca.settings.REFUSALS) == set(reference.RAISED_BY)
+    for code, name in reference.RAISED_BY.items():
+        assert f"`{code}`" in listed[name][1]
+
+
+@pytest.mark.parametrize("name", sorted(reference.subcommands()))
+def test_every_option_of_a_command_is_listed(name: str) -> None:
+    text = PAGES["commands.md"].partition(f"## `exca {name}`\n")[2].partition("\n## ")[0]
+    assert text
+    for action in reference.subcommands()[name]._actions:
+        if action.help != "==SUPPRESS==":
+            assert action.help, f"exca {name} {action.dest} has no help"
+            assert all(f"`{option}`" in text for option in action.option_strings)
+
+
+def test_every_command_of_the_parser_is_there() -> None:
+    usage = commandline.parser().format_help()
+    assert {name.removeprefix("exca ") for name in headings("commands.md")} >= set(
+        re.findall(r"^    ([a-z]+) ", usage, re.MULTILINE)
+    )
+
+
+def test_every_page_is_in_the_contents() -> None:
+    """What no page leads to would be a warning when the site is built, which the tests do not do."""
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = {
+        line
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", index, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if line and not line.startswith(":")
+    }
+    pages = {
+        page.relative_to(DOCS).with_suffix("").as_posix()
+        for page in DOCS.rglob("*.md")
+        if page.parent.name != "reference"
+    }
+    assert listed == (pages - {"index"}) | {
+        f"reference/{name.removesuffix('.md')}" for name in reference.PAGES
+    }
+
+
+def test_the_overview_for_language_models_names_every_page() -> None:
+    text = reference.llms_text(DOCS)
+    for page in DOCS.rglob("*.md"):
+        assert f"(_sources/{page.relative_to(DOCS)})" in text
