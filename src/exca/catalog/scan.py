@@ -284,7 +284,7 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
     facts.update(
         (name, content[name]) for name, kind in _FACTS.items() if isinstance(content.get(name), kind)
     )
-    row.when = _seconds(content.get("finished"))
+    row.when = seconds_of(content.get("finished"))
     config = content.get("config")
     if isinstance(config, dict):
         row.config.update(flat(config))
@@ -314,7 +314,7 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
         facts["error"] = " ".join(text.removeprefix(": ").split())[:_ERROR]
 
 
-def _seconds(text: object) -> float:
+def seconds_of(text: object) -> float:
     """A time of a record in seconds since the epoch; 0 where it is none."""
     try:
         return datetime.datetime.fromisoformat(str(text)).timestamp()

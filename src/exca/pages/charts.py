@@ -1,6 +1,7 @@
 """Charts as plain data: axes, lines as SVG paths, and the same numbers as a table. No HTML in it."""
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ _MOST_CATEGORIES = 12
 _MOST_AXES = 9
 _MOST_LINES = 600  # runs in parallel coordinates
 _MOST_CURVES, _MOST_POINTS = 40, 120
+_FEW, _APART = 6, 22  # values that are marks of an axis themselves, and how far they are apart at least
 _SHADES = 5  # of results, from low to high
 _LOGARITHMIC = 50  # ratio from which on an axis of positive numbers is
 
@@ -106,6 +108,7 @@ class Scale:
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         low, high = min(values), max(values)
+        self._few: list[float] = sorted({*values}) if len({*values}) <= _FEW else []
         self.logarithmic: bool = low > 0 and high / low >= _LOGARITHMIC
         if low == high:
             room = abs(low) * 0.1 or 1.0
@@ -121,7 +124,10 @@ class Scale:
         return self._start + (at - self._low) / (self._high - self._low) * (self._end - self._start)
 
     def ticks(self, most: int = 5) -> list[Tick]:
-        """Round values with their places."""
+        """Round values with their places, or the values themselves where they are few and apart."""
+        few = [Tick(self(value), f"{value:.6g}") for value in self._few]
+        if few and all(abs(a.at - b.at) >= _APART for a, b in itertools.pairwise(few)):
+            return few
         if self.logarithmic:
             first, last = math.ceil(self._low), math.floor(self._high)
             if last - first >= 1:
@@ -244,7 +250,7 @@ def scatter(group: Group, parameter: Column, result: Column) -> Chart | None:
             places[texts[k]], order[texts[k]] = categories(texts[k]), len(order)
     for k, value in there:
         groups.setdefault(texts[k], []).append(value)
-    chart.y_ticks = vertical.ticks()
+    chart.y_ticks = vertical.ticks(7)
     chart.lines.append(Line(_dots([(places[texts[k]], vertical(value)) for k, value in there]), "dots"))
     ordered = sorted(groups, key=lambda text: places[text])
     if 1 < len(ordered) <= len(there) / 2:
@@ -296,8 +302,6 @@ def parallel(group: Group) -> Chart | None:
     result = results[0]
     numbers = result.numbers()
     there = [k for k, value in enumerate(numbers) if value is not None]
-    scales = [parameter for parameter in parameters if is_scale(parameter)]
-    there = [k for k in there if all(parameter.values[k] is not None for parameter in scales)]
     if len(there) < 3:
         return None
     chart = Chart("parallel", f"All parameters and {result.title}", group.name, "", "", _WIDE, _LOW)
@@ -314,12 +318,15 @@ def parallel(group: Group) -> Chart | None:
         x = 40 + n * (_WIDE - 110) / (len(axes) - 1)
         chart.x_ticks.append(Tick(x, shortened(column.title, 18)))
         if column is result or is_scale(column):
-            values = [v if v is not None else 0.0 for v in column.numbers()]
-            scale = Scale([values[k] for k in there], _LOW - 20, 40)
-            heights.append([scale(values[k]) for k in there])
+            values = column.numbers()
+            known = [v for k in there if (v := values[k]) is not None]
+            gaps = len(known) < len(there)  # runs of another kind of model, which have no such field
+            scale = Scale(known or [0.0], _LOW - (50 if gaps else 20), 40)
+            heights.append([_LOW - 20 if (v := values[k]) is None else scale(v) for k in there])
             chart.marks += [(x, tick.at, tick.text) for tick in scale.ticks(4)]
+            chart.marks += [(x, _LOW - 20, "none")] if gaps else []
         else:
-            texts = [text or "-" for text in column.texts]
+            texts = [text or "none" for text in column.texts]
             categories = Categories(sorted(texts[k] for k in there), _LOW - 20, 40)
             heights.append([categories(texts[k]) for k in there])
             chart.marks += [(x, tick.at, tick.text) for tick in categories.ticks()]
@@ -367,7 +374,7 @@ def curves(name: str, of: str, of_runs: Sequence[tuple[str, Curve]], note: str =
     if horizontal.logarithmic:
         horizontal = _linear([step for _, curve in of_runs for step, _ in (curve[0], curve[-1])], chart)
     vertical = Scale([value for _, curve in of_runs for _, value in curve], chart.bottom, chart.top)
-    chart.x_ticks, chart.y_ticks = horizontal.ticks(), vertical.ticks()
+    chart.x_ticks, chart.y_ticks = horizontal.ticks(), vertical.ticks(7)
     for (run, curve), shade in zip(of_runs, shades([curve[-1][1] for _, curve in of_runs]), strict=True):
         points = [(horizontal(step), vertical(value)) for step, value in _thinned(curve)]
         path = _polyline(points) if len(points) > 1 else _dots(points)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from ..catalog import efficiency, sweeps
 from ..catalog.rows import STATES, Row, differing, is_number, text_of
-from ..catalog.scan import walk_files
+from ..catalog.scan import seconds_of, walk_files
 from ..errors import SweepError
 from .records import attempts_and_traceback
 
@@ -376,8 +376,8 @@ class RunFacts:
         name, value and default ("" where that is not known) of each field that was set
     defaults: list
         name and value of each other field
-    known: list
-        name and value of what else is known
+    known: dict
+        what else is known, by what it is about: name and value
     attempts: list
         of each attempt before: what became of it, why, where, and when
     traceback: str
@@ -391,13 +391,24 @@ class RunFacts:
     run: Run
     config: list[tuple[str, str, str]]
     defaults: list[tuple[str, str]]
-    known: list[tuple[str, str]]
+    known: dict[str, list[tuple[str, str]]]
     attempts: list[list[str]]
     traceback: str
     other: Run | None = None
     differs: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
+_ABOUT = {
+    "resources": "Asked",
+    "used": "Used",
+    "git": "Code",
+    "code": "Code",
+    **dict.fromkeys(
+        ("started", "finished", "submitted", "host", "user", "pid", "cluster", "job_id", "python", "exca"),
+        "Where and when",
+    ),
+}
+_TIMES = frozenset(("started", "finished", "submitted"))
 _SAID_ELSEWHERE = frozenset(("error", "attempt", "kind"))
 
 
@@ -414,13 +425,17 @@ def run_facts(run: Run, of: Group, *, full: bool = False) -> RunFacts:
         for name, value in (row.full if full else defaults).items()
         if name not in row.config
     ]
-    known = [
-        (shortened(name), whole(value))
-        for name, value in row.facts.items()
-        if name not in _SAID_ELSEWHERE and value is not None
-    ]
+    known: dict[str, list[tuple[str, str]]] = {"Outcome": []}
     if row.facts.get("error") is not None:
-        known.insert(0, ("error", whole(row.facts["error"])))
+        known["Outcome"].append(("error", whole(row.facts["error"])))
+    for name, value in row.facts.items():
+        if name not in _SAID_ELSEWHERE and value is not None:
+            about, _, rest_of = name.partition(".")
+            title = _ABOUT.get(about, "Outcome") if rest_of else _ABOUT.get(name, "Outcome")
+            said = name if title in ("Outcome", "Where and when") else rest_of
+            shown = moment(seconds_of(value)) if name in _TIMES else whole(value)
+            known.setdefault(title, []).append((shortened(said), shown))
+    known = {title: pairs for title, pairs in known.items() if pairs}
     return RunFacts(run, config, rest, known, *attempts_and_traceback(row))
 
 

@@ -281,6 +281,7 @@
     const drawable = data.columns.filter((c, k) => k > 0 && c.name !== "error" && new Set(c.values).size > 1 && (c.numeric || new Set(c.values).size <= 12));
     const results = drawable.filter((c) => c.role === "result" && c.numeric);
     const parameters = drawable.filter((c) => c.role === "parameter");
+    parameters.sort((a, b) => a.name.endsWith("seed") - b.name.endsWith("seed")); // which tells the least
     if (!results.length || !parameters.length) return () => {};
     const select = (label, options, value) => {
       const made = make("select", {}, ...options.map((c) => make("option", { value: String(drawable.indexOf(c)) }, c.name)));
@@ -291,7 +292,7 @@
     const [x, xLabel] = select("Across", drawable, parameters[0]);
     const [y, yLabel] = select("Up", drawable.filter((c) => c.numeric), results[0]);
     const [shade, shadeLabel] = select("Shade", drawable, parameters[1] ?? results[0]);
-    const svg = draw("svg", { viewBox: "0 0 640 340", role: "img" });
+    const svg = draw("svg", { role: "img" });
     const told = make("p", { className: "told" });
     const legend = make("div", { className: "legend" });
     box.append(make("div", { className: "choose" }, xLabel, yLabel, shadeLabel), make("figure", { className: "chart" }, svg), legend, told);
@@ -306,16 +307,19 @@
     function redraw() {
       const [across, up, by] = [x, y, shade].map((each) => drawable[Number(each.value)]);
       const there = data.shown.filter((k) => isNumber(up.values[k]) && (across.numeric ? isNumber(across.values[k]) : true));
+      const width = Math.min(1100, Math.max(300, box.clientWidth - 26)); // a unit is a pixel, so that texts stay readable
+      const right = width - 14;
+      svg.setAttribute("viewBox", `0 0 ${width} 340`);
       svg.replaceChildren();
       legend.replaceChildren();
       svg.setAttribute("aria-label", `${up.name} against ${across.name}, ${there.length} runs; the same numbers are in the table of runs`);
       told.textContent = there.length ? "Point at a dot to read it, click it for all of the run." : "No run that is shown has both values.";
       if (!there.length) return;
       const vertical = scaleOf(there.map((k) => up.values[k]), 300, 14);
-      const horizontal = across.numeric ? scaleOf(there.map((k) => across.values[k]), 60, 626) : placesOf(there.map((k) => String(across.values[k] ?? "")), 60, 626);
-      for (const [at, text] of vertical.ticks) svg.append(draw("path", { class: "grid", d: `M60 ${at}H626` }), draw("text", { class: "mark", x: 54, y: at + 3.5, "text-anchor": "end" }, text));
+      const horizontal = across.numeric ? scaleOf(there.map((k) => across.values[k]), 60, right) : placesOf(there.map((k) => String(across.values[k] ?? "")), 60, right);
+      for (const [at, text] of vertical.ticks) svg.append(draw("path", { class: "grid", d: `M60 ${at}H${right}` }), draw("text", { class: "mark", x: 54, y: at + 3.5, "text-anchor": "end" }, text));
       for (const [at, text] of horizontal.ticks) svg.append(draw("path", { class: "grid", d: `M${at} 300v4` }), draw("text", { class: "mark", x: at, y: 316, "text-anchor": "middle" }, text));
-      svg.append(draw("path", { class: "axis", d: "M60 300H626" }), draw("text", { class: "name", x: 343, y: 334, "text-anchor": "middle" }, across.name));
+      svg.append(draw("path", { class: "axis", d: `M60 300H${right}` }), draw("text", { class: "name", x: (60 + right) / 2, y: 334, "text-anchor": "middle" }, across.name));
       const kinds = shadesOf(by, there);
       for (const [text, k] of kinds.legend) legend.append(make("span", {}, swatch(k), ` ${text}`));
       for (const k of there) {
@@ -327,6 +331,7 @@
         svg.append(dot);
       }
     }
+    new ResizeObserver(redraw).observe(box);
     return redraw;
   }
 
@@ -365,11 +370,15 @@
     const [from, to] = [f(low) - room, f(high) + room];
     const at = (value) => start + ((f(value) - from) / (to - from)) * (end - start);
     const ticks = [];
-    if (logarithmic && Math.floor(to) - Math.ceil(from) >= 1) {
+    const few = [...new Set(values)].sort((a, b) => a - b);
+    const apart = few.length <= 8 && few.every((value, i) => i === 0 || Math.abs(at(value) - at(few[i - 1])) >= 24);
+    if (apart) {
+      for (const value of few) ticks.push([at(value), short(value)]);
+    } else if (logarithmic && Math.floor(to) - Math.ceil(from) >= 1) {
       for (let p = Math.ceil(from); p <= Math.floor(to); p++) ticks.push([at(10 ** p), String(Number((10 ** p).toPrecision(3)))]);
     } else {
       const [a, b] = logarithmic ? [10 ** from, 10 ** to] : [from, to];
-      const rough = (b - a) / 5;
+      const rough = (b - a) / 7;
       const power = 10 ** Math.floor(Math.log10(rough));
       const step = [1, 2, 5, 10].map((n) => n * power).find((each) => each >= rough * 0.999);
       for (let n = Math.ceil(a / step); n * step <= b; n++) if (n * step > 0 || !logarithmic) ticks.push([at(n * step), short(n * step)]);
