@@ -11,22 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import exca
 import trained
 from exca.catalog import sweeps
 from exca.catalog.scan import rows
 from exca.pages import charts, facts, records, render
+from reported import HOSTILE, logged, make_study
 from saying import say
 
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    "<img src=x onerror=alert(1)>",
-    "\x1b[2J\x00\x07",
-    "\u202eevil\u202c\u2028",
-    "'\"`{{7*7}}{% raw %}",
-    "x" * 1_000_000,
-]
 VOID = {"meta", "br", "hr", "img", "input", "link", "col"}
 
 
@@ -63,33 +54,9 @@ class Page(html.parser.HTMLParser):
         return " ".join(" ".join(text for tag, text in self.texts if tag not in without).split())
 
 
-class Logs(trained.Train):
-    """A training that logs its loss, and results with names."""
-
-    infra: exca.TaskInfra = exca.TaskInfra(version="2")
-
-    @infra.apply
-    def scores(self) -> dict[str, float]:
-        for step in range(20):
-            exca.log_metrics(step, loss=self.rate / (step + 1), odd=float("nan") if step == 3 else step)
-        return {"loss": self.rate / 20, "accuracy": 1 - self.rate / 20}
-
-
-def logged(folder: Path, **fields: tp.Any) -> Logs:
-    return Logs.model_validate({**fields, "infra": {"folder": folder}})
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reported") / "study"
-    trained.make(folder)
-    made = [logged(folder, rate=rate, title=title) for rate in (0.1, 0.2, 0.4) for title in ("", "wide")]
-    for each in made:
-        each.scores()
-    uids = [str(tp.cast(Path, each.infra.uid_folder()).relative_to(folder)) for each in made]
-    found = sweeps.Sweep("wide", "/somewhere/wide.yaml", "trained:Logs.scores", [*uids, "gone,0/default"])
-    sweeps.write(str(folder), found)
-    return folder
+    return make_study(tmp_path_factory.mktemp("reported") / "study")
 
 
 def reported(folder: Path, **options: tp.Any) -> str:

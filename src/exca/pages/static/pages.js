@@ -298,11 +298,18 @@
     box.append(make("div", { className: "choose" }, xLabel, yLabel, shadeLabel), make("figure", { className: "chart" }, svg), legend, told);
     box.hidden = false;
     svg.addEventListener("pointerover", (event) => {
-      if (event.target.dataset.run) told.textContent = event.target.dataset.told;
+      if (!event.target.dataset.run) return;
+      told.textContent = at(event.target).map((dot) => dot.dataset.told).join("; ");
     });
     svg.addEventListener("click", (event) => {
-      if (event.target.dataset.run) showRuns(data, [Number(event.target.dataset.run)]);
+      if (event.target.dataset.run) showRuns(data, at(event.target).map((dot) => Number(dot.dataset.run)));
     });
+
+    function at(dot) {
+      const place = (one, name) => one.getAttribute(name);
+      const same = [...svg.querySelectorAll("circle")].filter((one) => place(one, "cx") === place(dot, "cx") && place(one, "cy") === place(dot, "cy"));
+      return same.slice(0, 5);
+    }
 
     function redraw() {
       const [across, up, by] = [x, y, shade].map((each) => drawable[Number(each.value)]);
