@@ -73,6 +73,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def content(folder: Path) -> dict[str, bytes | None]:
+    """All that is in a folder, but for what is derived."""
+    there = (path for path in folder.rglob("*") if path.name != ".exca-rows")
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in there}
+
+
 @pytest.fixture
 def site(cache: Path) -> Site:
     return Site(cache)
@@ -252,6 +258,25 @@ def test_hostile_names_and_values_in_the_folder(tmp_path: Path) -> None:
                 value = attributes.get(name) or "/"
                 assert value.startswith(("/", "#", "?")), "nothing is loaded from elsewhere"
                 assert not value.startswith("//")
+
+
+def test_to_look_changes_nothing(tmp_path: Path) -> None:
+    """Not even where a record is damaged, which who computes sets aside."""
+    for rate in (1.0, 2.0):
+        trained.train(tmp_path, rate=rate).loss()
+    [damaged, _] = tmp_path.glob("trained*/*/job.json")
+    damaged.write_bytes(b"{")
+    (damaged.parent / "dead.1.2.claim").write_bytes(b"of nobody")
+    before = content(tmp_path)
+    site = Site(tmp_path)
+    pages = {"/", *site.links("/", "/runs/")}
+    pages |= {link for path in pages for link in site.links(path, "/run/")}
+    assert len(pages) >= 4
+    for path in pages:
+        assert site.get(path).status == 200
+        for stream in site.links(path, f"{path.rstrip('/')}/stream"):
+            assert site.ask("GET", stream, enough=lambda body: True).status == 200
+    assert content(tmp_path) == before
 
 
 def test_a_run_that_is_gone(tmp_path: Path) -> None:

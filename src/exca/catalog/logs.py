@@ -27,7 +27,7 @@ def log_of(row: Row, *, err: bool = False, rank: int = 0) -> Path:
 
     folder = Path(row.folder)
     submitted = record.read_submission(folder) if row.state in ("running", "empty", "interrupted") else None
-    found = None if submitted is not None else record.read(folder)
+    found = None if submitted is not None else record.read(folder, looking=True)
     if submitted is not None:
         logs, job_id, trusted = (
             submitted.submission.logs,

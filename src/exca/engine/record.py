@@ -118,8 +118,10 @@ class LegacyRecord(Record):
         return error
 
 
-def read(folder: Path) -> Record | None:
+def read(folder: Path, *, looking: bool = False) -> Record | None:
     """Read the outcome of a task, None where there is none; a damaged record is set aside and counts as none.
+
+    A caller that only looks (`looking`) leaves a damaged record where it is.
 
     Raises UnknownVersionError where a later release of another format wrote it.
     """
@@ -140,6 +142,8 @@ def read(folder: Path) -> Record | None:
         return None
     content = parse(data, file)
     if content is None:
+        if looking:
+            return None
         if trusted:
             set_aside(folder, "it is damaged")
         else:
