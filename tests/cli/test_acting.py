@@ -359,8 +359,60 @@ def test_doctor(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["exclusive create"]["good"]
     assert found["atomic rename"]["good"]
     assert "is no folder: name the one of the infra" in say(capsys, "doctor", tmp_path / "nowhere", code=1)
-    say(capsys, "doctor", cache, "--bundle", tmp_path / "b.tar.gz", "--task", "-")
-    listed = subprocess.check_output(["tar", "tzf", str(tmp_path / "b.tar.gz")], text=True)
-    assert "exca-bundle/doctor.json" in listed
     os.chmod(cache, 0o777)
     assert "every user may write here" in say(capsys, "doctor", cache, code=1)
+
+
+def test_a_bundle_tells_no_values_and_no_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SERVICE_TOKEN", "tok-in-environment")
+    monkeypatch.setenv("EXCA_LOG", "tok-in-environment")
+    title = "the title of it"
+    obj = trained.train(tmp_path / "cache", rate=0.1234, title=title, infra={"cluster": "local"})
+    assert obj.loss() == 0.1234 / 2
+    folder = obj.infra.uid_folder()
+    assert folder is not None
+    secrets = [
+        "password=hunter22",
+        "API_KEY: 'abcdef12'",
+        "Authorization: Bearer abc.def.ghi",
+        "https://ada:lovelace@example.org/x",
+        "ghp_0123456789abcdefghij",
+        "tok-in-environment",
+        "ada@example.org",
+        "A" * 50,
+        f"rate 0.1234 of {title!r}",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE",
+    ]
+    log = next(tmp_path.rglob("*_log.err"))
+    with log.open("a") as file:
+        file.write("ValueError: what a person needs to know\n" + "\n".join(secrets))
+    bundle = tmp_path / "b.tar.gz"
+    told = say(capsys, "doctor", tmp_path / "cache", "--bundle", bundle, "--task", "-")
+    assert told
+    assert bundle.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(bundle) as archive:
+        texts = {m.name: tp.cast(tp.IO[bytes], archive.extractfile(m)).read().decode() for m in archive}
+    assert {name.removeprefix("exca-bundle/") for name in texts} == {
+        *("doctor.json", "mount.txt", "task.json", "claims.json", "files.txt", "stdout.txt", "stderr.txt"),
+    }
+    text = "\n".join(texts.values())
+    hidden = [
+        "hunter22",
+        "abcdef12",
+        "abc.def",
+        "lovelace",
+        "ghp_",
+        "tok-in",
+        "ada@",
+        "AAAA",
+        "1234",
+        title,
+        "MIIE",
+    ]
+    assert [word for word in (*hidden, folder.name, str(tmp_path), "0.0617") if word in text] == []
+    assert "what a person needs to know" in texts["exca-bundle/stderr.txt"]
+    task = json.loads(texts["exca-bundle/task.json"])
+    assert (task["state"], task["config"]["rate"], task["value"]) == ("completed", "float", "float")
+    json.loads(texts["exca-bundle/doctor.json"])

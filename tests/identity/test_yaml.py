@@ -2,12 +2,14 @@
 
 import datetime
 import typing as tp
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exca.identity import configfolder
 from exca.identity.configfolder import from_text
 
 ODD = (
@@ -86,3 +88,19 @@ def test_each_reading_gives_objects_of_its_own() -> None:
     first["a"].append(1)
     first["b"]["c"] = 2
     assert second == {"a": [], "b": {"c": 1}, "d": datetime.date(2026, 11, 30)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]\n",
+        "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10 if k else ['x'])}]\n" for k in range(12)),
+    ],
+)
+def test_references_do_not_multiply_without_end(text: str, tmp_path: Path) -> None:
+    """A file of 500 bytes would take all memory once its references are written out."""
+    (tmp_path / "uid.yaml").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"uid.yaml is damaged: its references make more than 10000000 values"
+    ):
+        configfolder.load(tmp_path / "uid.yaml")

@@ -24,7 +24,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float | None]:
     return {
         "tasks": len(rows),
         "mem_asked_gb": max(asked) if asked else None,
-        "mem_used_gb": round(max(peaks), 3),
+        "mem_used_gb": round(max(peaks, default=0.0), 3),
         "time_asked_min": max(limits) if limits else None,
         "time_used_min": round(max(seconds) / 60, 2),
         "cpu_share": round(statistics.median(shares), 3) if shares else None,

@@ -7,9 +7,9 @@ from pathlib import Path
 from .. import _files
 from ..errors import NoSuchTaskError, OddFileError, UntrustedFileError
 from ..jobs.paths import JobPaths
-from .rows import Row
+from .rows import Row, printable
 
-CONTROL: re.Pattern[str] = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL: re.Pattern[str] = re.compile(r"[^\n\t -~]")  # what may not be printable
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 
 
@@ -71,4 +71,4 @@ def tail(path: str | Path, most: int = 4096) -> str:
 
 def plain(text: str) -> str:
     """A text without colours, in which nothing moves a cursor or turns the direction of what follows."""
-    return CONTROL.sub(lambda m: repr(m[0])[1:-1], _COLOURS.sub("", text))
+    return CONTROL.sub(lambda m: printable(m[0]), _COLOURS.sub("", text))

@@ -292,7 +292,7 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
         part = content.get(name)
         if isinstance(part, dict):
             facts.update(
-                (f"{name}.{key}", value) for key, value in part.items() if isinstance(value, _SCALARS)
+                (f"{name}.{key}", _cut(value)) for key, value in part.items() if isinstance(value, _SCALARS)
             )
     attempts = content.get("attempts")
     if isinstance(attempts, list):
@@ -312,6 +312,10 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
     if isinstance(error, dict):
         text = f"{error.get('type') or ''}: {error.get('message', '')}"
         facts["error"] = " ".join(text.removeprefix(": ").split())[:_ERROR]
+
+
+def _cut(fact: tp.Any) -> tp.Any:
+    return fact[:_ERROR] if isinstance(fact, str) else fact
 
 
 def seconds_of(text: object) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _trust
-from ..catalog.rows import Row
+from ..catalog.rows import Row, printable
 from ..catalog.select import one
 from ..errors import NoSuchTaskError, TargetError
 from ..identity import configfolder
@@ -21,8 +21,6 @@ from .output import Output
 from .overrides import parse
 from .sweeping import wait_for
 from .tasks import selection
-
-_LOST = ("preempted", "node_fail", "launch_failure", "killed", "cancelled", "timeout", "out_of_memory")
 
 
 def target_of(row: Row, named: str | None) -> Target:
@@ -153,7 +151,7 @@ def shell(options: argparse.Namespace) -> int:
     except Exception as e:  # kept, or not there
         names["error"] = e
         said += f", error ({type(e).__name__}: {e})"
-    banner = f"{what.name} {row.id}: {said}"
+    banner = printable(f"{what.name} {row.id}: {said}")
     if importlib.util.find_spec("IPython") is not None and sys.stdin.isatty():
         from IPython import start_ipython
 

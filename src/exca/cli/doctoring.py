@@ -1,14 +1,11 @@
 """The command doctor: whether what the guarantees rest on holds here, and a bundle for a bug report."""
 
 import argparse
-import io
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 import typing as tp
 from collections.abc import Iterator
@@ -18,8 +15,9 @@ from .. import _files, _trust
 from ..catalog import select
 from ..catalog.rows import amount
 from ..catalog.select import Selection
+from . import bundling
 from .commandline import FAILED
-from .output import Output
+from .output import Output, json_text
 
 _PACKAGES = (
     "exca",
@@ -49,13 +47,19 @@ def doctor(options: argparse.Namespace) -> int:
     """Look at this host, the folder and the scheduler."""
     found = [*_versions(), *_folder(options.folder), *_slurm(), *_settings()]
     if options.json:
-        print(json.dumps([finding._asdict() for finding in found], indent=1))
+        print(json_text([finding._asdict() for finding in found]))
     else:
         out = Output()
         marks = {True: out.coloured("ok  ", "completed"), False: out.coloured("BAD ", "failed"), None: "    "}
         out.write(f"{marks[finding.good]} {finding.what:<18} {finding.text}" for finding in found)
     if options.bundle:
-        _bundle(options, found)
+        row = select.one(Selection([options.task], options.folder)) if options.task else None
+        written = bundling.write(
+            options.bundle, options.folder, [finding._asdict() for finding in found], row
+        )
+        Output(sys.stderr).write(
+            [f"wrote {options.bundle}: {', '.join(written)}; look at it before you send it"]
+        )
     return FAILED if any(finding.good is False for finding in found) else 0
 
 
@@ -164,35 +168,3 @@ def _settings() -> Iterator[Finding]:
         None,
         ", ".join(f"{name}={value}" for name, value in sorted(given.items())) or "no EXCA_ variables",
     )
-
-
-def _bundle(options: argparse.Namespace, found: list[Finding]) -> None:
-    """Write an archive for a bug report: what was found here, and of one task its record without values."""
-    texts = {"doctor.json": json.dumps([finding._asdict() for finding in found], indent=1)}
-    if options.task:
-        row = select.one(Selection([options.task], options.folder))
-        texts["task.json"] = json.dumps(
-            {
-                **row.to_json(),
-                "config": {name: type(value).__name__ for name, value in row.config.items()},
-                "value": None,
-            },
-            default=str,
-            indent=1,
-        )
-        texts["files.txt"] = "\n".join(
-            f"{status.st_size:>12} {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(status.st_mtime))} {name}"
-            for name, status in sorted(_listed(row.folder))
-        )
-    with tarfile.open(options.bundle, "w:gz") as archive:
-        for name, text in texts.items():
-            data = text.encode()
-            about = tarfile.TarInfo(f"exca-bundle/{name}")
-            about.size = len(data)
-            archive.addfile(about, io.BytesIO(data))
-    print(f"wrote {options.bundle}: {', '.join(texts)}; look at it before you send it", file=sys.stderr)
-
-
-def _listed(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    for name in os.listdir(folder):
-        yield name, os.lstat(f"{folder}/{name}")

@@ -1,5 +1,6 @@
 """Logs of jobs: which file, and following it while it grows."""
 
+import codecs
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from .. import _files
 from ..catalog import scan
 from ..catalog.logs import CONTROL
-from ..catalog.rows import Row
+from ..catalog.rows import Row, printable
 from ..errors import NoSuchTaskError
 
 _PAUSE = 0.2  # seconds between two looks at a log
@@ -27,12 +28,13 @@ def print_log(row: Row, path: Path, *, follow: bool, lines: int | None) -> int:
         quoted = foreign and sys.stdout.isatty()  # a stranger's log moves no cursor
         if lines is not None:
             _go_to_last(file, lines)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
             # asked before the rest is read: what a job prints at its end is printed here too
             ended = not follow or _has_ended(row)
             while data := file.read(_BLOCK):
-                text = data.decode("utf-8", "replace")
-                sys.stdout.write(CONTROL.sub(lambda m: repr(m[0])[1:-1], text) if quoted else text)
+                text = decoder.decode(data)
+                sys.stdout.write(CONTROL.sub(lambda m: printable(m[0]), text) if quoted else text)
             sys.stdout.flush()
             if ended:
                 return 0

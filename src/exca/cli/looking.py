@@ -13,6 +13,9 @@ from .commandline import FAILED
 from .output import Column, Output, as_csv, as_json, as_markdown, config_column, json_text, shortened
 from .tasks import selection
 
+if tp.TYPE_CHECKING:
+    import pandas as pd
+
 _LONGEST = 1000  # characters of a value that is shown in full; --json shows all
 _FACTS = ("seconds", "value", "items", "host")
 
@@ -138,7 +141,7 @@ def table(options: argparse.Namespace) -> int:
     if kind == "parquet":
         from ..catalog.frames import table as frame
 
-        frame(rows).to_parquet(options.output)
+        _of_one_type(frame(rows)).to_parquet(options.output)
     elif kind in ("csv", "json", "md"):
         with open(options.output, "w", encoding="utf-8") as file:
             file.write(_formatted(kind, rows, columns) + "\n")
@@ -147,6 +150,15 @@ def table(options: argparse.Namespace) -> int:
             f"{options.output} has no ending that is known: name it .csv, .json, .md or .parquet"
         )
     return 0
+
+
+def _of_one_type(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A table that Parquet can hold: columns with values of several types, or of none that it knows, become texts."""
+    for name in frame.columns:
+        kinds = {type(value) for value in frame[name].dropna()} if frame[name].dtype == object else set()
+        if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
+            frame[name] = [None if value is None else text_of(value) for value in frame[name]]
+    return frame
 
 
 def show(options: argparse.Namespace) -> int:

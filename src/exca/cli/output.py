@@ -153,7 +153,8 @@ def as_json(rows: Sequence[Row]) -> str:
 
 def json_text(value: tp.Any) -> str:
     """A value as JSON, which any parser reads and no terminal obeys: numbers that JSON has not are their names."""
-    text = json.dumps(_finite(value), default=str, ensure_ascii=False, indent=1, allow_nan=False)
+    shows_all = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(_finite(value), default=str, ensure_ascii=not shows_all, indent=1, allow_nan=False)
     if text.isascii():
         return text.replace("\x7f", "\\u007f")
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

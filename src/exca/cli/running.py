@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             result = what.call(obj)
         except Exception as e:  # of the user's method
             failed += 1
-            print(f"{_uid(infra)}   failed: {type(e).__name__}: {e}", file=sys.stderr)
+            Output(sys.stderr).write([f"{_uid(infra)}   failed: {type(e).__name__}: {e}"])
             if len(objects) == 1:
                 traceback.print_exception(e)
             continue

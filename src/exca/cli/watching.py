@@ -4,6 +4,7 @@ import argparse
 import collections
 import os
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ..catalog.rows import Row
+from ..catalog.rows import Row, printable
 from .looking import columns_of
 from .output import Output
 from .tasks import selection
@@ -63,7 +64,7 @@ def _draw(rows: Sequence[Row], marked: int, said: str) -> None:
     if shown and marked - first + 1 < len(lines):
         lines[marked - first + 1] = ">" + lines[marked - first + 1][1:]
     foot = said or "up, down: mark   c: cancel   l: log   r: retry   q: quit"
-    text = "\r\n".join(f"{line}\x1b[K" for line in [head, "", *lines[: size.lines - 3], foot])
+    text = "\r\n".join(f"{out.shown(line)}\x1b[K" for line in [head, "", *lines[: size.lines - 3], foot])
     sys.stdout.write(_HOME + text + _REST)
     sys.stdout.flush()
 
@@ -78,13 +79,20 @@ def _act(key: str, row: Row) -> str:
     command = [sys.executable, "-m", "exca", *arguments]
     if key == "log":
         sys.stdout.write(_LEAVE)
-        pager = os.environ.get("PAGER") or "less"
-        text = subprocess.run(command, capture_output=True, check=False)
-        subprocess.run([pager], input=text.stdout + text.stderr, check=False)
-        sys.stdout.write(_ENTER)
+        sys.stdout.flush()
+        pager = shlex.split(os.environ.get("PAGER") or "less")
+        done = subprocess.run(command, capture_output=True, check=False)
+        lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+        try:
+            text = "".join(f"{printable(line)}\n" for line in lines)
+            subprocess.run(pager, input=text.encode(), check=False)
+        except OSError as e:
+            return f"cannot start the pager {pager[0]} ({e.strerror}): set PAGER to another one"
+        finally:
+            sys.stdout.write(_ENTER)
         return ""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return " ".join((done.stdout + done.stderr).split())[-200:]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    return " ".join((ended.stdout + ended.stderr).split())[-200:]
 
 
 @contextmanager

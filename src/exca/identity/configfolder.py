@@ -24,6 +24,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -775,8 +776,32 @@ def to_nested_text(config: Config) -> str:
 def from_text(text: str | bytes) -> tp.Any:
     """Read YAML text (safe types only).
 
-    Raises: yaml.YAMLError when it is no YAML.
+    Raises: yaml.YAMLError when it is no YAML, or its references multiply what is in it without end.
     """
+    import yaml
+
+    config = _loaded(text)
+    refers = "&" in text if isinstance(text, str) else b"&" in text
+    if refers and _size(config, {}) > _MOST_VALUES:
+        raise yaml.YAMLError(f"its references make more than {_MOST_VALUES} values of what it holds")
+    return config
+
+
+_MOST_VALUES = 10_000_000
+
+
+def _size(value: tp.Any, known: dict[int, float]) -> float:
+    """How many values a configuration has once each reference is written out; endless for one to itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(value)]
+
+
+def _loaded(text: str | bytes) -> tp.Any:
     import yaml
 
     if not hasattr(yaml, "CSafeLoader"):
