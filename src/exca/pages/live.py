@@ -30,7 +30,7 @@ from .snapshots import Snapshot, Watched, id_of
 
 MOST_RUNS = 1000  # that one table shows
 _MOST_STREAMS = 64
-_MOST_ERRORS, _MOST_LINKS, _MOST_CURVES = 50, 30, 6
+_MOST_ERRORS, _MOST_LINKS, _MOST_CURVES, _MOST_LATEST = 50, 30, 6, 20
 _BLOCKS = 16  # of a log, before anything else is looked at
 _LOOK = 0.25  # seconds between two looks at a log that is followed
 _ALIVE = 15.0  # seconds after which a stream says that it is there
@@ -131,10 +131,26 @@ class _Pages:
             snapshot,
             methods=methods,
             errors=errors,
+            latest=[self._listed(row) for row in _latest_first(snapshot.rows)[:_MOST_LATEST]],
             sweeps=render.sweeps(sweeps) if sweeps else "",
             counts=facts.counts_of(row.state for row in snapshot.rows),
             total=len(snapshot.rows),
         )
+
+    def _listed(self, row: Row) -> dict[str, str]:
+        known = row.facts
+        outcome = known.get("error", known.get("value", known.get("owner")))
+        if outcome is None:
+            named = {name.removeprefix("value."): v for name, v in known.items() if name.startswith("value.")}
+            outcome = ", ".join(f"{name} {facts.shortened(v)}" for name, v in named.items())
+        return {
+            "link": self._link(row),
+            "id": facts.shortened(row.id),
+            "state": row.state,
+            "method": facts.named(row.method)[0],
+            "outcome": facts.shortened(outcome, 100),
+            "when": facts.moment(row.when),
+        }
 
     async def runs(self, request: Request) -> Response:
         """The runs of one method."""
@@ -153,7 +169,7 @@ class _Pages:
             chosen = _chosen(every, where, state)
         except FilterError as e:
             chosen, problem = [], facts.shortened(str(e), 400)
-        chosen = sorted(chosen, key=lambda row: (row.state not in ("running", "interrupted"), -row.when))
+        chosen = _latest_first(chosen)
         group = facts.group(wanted, every[0].method, chosen[:MOST_RUNS])
         return self._page(
             "live_runs.html",
@@ -361,6 +377,10 @@ class _Pages:
 def method_id(method: str) -> str:
     """By which a page asks for the runs of a method: it tells nothing of the path, and is the same in each run."""
     return f"m{hashlib.blake2b(method.encode('utf-8', 'surrogateescape'), digest_size=8).hexdigest()}"
+
+
+def _latest_first(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (row.state not in ("running", "interrupted"), -row.when))
 
 
 def _chosen(rows: Sequence[Row], where: str, state: str) -> Sequence[Row]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import trained
-from chromium import chromium, opened, page, violations  # noqa: F401 # fixtures are found by being here
+from chromium import opened, violations
 
 if tp.TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -67,7 +67,7 @@ def served(cache: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def runs(page: "Page", served: Served) -> "Page":  # noqa: F811 # the fixture
+def runs(page: "Page", served: Served) -> "Page":
     """The table of trainings."""
     page.goto(served.address)
     assert page.url == f"{served.top}/", "the token has left the address"
@@ -76,15 +76,15 @@ def runs(page: "Page", served: Served) -> "Page":  # noqa: F811 # the fixture
     return page
 
 
-def cells(page: "Page", column: int) -> list[str]:  # noqa: F811
+def cells(page: "Page", column: int) -> list[str]:
     return page.locator(f"table.list > tbody > tr > :nth-child({column})").all_inner_texts()
 
 
-def head(page: "Page", name: str) -> "Locator":  # noqa: F811
+def head(page: "Page", name: str) -> "Locator":
     return page.locator("table.list thead button", has_text=re.compile(f"^{name}$"))
 
 
-def titles(page: "Page") -> list[str]:  # noqa: F811
+def titles(page: "Page") -> list[str]:
     return page.locator("table.list > thead th").all_inner_texts()
 
 
@@ -149,7 +149,7 @@ def test_with_the_keyboard_alone(runs: "Page") -> None:
     assert {"where", "Show", "run", "rate", "Columns"} <= reached
 
 
-def test_no_token_no_page(chromium: "Browser", served: Served) -> None:  # noqa: F811
+def test_no_token_no_page(chromium: "Browser", served: Served) -> None:
     for address in (served.top, f"{served.top}/?token=x", f"{served.top}/static/pages.js"):
         context = chromium.new_context()
         answer = context.new_page().goto(address)
@@ -159,7 +159,7 @@ def test_no_token_no_page(chromium: "Browser", served: Served) -> None:  # noqa:
         context.close()
 
 
-def test_another_site_gets_nothing(chromium: "Browser", served: Served) -> None:  # noqa: F811
+def test_another_site_gets_nothing(chromium: "Browser", served: Served) -> None:
     """Not even one on another port of this host, whose requests carry the cookie."""
     context = chromium.new_context()
     here = context.new_page()
@@ -177,7 +177,7 @@ def test_another_site_gets_nothing(chromium: "Browser", served: Served) -> None:
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])
-def test_accessible(chromium: "Browser", served: Served, look: str, tmp_path: Path) -> None:  # noqa: F811
+def test_accessible(chromium: "Browser", served: Served, look: str, tmp_path: Path) -> None:
     options: dict[str, tp.Any] = {"color_scheme": "dark" if look == "dark" else "light"}
     if look == "narrow":
         options["viewport"] = {"width": 390, "height": 844}
@@ -203,7 +203,7 @@ def test_accessible(chromium: "Browser", served: Served, look: str, tmp_path: Pa
 
 
 @pytest.mark.slurm
-def test_a_job_on_slurm_is_followed_and_cancelled(page: "Page", slurm_folder: Path) -> None:  # noqa: F811
+def test_a_job_on_slurm_is_followed_and_cancelled(page: "Page", slurm_folder: Path) -> None:
     """Its log grows on the page, curves too, its state changes in place, and a click ends it."""
     from playwright.sync_api import expect
 
@@ -246,7 +246,7 @@ class Talk(pydantic.BaseModel):
         expect(page.locator("#countline")).not_to_have_text("running")
 
 
-def test_a_failure_is_tried_again(chromium: "Browser", tmp_path: Path) -> None:  # noqa: F811
+def test_a_failure_is_tried_again(chromium: "Browser", tmp_path: Path) -> None:
     """And the page says so when the server has ended."""
     from playwright.sync_api import expect
 
