@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 import typing as tp
 from pathlib import Path
@@ -203,6 +204,117 @@ def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     assert job.result() == 1
 
 
+class Lists:
+    """Slurm's lists of jobs, which can be made to leave all of them out."""
+
+    def __init__(self, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(slurm_queue, "REMEMBER", 0.0)
+        monkeypatch.setattr(slurm_queue, "WANTED", 0.0)
+        self.faults = faults
+        faults.put("squeue", f"if [ -e {faults.folder}/empty ]; then echo JOBID; exit 0; fi")
+        faults.put("sacct", f"if [ -e {faults.folder}/late ]; then cat {faults.folder}/late; exit 0; fi")
+
+    def leave_out(self, *accounting: str) -> None:
+        """Let squeue list nothing, and accounting these lines."""
+        (self.faults.folder / "late").write_text("".join(f"{line}\n" for line in ("JobID|...", *accounting)))
+        (self.faults.folder / "empty").touch()
+
+    def put_in(self, *commands: str) -> None:
+        """Let them be right again."""
+        for name in commands or ("empty", "late"):
+            (self.faults.folder / name).unlink()
+
+
+@pytest.fixture
+def lists(infra: Infra, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Lists:
+    return Lists(faults, monkeypatch)
+
+
+@pytest.mark.parametrize("accounting", ["nothing", "PENDING"])
+def test_a_job_that_no_list_has_for_a_moment_is_not_submitted_again(
+    infra: Infra, lists: Lists, tmp_path: Path, accounting: str
+) -> None:
+    task = Sleeper(gate=tmp_path / "gate", infra=infra | HELD)
+    job = task.infra.job()
+    line = f"{job.job_id}|{job.job_id}|{accounting}|0:0|1G|None"
+    lists.leave_out(*([] if accounting == "nothing" else [line]))
+    looking = Sleeper(gate=tmp_path / "gate", infra=infra | HELD)
+    assert not job.done()
+    assert looking.infra.status() == "running"
+    assert looking.infra.job().job_id == job.job_id
+    assert "may be late" in looking.infra.job()._backend.states([job.submission])[0].reason
+    assert not job.wait(2)
+    lists.put_in()
+    (tmp_path / "gate").touch()
+    subprocess.run(["scontrol", "release", job.job_id], check=True, timeout=60)
+    assert looking.run() == 1
+    assert job.result() == 1
+    assert lists.faults.calls("sbatch") == 0
+    assert "attempts" not in record.read(folder_of(task)).content  # type: ignore[union-attr] # it is there
+
+
+def test_a_job_that_no_list_has_for_long_is_gone(
+    infra: Infra, lists: Lists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exca.jobs import slurm
+
+    job = Sleeper(gate=tmp_path / "gate", infra=infra | HELD | {"retries": 0}).infra.job()
+    lists.leave_out()
+    assert not job.done()
+    monkeypatch.setattr(slurm, "GONE_AFTER", 0.5)
+    wait_for(job.done, "the job to count as gone")
+    with pytest.raises(JobError, match="it runs no more, and how it ended is not known"):
+        job.result()
+
+
+def test_accounting_that_is_late_tells_the_end_all_the_same(
+    infra: Infra, lists: Lists, tmp_path: Path
+) -> None:
+    task = Sleeper(gate=tmp_path / "gate", infra=infra | {"retries": 0})
+    job = task.infra.job()
+    wait_for(task.started().exists, "the job to start")
+    lists.leave_out(f"{job.job_id}|{job.job_id}|RUNNING|0:0|1G|None")
+    os.kill(int(task.started().read_text().split()[0]), signal.SIGKILL)
+    wait_for(lambda: "JobState=FAILED" in shown(job.job_id), "the job to end")
+    assert not job.wait(1)
+    assert task.infra.status() == "running"
+    lists.put_in("late")
+    wait_for(job.done, "accounting to tell")
+    with pytest.raises(JobError, match="killed by SIGKILL"):
+        job.result()
+
+
+def test_a_share_that_no_list_has_goes_on(infra: Infra, lists: Lists, tmp_path: Path) -> None:
+    task = Sleepers(gate=tmp_path / "gate", infra=infra | {"max_jobs": 1})
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(task.run([1, 2])))
+    thread.start()
+    wait_for((tmp_path / "gate-began").exists, "the job to start", 110)
+    lists.leave_out()
+    calls = lists.faults.calls("squeue")
+    wait_for(lambda: lists.faults.calls("squeue") > calls + 2, "Slurm to be asked some times")
+    (tmp_path / "gate").touch()
+    thread.join(60)
+    assert found == [10, 20]
+    assert (tmp_path / "gate-began").read_text() == "1"
+
+
+class Sleepers(pydantic.BaseModel):
+    """A map that waits for a file."""
+
+    gate: Path
+    infra: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(item_uid=str)
+    def run(self, items: tp.Iterable[int]) -> tp.Iterator[int]:
+        with self.gate.with_name("gate-began").open("a") as file:
+            file.write("1")
+        while not self.gate.exists():
+            time.sleep(0.01)
+        for item in items:
+            yield 10 * item
+
+
 def _lives(pid: int) -> bool:
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text().replace(")", " ")
@@ -298,6 +410,23 @@ def test_a_cancelled_array_costs_one_question(
     assert {s.state for s in states} == {"CANCELLED"}
     assert {s.alive for s in states} == {False}
     assert faults.calls("sacct") == 1
+
+
+def test_accounting_tells_all_ranges_of_an_array(infra: Infra, tmp_path: Path) -> None:
+    """By itself it cuts such a list short after 64 characters, and so in the middle of a number."""
+    command = ["sbatch", "--parsable", "--hold", "--array=0-99", "--output=/dev/null", "--wrap=true"]
+    sent = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    base = sent.stdout.strip()
+    some = [k for k in range(100) if k % 7 in (0, 2, 3) or k % 11 == 0]  # which leaves many ranges
+    subprocess.run(["scancel", *(f"{base}_{k}" for k in some)], check=True, timeout=60)
+    subprocess.run(["scancel", base], check=True, timeout=60)
+    wanted = {f"{base}_{k}" for k in range(100) if k not in some}
+    wait_for(
+        lambda: (
+            {row.job.job_id for row in slurm_queue._sacct({base}) if row.job.state == "CANCELLED"} == wanted
+        ),
+        lambda: f"accounting to know all tasks: {slurm_queue._sacct({base})}",
+    )
 
 
 @pytest.mark.parametrize(

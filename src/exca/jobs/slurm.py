@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import os
 import re
 import shlex
@@ -28,6 +29,10 @@ if tp.TYPE_CHECKING:
     from .resources import Resources
 
 SBATCH_TIMEOUT = 300.0  # seconds
+GONE_AFTER = (
+    90.0  # seconds for which a job may be in no list before it counts as gone without a word of its end
+)
+NEW = 900.0  # seconds for which a job that neither squeue nor accounting knows may be too new for them
 _CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a file of the job
 # after these words a job may have been submitted all the same, and so it may without the words of a refusal
 _UNSURE = re.compile(r"timed out|Unable to contact|No reply|Connection|Zero Bytes", re.IGNORECASE)
@@ -38,6 +43,7 @@ _OVER_MEMORY = re.compile(
 _REFUSED = re.compile(r"submission failed|unrecognized option|invalid|unable to open", re.IGNORECASE)
 
 
+_not_listed: dict[str, float] = {}  # by id of a job, the first look at which it was in no list
 _IMPORT_PATH = "export PYTHONPATH="
 _CHECK_CODE = '[ "'
 
@@ -164,7 +170,7 @@ class SlurmBackend(Backend):
     def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
         """The states in Slurm's words, by one query for all; ``alive`` is None where Slurm does not answer."""
         found = slurm_queue.job_states(job.job_id for job in jobs)
-        return [found[job.job_id] for job in jobs]
+        return [_believed(job, found[job.job_id]) for job in jobs]
 
     def waits_for(self, submission: Submission) -> str:
         """Why the job is pending, in Slurm's words."""
@@ -370,6 +376,31 @@ class _Sbatch:
                 f"Look with `squeue -O JobID,Comment:80` for a job with the comment {comment!r} before you submit again"
             ) from e
         return None if job_id is None else slurm_queue.base_id(job_id)
+
+
+def _believed(job: Submission, state: JobState) -> JobState:
+    """The state of a job, of which nothing is told yet where the lists of Slurm may be late.
+
+    A list may be empty for a moment, or a copy that the site renews now and then, and accounting may lag for minutes.
+    """
+    if state.state != UNKNOWN or state.alive is not False:
+        _not_listed.pop(job.job_id, None)
+        return state
+    now = time.monotonic()
+    since = _not_listed.setdefault(job.job_id, now)
+    late = now - since < GONE_AFTER and (state.reason.startswith(slurm_queue.STILL) or _is_new(job))
+    if not late or _cancelled(job).exists():
+        return state
+    why = f"squeue does not list it, and {state.reason or 'accounting does not know it'}: they may be late"
+    return dataclasses.replace(state, reason=why, alive=None)
+
+
+def _is_new(job: Submission) -> bool:
+    """Whether a job was submitted not long ago, by the folder of its logs."""
+    try:
+        return os.lstat(paths.JobPaths(job.logs, job.job_id).folder).st_mtime > time.time() - NEW
+    except OSError:
+        return False
 
 
 def _cancelled(submission: Submission) -> Path:

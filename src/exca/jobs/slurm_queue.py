@@ -29,6 +29,9 @@ ACCOUNTING_AGAIN = 30.0  # seconds after which accounting is asked again that ga
 PATIENCE = 1800.0  # seconds without an answer after which callers that wait get an error
 MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of a list
 MAX_ARGUMENT = 100_000  # characters of one argument of a command: Linux takes 131,072
+STILL = (
+    "accounting still has it as "  # reason of a job that squeue does not list, and that has no end elsewhere
+)
 _JOB_ID = re.compile(r"\d+([_.+]\d+)?", re.ASCII)
 _RANGES = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", re.ASCII)  # pending tasks of an array: 565_[0-7,9%64]
 _TAG_RANGE = re.compile(r"(.*)\[(\d+)-(\d+)\]", re.ASCII)
@@ -295,6 +298,7 @@ def base_id(job_id: str) -> str:
 def _run(args: list[str], timeout: float | None = None, *, answers: bool = True) -> str:
     """The output of a Slurm command, or "" of one that answers nothing; raises OSError when it cannot say."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
+    env["SLURM_BITSTR_LEN"] = "0"  # or long lists of an array's tasks are cut short
     limit = TIMEOUT if timeout is None else timeout
     try:
         done = subprocess.run(
@@ -399,7 +403,7 @@ def _sacct(base_ids: tp.Collection[str]) -> list[_Row]:
             reason = "" if reason == "None" else reason
             state = state.partition(" ")[0]  # "CANCELLED by 1000"
             if state not in _FINAL:  # accounting lags behind
-                state, exit_code = UNKNOWN, ""
+                state, exit_code, reason = UNKNOWN, "", f"{STILL}{state}"
             job = JobState(job_id, state, reason, exit_code, memory, alive=False)
             rows += [_Row(one, raw_id, "") for one in _each_task(job)]
     return rows
