@@ -30,6 +30,7 @@ if tp.TYPE_CHECKING:
     from .jobs.waiting import as_completed as as_completed
     from .jobs.waiting import wait as wait
     from .map import MapInfra as MapInfra
+    from .pages.plots import plot as plot
     from .submit import SubmitInfra as SubmitInfra
     from .task import TaskInfra as TaskInfra
     from .verifying.check import verify as verify
@@ -50,6 +51,7 @@ __all__ = [
     "helpers",
     "log_metrics",
     "map_cached",
+    "plot",
     "repair",
     "settings",
     "table",
@@ -70,6 +72,7 @@ _HOMES = {
     "current": "engine.current",
     "log_metrics": "engine.current",
     "map_cached": "functions.items",
+    "plot": "pages.plots",
     "repair": "verifying.repair",
     "table": "catalog.frames",
     "verify": "verifying.check",

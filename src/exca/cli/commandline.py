@@ -65,6 +65,16 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
         "-o", "--output", metavar="FILE", help="write it to a file: .csv, .json, .md or .parquet"
     )
 
+    plot = _command(
+        commands, "plot", "reporting:plot", "draw results against parameters into a PNG or SVG file"
+    )
+    _selection(plot)
+    plot.add_argument(
+        "-o", "--output", default="plot.png", metavar="FILE", help="the file (default plot.png)"
+    )
+    plot.add_argument("--result", metavar="A,B", help="only these results (default: all that are numbers)")
+    plot.add_argument("--against", metavar="A,B", help="only these parameters (default: all that vary)")
+
     report = _command(
         commands, "report", "reporting:report", "write all that is there as one HTML file to look at"
     )

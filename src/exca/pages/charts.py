@@ -109,7 +109,7 @@ class Scale:
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         low, high = min(values), max(values)
         self._few: list[float] = sorted({*values}) if len({*values}) <= _FEW else []
-        self.logarithmic: bool = low > 0 and high / low >= _LOGARITHMIC
+        self.logarithmic: bool = is_logarithmic([low, high])
         if low == high:
             room = abs(low) * 0.1 or 1.0
             low, high = low - room, high + room
@@ -139,6 +139,11 @@ class Scale:
         step = nice(high - low, most)
         places = [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
         return [Tick(self(v), f"{v:.6g}") for v in places if v > 0 or not self.logarithmic]
+
+
+def is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether values are shown best on a logarithmic scale."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= _LOGARITHMIC
 
 
 class Categories:
@@ -190,12 +195,13 @@ def results_of(group: Group) -> list[Column]:
 
 def parameters_of(group: Group) -> list[Column]:
     """The parameters that vary, and can be drawn: numbers, or few texts."""
-    found = [
-        column
-        for column in group.of_role("parameter")
-        if column.distinct > 1 and (is_scale(column) or column.distinct <= _MOST_CATEGORIES)
-    ]
+    found = [column for column in group.of_role("parameter") if is_drawable(column)]
     return sorted(found, key=lambda column: column.name.endswith("seed"))  # which tells the least
+
+
+def is_drawable(column: Column) -> bool:
+    """Whether it varies, and its values are numbers or few."""
+    return column.distinct > 1 and (is_scale(column) or column.distinct <= _MOST_CATEGORIES)
 
 
 def is_scale(column: Column) -> bool:
