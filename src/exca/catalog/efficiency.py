@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from .rows import Row, is_number
 
 _SLACK = 1.25  # of what was used is advised
+_LONG = 1.0  # seconds of a task; the CPU time is that of its process, with its imports
 _ENOUGH = 0.5  # a share from which on nothing is advised
 
 
@@ -18,7 +19,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float | None]:
         one.facts["used.cpu_seconds"]
         / (one.facts["seconds"] * (_numbers([one], "resources.cpus_per_task") or [1])[0])
         for one in rows
-        if _numbers([one], "seconds") and _numbers([one], "used.cpu_seconds")
+        if max(_numbers([one], "seconds"), default=0.0) >= _LONG and _numbers([one], "used.cpu_seconds")
     ]
     asked, limits = _numbers(rows, "resources.mem_gb"), _numbers(rows, "resources.timeout_min")
     return {

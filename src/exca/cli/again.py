@@ -175,9 +175,12 @@ def accept(options: argparse.Namespace) -> int:
     what = target_of(row[0], options.task)
     infra = what.infra_of(object_of(row[0], what))
     if options.list:
-        Output().write(str(each) for each in accepted(infra))
-        return 0
-    if options.why is None:
+        found = accepted(infra)
+    elif options.why is None:
         raise ValueError("say why the change is harmless: --why 'only a log message changed'")
-    Output().write(str(each) for each in accept_changes(infra, why=options.why, part=options.part))
+    else:
+        found = accept_changes(infra, why=options.why, part=options.part)
+    Output().write(line for each in found for line in str(each).splitlines())
+    if not found:
+        print("nothing was accepted here")
     return 0

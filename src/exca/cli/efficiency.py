@@ -21,7 +21,7 @@ def eff(options: argparse.Namespace) -> int:
     lines: list[str] = []
     for method, each in found.items():
         lines += [
-            f"{method}   {each['tasks']} tasks in jobs",
+            f"{method}   {each['tasks']} task{'' if each['tasks'] == 1 else 's'} in jobs",
             *(f"  {line}" for line in sentences(each)),
             "",
         ]

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
                 traceback.print_exception(e)
             continue
         text = repr(result)
-        out.write([f"{_uid(infra)}   {text if len(text) <= 200 else text[:199] + '…'}"])
+        out.write(f"{_uid(infra)}   {text if len(text) <= 200 else text[:199] + '…'}".splitlines())
     return FAILED if failed else 0
 
 
@@ -145,5 +145,5 @@ def why(options: argparse.Namespace) -> int:
     objects = Configurator(what.config, base).objects(overrides)
     out = Output()
     for obj in objects:
-        out.write([str(explained(what.infra_of(obj)))])
+        out.write(str(explained(what.infra_of(obj))).splitlines())
     return 0
