@@ -1,5 +1,6 @@
 """The live page, in process: what it shows, what it follows, and what it never gives out."""
 
+import asyncio
 import hashlib
 import html.parser
 import json
@@ -102,6 +103,16 @@ def test_each_look_serves_all_tabs(cache: Path) -> None:
     for path in ("/", "/", *site.links("/", "/runs/")):
         assert site.get(path).status == 200
     assert site.watched.looks == 1
+
+
+def test_tabs_that_ask_at_once_share_a_look(cache: Path) -> None:
+    async def ask() -> int:
+        watched = snapshots.Watched(str(cache), pause=3600)
+        found = await asyncio.gather(*(watched.now() for _ in range(50)))
+        assert {snapshot.version for snapshot in found} == {1}
+        return watched.looks
+
+    assert asyncio.run(ask()) == 1
 
 
 def walked(site: Site) -> list[tuple[Route, str]]:

@@ -60,5 +60,5 @@ async def _outcome(arguments: list[str]) -> str:
         while process.poll() is None:  # noqa: ASYNC110 # nothing tells the end of a process that is none of asyncio's
             await asyncio.sleep(_LOOK)
         file.seek(0)
-        text = file.read().decode("utf-8", "replace").strip()[-_SHOWN:]
-    return text or f"exca {arguments[0]} ended with {process.returncode}"
+        lines = file.read().decode("utf-8", "replace").strip()[-_SHOWN:].splitlines()
+    return "; ".join(line.strip() for line in lines) or f"exca {arguments[0]} ended with {process.returncode}"
