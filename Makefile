@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest bench docs docs-links downstream identity long torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench docs docs-links downstream identity long torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -63,6 +63,13 @@ $(VENV)-lowest/.made: pyproject.toml scripts/venv.sh scripts/lowest.py
 	@mkdir -p $(@D) && $(PYTHON) scripts/lowest.py > $(@D)/constraints.txt
 	@scripts/venv.sh $(@D) tables,test $(@D)/constraints.txt
 	@touch $@
+
+$(VENV)-trackers/.made: pyproject.toml scripts/venv.sh
+	@scripts/venv.sh $(@D) test,trackers /dev/null
+	@touch $@
+
+trackers: $(VENV)-trackers/.made ## run the tests of exports to MLflow, W&B, Trackio and TensorBoard, which do not go with all that is in .venv
+	$(VENV)-trackers/bin/python -m pytest -m "long or not long" tests/cli/test_trackers.py $(ARGS)
 
 # "typed" cases hold what pydantic 2.14 makes of them
 LOWEST := tests/test_confdict.py tests/test_utils.py tests/identity/test_identity.py tests/identity/test_discriminated.py \
@@ -126,5 +133,5 @@ slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .venv .venv-lowest .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache
+	rm -rf .venv .venv-lowest .venv-trackers .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -66,7 +66,13 @@ class Manifest(pydantic.BaseModel):
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write chosen entries to an archive."""
+    """Write chosen entries to an archive, or to a tracker."""
+    if options.to is not None:
+        from .trackers import track
+
+        return track(options)
+    if options.output is None:
+        raise ValueError("name the archive that is to be written: -o results.tar.gz")
     rows = [row for row in selection(options).rows() if row.state not in ("running", "empty", "interrupted")]
     if not rows:
         raise NoSuchTaskError(

@@ -118,10 +118,26 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     _serving(commands)
 
     export = _command(
-        commands, "export", "archiving:export", "write chosen entries to an archive with checksums"
+        commands,
+        "export",
+        "archiving:export",
+        "write chosen entries to an archive, or to an experiment tracker",
     )
     _selection(export)
-    export.add_argument("-o", "--output", required=True, metavar="FILE", help="the archive: results.tar.gz")
+    export.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the archive: results.tar.gz; of a tracker its folder or database",
+    )
+    export.add_argument(
+        "--to",
+        choices=("mlflow", "wandb", "trackio", "tensorboard"),
+        help="write runs of this tracker, offline",
+    )
+    export.add_argument(
+        "--project", default="", metavar="NAME", help="the project or experiment of the tracker"
+    )
 
     doctor = _command(
         commands, "doctor", "doctoring:doctor", "look whether what the guarantees rest on holds here"
