@@ -291,4 +291,4 @@ def test_accept_wants_a_reason(here: Path, capsys: pytest.CaptureFixture[str]) -
     run(capsys, here, "run", "trained:Train", "rate=1")
     assert "say why the change is harmless: --why" in say(capsys, "accept", "results", code=2)
     assert "no code has changed since the results" in say(capsys, "accept", "results", "--why", "x", code=2)
-    assert say(capsys, "accept", "results", "--list") == ""
+    assert say(capsys, "accept", "results", "--list") == "nothing was accepted here\n"
