@@ -312,6 +312,21 @@ def _computing(commands: tp.Any) -> None:
         "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
     )
 
+    completion = _command(
+        commands,
+        "completion",
+        "completing:completion",
+        "print a script with which a shell completes commands",
+    )
+    completion.add_argument(
+        "what",
+        choices=("bash", "zsh", "fish", "tasks", "sweeps", "states"),
+        help="the shell; or the names that its script asks for",
+    )
+    completion.add_argument(
+        "-C", "--folder", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+
     shell = _command(
         commands, "shell", "again:shell", "start Python with the object of a task and its result"
     )

@@ -1,0 +1,114 @@
+"""Completion: what a real bash makes of the script, and no word that a shell would expand."""
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import trained
+from saying import say
+
+pytest.importorskip("shtab")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("completing")
+    trained.train(folder, rate=1.0).loss()
+    (folder / "trained.Train.loss,1" / "$(touch evil)").mkdir()
+    (folder / "trained.Train.loss,1" / "$(touch evil)" / "uid.yaml").write_text("rate: 2\n")
+    (folder / ".sweeps").mkdir()
+    for name in ("wide", "`touch evil`"):
+        (folder / ".sweeps" / f"{name}.json").write_text("{}")
+    command = folder / "bin" / "exca"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m exca "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{cache / 'bin'}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "> "}
+
+
+def test_what_bash_completes(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = cache / "bin" / "completion"
+    script.write_text(say(capsys, "completion", "bash"))
+    cases = {
+        "exca sho": ["show"],
+        "exca ls --stat": ["--state"],
+        "exca ls --state comp": ["completed"],
+        "exca show trai": ["trained.Train.loss"],
+        "exca ls --sweep ": ["wide"],
+        "exca export --to ten": ["tensorboard"],
+        "exca verify b": ["bin"],
+    }
+    lines = [f"source {script}"]
+    for line in cases:
+        words = line.split(" ")
+        quoted = " ".join(f"'{word}'" for word in words)
+        lines.append(
+            f'COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _shtab_exca; echo "${{COMPREPLY[*]}}"'
+        )
+    ran = subprocess.run(
+        ["bash", "--norc"],
+        input="\n".join(lines),
+        cwd=cache,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert dict(zip(cases, map(str.split, ran.stdout.splitlines()), strict=True)) == cases
+    assert not (cache / "evil").exists()
+
+
+def test_a_key_in_a_real_bash(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache / "bin" / "completion").write_text(say(capsys, "completion", "bash"))
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(cache)
+        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment(cache))  # a terminal's
+    try:
+        os.write(terminal, b"source bin/completion; echo rea''dy\n")
+        read_until(terminal, b"\nready")
+        os.write(terminal, b"exca accep\t--li\t; echo do''ne\n")
+        said = read_until(terminal, b"\ndone")
+        assert b"exca accept --list" in said
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+
+
+def read_until(terminal: int, text: bytes) -> bytes:
+    """What a terminal shows, until there is a text."""
+    said = b""
+    end = time.monotonic() + 60
+    while text not in said.replace(b"\r", b""):
+        assert select.select([terminal], [], [], max(0, end - time.monotonic()))[0], said
+        said += os.read(terminal, 4096)
+    return said
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "script"
+    script.write_text(say(capsys, "completion", shell))
+    assert "exca completion tasks" in script.read_text()
+    if shutil.which(shell) is not None:
+        subprocess.run([shell, "-n", str(script)], check=True)
+
+
+def test_no_word_that_a_shell_would_expand(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, "completion", "tasks", "-C", cache).split()
+    assert said[-1] == "trained.Train.loss"
+    assert len(said) == 2
+    assert say(capsys, "completion", "sweeps", "-C", cache) == "wide\n"
+    assert say(capsys, "completion", "sweeps", "-C", cache / "bin") == ""
+    assert "completed\nfailed\n" in say(capsys, "completion", "states")
