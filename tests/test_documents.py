@@ -20,7 +20,7 @@ ON_DISK = ROOT / "docs" / "on-disk.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "scripts/slurm/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "reference"),
 ]
 SUFFIXES = (".py", ".md", ".toml", ".sh", ".json", ".lock", ".yaml", ".txt")
 SEARCHED = ("src", "tests", "scripts", "benchmarks", "downstream", ".ci", "Makefile")
@@ -45,12 +45,17 @@ def on_disk() -> frozenset[str]:
 def missing_paths(document: Path, text: str) -> list[str]:
     """Return the quoted paths that lead nowhere: from the root, the package or the document, or by a file's name."""
     missing = []
+    given = {block.file for block in blocks.blocks_of(document)}
     for path in quoted(text):
         first = path.split("/", maxsplit=1)[0]
         is_path = path.endswith(SUFFIXES) or (
             "/" in path and ((ROOT / first).is_dir() or (PACKAGE / first).is_dir())
         )
-        if not is_path or not re.fullmatch(r"[\w.-][\w./-]*", path) or set(path.split("/")) <= on_disk():
+        if (
+            not is_path
+            or not re.fullmatch(r"[\w.-][\w./-]*", path)
+            or set(path.split("/")) <= on_disk() | given
+        ):
             continue
         near = [ROOT / path, PACKAGE / path, document.parent / path]
         if not any(each.exists() for each in near) and not any(PACKAGE.rglob(path.rstrip("/"))):

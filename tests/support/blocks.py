@@ -1,19 +1,26 @@
-"""The code blocks of a document, run the way its reader would: as files in a folder of his own.
+"""The code blocks of a document, run the way its reader would: as files in a folder of his own, in their order.
 
-What stands behind the language of a fence says what a block is (GitHub shows none of it):
+What is written behind the language of a fence says what a block is (neither GitHub nor the site shows it):
 
-* ``python file=NAME``: a script; ``slurm`` behind it: needs the cluster; ``raises=ERROR``: ends with that error;
+* ``python file=NAME`` or ``bash file=NAME``: a script. ``slurm`` behind it: needs the cluster; ``raises=ERROR``: ends
+  with that error; ``fresh``: has a folder without what the scripts before it left. pytest runs files ``test_*.py``;
+* ``python`` alone: one script, of all such blocks of the page; ``python notest=REASON``: cannot be run here, and why;
+  ``played=PATH``: this test plays it; ``untyped=REASON``: type checkers would complain, and why;
 * any language with ``file=NAME``: a file that the scripts find beside them;
 * ``text output`` and ``text error``: lines that the script before it prints, or ends with; ``...`` stands for anything;
 * ``text tree``: files that are there after all scripts ran.
 """
 
 import dataclasses
+import itertools
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+JOINED = "page.py"  # all blocks of a page that have no name
+KINDS = ("stdout", "stderr", "code")
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -56,31 +63,81 @@ def blocks_of(document: Path) -> list[Block]:
 def scripts_of(blocks: list[Block]) -> list[Script]:
     """Return the scripts among the blocks, each with the output that follows it."""
     found: list[Script] = []
+    joined: int | None = None  # where the script of the blocks without a name is
+    last = 0
     for block in blocks:
-        if block.language == "python":
+        if block.language == "python" and not block.file and not {"notest", "played"} & set(block.words):
+            if joined is None:
+                joined = len(found)
+                found.append(Script(dataclasses.replace(block, words={**block.words, "file": JOINED})))
+            else:
+                before = found[joined].block
+                body = f"{before.body}\n\n{block.body}"
+                found[joined] = dataclasses.replace(
+                    found[joined], block=dataclasses.replace(before, body=body)
+                )
+            last = joined
+        elif block.file and (block.language == "python" or block.file.endswith(".sh")):
             found.append(Script(block))
+            last = len(found) - 1
         elif "output" in block.words:
-            found[-1] = dataclasses.replace(found[-1], output=block.body)
+            found[last] = dataclasses.replace(found[last], output=(found[last].output or "") + block.body)
         elif "error" in block.words:
-            found[-1] = dataclasses.replace(found[-1], error=block.body)
+            found[last] = dataclasses.replace(found[last], error=block.body)
     return found
 
 
-def run(script: Script, blocks: list[Block], folder: Path) -> None:
-    """Write all files of a document, run one of its scripts there and compare what it prints."""
-    for block in blocks:
-        if block.file:
-            (folder / block.file).write_text(block.body, encoding="utf-8")
-    command = [sys.executable, script.block.file]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
-    error = script.block.words.get("raises")
-    assert (done.returncode != 0) == (error is not None), done.stderr
+def files_of(blocks: list[Block]) -> dict[str, str]:
+    """Return the files that a page gives its reader, by their names."""
+    found = {script.block.file: script.block.body for script in scripts_of(blocks)}
+    return found | {block.file: block.body for block in blocks if block.file}
+
+
+def play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
+    """Run scripts of a page, in one process but for those that start others, and compare what they print.
+
+    Each of them finds the files of the page as the page has them, and what the scripts before it left.
+    """
+    if not scripts:
+        return
+    fresh = [number for number, script in enumerate(scripts) if number == 0 or "fresh" in script.block.words]
+    for start, end in itertools.pairwise([*fresh, len(scripts)]):
+        here = folder / str(start)
+        _play(blocks, scripts[start:end], here)
+    for tree in (block for block in blocks if "tree" in block.words):
+        assert missing_files(tree, folder / "0") == []
+
+
+def _play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
+    came, binaries = folder.with_name(f"{folder.name}-came"), folder.with_name(f"{folder.name}-bin")
+    for each in (folder, came, binaries):
+        each.mkdir(parents=True)
+    for name, body in files_of(blocks).items():
+        (folder / name).write_text(body, encoding="utf-8")
+    command = binaries / "exca"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m exca "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "COLUMNS": "120"}
+    names = [script.block.file for script in scripts if script.block.file != "conftest.py"]
+    player = [sys.executable, str(Path(__file__).with_name("play.py")), str(came), *names]
+    done = subprocess.run(
+        player, cwd=folder, env=environment, capture_output=True, text=True, timeout=220, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for script in scripts:
+        if script.block.file in names:
+            _compare(script, *((came / f"{script.block.file}.{kind}").read_text() for kind in KINDS))
+
+
+def _compare(script: Script, stdout: str, stderr: str, code: str) -> None:
+    name, error = script.block.file, script.block.words.get("raises")
+    assert (code != "0") == (error is not None), f"{name}: exit code {code}\n{stdout}\n{stderr}"
     if error is not None:
-        assert re.search(rf"^[\w.]*\b{error}\b", done.stderr, re.MULTILINE), done.stderr
+        assert re.search(rf"^[\w.]*\b{error}\b", stderr, re.MULTILINE), f"{name}\n{stderr}"
     if script.output is not None:
-        assert pattern_of(script.output).fullmatch(done.stdout.rstrip() + "\n"), done.stdout
+        assert pattern_of(script.output).fullmatch(stdout.rstrip() + "\n"), f"{name}\n{stdout}\n{stderr}"
     for line in (script.error or "").splitlines():
-        assert re.search(f"^{_escaped(line)}$", done.stderr, re.MULTILINE), f"{line}\n\nnot in\n{done.stderr}"
+        assert re.search(f"^{_escaped(line)}$", stderr, re.MULTILINE), f"{name}: {line}\n\nnot in\n{stderr}"
 
 
 def pattern_of(output: str) -> re.Pattern[str]:
