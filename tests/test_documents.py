@@ -19,7 +19,10 @@ DESIGN = ROOT / "docs" / "design.md"
 ON_DISK = ROOT / "docs" / "on-disk.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "scripts/slurm/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "AGENTS.md", "scripts/slurm/README.md")
+    ),
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "reference"),
 ]
 SUFFIXES = (".py", ".md", ".toml", ".sh", ".json", ".lock", ".yaml", ".txt")

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == exca.__version__
+    assert f"\nversion: {exca.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"## Unreleased ({exca.__version__})" in (ROOT / "CHANGELOG.md").read_text()
 
 
