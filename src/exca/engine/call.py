@@ -180,16 +180,22 @@ class TaskCall(Call):
 
     def _saving(self, where: dict[str, tp.Any], started: float) -> tp.ContextManager[None]:
         """Context in which the computation saves its state when the job is warned of its end."""
-        from ..jobs import before_end
+        from ..jobs import before_end, entry
 
+        logs = JobPaths(where["logs"], where["job_id"]).folder
+        try:
+            since = (logs / entry.BEGAN).stat().st_mtime  # by the clock by which files get their times
+        except OSError:
+            since = started
         return before_end.saving(
-            JobPaths(where["logs"], where["job_id"]).folder,
+            logs,
             delay=self.method.resources.slurm_signal_delay_s,
             save=_checkpoint_of(self.method.obj),
-            progress=lambda: record.holds_files_of_users(self.folder, started),
+            progress=lambda: record.holds_files_of_users(self.folder, since),
             most=0
             if part_of(where["logs"])
             else self.series.policy.max_requeues,  # the whole job is requeued, or none
+            minutes=self.method.resources.timeout_min,
         )
 
     def _is_lost_by(self, error: Exception, claim: "Claim", where: dict[str, tp.Any], started: float) -> bool:

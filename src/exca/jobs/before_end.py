@@ -26,6 +26,7 @@ WARNED = "warned"  # file beside the logs: that the warning was heard, and what 
 SAVED = "saved"  # in that file
 LEAVING = "leaving"  # file beside the logs: why a job had itself requeued
 TIMEOUT = 30.0  # seconds for Slurm to answer
+_EARLY = 60.0  # seconds by which Slurm may warn earlier than it is asked to
 _AGAIN = 20.0  # seconds within which a further signal is about the same end
 # Slurm's own words at the end of a process's log
 _CANCELLED = re.compile(
@@ -45,6 +46,10 @@ class _Saving(tp.NamedTuple):
     progress: Progress  # whether the computation has left something of its own from which it can go on
     most: int  # how often the job may be requeued
 
+    def before(self, times: "_Times") -> float:
+        """How many seconds before its end the job is requeued."""
+        return min(self.delay, times.limit / 2)
+
 
 class _Job:
     """The job of this process, as far as its end goes."""
@@ -54,6 +59,7 @@ class _Job:
         self.saved = float("-inf")  # monotonic time
         self.timer: threading.Timer | None = None
         self.busy = False  # with a signal: one that comes meanwhile is about the same end
+        self.early = False  # a warning came before there was anything to save
 
 
 _job = _Job()
@@ -72,20 +78,29 @@ def listen() -> None:
 
 def forget() -> None:
     """In a forked process: what the other one has to do before the end is not this one's."""
-    _job.saving, _job.timer, _job.busy = None, None, False
+    _job.saving, _job.timer, _job.busy, _job.early = None, None, False, False
 
 
 @contextlib.contextmanager
 def saving(
-    folder: Path, *, delay: float, save: Save | None, progress: Progress, most: int
+    folder: Path,
+    *,
+    delay: float,
+    save: Save | None,
+    progress: Progress,
+    most: int,
+    minutes: float | None = None,
 ) -> tp.Iterator[None]:
     """Context in which a warning has the state of a computation saved, and the job requeued at its time limit.
 
-    The folder is that of the job's logs, the delay the seconds before the end at which it is warned, and ``most`` how
-    often it may be requeued.
+    The folder is that of the job's logs, the delay the seconds before the end at which it is warned, ``most`` how often
+    it may be requeued, and the minutes its time limit. A job that is shorter than the delay is warned at once, which
+    may be before the context is entered, or before Python is up.
     """
     _job.saving = _Saving(folder, delay, save, progress, most)
     try:
+        if _job.early or (minutes is not None and 60 * minutes <= delay + _EARLY):
+            _make_up_for_warning(_job.saving)
         yield
     finally:
         _job.saving = None
@@ -96,12 +111,11 @@ def saving(
 
 def _on_signal(number: int, frame: tp.Any) -> None:
     _say(f"{signal.Signals(number).name} came, and is not the end yet: going on")
+    if number == getattr(signal, "SIGCONT", None) or os.environ.get("SLURM_PROCID", "0") != "0":
+        return
     todo = _job.saving
-    if (
-        todo is None
-        or number == getattr(signal, "SIGCONT", None)
-        or os.environ.get("SLURM_PROCID", "0") != "0"
-    ):
+    if todo is None:
+        _job.early = True
         return
     if _job.busy:
         return
@@ -114,6 +128,23 @@ def _on_signal(number: int, frame: tp.Any) -> None:
             _leave_at_time_limit(todo, saved)
     finally:
         _job.busy = False
+
+
+def _make_up_for_warning(todo: _Saving) -> None:
+    """Warn this process when its end is near, since the warning of Slurm may have come before it could hear it."""
+    times = _times() if todo.most else None
+    if times is not None and times.left > todo.before(times) + 1:
+        _warn_in(times.left - todo.before(times))
+    elif _job.early:
+        os.kill(os.getpid(), signal.SIGUSR2)
+    _job.early = False
+
+
+def _warn_in(seconds: float) -> None:
+    if _job.timer is None:
+        _job.timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR2))
+        _job.timer.daemon = True
+        _job.timer.start()
 
 
 def _save(todo: _Saving) -> bool:
@@ -141,45 +172,49 @@ def _leave_at_time_limit(todo: _Saving, saved: bool) -> None:
     times = _times()
     if times is None:
         return
-    now = time.time()
     # Slurm may warn up to a minute early, and at once where the whole job is shorter than the delay
-    left, delay = times.end - now, min(todo.delay, (times.end - times.start) / 2)
-    if left > delay + 1:
-        if _job.timer is None:
-            _job.timer = threading.Timer(left - delay, os.kill, (os.getpid(), signal.SIGUSR2))
-            _job.timer.daemon = True
-            _job.timer.start()
+    delay = todo.before(times)
+    if times.left > delay + 1:
+        _warn_in(times.left - delay)
         return
     if saved and int(os.environ.get("SLURM_RESTART_COUNT", "0")) < todo.most:
         _requeue(todo, times)
 
 
 class _Times(tp.NamedTuple):
-    """When a job runs, in seconds since the epoch."""
+    """How long a job runs, in seconds by the clock of the scheduler, from which that of its node may differ."""
 
     job: str
-    start: float
-    end: float
+    left: float
+    limit: float
 
 
 def _times() -> _Times | None:
-    """When this job began and will end by its limit; None where it is preempted, or Slurm can't tell."""
-    import datetime
+    """How long this job may run; None where it is preempted, or Slurm can't tell."""
     import subprocess
 
-    fields = "JobID:24,PreemptTime:32,StartTime:32,EndTime:32"
+    fields = "JobID:24,PreemptTime:32,TimeLeft:32,TimeUsed:32"
     job = os.environ.get("SLURM_JOB_ID", "")
     command = ["squeue", "--noheader", f"--jobs={job}", "-O", fields]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT, check=True, stdin=subprocess.DEVNULL
         )
-        _, preempted, start, end = done.stdout.split()
-        times = [datetime.datetime.fromisoformat(text).timestamp() for text in (start, end)]
+        _, preempted, *texts = done.stdout.split()
+        left, used = map(_seconds, texts)
     except (OSError, subprocess.SubprocessError, ValueError) as e:
         _say(f"Slurm did not tell when this job ends: {e}")
         return None
-    return _Times(job, *times) if preempted in ("N/A", "(null)", "None") else None
+    return _Times(job, left, left + used) if preempted in ("N/A", "(null)", "None") else None
+
+
+def _seconds(text: str) -> float:
+    """A time as Slurm writes it, ``[days-][[hours:]minutes:]seconds``; raises ValueError for anything else."""
+    days, _, rest = text.rpartition("-")
+    seconds = 0
+    for part in rest.split(":"):
+        seconds = 60 * seconds + int(part)
+    return 86400.0 * int(days or 0) + seconds
 
 
 def _requeue(todo: _Saving, times: _Times) -> None:
@@ -188,7 +223,7 @@ def _requeue(todo: _Saving, times: _Times) -> None:
 
     import orjson
 
-    minutes = (times.end - times.start) / 60
+    minutes = times.limit / 60
     reason = f"it reached its time limit of {minutes:g} min, and goes on from what it saved"
     leaving = todo.folder / LEAVING
     try:

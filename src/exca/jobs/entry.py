@@ -7,6 +7,7 @@ process of a job. Local jobs come here through ``worker``.
 import os
 import pickle
 import sys
+import time
 import typing as tp
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
     if job_paths.rank == 0 and mark.exists():
         from . import before_end
 
-        before_end.note_requeue(job_paths, noted_process(mark), mark.stat().st_mtime)
+        before_end.note_requeue(job_paths, noted_process(mark), noted_time(mark))
     note_process(mark)
     if (job_paths.folder / CANCELLED).exists():
         sys.stderr.write("exca: this job was cancelled before it began\n")
@@ -114,8 +115,19 @@ def note_process(path: Path, process: "Process | None" = None) -> None:
     from ..claims.owner import Process
 
     me = process or Process.current()
-    content = {"host": me.host, "hostname": me.hostname, "pid": me.pid, "start": me.start}
+    content = {"host": me.host, "hostname": me.hostname, "pid": me.pid, "start": me.start, "at": time.time()}
     _files.write_atomically(path, orjson.dumps(content), mode=_files.OWN)
+
+
+def noted_time(path: Path) -> float:
+    """When a process was noted in a file, by the clock of its host where that is known."""
+    import orjson
+
+    try:
+        at = orjson.loads(_trust.read_trusted(path))["at"]
+    except (OSError, ValueError, KeyError, TypeError):
+        at = None
+    return at if isinstance(at, float) else path.stat().st_mtime
 
 
 def noted_process(path: Path) -> "Process | None":

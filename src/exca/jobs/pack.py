@@ -91,6 +91,7 @@ class Pack:
     modules: tuple[str, ...] | None = (
         None  # what the calls need of installed packages; None: they are not forked
     )
+    minutes: float | None = None  # time limit of the job
     limits: bool = False  # whether nothing else limits the memory of the job
 
     def __repr__(self) -> str:
@@ -105,7 +106,12 @@ class Pack:
             return
         folder = paths.JobPaths(self.logs, where["job_id"]).folder
         with before_end.saving(
-            folder, delay=self.delay, save=None, progress=packing.warn, most=self.max_requeues
+            folder,
+            delay=self.delay,
+            save=None,
+            progress=packing.warn,
+            most=self.max_requeues,
+            minutes=self.minutes,
         ):
             packing.run()
 
@@ -178,13 +184,13 @@ class _Packing:
         variables, cpus = self.slots[slot]
         variables = {**variables, **_identity(self.where, own, cpus)}
         arguments = [own.pattern, own.job_id, _files.digest(content), str(os.getpid())]
-        start, now = self._fork if self.forks else _spawn, time.time()
+        start = self._fork if self.forks else _spawn
         pid, process = start(own, variables, arguments)
         # one that takes more than its part is ended in the place of its neighbours
         limit = (self.pack.mem_gb or 0) if self.pack.limits or self.pack.concurrent > 1 else 0
         watch = Watch(0, int(limit * (1 << 30)), own.stderr)
         watch.pids.append(pid)
-        self.running.append(_Child(number, slot, pid, process, own.folder, watch, now))
+        self.running.append(_Child(number, slot, pid, process, own.folder, watch))
 
     def _fork(self, own: paths.JobPaths, variables: dict[str, str], arguments: list[str]) -> tuple[int, None]:
         from . import forking
@@ -239,7 +245,6 @@ class _Child:
     process: "subprocess.Popen[bytes] | None"  # None for one that was forked
     folder: Path  # of its logs
     watch: Watch  # of its memory
-    started: float  # in seconds since the epoch
     asked: float | None = None  # when it was asked to end
 
     def warn(self) -> None:
@@ -248,11 +253,9 @@ class _Child:
             os.kill(self.pid, signal.SIGUSR2)
 
     def listens(self) -> bool:
-        """Whether it is so far that a warning does not end it."""
-        try:
-            return os.stat(self.folder / entry.BEGAN).st_mtime >= self.started
-        except OSError:
-            return False
+        """Whether it is so far that a warning does not end it: then it has noted itself."""
+        noted = entry.noted_process(self.folder / entry.BEGAN)  # or an earlier run of the part has
+        return noted is not None and noted.pid == self.pid and noted.alive() is True
 
     def runs(self) -> bool:
         """Whether it has not ended."""

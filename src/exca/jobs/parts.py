@@ -87,6 +87,7 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
     draft = Pack(
         *(request.logs, [], at_once, resources.cpus_per_task, _gpus(resources, at_once), resources.mem_gb),
         *(resources.slurm_signal_delay_s, resources.max_requeues, _modules(request, contents[0])),
+        minutes=resources.timeout_min,
         limits=backend.limits_memory,
     )
     packs = [dataclasses.replace(draft, contents=contents[k : k + per]) for k in range(0, len(contents), per)]
