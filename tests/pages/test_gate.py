@@ -1,13 +1,14 @@
 """What the gate lets in: what it was printed for, and nothing else."""
 
 import asyncio
+import re
 import typing as tp
 from urllib.parse import quote
 
 import pytest
 
 from asking import ODD_PATHS, Asker
-from exca.pages.gate import FORM_TOKEN, HEADERS, Gate
+from exca.pages.gate import FORM_TOKEN, HEADERS, Gate, Keys
 
 INSIDE = "what is behind the gate"
 
@@ -22,20 +23,20 @@ async def inside(scope: tp.Any, receive: tp.Any, send: tp.Any) -> None:
 
 
 def make(**options: tp.Any) -> tuple[Gate, Asker]:
-    gate = Gate(inside, **options)
+    gate = Gate(inside, Keys(), **options)
     return gate, Asker(gate)
 
 
 @pytest.fixture
 def gate() -> Gate:
-    return Gate(inside, actions=True)
+    return Gate(inside, Keys(), actions=True)
 
 
 @pytest.fixture
 def asker(gate: Gate) -> Asker:
     """A browser with a session."""
     asker = Asker(gate)
-    asker.begin(gate.token)
+    asker.begin(gate.keys.token)
     assert asker.cookie is not None
     return asker
 
@@ -43,13 +44,13 @@ def asker(gate: Gate) -> Asker:
 def test_the_token_is_exchanged_for_a_cookie_and_leaves_the_address(gate: Gate) -> None:
     asker = Asker(gate)
     assert asker.get("/").status == 401
-    answer = asker.begin(gate.token)
+    answer = asker.begin(gate.keys.token)
     assert (answer.status, answer.header("location"), answer.body) == (303, "/", b"")
     cookie = answer.header("set-cookie")
     assert cookie is not None
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
-    assert gate.token not in str(answer.headers)
-    assert gate.form_token not in str(answer.headers)
+    assert gate.keys.token not in str(answer.headers)
+    assert gate.keys.form not in str(answer.headers)
     assert asker.get("/").text == f"{INSIDE} / "
 
 
@@ -57,23 +58,35 @@ def test_a_link_on_another_site_begins_a_session_too(gate: Gate) -> None:
     """A redirect would count as that site's doing, and would carry no cookie; a page that goes on by itself does."""
     asker = Asker(gate)
     headers = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]
-    answer = asker.get(f"/?token={gate.token}", headers)
+    answer = asker.get(f"/?token={gate.keys.token}", headers)
     assert (answer.status, answer.header("location")) == (200, None)
-    assert 'content="0; url=/"' in answer.text
-    assert gate.token not in answer.text
+    assert f'content="0; url={gate.keys.place}/"' in answer.text
+    assert gate.keys.token not in answer.text
 
 
 def test_a_session_is_of_one_run_and_one_server(gate: Gate, asker: Asker) -> None:
     other, browser = make()
     browser.cookie = asker.cookie
-    assert browser.get("/").status == 401
-    assert browser.get(f"/?token={gate.token}").status == 401
-    names = {str(make(name=name)[1].begin("?").status) for name in ("a", "b")}
-    assert names == {"401"}
-    first, second = make(name="a"), make(name="b")
-    cookies = [each.begin(its.token).header("set-cookie") for its, each in (first, second)]
-    assert len({str(cookie).partition("=")[0] for cookie in cookies}) == 2, "the browser keeps both"
-    assert other.token != gate.token
+    for browser.base in ("", asker.base, other.keys.place):
+        assert browser.get("/").status == 401
+    browser.base = ""
+    assert browser.get(f"/?token={gate.keys.token}").status == 401
+
+
+def test_the_cookie_is_sent_with_addresses_of_this_run_alone(gate: Gate, asker: Asker) -> None:
+    """So that a server at another port of this host never sees it; and elsewhere it opens nothing."""
+    assert re.fullmatch(r"/[0-9a-f]{16}", gate.keys.place)
+    assert asker.base == gate.keys.place
+    for asker.base in (
+        "",
+        gate.keys.place[:-1],
+        f"{gate.keys.place}0",
+        f"/x{gate.keys.place}",
+        "/0123456789abcdef",
+    ):
+        answer = asker.get("/")
+        assert answer.status == 401
+        assert gate.keys.place not in str(answer.headers) + answer.body.decode()
 
 
 @pytest.mark.parametrize(
@@ -116,8 +129,8 @@ def test_other_hosts_are_refused(asker: Asker, gate: Gate, host: str) -> None:
     """With a session, with the token, for what only shows and for what acts."""
     for answer in (
         asker.get("/", [("host", host)]),
-        asker.get(f"/?token={gate.token}", [("host", host)]),
-        asker.post("/", f"{FORM_TOKEN}={gate.form_token}", [("host", host)]),
+        asker.get(f"/?token={gate.keys.token}", [("host", host)]),
+        asker.post("/", f"{FORM_TOKEN}={gate.keys.form}", [("host", host)]),
     ):
         assert answer.status == 403
         assert INSIDE not in answer.text
@@ -125,11 +138,11 @@ def test_other_hosts_are_refused(asker: Asker, gate: Gate, host: str) -> None:
 
 def test_a_name_that_is_allowed() -> None:
     gate, asker = make(hosts=["Exca.Example"])
-    assert asker.ask("GET", f"/?token={gate.token}", [("host", "exca.example")]).status == 303
+    assert asker.ask("GET", f"/?token={gate.keys.token}", [("host", "exca.example")]).status == 303
     assert asker.ask("GET", "/", [("host", "other.example")]).status == 403
     for name in ("https://a.example", "a.example:80", "a b", "", "a/b"):
         with pytest.raises(ValueError, match="no name of a host"):
-            Gate(inside, hosts=[name])
+            Gate(inside, Keys(), hosts=[name])
 
 
 @pytest.mark.parametrize("name", ["host", "cookie", "origin", "sec-fetch-site", FORM_TOKEN])
@@ -140,18 +153,20 @@ def test_a_header_that_decides_is_there_once(asker: Asker, name: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in ODD_PATHS if "?" not in path])
 def test_odd_paths_lead_nowhere(asker: Asker, path: str) -> None:
-    answer = asker.get(path)
-    assert answer.status == 404
-    assert INSIDE not in answer.text
+    for base in (asker.base, ""):
+        asker.base = base
+        answer = asker.get(path)
+        assert answer.status in (401, 404)
+        assert INSIDE not in answer.text
 
 
 def test_without_a_session_nothing_is_told(gate: Gate) -> None:
     asker = Asker(gate)
-    cookie = f"exca={gate.token}"
+    cookie = f"exca={gate.keys.token}"
     for headers in (
         [],
         [("cookie", cookie)],
-        [("authorization", f"Bearer {gate.token}")],
+        [("authorization", f"Bearer {gate.keys.token}")],
         [("cookie", "; =;" * 99)],
     ):
         for method in (
@@ -172,24 +187,31 @@ def test_without_a_session_nothing_is_told(gate: Gate) -> None:
     for token in (
         "",
         "x",
-        gate.token[:-1],
-        gate.token + "x",
+        gate.keys.token[:-1],
+        gate.keys.token + "x",
         quote("ü", safe=""),
         "%00",
         "%ff",
-        gate.form_token,
+        gate.keys.form,
     ):
         assert asker.get(f"/?token={token}").status == 401
-    assert asker.get(f"/static?token={gate.token}").status == 401, "at the printed address only"
-    assert asker.ask("POST", f"/?token={gate.token}").status == 401
+    assert asker.get(f"/static?token={gate.keys.token}").status == 401, "at the printed address only"
+    assert asker.ask("POST", f"/?token={gate.keys.token}").status == 401
 
 
 def test_forms(gate: Gate, asker: Asker) -> None:
-    good = f"a=1&{FORM_TOKEN}={gate.form_token}"
+    good = f"a=1&{FORM_TOKEN}={gate.keys.form}"
     answer = asker.post("/go", good)
     assert answer.text == f"{INSIDE} /go {good}", "what was read at the gate is read again behind it"
-    assert asker.post("/go", "a=1", [(FORM_TOKEN, gate.form_token)]).status == 200
-    for wrong in ("", "a=1", f"{FORM_TOKEN}=", f"{FORM_TOKEN}={gate.token}", f"{FORM_TOKEN}=%FF", "&" * 1000):
+    assert asker.post("/go", "a=1", [(FORM_TOKEN, gate.keys.form)]).status == 200
+    for wrong in (
+        "",
+        "a=1",
+        f"{FORM_TOKEN}=",
+        f"{FORM_TOKEN}={gate.keys.token}",
+        f"{FORM_TOKEN}=%FF",
+        "&" * 1000,
+    ):
         assert asker.post("/go", wrong).status in (400, 403)
     assert asker.post("/go", good, [(FORM_TOKEN, "x")]).status == 403, (
         "a wrong header is not made good by a field"
@@ -208,7 +230,7 @@ def test_forms(gate: Gate, asker: Asker) -> None:
 )
 def test_only_the_page_itself_acts(gate: Gate, asker: Asker, site: str) -> None:
     answer = asker.post(
-        "/go", f"{FORM_TOKEN}={gate.form_token}", [("sec-fetch-site", site), ("sec-fetch-mode", "navigate")]
+        "/go", f"{FORM_TOKEN}={gate.keys.form}", [("sec-fetch-site", site), ("sec-fetch-mode", "navigate")]
     )
     assert answer.status == 403
     assert INSIDE not in answer.text
@@ -216,8 +238,8 @@ def test_only_the_page_itself_acts(gate: Gate, asker: Asker, site: str) -> None:
 
 def test_nothing_acts_unless_it_was_allowed() -> None:
     gate, asker = make()
-    asker.begin(gate.token)
-    answer = asker.post("/go", f"{FORM_TOKEN}={gate.form_token}")
+    asker.begin(gate.keys.token)
+    answer = asker.post("/go", f"{FORM_TOKEN}={gate.keys.form}")
     assert answer.status == 403
     assert "--allow-actions" in answer.text
     for method in ("PUT", "DELETE", "OPTIONS", "TRACE"):
@@ -249,7 +271,7 @@ def test_every_answer_carries_the_headers(gate: Gate, asker: Asker) -> None:
         asker.get("/", [("host", "evil.example")]),
         asker.post("/"),
         stranger.get("/"),
-        stranger.begin(gate.token),
+        stranger.begin(gate.keys.token),
     ]
     for answer in answers:
         for name, value in HEADERS:
@@ -267,14 +289,14 @@ def test_behind_a_proxy(stripped: bool) -> None:
     root = "/user/ada%40x/exca"
     gate, asker = make(root_path=f"{root}/")
     before = "" if stripped else root
-    answer = asker.begin(gate.token, f"{before}/")
-    assert answer.header("location") == f"{root}/"
-    assert f"Path={root}/" in str(answer.header("set-cookie"))
-    assert asker.get(f"{before}/runs").text == f"{INSIDE} /runs "
-    assert asker.get(f"{root}/../runs").status == 404
+    asker.begin(gate.keys.token, f"{before}/")
+    assert asker.base == f"{root}{gate.keys.place}", "of the cookie, and where the browser goes on"
+    asker.base = f"{before}{gate.keys.place}"
+    assert asker.get("/runs").text == f"{INSIDE} /runs "
+    assert asker.get("/../runs").status == 404
     for wrong in ("//evil.example", "user", "/a/../b", "/a\r\nb", "/a b", '/"'):
         with pytest.raises(ValueError, match="no path that a proxy puts before others"):
-            Gate(inside, root_path=wrong)
+            Gate(inside, Keys(), root_path=wrong)
 
 
 def test_long_addresses_and_odd_fields(asker: Asker) -> None:

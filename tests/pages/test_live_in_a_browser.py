@@ -1,10 +1,14 @@
 """The live page as a person uses it: in a real browser, of a real server, with jobs that run."""
 
+import http.client
+import http.server
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import typing as tp
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +74,7 @@ def served(cache: Path) -> Iterator[Served]:
 def runs(page: "Page", served: Served) -> "Page":
     """The table of trainings."""
     page.goto(served.address)
-    assert page.url == f"{served.top}/", "the token has left the address"
+    assert re.fullmatch(rf"{served.top}/[0-9a-f]+/", page.url), "the token has left the address"
     page.get_by_role("link", name="trained.Train.loss").click()
     page.locator(".controls").wait_for()
     return page
@@ -159,21 +163,41 @@ def test_no_token_no_page(chromium: "Browser", served: Served) -> None:
         context.close()
 
 
-def test_another_site_gets_nothing(chromium: "Browser", served: Served) -> None:
-    """Not even one on another port of this host, whose requests carry the cookie."""
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """A server of another user on this host, which keeps what browsers send to it."""
+
+    cookies: tp.ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        self.cookies.append(self.headers.get("cookie"))
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>stranger</title>")
+
+    def log_message(self, *args: object) -> None:
+        """Print nothing."""
+
+
+def test_another_server_of_this_host_gets_nothing(chromium: "Browser", served: Served) -> None:
+    """It is another port of localhost, so that the browser takes it for the same site: it gets no cookie, no page."""
+    stranger = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
+    threading.Thread(target=stranger.serve_forever, daemon=True).start()
     context = chromium.new_context()
-    here = context.new_page()
+    here, there = context.new_page(), context.new_page()
     here.goto(served.address)
-    with Served(Path(SUPPORT).parent, "--port", "0") as other:
-        there = context.new_page()
-        there.goto(other.address)
-        here.reload()
-        assert here.get_by_role("heading", name="Methods").is_visible(), "each server has a cookie of its own"
-        asked = """async (url) => {
-            try { return (await fetch(url, {mode: "no-cors", credentials: "include"})).type } catch { return "refused" }
-        }"""
-        assert there.evaluate(asked, served.top) == "refused"
-        context.close()
+    there.goto(f"http://localhost:{stranger.server_port}/")
+    there.goto(f"http://localhost:{stranger.server_port}/runs/x")
+    assert len(Stranger.cookies) >= 2
+    assert set(Stranger.cookies) == {None}
+    asked = """async (url) => {
+        try { return (await fetch(url, {mode: "no-cors", credentials: "include"})).type } catch { return "refused" }
+    }"""
+    for address in (served.top, here.url):
+        assert there.evaluate(asked, address) == "refused"
+    context.close()
+    stranger.shutdown()
+    stranger.server_close()
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])
@@ -265,12 +289,9 @@ def test_a_failure_is_tried_again(chromium: "Browser", tmp_path: Path) -> None:
 
 
 def test_a_socket_at_a_path(tmp_path: Path) -> None:
-    import http.client
-    import socket
-
-    place = tmp_path / "ui"
-    place.mkdir(mode=0o700)
-    with Served(tmp_path, "--uds", str(place / "socket"), "--root-path", "/exca") as served:
+    folder = tmp_path / "ui"
+    folder.mkdir(mode=0o700)
+    with Served(tmp_path, "--uds", str(folder / "socket"), "--root-path", "/exca") as served:
         token = served.address.partition("token=")[2]
 
         connections: list[http.client.HTTPConnection] = []
@@ -279,16 +300,17 @@ def test_a_socket_at_a_path(tmp_path: Path) -> None:
             connection = http.client.HTTPConnection("localhost")
             connections.append(connection)
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.connect(str(place / "socket"))
+            connection.sock.connect(str(folder / "socket"))
             connection.request("GET", path, headers=headers)
             return connection.getresponse()
 
         assert ask("/exca/").status == 401
         answer = ask(f"/exca/?token={token}")
-        assert (answer.status, answer.getheader("location")) == (303, "/exca/")
+        place = answer.getheader("location") or ""
+        assert (answer.status, bool(re.fullmatch("/exca/[0-9a-f]+/", place))) == (303, True)
         cookie = (answer.getheader("set-cookie") or "").partition(";")[0]
-        assert b"There are no runs in this folder yet" in ask("/exca/", cookie=cookie).read()
-        assert ask("/exca/", cookie=cookie, host="evil.example").status == 403
+        assert b"There are no runs in this folder yet" in ask(place, cookie=cookie).read()
+        assert ask(place, cookie=cookie, host="evil.example").status == 403
         for connection in connections:
             connection.close()
-    assert not (place / "socket").exists()
+    assert not (folder / "socket").exists()

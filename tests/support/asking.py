@@ -48,13 +48,18 @@ class Answer:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    base: str  # with which all addresses of the pages begin
 
     @property
     def text(self) -> str:
-        return self.body.decode()
+        """The page, with addresses from the base on."""
+        text = self.body.decode()
+        return text.replace(f"{self.base}/", "/") if self.base else text
 
     def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key == name), None)
+        """A header, with addresses from the base on."""
+        found = next((value for key, value in self.headers if key == name), None)
+        return found.replace(f"{self.base}/", "/") if found is not None and self.base else found
 
 
 class Asker:
@@ -69,12 +74,14 @@ class Asker:
     def __init__(self, app: tp.Any) -> None:
         self.app = app
         self.cookie: str | None = None
+        self.base = ""
 
     def begin(self, token: str, path: str = "/") -> Answer:
         """Follow the printed address, and keep the cookie."""
         answer = self.ask("GET", f"{path}?token={token}")
-        found = re.match(r"[^;]+", answer.header("set-cookie") or "")
-        self.cookie = found[0] if found else None
+        found = re.match(r"([^;]+).*Path=(.*)/$", answer.header("set-cookie") or "")
+        self.cookie, self.base = found.groups() if found else (None, "")
+        answer.base = self.base
         return answer
 
     def get(self, path: str, headers: Headers = ()) -> Answer:
@@ -97,7 +104,7 @@ class Asker:
         *,
         enough: Callable[[bytes], bool] | None = None,
     ) -> Answer:
-        """Send a request as it is; the connection ends once there is enough of the answer."""
+        """Send a request to an address from the base on; the connection ends once there is enough of the answer."""
         return asyncio.run(self._ask(method, target, list(headers), body, enough))
 
     async def _ask(
@@ -108,7 +115,7 @@ class Asker:
         body: bytes,
         enough: Callable[[bytes], bool] | None,
     ) -> Answer:
-        raw, _, query = target.partition("?")
+        raw, _, query = f"{self.base}{target}".partition("?")
         names = {name for name, _ in headers}
         if "host" not in names:
             headers.append(("host", "localhost:8411"))
@@ -128,7 +135,7 @@ class Asker:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 8411),
         }
-        answer = Answer(0, [], b"")
+        answer = Answer(0, [], b"", self.base)
         sent, left = False, asyncio.Event()
 
         async def receive() -> dict[str, tp.Any]:

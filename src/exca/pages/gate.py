@@ -3,8 +3,10 @@
 A page server on a shared host can be reached by every user of that host, and by every page that its user opens. So
 
 * a request must name a host that this server goes by, which no name that an attacker controls the address of does;
-* it must carry the cookie of a session, which is given once for the token in the printed address: the cookie holds a
-  random id of this run and never the token, and the browser is sent on to the address without the token;
+* it must carry the cookie of a session, which is given for the token in the printed address: the cookie holds a random
+  id of this run and never the token, and the browser is sent on to the address without the token;
+* its path must begin with a random part of this run: the cookie is sent with such paths only. Browsers send cookies to
+  all ports of a host, so without it the server of another user, opened as another port of localhost, would see it;
 * its path must be made of plain characters: none of our addresses has an escape, a dot at the start of a part, or an
   empty part, so that nothing has to be decoded before it is judged;
 * what is not asked for by the page itself (by `Sec-Fetch-Site`) is refused, but for a link that is followed to it;
@@ -14,7 +16,7 @@ A page server on a shared host can be reached by every user of that host, and by
 Every answer carries the same headers, refusals and errors too. There is no socket but HTTP.
 """
 
-import hashlib
+import dataclasses
 import hmac
 import re
 import secrets
@@ -43,15 +45,42 @@ HEADERS = (
     (b"cache-control", b"no-store"),
 )
 FORM_TOKEN = "x-exca-token"  # noqa: S105 # the name of a header, and of a field of forms
+_COOKIE = "exca"
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
-_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+|/")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+/?|/")
 _ROOT = re.compile(r"(?:/[A-Za-z0-9_~@%-][A-Za-z0-9._~@%-]*)*")
 _ONCE = frozenset(
     ("host", "cookie", "origin", "sec-fetch-site", "sec-fetch-mode", FORM_TOKEN, "content-type")
 )
 _LONGEST_QUERY = 8192
 _LONGEST_BODY = 65536
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """What only this run of a server knows.
+
+    Parameters
+    ----------
+    token: str
+        in the printed address
+    session: str
+        in the cookie
+    form: str
+        in the forms of the pages
+    place: str
+        with which all paths begin
+    """
+
+    token: str = dataclasses.field(default_factory=_secret)
+    session: str = dataclasses.field(default_factory=_secret)
+    form: str = dataclasses.field(default_factory=_secret)
+    place: str = dataclasses.field(default_factory=lambda: f"/{secrets.token_hex(8)}")
 
 
 class Gate:
@@ -61,24 +90,24 @@ class Gate:
     ----------
     app: ASGI application
         what is behind it
+    keys: Keys
+        the same that it was made with
     hosts: collection of str
         names by which it may be asked for, beside those of this host for itself
     root_path: str
         what a proxy puts in front of all paths; whether it takes that away again or not
     actions: bool
         whether anything but GET and HEAD gets through
-    name: str
-        what tells this server from others of the user on this host: browsers do not tell ports apart in cookies
     """
 
     def __init__(
         self,
         app: App,
+        keys: Keys,
         *,
         hosts: Collection[str] = (),
         root_path: str = "",
         actions: bool = False,
-        name: str = "",
     ) -> None:
         root_path = root_path.rstrip("/")
         if not _ROOT.fullmatch(root_path):
@@ -94,10 +123,7 @@ class Gate:
         self.hosts = frozenset((*_LOCAL, *(host.lower() for host in hosts)))
         self.root_path = root_path
         self.actions = actions
-        self.token = secrets.token_urlsafe(32)  # in the printed address
-        self.form_token = secrets.token_urlsafe(32)  # in the forms of the pages
-        self._session = secrets.token_urlsafe(32)  # in the cookie
-        self._cookie = f"exca-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+        self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -124,7 +150,8 @@ class Gate:
             if scope["method"] == "GET" and path == "/" and "token" in query:
                 await self._begin(query["token"], headers, guarded)
                 return
-            if not self._has_session(headers):
+            place, inside = self.keys.place, path.removeprefix(self.keys.place)
+            if not path.startswith(f"{place}/") or not self._has_session(headers):
                 raise _Refusal(401, "Open the address that `exca ui` printed: it begins a session.")
             if not reading:
                 receive = await self._require_form(scope["method"], headers, receive)
@@ -132,8 +159,8 @@ class Gate:
             more = [(b"allow", b"GET, HEAD, POST")] if refusal.status == 405 else []
             await _answer(guarded, refusal.status, refusal.text, [(b"connection", b"close"), *more])
             return
-        inside = {**scope, "path": path, "raw_path": path.encode("ascii"), "root_path": ""}
-        await self.app(inside, receive, guarded)
+        within = {**scope, "path": inside, "raw_path": inside.encode("ascii"), "root_path": ""}
+        await self.app(within, receive, guarded)
 
     def _require_known_host(self, headers: dict[str, str]) -> None:
         found = _HOST.fullmatch(headers.get("host", "").lower())
@@ -155,10 +182,10 @@ class Gate:
 
     async def _begin(self, token: str, headers: dict[str, str], send: Send) -> None:
         """Give the cookie of the session for the token, and send the browser on to the address without it."""
-        if not _same(token, self.token):
+        if not _same(token, self.keys.token):
             raise _Refusal(401, "This address is of another run: open the one that `exca ui` printed last.")
-        place = f"{self.root_path}/"
-        cookie = f"{self._cookie}={self._session}; HttpOnly; SameSite=Strict; Path={place}"
+        place = f"{self.root_path}{self.keys.place}/"
+        cookie = f"{_COOKIE}={self.keys.session}; HttpOnly; SameSite=Strict; Path={place}"
         given = [(b"set-cookie", cookie.encode("ascii"))]
         if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
             await _answer(send, 303, "", [(b"location", place.encode("ascii")), *given])
@@ -169,7 +196,7 @@ class Gate:
 
     def _has_session(self, headers: dict[str, str]) -> bool:
         pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
-        return any(name == self._cookie and _same(value, self._session) for name, _, value in pairs)
+        return any(name == _COOKIE and _same(value, self.keys.session) for name, _, value in pairs)
 
     async def _require_form(self, method: str, headers: dict[str, str], receive: Receive) -> Receive:
         """Refuse what the page did not ask for itself; return what gives the body, which had to be read for that."""
@@ -187,7 +214,7 @@ class Gate:
         token = headers.get(FORM_TOKEN)
         if token is None and headers.get("content-type") == "application/x-www-form-urlencoded":
             token = dict(_fields(body)).get(FORM_TOKEN)
-        if token is None or not _same(token, self.form_token):
+        if token is None or not _same(token, self.keys.form):
             raise _Refusal(403, "The form is of another run of this server: load the page again.")
         sent = False
 

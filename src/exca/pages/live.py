@@ -25,7 +25,7 @@ from ..errors import FilterError, NoSuchTaskError, OddFileError, UnknownVersionE
 from . import charts, facts, records, render
 from .acting import ACTIONS, Actor
 from .following import Follower
-from .gate import FORM_TOKEN
+from .gate import FORM_TOKEN, Keys
 from .snapshots import Snapshot, Watched, id_of
 
 MOST_RUNS = 1000  # that one table shows
@@ -40,6 +40,7 @@ _NO_LOG = (NoSuchTaskError, UntrustedFileError, UnknownVersionError, OddFileErro
 
 def make_app(
     folder: str,
+    keys: Keys,
     *,
     actions: bool = False,
     root_path: str = "",
@@ -52,6 +53,8 @@ def make_app(
     ----------
     folder: str
         the cache folder
+    keys: Keys
+        the same that the gate before it has
     actions: bool
         whether the pages offer to cancel and to try again
     root_path: str
@@ -61,7 +64,7 @@ def make_app(
     pause: float
         seconds from one look at the folder to the next, at least
     """
-    pages = _Pages(folder, actions=actions, root_path=root_path.rstrip("/"), ending=ending, pause=pause)
+    pages = _Pages(folder, keys, actions=actions, root_path=root_path.rstrip("/"), ending=ending, pause=pause)
     routes = [
         Route("/", pages.overview),
         Route("/runs/{method}", pages.runs),
@@ -75,17 +78,24 @@ def make_app(
     app = Starlette(routes=routes, exception_handlers={HTTPException: pages.failed})
     app.router.redirect_slashes = False
     app.state.pages = pages
-    app.state.form_token = ""
     return app
 
 
 class _Pages:
     def __init__(
-        self, folder: str, *, actions: bool, root_path: str, ending: Callable[[], bool], pause: float
+        self,
+        folder: str,
+        keys: Keys,
+        *,
+        actions: bool,
+        root_path: str,
+        ending: Callable[[], bool],
+        pause: float,
     ) -> None:
         self.watched = Watched(folder, pause)
         self._actions = actions
-        self._root = root_path
+        self._root = f"{root_path}{keys.place}"
+        self._form_token = keys.form
         self._ending = ending
         self._actor = Actor()
         self._title = facts.shortened(folder.rstrip("/").rpartition("/")[2] or folder, 120)
@@ -368,7 +378,7 @@ class _Pages:
             "actions": self._actions,
             "here": self._to(request.url.path) + (f"?{query}" if query and request.method == "GET" else ""),
             "stream": self._to(f"/stream?version={snapshot.version}"),
-            "form_token": request.app.state.form_token,
+            "form_token": self._form_token,
             "form_token_name": FORM_TOKEN,
         }
         return HTMLResponse(render.page(template, **{**given, **values}))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from .. import _files
 from ..errors import MissingPackageError
-from .gate import Gate
+from .gate import Gate, Keys
 
 USUAL_PORT = 8411  # where it is free, so that a line for ssh can be kept
 _HOST = "127.0.0.1"
@@ -62,10 +62,9 @@ def serve(
         raise MissingPackageError(f'exca ui needs {e.name}: pip install "exca[ui]"') from e
     with listening(port, uds) as (listener, place):
         ending = False
-        app = make_app(folder, actions=actions, root_path=root_path, ending=lambda: ending)
-        name = f"{_files.host_name()} {os.path.realpath(folder)} {place}"
-        gate = Gate(app, hosts=hosts, root_path=root_path, actions=actions, name=name)
-        app.state.form_token = gate.form_token
+        keys = Keys()
+        app = make_app(folder, keys, actions=actions, root_path=root_path, ending=lambda: ending)
+        gate = Gate(app, keys, hosts=hosts, root_path=root_path, actions=actions)
         say("\n".join(lines_to_print(gate, place, hosts)))
 
         class Server(uvicorn.Server):
@@ -92,7 +91,7 @@ def serve(
 def lines_to_print(gate: Gate, place: int | str, hosts: Sequence[str]) -> list[str]:
     """The address with the token, and the line for ssh that makes it work from elsewhere."""
     port = place if isinstance(place, int) else USUAL_PORT
-    path = f"{gate.root_path}/?token={gate.token}"
+    path = f"{gate.root_path}/?token={gate.keys.token}"
     target = f"localhost:{port}" if isinstance(place, int) else place
     user, host = quote(_files.user_name(), safe=""), _files.host_name() or "HOST"
     lines = [f"http://localhost:{port}{path}"]
