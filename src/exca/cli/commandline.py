@@ -42,11 +42,11 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
 
     show = _command(commands, "show", "looking:show", "show all that is known of one task")
     _selection(show)
-    show.add_argument("--json", action="store_true", help="as JSON")
+    _formats(show)
 
     diff = _command(commands, "diff", "looking:diff", "show what differs between two tasks")
     _selection(diff)
-    diff.add_argument("--json", action="store_true", help="as JSON")
+    _formats(diff)
 
     logs = _command(commands, "logs", "looking:logs", "print what the job of a task printed")
     _selection(logs)
@@ -101,11 +101,11 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
 
     du = _command(commands, "du", "looking:du", "show how much is stored, by method, version and user")
     _selection(du)
-    du.add_argument("--json", action="store_true", help="as JSON")
+    _formats(du)
 
     eff = _command(commands, "eff", "efficiency:eff", "show what jobs asked for and used, and what would do")
     _selection(eff)
-    eff.add_argument("--json", action="store_true", help="as JSON")
+    _formats(eff)
 
     watch = _command(
         commands, "watch", "watching:watch", "show tasks on one screen, with keys to cancel, log and retry"
@@ -149,7 +149,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
         "--bundle", metavar="FILE", help="write an archive for a bug report, without values of yours"
     )
     doctor.add_argument("--task", metavar="TASK", help="tell of this task in the bundle")
-    doctor.add_argument("--json", action="store_true", help="as JSON")
+    _formats(doctor)
 
     verify = _command(
         commands, "verify", "looking:verify", "compare all results with their sizes and checksums"
@@ -158,7 +158,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     verify.add_argument(
         "--repair", action="store_true", help="set aside what is damaged, to be computed again"
     )
-    verify.add_argument("--json", action="store_true", help="as JSON")
+    _formats(verify)
 
 
 def _serving(commands: tp.Any) -> None:
@@ -266,6 +266,7 @@ def _computing(commands: tp.Any) -> None:
 
     why = _command(commands, "why", "running:why", "say whether a call would be a hit, and why")
     _target(why)
+    _formats(why)
 
     sweep = _command(
         commands, "sweep", "sweeping:sweep", "compute what is missing of many points; again: go on"

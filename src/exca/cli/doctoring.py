@@ -17,7 +17,7 @@ from ..catalog.rows import amount
 from ..catalog.select import Selection
 from . import bundling
 from .commandline import FAILED
-from .output import Output, json_text
+from .output import Output, as_text
 
 _PACKAGES = (
     "exca",
@@ -46,8 +46,8 @@ class Finding(tp.NamedTuple):
 def doctor(options: argparse.Namespace) -> int:
     """Look at this host, the folder and the scheduler."""
     found = [*_versions(), *_folder(options.folder), *_slurm(), *_settings()]
-    if options.json:
-        print(json_text([finding._asdict() for finding in found]))
+    if options.format is not None:
+        print(as_text(options.format, [finding._asdict() for finding in found]))
     else:
         out = Output()
         marks = {True: out.coloured("ok  ", "completed"), False: out.coloured("BAD ", "failed"), None: "    "}

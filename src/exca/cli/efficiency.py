@@ -4,7 +4,7 @@ import argparse
 
 from ..catalog.efficiency import figures, sentences
 from ..catalog.rows import Row, is_number
-from .output import Output, json_text
+from .output import Output, as_text
 from .tasks import selection
 
 
@@ -15,8 +15,8 @@ def eff(options: argparse.Namespace) -> int:
     for row in rows:
         by_method.setdefault(row.method, []).append(row)
     found = {method: figures(group) for method, group in by_method.items()}
-    if options.json:
-        print(json_text(found))
+    if options.format is not None:
+        print(as_text(options.format, [{"method": m, **each} for m, each in found.items()], found))
         return 0
     lines: list[str] = []
     for method, each in found.items():

@@ -6,11 +6,11 @@ import os
 import typing as tp
 from collections.abc import Sequence
 
-from ..catalog.rows import Row, ago, amount, differing, text_of
+from ..catalog.rows import Row, ago, amount, differing, flat, text_of
 from ..catalog.select import one
 from ..errors import NoSuchTaskError
 from .commandline import FAILED
-from .output import Column, Output, as_csv, as_json, as_markdown, config_column, json_text, shortened
+from .output import Column, Output, as_csv, as_json, as_markdown, as_text, config_column, shortened
 from .tasks import selection
 
 if tp.TYPE_CHECKING:
@@ -164,8 +164,9 @@ def _of_one_type(frame: "pd.DataFrame") -> "pd.DataFrame":
 def show(options: argparse.Namespace) -> int:
     """Show one task."""
     row = one(selection(options))
-    if options.json:
-        print(json_text({**row.to_json(), "folder": row.folder}))
+    if options.format is not None:
+        known = {**row.to_json(), "folder": row.folder}
+        print(as_text(options.format, [{"name": n, "value": v} for n, v in flat(known).items()], known))
         return 0
     out, facts = Output(), row.facts
     config = ", ".join(f"{shortened(name)}={_value(value)}" for name, value in row.config.items())
@@ -241,8 +242,9 @@ def diff(options: argparse.Namespace) -> int:
     changes = {
         name: (old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)
     }
-    if options.json:
-        print(json_text(changes))
+    if options.format is not None:
+        records = [{"name": name, "before": a, "after": b} for name, (a, b) in changes.items()]
+        print(as_text(options.format, records, changes))
         return 0
     width = max((len(shortened(name)) for name in changes), default=0)
     Output().write(
@@ -276,9 +278,10 @@ def du(options: argparse.Namespace) -> int:
         total[1] += 1
         total[2] = max(total[2], own[2])
     found = sorted(sizes.items(), key=lambda item: -item[1][0])
-    if options.json:
+    if options.format is not None:
         keys = ("bytes", "tasks", "last_read")
-        print(json_text([{"method": m, "user": u, **dict(zip(keys, v, strict=True))} for (m, u), v in found]))
+        records = [{"method": m, "user": u, **dict(zip(keys, v, strict=True))} for (m, u), v in found]
+        print(as_text(options.format, records))
         return 0
     lines = [
         f"{amount(v[0]):>10}  {m or '.'}   {v[1]:.0f} tasks   {u}   last read {ago(v[2])} ago"
@@ -301,8 +304,8 @@ def verify(options: argparse.Namespace) -> int:
     else:
         report = check(options.folder)
         said, text = report.to_json(), str(report)
-    if options.json:
-        print(json_text(said))
+    if options.format is not None:
+        print(as_text(options.format, report.to_json()["folders"], said))
     else:
         Output().write(text.splitlines())
     return 0 if report.sound else FAILED

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import operator
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import typing as tp
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..catalog.rows import Row, printable, text_of
 
@@ -34,7 +35,7 @@ class Column(tp.NamedTuple):
     """A column of a table."""
 
     name: str
-    value: Callable[[Row], tp.Any]  # None where a row has none
+    value: Callable[[tp.Any], tp.Any]  # of a row, or another record; None where it has none
     text: Callable[[tp.Any], str] = text_of
 
 
@@ -168,7 +169,16 @@ def _finite(value: tp.Any) -> tp.Any:
     return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def as_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+def as_text(kind: str, records: Sequence[Mapping[str, tp.Any]], whole: tp.Any = None) -> str:
+    """Records as ``json``, ``csv`` or ``md``; ``whole`` is what JSON shows instead of them."""
+    if kind == "json":
+        return json_text(records if whole is None else whole)
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = [Column(name, operator.methodcaller("get", name)) for name in names]
+    return as_csv(records, columns) if kind == "csv" else as_markdown(records, columns)
+
+
+def as_csv(rows: Sequence[tp.Any], columns: Sequence[Column]) -> str:
     """All rows as CSV, with the values as they are. A text that a spreadsheet would take for a formula is quoted."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -191,7 +201,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]inf")
 
 
-def as_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+def as_markdown(rows: Sequence[tp.Any], columns: Sequence[Column]) -> str:
     """All rows as a Markdown table."""
     cells = [[_cell(column, row) for column in columns] for row in rows]
     head, *lines = (

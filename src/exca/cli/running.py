@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ import pydantic
 from ..errors import OverrideError
 from .commandline import FAILED
 from .configuring import Configurator, File, Target, read_yaml, target
-from .output import Output
+from .output import Output, as_text
 from .overrides import Override, parse
 
 
@@ -143,7 +144,9 @@ def why(options: argparse.Namespace) -> int:
 
     what, base, overrides = _what(options)
     objects = Configurator(what.config, base).objects(overrides)
-    out = Output()
-    for obj in objects:
-        out.write(str(explained(what.infra_of(obj))).splitlines())
+    found = [explained(what.infra_of(obj)) for obj in objects]
+    if options.format is not None:
+        print(as_text(options.format, [dataclasses.asdict(each) for each in found]))
+    else:
+        Output().write(line for each in found for line in str(each).splitlines())
     return 0
