@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import slurm_cluster
@@ -15,6 +16,11 @@ from people import commons, people  # noqa: F401  # fixtures are found by being 
 
 pytest_plugins = ["measuring", "slurm_faults", "slurm_limits"]
 slurm_cluster.point_commands_at_it()
+# how long an example takes is the machine's affair
+hypothesis.settings.register_profile(
+    "exca", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("exca")
 # where the tests run in the background of a shell, they would inherit that Ctrl-C is ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # what tests find out of code is not kept in the home of whoever runs them; processes of xdist share one folder

@@ -14,7 +14,7 @@ import numpy as np
 import pydantic
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exca.confdict import ConfDict
@@ -396,7 +396,6 @@ def _dotted(value: tp.Any) -> tp.Any:
     return out
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CONFIGS)
 def test_yaml_round_trip_in_the_bytes_that_pyyaml_writes(data: dict[str, tp.Any]) -> None:
     config = _nested(data)

@@ -111,5 +111,5 @@ class AgainstDict(hs.RuleBasedStateMachine):
 
 TestAgainstDict = AgainstDict.TestCase
 TestAgainstDict.settings = settings(
-    max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
 )

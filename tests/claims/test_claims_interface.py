@@ -69,7 +69,7 @@ def test_one_small_readable_file_whatever_the_number_of_keys(folder: Path) -> No
 
 
 @given(keys=st.lists(st.text(st.characters()), min_size=1, max_size=8, unique=True))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_keys_may_be_any_text(folder: Path, keys: list[str]) -> None:
     claims = Claims(folder)
     with won(claims.acquire(keys)[0]) as claim:

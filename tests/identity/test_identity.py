@@ -22,7 +22,6 @@ RECORDED: dict[str, dict[str, str]] = json.loads((DATA / "identity_vectors.json"
 
 
 # no test may fail because the machine was busy
-RELAXED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +104,11 @@ def reordered(value: tp.Any) -> tp.Any:
     return [reordered(item) for item in value] if isinstance(value, list) else value
 
 
-@RELAXED
 @hypothesis.given(JSON)
 def test_the_order_of_a_dict_never_matters(value: tp.Any) -> None:
     assert uid(value=value) == uid(value=reordered(value))
 
 
-@RELAXED
 @hypothesis.given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=5, unique=True))
 def test_the_order_of_an_ordered_dict_always_matters(keys: list[str]) -> None:
     forward = collections.OrderedDict((key, 1) for key in keys)
@@ -119,7 +116,6 @@ def test_the_order_of_an_ordered_dict_always_matters(keys: list[str]) -> None:
     assert uid(value=forward) != uid(value=backward)
 
 
-@RELAXED
 @hypothesis.given(JSON, JSON)
 def test_a_value_is_written_as_it_is(first: tp.Any, second: tp.Any) -> None:
     """The configuration of a JSON value is that value, so that two values never meet in one configuration."""

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exca.confdict import ConfDict, UidMaker
@@ -29,7 +29,6 @@ SOURCE = Path(__file__).parents[2] / "src/exca"
 
 
 # no test may fail because the machine was busy
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Color(enum.Enum):
@@ -208,13 +207,11 @@ def _shuffled(value: tp.Any, draw: random.Random) -> tp.Any:
     return [_shuffled(sub, draw) for sub in value] if isinstance(value, list) else value
 
 
-@RELAXED
 @given(CONFIGS.filter(lambda config: not _is_op(config)), st.randoms())
 def test_the_order_of_a_dict_never_matters(config: dict[str, tp.Any], draw: random.Random) -> None:
     assert uid_text(_shuffled(config, draw)) == uid_text(config) == ConfDict(config).to_uid()
 
 
-@RELAXED
 @given(st.dictionaries(st.text("abcd", min_size=1, max_size=4), st.integers(), min_size=2), st.randoms())
 def test_the_order_of_an_ordered_dict_always_does(items: dict[str, int], draw: random.Random) -> None:
     pairs = list(items.items())
@@ -339,7 +336,6 @@ def test_the_uid_is_the_same_in_every_python(version: str) -> None:
     assert _uids_in(python, configs, "1") == _uids_in(sys.executable, configs, "2")
 
 
-@RELAXED
 @given(CONFIGS.filter(lambda config: not _is_op(config)))
 def test_the_outer_class_of_a_configuration_does_not_matter(config: dict[str, tp.Any]) -> None:
     assert uid_text(OrderedDict(config)) == uid_text(config) == uid_text(ConfDict(config))
