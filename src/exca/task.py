@@ -202,6 +202,12 @@ class TaskInfra(BaseInfra):
         job = self._state.job
         return "not submitted" if job is None else "completed" if job.error is None else "failed"
 
+    def _known_of_results(self) -> list[tuple[str, str]]:
+        try:
+            return [("status", self.status())]
+        except Exception as e:  # as a scheduler that does not answer: a display shows what there is
+            return [("status", f"not known: {e}")]
+
     def clear_job(self) -> None:
         """Cancel the job if it runs, and remove the outcome; other files in the uid folder stay."""
         self._require_own_method("clear_job")

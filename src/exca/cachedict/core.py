@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import typing as tp
@@ -87,6 +88,22 @@ class CacheDict(tp.Generic[X]):
     def __repr__(self) -> str:
         ram = ", keep_in_ram=True" if self._keep_in_ram else ""
         return f"CacheDict({None if self.folder is None else str(self.folder)!r}{ram})"
+
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        first = [[key] for key in itertools.islice(self.keys(), 10)]
+        count = len(self)
+        shown = _notebook.table(["key"], first, "the first keys" if count > len(first) else "keys")
+        where = "in memory" if self.folder is None else self.folder
+        return _notebook.card(
+            f"CacheDict: {count:,} {'entry' if count == 1 else 'entries'}", _notebook.line(where), shown
+        )
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(repr(self), self._repr_html_())
 
     def __reduce__(self) -> tuple[tp.Any, ...]:
         made = functools.partial(CacheDict, options=self._options)

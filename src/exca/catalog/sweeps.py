@@ -39,6 +39,17 @@ class Sweep:
     written: float = dataclasses.field(default_factory=time.time)
     trusted: bool = True  # False where another user may have written it: then nothing is ended on its word
 
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        known = (("runs", self.target), ("from", self.source), ("points", f"{len(self.uids):,}"))
+        return _notebook.card(f"sweep {self.name}", _notebook.pairs(known))
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(repr(self), self._repr_html_())
+
 
 def read(folder: str, name: str) -> Sweep | None:
     """Read the file of a sweep, None where there is none. Raises SweepError where it cannot be read."""

@@ -209,6 +209,25 @@ class ArrayHandle:
         self._looked_at = time.monotonic()
         return members
 
+    def _repr_html_(self) -> str | None:
+        """For notebooks; None (so that it is shown as the list that it is) before it is submitted."""
+        from .. import _notebook
+
+        if self._members is None:
+            return None
+        table = self.table()
+        shown = _notebook.table(*table.columns(), f"{len(table):,} tasks")
+        progress = self.progress()
+        title = "array" if self._through is None else self._through.family
+        return _notebook.card(title, _notebook.meter(progress.done, progress.total, progress), shown)
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        if self._members is None:
+            return None
+        return _notebook.bundle(str(self.progress()), self._repr_html_())
+
     # ---------------------------------------------------------------- doing
 
     def wait(self, timeout: float | None = None, *, bar: bool | None = None) -> bool:
@@ -219,7 +238,7 @@ class ArrayHandle:
         timeout: float, optional
             how long at most, in seconds
         bar: bool, optional
-            show a progress bar, with rate and time left (default: where stderr is a terminal)
+            show a progress bar, with rate and time left (default: where stderr is a terminal, and in notebooks)
 
         Returns
         -------
@@ -228,12 +247,19 @@ class ArrayHandle:
         """
         jobs = self._jobs()
         stderr = sys.stderr
-        shown = (stderr is not None and stderr.isatty()) if bar is None else bar
-        import tqdm
+        from .. import _notebook
 
+        in_notebook = _notebook.is_notebook()
+        shown = in_notebook or (stderr is not None and stderr.isatty()) if bar is None else bar
         name = "" if self._through is None else self._through.family
         failed = 0
-        with tqdm.tqdm(total=len(jobs), desc=name, unit="task", disable=not shown) as line:
+        if shown and in_notebook:
+            made = _notebook.progress(len(jobs), name, "task")
+        else:
+            import tqdm
+
+            made = tqdm.tqdm(total=len(jobs), desc=name, unit="task", disable=not shown)
+        with made as line:
             for job in one_by_one(jobs, Poller(timeout)):
                 if job is None:
                     return False

@@ -263,7 +263,7 @@ class Handed(list[tp.Any]):
 
 
 class ProgressBar:
-    """Context of a progress bar for the computation of items, silent where stderr is no terminal."""
+    """Context of a progress bar for the computation of items, silent but in terminals and notebooks."""
 
     DELAY = 2.0  # seconds before it shows, so that short work stays quiet
 
@@ -274,7 +274,14 @@ class ProgressBar:
 
     def __enter__(self) -> Progress:
         stderr = sys.stderr
-        if self.total < 2 or stderr is None or not stderr.isatty():
+        if self.total < 2:
+            return no_progress
+        from .. import _notebook
+
+        if _notebook.is_notebook():
+            self.bar = _notebook.progress(self.total, self.name, "item", leave=False, delay=self.DELAY)
+            return tp.cast(Progress, self.bar.update)
+        if stderr is None or not stderr.isatty():
             return no_progress
         import tqdm
 

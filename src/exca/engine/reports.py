@@ -67,6 +67,16 @@ class Progress:
         left = self.running + self.waiting
         return 0.0 if not left else None if not self.rate else left / self.rate
 
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        return _notebook.meter(self.done, self.total, self)
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(str(self), self._repr_html_())
+
     def __str__(self) -> str:
         parts = [f"{self.done} of {self.total} done" + (f" ({self.failed} failed)" if self.failed else "")]
         parts += [f"{self.running} running"] if self.running else []
@@ -140,6 +150,16 @@ class Table(list[Row]):
             for row in (header, *rows)
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        return _notebook.table(*self.columns(), f"{len(self):,} tasks")
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(str(self), self._repr_html_())
 
     def __rich__(self) -> tp.Any:
         import rich.table

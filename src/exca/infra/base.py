@@ -276,6 +276,28 @@ class BaseInfra(Edge, SubmititMixin):
             if value != field.default:
                 yield name, value
 
+    def _repr_html_(self) -> str | None:
+        """For notebooks: nothing is frozen, submitted or written by it."""
+        from .. import _notebook
+
+        if self._obj is None or self._applied is None:
+            return None
+        known: list[tuple[str, tp.Any]] = [(str(name), value) for name, value in self.__repr_args__()]
+        if self._state.uid is None:
+            known.append(("uid", "not computed yet: the object can still be changed"))
+        else:
+            known += [("uid", self._state.uid), *self._known_of_results()]
+        return _notebook.card(f"{type(self).__name__} of {self._factory()}", _notebook.pairs(known))
+
+    def _known_of_results(self) -> list[tuple[str, str]]:
+        """What is said of the results in a notebook."""
+        return []
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(repr(self), self._repr_html_())
+
     def __setattr__(self, name: str, value: tp.Any) -> None:
         if name.startswith("_"):
             object.__setattr__(self, name, value)

@@ -189,6 +189,22 @@ class Job(abc.ABC, tp.Generic[R]):
             f"{type(self).__name__}(cluster={self.cluster!r}, job_id={self.job_id!r}, state={self.state!r})"
         )
 
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        title = "computed in this process" if self.cluster is None else f"{self.cluster} job {self.job_id}"
+        known: list[tuple[str, str]] = [("state", self.state)]
+        if self.cluster is not None:
+            known.append(("logs", str(self.paths.folder)))
+            if self.succeeded() is False and self.submission.trusted:
+                known.append(("end of stderr", paths.tail(self.paths.stderr, 1)))
+        return _notebook.card(title, _notebook.pairs(known))
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(repr(self), self._repr_html_())
+
     @abc.abstractmethod
     def _finished(self) -> bool | None:
         """Whether it succeeded; None while there is no outcome."""

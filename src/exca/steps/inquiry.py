@@ -387,7 +387,21 @@ class Plan:
     def __len__(self) -> int:
         return len(self.stages)
 
-    def __str__(self) -> str:
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        head, *rows = self._rows()
+        return _notebook.card(
+            f"plan of {self.items:,} item(s): {self.compute:,} result(s) to compute",
+            _notebook.table(head, rows, "stages in their order"),
+        )
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(str(self), self._repr_html_())
+
+    def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [
             ("stage", "backend", "items", "cached", "failed", "running", "compute", "jobs")
         ]
@@ -395,6 +409,10 @@ class Plan:
             counts = (stage.items, stage.cached, stage.failed, stage.running, stage.compute, stage.jobs)
             note = "" if stage.allowed or not stage.compute else " (read-only: an error)"
             rows.append((stage.name, stage.backend + note, *map(str, counts)))
+        return rows
+
+    def __str__(self) -> str:
+        rows = self._rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join(
             "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()

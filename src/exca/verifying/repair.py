@@ -49,6 +49,20 @@ class Repairs:
         reports = {"before": self.before.to_json(), "after": self.after.to_json()}
         return {**reports, "done": self.done, "left": self.left}
 
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        done = [("done", each) for each in self.done] + [("left", each) for each in self.left]
+        shown = _notebook.table(["", "what"], done, "what was done, and what was left") or _notebook.line(
+            "nothing to repair"
+        )
+        return _notebook.card(f"repaired {self.after.root}", shown, self.after._repr_html_() or "")
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(str(self), self._repr_html_())
+
     def __str__(self) -> str:
         left = [f"left: {line}" for line in self.left]
         return "\n".join([*self.done, *left, str(self.after)])

@@ -137,6 +137,31 @@ class Report:
         folders = [{**dataclasses.asdict(folder), "sound": folder.sound} for folder in self.folders]
         return {"root": self.root, "sound": self.sound, "totals": self.totals(), "folders": folders}
 
+    def _repr_html_(self) -> str | None:
+        from .. import _notebook
+
+        totals = self.totals()
+        shown = {
+            n: title for n, title in _COLUMNS.items() if totals[n] or n in ("entries", "nbytes", "damaged")
+        }
+        rows = [[folder.folder, *_row(folder.counts(), shown, "")[:-1]] for folder in self.folders]
+        found = [pair for folder in self.folders for pair in folder.findings()]
+        said = (
+            "sound"
+            if self.sound
+            else f"{len(found):,} finding(s): exca.repair({self.root!r}) sets aside what is damaged"
+        )
+        return _notebook.card(
+            f"{self.root}: {said}",
+            _notebook.table(["folder", *shown.values()], rows, "what was found"),
+            _notebook.table(["finding", "where"], found, "findings"),
+        )
+
+    def _repr_mimebundle_(self, **_: tp.Any) -> dict[str, str] | None:
+        from .. import _notebook
+
+        return _notebook.bundle(str(self), self._repr_html_())
+
     def __str__(self) -> str:
         shown = {name: title for name, title in _COLUMNS.items() if name in ("entries", "nbytes", "damaged")}
         totals = self.totals()
