@@ -133,5 +133,5 @@ slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .venv .venv-lowest .venv-trackers .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache
+	rm -rf .venv .venv-lowest .venv-trackers .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache demo-cache.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,6 +35,7 @@ MODULES = (
     "rows_arrays",
     "rows_growth",
     "rows_steps",
+    "rows_pages",
     "rows_slurm",
     "peers",
 )
@@ -152,7 +153,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure this project beside the published release.")
     parser.add_argument("--reference-python", help="an interpreter that has the published release")
     parser.add_argument(
-        "--only", default="", help="groups (tasks,maps,cachedict,arrays,growth,slurm) or words of titles"
+        "--only",
+        default="",
+        help="groups (tasks,maps,cachedict,arrays,growth,pages,slurm) or words of titles",
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each number is measured (default 5)")
     parser.add_argument("--folder", help="where to write (default: the folder for temporary files)")

@@ -62,6 +62,9 @@ def check_two_runs(folder: Path, cluster: str) -> None:
     assert counts(second) == (EXPERIMENTS, 0, 0)
     assert [(*row[:2], row[3]) for row in ROW.findall(second)] == [(*row[:2], row[3]) for row in rows]
     assert stamps(folder) == before, "the second run wrote something"
+    page = folder.with_suffix(".html")
+    assert f"{page}: {EXPERIMENTS} runs" in second
+    assert "accuracy against data.noise" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(180)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+import exca.cli
 from digits import Experiment
 
 NOISES = [0.0, 4.0]
@@ -94,9 +95,13 @@ def main() -> None:
     """Read the command line and run the study."""
     parser = argparse.ArgumentParser(description="A grid of experiments on handwritten digits.")
     parser.add_argument("--folder", default="demo-cache", help="where results and logs are kept")
+    parser.add_argument("--report", help="where the page with all results goes (default: beside the folder)")
     parser.add_argument("--cluster", default=os.environ.get("CLUSTER", "local"), help="local, slurm or auto")
     options = parser.parse_args()
-    sys.exit(0 if run(options.folder, options.cluster) else 1)
+    went_well = run(options.folder, options.cluster)
+    # the same as on the command line: exca report demo-cache -o demo-cache.html
+    exca.cli.main(["report", options.folder, "-o", options.report or f"{options.folder.rstrip('/')}.html"])
+    sys.exit(0 if went_well else 1)
 
 
 if __name__ == "__main__":
