@@ -22,6 +22,7 @@ from exca.pages.gate import FORM_TOKEN, Gate, Keys
 from saying import say
 from waiting import wait_for
 
+STRANGER = 64_321  # no user of this machine
 STATIC = Path(live.__file__).parent / "static"
 NASTY = "<script>alert(1)</script>\"'&\x1b[31m\x00\u202egnp.exe ${{7*7}} {{7*7}}"
 
@@ -308,6 +309,7 @@ class Claimed:
     """A training that a job of this user computes just now, as far as the folder tells."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         trained.train(folder, rate=1.0).loss()
         [made] = folder.glob("trained.Train*/*/job.json")
         self.place = made.parent
@@ -403,21 +405,34 @@ def test_a_follower_keeps_up_and_keeps_whole_characters(tmp_path: Path) -> None:
     follower.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives a link to another user")
-def test_a_link_of_another_user_is_no_log(tmp_path: Path) -> None:
-    job = Claimed(tmp_path)
-    secret = tmp_path / "secret"
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files to another user")
+@pytest.mark.parametrize("planted", ["link", "submission"])
+def test_what_another_user_planted_is_no_log(tmp_path: Path, planted: str) -> None:
+    """A link in the place of a log, or a submission that names a file outside of the folder."""
+    folder = tmp_path / "cache"
+    job = Claimed(folder)
+    secret = tmp_path / "12_0_log.out"
     secret.write_text("of this user alone")
-    job.log.symlink_to(secret)
-    os.lchown(job.log, 64_321, 64_321)
-    os.chown(job.log.parent, 64_321, 64_321)
-    site = Site(tmp_path)
+    if planted == "link":
+        job.log.symlink_to(secret)
+        os.lchown(job.log, STRANGER, STRANGER)
+        os.chown(job.log.parent, STRANGER, STRANGER)
+    else:
+        file = job.place / "submission.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "logs": str(tmp_path)}))
+        os.chown(file, STRANGER, STRANGER)
+    site = Site(folder)
     page = site.get(link := site.run_page("rate == 1"))
     assert "of this user alone" not in page.text
+    if planted == "submission":
+        assert "another user may have written down that the log of" in page.text
     [stream] = Page(page.text).links(f"{link}/stream")
     answer = site.ask("GET", stream.replace("version=1", "version=0"), enough=lambda body: b"changed" in body)
     assert "of this user alone" not in answer.text
     job.claim.release()
+    os.chown(job.place / "submission.json", 0, 0)
+    own = site.get(link).text
+    assert ("of this user alone" in own) == (planted == "submission"), "the test would notice"
 
 
 # ---------------------------------------------------------------- actions

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import typing as tp
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 
 import trained
 from chromium import opened, violations
+from people import BOB, Commons
 
 if tp.TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -314,3 +316,18 @@ def test_a_socket_at_a_path(tmp_path: Path) -> None:
         for connection in connections:
             connection.close()
     assert not (folder / "socket").exists()
+
+
+def test_another_user_cannot_open_the_socket(commons: Commons) -> None:
+    place = Path(tempfile.mkdtemp(dir=commons.shared.parent))
+    place.chmod(0o755)
+    with Served(place, "--uds", str(place / "socket")):
+        code = f"""
+            import socket
+            with socket.socket(socket.AF_UNIX) as connection:
+                try:
+                    connection.connect({str(place / "socket")!r})
+                except PermissionError:
+                    print("refused")
+        """
+        assert BOB.run(commons.home(BOB), code) == "refused\n"
