@@ -21,7 +21,7 @@ from chromium import opened, violations
 from people import BOB, Commons
 
 if tp.TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 pytestmark = pytest.mark.long
 SUPPORT = Path(trained.__file__).parent
@@ -134,6 +134,28 @@ def test_what_was_chosen_stays_while_the_page_changes(runs: "Page", cache: Path)
     assert runs.locator("th[aria-sort=descending]").inner_text() == "rate"
     expect(runs.get_by_role("searchbox")).to_be_focused()
     assert runs.get_by_role("searchbox").input_value() == "rate<=1"
+
+
+def test_a_change_while_the_page_is_being_loaded_is_not_missed(runs: "Page", cache: Path) -> None:
+    """A run ends while the answer to the change before it is on its way: both are on the page in the end."""
+    from playwright.sync_api import expect
+
+    total = int(runs.locator("#countline").inner_text().partition(" of ")[0])
+    delayed: list[str] = []
+
+    def late(route: "Route") -> None:
+        answer = route.fetch()
+        if not delayed:
+            delayed.append(route.request.url)
+            trained.train(cache, rate=0.125).loss()
+            runs.wait_for_timeout(3000)  # the server has seen it by then, and has told the page
+        route.fulfill(response=answer)
+
+    runs.route("**/runs/*", late)
+    trained.train(cache, rate=0.0625).loss()
+    expect(runs.locator("#countline")).to_contain_text(f"{total + 2} of {total + 2} runs fit")
+    assert len(delayed) == 1
+    runs.unroute("**/runs/*")
 
 
 def test_with_the_keyboard_alone(runs: "Page") -> None:

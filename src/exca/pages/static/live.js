@@ -10,8 +10,9 @@
     constructor(url) {
       super();
       this.url = url;
-      this.names = new Set();
+      this.names = new Set(["changed"]);
       this.forward = (event) => {
+        if (event.type === "changed") changed();
         if (event.lastEventId) this.last = event.lastEventId;
         this.dispatchEvent(new MessageEvent(event.type, { data: event.data, lastEventId: event.lastEventId }));
       };
@@ -160,28 +161,43 @@
     }
   }
 
+  // ---------------------------------------------------------------- when the content is replaced
+
   // a list that is open, or a text that is marked, is not taken away from under its reader
   const busy = () => {
     const active = document.activeElement;
     const marked = document.getSelection();
-    const inside = marked && !marked.isCollapsed && shown() && shown().contains(marked.anchorNode);
-    return inside || (active && active.tagName === "SELECT" && shown() && shown().contains(active));
+    const inside = marked && !marked.isCollapsed && shown().contains(marked.anchorNode);
+    return inside || (active && active.tagName === "SELECT" && shown().contains(active));
   };
   const isLive = (event) => event.detail.target?.id === "live"; // and not a line of a log
-  let waiting = false;
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    const caused = event.detail.requestConfig.triggeringEvent;
-    if (caused && caused.type === "sse:changed" && busy()) {
-      event.preventDefault();
-      waiting = true;
-    }
+  let wanted = false; // something has changed since what is shown was asked for
+  let asked = 0; // when that was, while the answer is on its way
+  let next = 0; // when it may be asked for again: the longer it takes, the later
+
+  function changed() {
+    wanted = true;
+    refresh();
+  }
+
+  function refresh() {
+    const now = performance.now();
+    if (wanted && !asked && now >= next && shown() && !busy()) htmx.trigger(shown(), "refresh");
+  }
+
+  document.addEventListener("htmx:beforeSend", (event) => {
+    if (!isLive(event)) return;
+    wanted = false; // also by a filter: its answer is as new
+    asked = performance.now();
   });
-  setInterval(() => {
-    if (waiting && !busy() && shown()) {
-      waiting = false;
-      htmx.trigger(shown(), "sse:changed");
-    }
-  }, 1000);
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (!isLive(event)) return;
+    const took = performance.now() - asked;
+    asked = 0;
+    next = performance.now() + Math.max(1000, 3 * took);
+    if (!event.detail.successful) wanted = true;
+  });
+  setInterval(refresh, 500);
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (isLive(event)) keep();
   });
