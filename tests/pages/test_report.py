@@ -222,3 +222,22 @@ def test_a_missing_package_is_named(
     said = say(capsys, "report", cache, "-o", tmp_path / "r.html", code=2)
     assert said == "exca report: pages are made with Jinja2: pip install 'exca[ui]'\n"
     assert not (tmp_path / "r.html").exists()
+
+
+def test_attempts_and_logs_of_jobs(tmp_path: Path) -> None:
+    """A job that failed once and was tried again, and one that failed for good: attempts, what was used, stderr."""
+    infra = {"cluster": "local", "retry_on": ["ValueError"], "retries": 1, "retry_backoff_s": 0, "mem_gb": 4}
+    task = trained.train(tmp_path / "c", rate=9.0, infra=infra)
+    assert isinstance(task.infra.job().exception(), ValueError)
+    text = Page(reported(tmp_path / "c")).text()
+    for words in (
+        "Attempts before",
+        "ValueError: diverged",
+        "The end of its stderr",
+        "Asked mem_gb 4",
+        "Used ",
+        "max_rss_mb",
+    ):
+        assert words in text, words
+    assert "memory: used at most" in text
+    assert "The end of its stderr" not in Page(reported(tmp_path / "c", logs=False)).text()

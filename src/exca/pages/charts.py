@@ -18,6 +18,7 @@ _MOST_CATEGORIES = 12
 _MOST_AXES = 9
 _MOST_LINES = 600  # runs in parallel coordinates
 _MOST_CURVES, _MOST_POINTS = 40, 120
+_MANY = 300  # dots that hide one another
 _FEW, _APART = 6, 22  # values that are marks of an axis themselves, and how far they are apart at least
 _SHADES = 5  # of results, from low to high
 _LOGARITHMIC = 50  # ratio from which on an axis of positive numbers is
@@ -106,9 +107,9 @@ class Chart:
 class Scale:
     """From values to places between two ends: linear, logarithmic, or one place per category."""
 
-    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+    def __init__(self, values: Sequence[float], start: float, end: float, *, marked: bool = True) -> None:
         low, high = min(values), max(values)
-        self._few: list[float] = sorted({*values}) if len({*values}) <= _FEW else []
+        self._few: list[float] = sorted({*values}) if marked and len({*values}) <= _FEW else []
         self.logarithmic: bool = is_logarithmic([low, high])
         if low == high:
             room = abs(low) * 0.1 or 1.0
@@ -193,15 +194,11 @@ def results_of(group: Group) -> list[Column]:
     ]
 
 
-def parameters_of(group: Group) -> list[Column]:
-    """The parameters that vary, and can be drawn: numbers, or few texts."""
-    found = [column for column in group.of_role("parameter") if is_drawable(column)]
-    return sorted(found, key=lambda column: column.name.endswith("seed"))  # which tells the least
-
-
-def is_drawable(column: Column) -> bool:
-    """Whether it varies, and its values are numbers or few."""
-    return column.distinct > 1 and (is_scale(column) or column.distinct <= _MOST_CATEGORIES)
+def drawable(columns: Sequence[Column]) -> list[Column]:
+    """The parameters that vary, and can be drawn: numbers, or few texts; seeds, which tell the least, are last."""
+    found = [column for column in columns if column.role == "parameter" and column.distinct > 1]
+    found = [column for column in found if is_scale(column) or column.distinct <= _MOST_CATEGORIES]
+    return sorted(found, key=lambda column: column.name.endswith("seed"))
 
 
 def is_scale(column: Column) -> bool:
@@ -214,7 +211,7 @@ def scatters(group: Group) -> list[Chart]:
     return [
         chart
         for result in results_of(group)
-        for parameter in parameters_of(group)[:MOST_PARAMETERS]
+        for parameter in drawable(group.columns)[:MOST_PARAMETERS]
         if (chart := scatter(group, parameter, result)) is not None
     ]
 
@@ -257,7 +254,8 @@ def scatter(group: Group, parameter: Column, result: Column) -> Chart | None:
     for k, value in there:
         groups.setdefault(texts[k], []).append(value)
     chart.y_ticks = vertical.ticks(7)
-    chart.lines.append(Line(_dots([(places[texts[k]], vertical(value)) for k, value in there]), "dots"))
+    kind = "dots" if len(there) <= _MANY else "dots many"
+    chart.lines.append(Line(_dots([(places[texts[k]], vertical(value)) for k, value in there]), kind))
     ordered = sorted(groups, key=lambda text: places[text])
     if 1 < len(ordered) <= len(there) / 2:
         medians = [(places[text], vertical(statistics.median(groups[text]))) for text in ordered]
@@ -302,7 +300,7 @@ def shades(values: Sequence[float]) -> list[int]:
 
 def parallel(group: Group) -> Chart | None:
     """One line per run through all parameters to the first result, shaded by it."""
-    results, parameters = results_of(group), parameters_of(group)[: _MOST_AXES - 1]
+    results, parameters = results_of(group), drawable(group.columns)[: _MOST_AXES - 1]
     if not results or len(parameters) < 2:
         return None
     result = results[0]
@@ -361,7 +359,7 @@ def learning_curves(group: Group) -> list[Chart]:
             shown.append((run.id, found))
     names = dict.fromkeys(name for _, found in shown for name in found)
     note = (
-        f"the latest {len(shown)} of {len(logged)} runs that logged numbers"
+        f"the latest {len(shown):,} of {len(logged):,} runs that logged numbers"
         if len(logged) > len(shown)
         else ""
     )
@@ -374,11 +372,10 @@ def learning_curves(group: Group) -> list[Chart]:
 def curves(name: str, of: str, of_runs: Sequence[tuple[str, Curve]], note: str = "") -> Chart:
     """One metric over the steps, one line per run, shaded by its last value."""
     chart = Chart("curves", f"{shortened(name)} by step", of, "step", shortened(name), 440, 250, note=note)
-    horizontal = Scale(
-        [step for _, curve in of_runs for step, _ in (curve[0], curve[-1])], chart.left, chart.right
-    )
+    steps = [step for _, curve in of_runs for step, _ in (curve[0], curve[-1])]
+    horizontal = Scale(steps, chart.left, chart.right, marked=False)
     if horizontal.logarithmic:
-        horizontal = _linear([step for _, curve in of_runs for step, _ in (curve[0], curve[-1])], chart)
+        horizontal = Scale([0.0, *steps], chart.left, chart.right, marked=False)
     vertical = Scale([value for _, curve in of_runs for _, value in curve], chart.bottom, chart.top)
     chart.x_ticks, chart.y_ticks = horizontal.ticks(), vertical.ticks(7)
     for (run, curve), shade in zip(of_runs, shades([curve[-1][1] for _, curve in of_runs]), strict=True):
@@ -391,10 +388,6 @@ def curves(name: str, of: str, of_runs: Sequence[tuple[str, Curve]], note: str =
         figures = (values[0], min(values), max(values), values[-1])
         chart.body.append([run, str(len(curve)), *(f"{value:.4g}" for value in figures)])
     return chart
-
-
-def _linear(values: Sequence[float], chart: Chart) -> Scale:
-    return Scale([0.0, *values], chart.left, chart.right)
 
 
 def _thinned(curve: Curve) -> Curve:

@@ -18,7 +18,7 @@ if tp.TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_ROWS, _MOST_COLUMNS = 8, 6
+_MOST_RESULTS, _MOST_PARAMETERS, _ACROSS = 8, 9, 3
 _WIDTH, _HEIGHT = 3.2, 2.6  # inches of one picture
 _DOTS, _MEDIAN = "#2456c8", "#d9480f"
 _NO_PARAMETERS = ("id", "method", "state")
@@ -56,7 +56,7 @@ def plot(
     Returns
     -------
     matplotlib.figure.Figure
-        one row per result, one column per parameter; ``figure.savefig("study.svg")`` writes it
+        per result, up to three pictures side by side; ``figure.savefig("study.svg")`` writes it
 
     Raises
     ------
@@ -130,16 +130,16 @@ def _panels(
     for name, columns in groups:
         drawn = [c for c in columns if c.role == "result" and sum(v is not None for v in c.numbers()) > 1]
         drawn = [c for c in drawn if not results or any(_is_called(c, each) for each in results)]
-        parameters = [c for c in columns if c.role == "parameter" and charts.is_drawable(c)]
+        parameters = charts.drawable(columns)
         if against:
             parameters = [c for each in against for c in parameters if _is_called(c, each)]
         if parameters:
-            found += [Panel(name, result, parameters[:_MOST_COLUMNS]) for result in drawn]
+            found += [Panel(name, result, parameters[:_MOST_PARAMETERS]) for result in drawn]
     if not found:
         raise FilterError(
             "there is nothing to draw: it takes results that are numbers (or dicts of them) and a parameter that varies"
         )
-    return found[:_MOST_ROWS]
+    return found[:_MOST_RESULTS]
 
 
 def _is_called(column: Column, name: str) -> bool:
@@ -151,18 +151,23 @@ def _figure(panels: Sequence[Panel]) -> "Figure":
         from matplotlib.figure import Figure
     except ImportError as e:
         raise MissingPackageError("exca.plot draws with matplotlib: pip install 'exca[plot]'") from e
-    across = max(len(panel.parameters) for panel in panels)
-    figure = Figure(figsize=(_WIDTH * across, _HEIGHT * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), across, squeeze=False)
+    rows = [
+        (panel, panel.parameters[k : k + _ACROSS], k == 0)
+        for panel in panels
+        for k in range(0, len(panel.parameters), _ACROSS)
+    ]
+    across = max(len(parameters) for _, parameters, _ in rows)
+    figure = Figure(figsize=(_WIDTH * across, _HEIGHT * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), across, squeeze=False)
     several = len({panel.name for panel in panels}) > 1
-    for panel, row in zip(panels, axes, strict=True):
+    for (panel, parameters, first), row in zip(rows, axes, strict=True):
         for n, ax in enumerate(row):
-            if n < len(panel.parameters):
-                _draw(ax, panel.parameters[n], panel.result)
+            if n < len(parameters):
+                _draw(ax, parameters[n], panel.result)
             else:
                 ax.set_axis_off()
         row[0].set_ylabel(panel.result.title, parse_math=False)
-        if several:
+        if several and first:
             row[0].set_title(panel.name, loc="left", fontsize="small", parse_math=False)
     return figure
 

@@ -110,8 +110,12 @@
       });
     });
 
-    // a way to the details of each run, and a box to choose it
-    data.rows.forEach((row, k) => {
+    // a way to the details of each run, and a box to choose it, made when the row is first shown
+    const prepared = new Set();
+    function prepare(k) {
+      if (prepared.has(k)) return;
+      prepared.add(k);
+      const row = data.rows[k];
       const cell = row.cells[0];
       if (!cell.querySelector("a")) {
         const button = make("button", { type: "button", className: "rowname" }, data.ids[k]);
@@ -127,7 +131,7 @@
         compareButton.textContent = chosen.size < 2 ? "Compare" : `Compare ${chosen.size}`;
       });
       cell.prepend(box, " ");
-    });
+    }
 
     const search = make("input", { type: "search", placeholder: "words, state=failed, rate>0.1", autocomplete: "off", spellcheck: false });
     search.addEventListener("input", () => update());
@@ -200,7 +204,10 @@
           const across = head.length - hiddenColumns.size;
           fragment.append(make("tr", { className: "group" }, make("th", { colSpan: across, scope: "rowgroup" }, title)));
         }
-        for (const k of part.slice(0, left)) fragment.append(data.rows[k]);
+        for (const k of part.slice(0, left)) {
+          prepare(k);
+          fragment.append(data.rows[k]);
+        }
         left -= part.length;
       }
       body.replaceChildren(fragment);
@@ -316,6 +323,7 @@
       const there = data.shown.filter((k) => isNumber(up.values[k]) && (across.numeric ? isNumber(across.values[k]) : true));
       const width = Math.min(1100, Math.max(300, box.clientWidth - 26)); // a unit is a pixel, so that texts stay readable
       const right = width - 14;
+      drawn = box.clientWidth;
       svg.setAttribute("viewBox", `0 0 ${width} 340`);
       svg.replaceChildren();
       legend.replaceChildren();
@@ -329,16 +337,20 @@
       svg.append(draw("path", { class: "axis", d: `M60 300H${right}` }), draw("text", { class: "name", x: (60 + right) / 2, y: 334, "text-anchor": "middle" }, across.name));
       const kinds = shadesOf(by, there);
       for (const [text, k] of kinds.legend) legend.append(make("span", {}, swatch(k), ` ${text}`));
+      const r = there.length > 500 ? 2.5 : 4;
       for (const k of there) {
         const value = across.numeric ? across.values[k] : String(across.values[k] ?? "");
-        const dot = draw("circle", { class: `dot shade${kinds.of(k)}`, cx: horizontal.at(value).toFixed(1), cy: vertical.at(up.values[k]).toFixed(1), r: 4 });
+        const dot = draw("circle", { class: `dot shade${kinds.of(k)}`, cx: horizontal.at(value).toFixed(1), cy: vertical.at(up.values[k]).toFixed(1), r });
         dot.dataset.run = String(k);
-        const told = [across, up, by].map((c) => `${c.name} ${isNumber(c.values[k]) ? short(c.values[k]) : (c.values[k] ?? "-")}`);
+        const told = [...new Set([across, up, by])].map((c) => `${c.name} ${isNumber(c.values[k]) ? short(c.values[k]) : (c.values[k] ?? "-")}`);
         dot.dataset.told = `${data.ids[k]}: ${told.join(", ")}`;
         svg.append(dot);
       }
     }
-    new ResizeObserver(redraw).observe(box);
+    let drawn = 0; // for which width
+    new ResizeObserver(() => {
+      if (box.clientWidth !== drawn) redraw();
+    }).observe(box);
     return redraw;
   }
 
