@@ -24,6 +24,8 @@ PUT, GET = "CacheDict put, per key", "CacheDict get"
 OPEN_LEN = "CacheDict open and len at 100,000 keys"
 MISS = 'CacheDict miss ("nope" in cd)'
 LOCAL_ARRAY = 'array of 100 trivial tasks, cluster="local"'
+TORCH_ARRAY = "array of 20 local tasks whose module imports torch, per task"
+SLURM_TASKS = "300 trivial Slurm tasks: from call to all results"
 ITEMS = 100_000
 FEWER = 2_000
 
@@ -185,5 +187,36 @@ def submitit_array(folder: Path) -> float:
     def run() -> None:
         jobs = executor.map_array(half, range(100))
         assert [job.result() for job in jobs][-1] == half(99)
+
+    return seconds(run)
+
+
+def ones(count: int) -> float:
+    import torch
+
+    return float(torch.ones(count).sum())
+
+
+@peer(LOKY, TORCH_ARRAY, rounds=1)
+def loky_torch_array(folder: Path) -> float:
+    import loky
+
+    def run() -> None:
+        with loky.ProcessPoolExecutor() as pool:
+            assert list(pool.map(ones, range(1, 21))) == list(range(1, 21))
+
+    return seconds(run) / 20
+
+
+@peer(SUBMITIT, SLURM_TASKS, rounds=1)
+def submitit_slurm(folder: Path) -> float:
+    import submitit
+
+    executor = submitit.AutoExecutor(folder, cluster="slurm")
+    executor.update_parameters(slurm_array_parallelism=300, timeout_min=10)
+
+    def run() -> None:
+        jobs = executor.map_array(half, range(300))
+        assert [job.result() for job in jobs] == [half(item) for item in range(300)]
 
     return seconds(run)

@@ -82,6 +82,24 @@ def queries(folder: Path) -> float:
         cancel(folder)
 
 
+@row(f"{TASKS:,} trivial Slurm tasks: from call to all results", than=("submitit", 1), rounds=1)
+def trivial_tasks(folder: Path) -> float:
+    base = trainer(folder, 0, cluster="slurm", job_name=folder.parent.name)
+    results: list[float] = []
+
+    def submit_and_read() -> None:
+        with base.infra.job_array(max_workers=TASKS) as array:
+            array.extend(base.infra.clone_obj({"data.seed": seed}) for seed in range(1, TASKS + 1))
+        results.extend(task.run() for task in array)
+
+    try:
+        took = seconds(submit_and_read)
+    finally:
+        cancel(folder)
+    assert results == [seed + 0.5 for seed in range(1, TASKS + 1)]
+    return took
+
+
 @row(
     f"{PACKED:,} Slurm tasks in packed jobs: queries per 2 s, until all are collected",
     unit="",

@@ -231,7 +231,7 @@ def test_every_key_of_a_record_is_described(tmp_path: Path) -> None:
     died.folder.mkdir()
     assert died.record_death() is not None  # of a job that left no outcome
     found.update(json.loads((died.folder / "job.json").read_text()))
-    assert {f"`{key}`" for key in found | {"git", "attempts"}} == described
+    assert {f"`{key}`" for key in found | {"git", "attempts", "before"}} == described
     first_line = table[2].partition("\n")[0]
     assert all(f"`{key}`" in first_line for key in json.loads(submission.read_text()))
 

@@ -461,6 +461,36 @@ def test_local_jobs_are_found(tmp_path: Path) -> None:
     assert job.result() == single.result() == 6
 
 
+def test_of_a_job_that_holds_several_tasks_one_is_found_by_its_number(tmp_path: Path) -> None:
+    infra: dict[str, tp.Any] = {"folder": tmp_path, "cluster": "local", "tasks_per_job": 3}
+    task = Task(value=3, infra=infra)  # type: ignore[arg-type] # validated by pydantic
+    with task.infra.job_array() as array:
+        array.extend(task.infra.clone_obj({"value": value}) for value in (5, 6, 7, 8))
+    job_id, last = array[0].infra.job().job_id, array[3].infra.job().job_id
+    for number, value in enumerate((5, 6, 7)):
+        found = helpers.find_slurm_job(job_id=job_id, folder=tmp_path, task=number)
+        assert found is not None
+        assert (found.uid_config, found.result()) == ({"value": value}, 2 * value)
+    names = r"\(0: .*Task\.run,0/value=5-.*, 1: .*value=6-.*, 2: .*value=7-"
+    with pytest.raises(ValueError, match=rf"holds 3 tasks: say which one is meant by task=<number> {names}"):
+        helpers.find_slurm_job(job_id=job_id, folder=tmp_path)
+    with pytest.raises(ValueError, match="holds 3 tasks, and none with the number 3 is found: say which"):
+        helpers.find_slurm_job(job_id=job_id, folder=tmp_path, task=3)
+    with pytest.raises(ValueError, match="holds a single task: leave out task=1"):
+        helpers.find_slurm_job(job_id=last, folder=tmp_path, task=1)
+    alone = helpers.find_slurm_job(job_id=last, folder=tmp_path)
+    assert alone is not None
+    assert alone.uid_config == {"value": 8}
+    for member in array:  # as where they were submitted again since
+        folder = member.infra.uid_folder()
+        assert folder is not None
+        (folder / "submission.json").unlink()
+        (folder / "submitit").unlink()
+    found = helpers.find_slurm_job(job_id=job_id, folder=tmp_path, task=2)
+    assert found is not None
+    assert (found.uid_config, found.result()) == ({"value": 7}, 14)
+
+
 def test_local_jobs_of_an_earlier_release_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "study.Task.run,0" / "value=3-3f9baebb"
     logs = folder.parent / "logs" / "someone" / "4711"

@@ -29,6 +29,10 @@ class JobError(RuntimeError):
     """A job ended without a result: killed, timed out, out of memory, or its error could not be carried."""
 
 
+class EarlierTaskError(JobError):
+    """A task was not computed, since one that it was to come after has failed, or has no result."""
+
+
 class UnknownClusterError(LookupError, ValueError):
     """A cluster has a name that no backend has."""
 

@@ -1,6 +1,7 @@
 """TaskInfra: one computation, cached and run anywhere."""
 
 import collections
+import collections.abc
 import contextlib
 import logging
 import os
@@ -17,6 +18,7 @@ from .infra.base import NOTHING_KEPT, Applied, BaseInfra, Exclusion, wrap
 
 if tp.TYPE_CHECKING:
     from .engine.array import JobArray
+    from .engine.earlier import Earlier
     from .engine.reports import Progress
     from .engine.tasks import Task
     from .jobs.job import Job
@@ -37,12 +39,32 @@ class TaskInfra(BaseInfra):
         "force" (computed again, once per object), "read-only" (never computed)
     keep_in_ram: bool
         also keep the result on the object, for instant access
+    after: list, optional
+        what has to be done before this task begins: objects with a task, such infras, their jobs, and uids (as
+        `uid()` gives them), addresses of methods (``module.Class.method,version``: all of its tasks that have a job or
+        an outcome) or paths of uid folders. Those given as objects are submitted with this one if need be. Where one of
+        them fails, this one fails with an `EarlierTaskError`, until that one is computed again
     """
 
     model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(defer_build=False)
+    _exca_new_fields: tp.ClassVar[tuple[str, ...]] = (*BaseInfra._exca_new_fields, "after")
+
     _pools: tp.ClassVar[bool] = False  # for maps: they make no sense for a single call
     mode: tp.Literal["cached", "retry", "force", "read-only"] = "cached"
     keep_in_ram: bool = False
+    after: tp.Annotated[
+        collections.abc.Sequence[tp.Any] | None,
+        pydantic.PlainSerializer(lambda after: None if after is None else [str(one) for one in after]),
+    ] = None
+
+    @pydantic.field_validator("after", mode="before")
+    @classmethod
+    def _as_earlier(cls, after: tp.Any) -> tp.Any:
+        if after is None:
+            return None
+        if isinstance(after, str) or not isinstance(after, collections.abc.Sequence):
+            raise ValueError(f"after={after!r} is no list: write after=[...]")  # noqa: TRY004 # as pydantic
+        return tuple(_earlier(one) for one in after)
 
     @tp.overload
     def apply(self, method: F, /) -> F: ...
@@ -156,8 +178,13 @@ class TaskInfra(BaseInfra):
                     state.task = Task(self._method, state.lock)
         return tp.cast("Task", state.task)
 
-    def job(self) -> "Job[tp.Any]":
+    def job(self, *, after: collections.abc.Sequence[tp.Any] = ()) -> "Job[tp.Any]":
         """The job of the task, submitted now if there is neither a job nor a result.
+
+        Parameters
+        ----------
+        after: list
+            what has to be done before it begins, beside what the field `after` holds
 
         Returns
         -------
@@ -168,9 +195,21 @@ class TaskInfra(BaseInfra):
         ------
         ReadOnlyError
             in read-only mode, if there is no result
+        InfraError
+            if there is no such task as `after` names, it has neither a job nor a result, or comes after this one
+        ValueError
+            if `after` holds what is no task
         """
         self._require_own_method("job")
+        self._come_after(after)
         return self._start()
+
+    def _come_after(self, after: collections.abc.Sequence[tp.Any]) -> None:
+        """Have more tasks done before; unlike a configuration, this may change once the uid is in use."""
+        known = self.after or ()
+        new = [one for one in type(self)._as_earlier(after) or () if one not in known]
+        if new:
+            self.__dict__["after"] = (*known, *new)
 
     def _start(self) -> "Job[tp.Any]":
         if self.folder is not None:
@@ -253,7 +292,12 @@ class TaskInfra(BaseInfra):
 
     @contextlib.contextmanager
     def job_array(
-        self, max_workers: int = 256, allow_empty: bool = False, allow_repeated_tasks: bool = False
+        self,
+        max_workers: int = 256,
+        allow_empty: bool = False,
+        allow_repeated_tasks: bool = False,
+        *,
+        after: collections.abc.Sequence[tp.Any] = (),
     ) -> tp.Iterator["JobArray"]:
         """Collect objects and submit, on leaving the context, those without a result as one job array.
 
@@ -269,6 +313,8 @@ class TaskInfra(BaseInfra):
             do not complain when nothing was collected
         allow_repeated_tasks: bool
             do not complain when two objects stand for the same task
+        after: list
+            what has to be done before any of them begins, beside what their fields `after` hold
 
         Yields
         ------
@@ -282,7 +328,8 @@ class TaskInfra(BaseInfra):
         ValueError
             if a task is repeated
         RuntimeError
-            if nothing was collected, or in read-only mode something is to be sent
+            if nothing was collected, or in read-only mode something is to be sent; where a task is to come after
+            what is no task, or has neither a job nor a result
         """
         from .engine.array import JobArray, Member
         from .engine.tasks import start
@@ -297,6 +344,9 @@ class TaskInfra(BaseInfra):
         unique = {infra.uid(): infra for infra in infras}
         if len(unique) < len(infras) and not allow_repeated_tasks:
             _complain_of_repetition(infras)
+        before = type(self)._as_earlier(after) or ()
+        for infra in unique.values():
+            infra._come_after(before)
         todo: list[Task] = []
         members: list[Member] = []
         for infra in unique.values():
@@ -313,6 +363,19 @@ class TaskInfra(BaseInfra):
             task.job = job
         objects.attach(members, self._method, max_workers)
 
+    def _is_bound(self) -> bool:
+        return self._obj is not None
+
+    def _earlier_task(self) -> "Task":
+        """The task, for one that comes after it."""
+        self._require_own_method("job")
+        if self.folder is None:
+            raise InfraError(
+                f"after holds a {self._factory()} without a folder: nothing of it is kept, so that no other process "
+                "can see whether it is done. Set infra.folder"
+            )
+        return self._task
+
     def _sibling(self, obj: tp.Any) -> "TaskInfra":
         infra = getattr(obj, self._infra_name, None)
         if not isinstance(infra, TaskInfra):
@@ -325,6 +388,51 @@ class TaskInfra(BaseInfra):
     def _for_array(self) -> "TaskInfra":
         self._require_own_method("job_array")
         return self
+
+
+def _earlier(value: tp.Any) -> "Earlier":
+    """What has to be done before a task, as it was given in ``after``."""
+    from .engine.earlier import Earlier
+
+    if isinstance(value, Earlier):
+        return value
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        if not isinstance(text, str) or not text.strip() or ".." in text.split("/") or not text.isprintable():
+            raise ValueError(
+                f"after holds {value!r}, which is no address of a task: give its uid as infra.uid() tells it, or the "
+                "path of its uid folder"
+            )
+        return Earlier(text)
+    if isinstance(value, TaskInfra):
+        infras = [value] if value._is_bound() else []
+    else:
+        from .infra.attribute import infra_attributes
+
+        names = infra_attributes(type(value)) if isinstance(value, pydantic.BaseModel) else ()
+        infras = [infra for name in names if isinstance(infra := getattr(value, name), TaskInfra)]
+    if len(infras) == 1:
+        return Earlier("", infras[0]._earlier_task)
+    folder = _folder_of_job(value)
+    if folder is not None:
+        return Earlier(folder)
+    if infras:
+        raise ValueError(
+            f"after holds a {type(value).__qualname__}, which has {len(infras)} tasks: give the infra of the one that "
+            "is meant"
+        )
+    raise ValueError(
+        f"after holds {value!r}, which is no task: give an object with a TaskInfra, its job, or its uid. A MapInfra, a "
+        "step or a job of SubmitInfra can't be waited for: call it in the method"
+    )
+
+
+def _folder_of_job(value: tp.Any) -> str | None:
+    """The uid folder of the job of a task."""
+    from .jobs.job import Job
+
+    folder = getattr(value, "folder", None) if isinstance(value, Job) and hasattr(value, "outcome") else None
+    return None if folder is None else str(folder)
 
 
 def _check_signature(function: tp.Any) -> None:

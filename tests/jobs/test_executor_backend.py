@@ -169,3 +169,18 @@ def test_a_time_limit_ends_a_job(tmp_path: Path) -> None:
             one.compute()
         assert one.infra.job().state == "TIMEOUT"
     assert BACKEND.outlive_submitter is False
+
+
+def test_a_job_waits_for_others_of_the_same_process(tmp_path: Path) -> None:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = task(tmp_path, pool, x=3, how="wait")
+        second, third = task(tmp_path, pool, x=4), task(tmp_path, pool, x=5)
+        job = second.infra.job(after=[first])
+        last = third.infra.job(after=[job])
+        wait_for((tmp_path / BEGAN).exists, "the first to begin")
+        assert (job.state, last.state, job.began()) == ("PENDING", "PENDING", False)
+        last.cancel()
+        (tmp_path / "go").touch()
+        assert job.result() == 8
+        assert last.exception() is not None
+        assert third.infra.status() == "not submitted"

@@ -17,7 +17,7 @@ from ..jobs import backends, losses
 from ..jobs.environment import current_job
 from ..jobs.paths import JobPaths, part_of
 from ..jobs.remote_errors import RemoteError
-from . import record
+from . import earlier, record
 from .method import Method, running
 from .record import KEY
 
@@ -137,6 +137,8 @@ class TaskCall(Call):
 
     def run_beside(self) -> tp.Any:
         """Call the method in a process whose outcome is not recorded."""
+        if earlier.of(self.method) and earlier.first_in_the_way(self.method) is not None:
+            return None
         outer = running.set((self.method, self.token, "task"))
         try:
             return self.method.call()
@@ -158,6 +160,8 @@ class TaskCall(Call):
         self.series.wait()
         self.method.freeze()
         started = time.time()
+        if earlier.of(self.method) and self._comes_too_soon(claim, where, started):
+            return
         series = dataclasses.replace(self.series, lost=(*self.series.lost, *self._requeues(where)))
         saving = self._saving(where, started) if where["cluster"] == "slurm" else contextlib.nullcontext()
         try:
@@ -173,6 +177,19 @@ class TaskCall(Call):
             if where["cluster"] == "debug" and sys.stdin is not None and sys.stdin.isatty():
                 raise  # submitit's debug executor stops here in a debugger
             logger.exception("%r failed", self)
+
+    def _comes_too_soon(self, claim: "Claim", where: dict[str, tp.Any], started: float) -> bool:
+        """Whether a task before this one has failed, which is published, or is not done, which is no attempt then."""
+        now = earlier.first_in_the_way(self.method)
+        if now is None:
+            return False
+        if now.word in ("failed", "nothing"):
+            earlier.publish_failure(self.method, claim, now, where, self.token)
+        else:
+            loss = earlier.loss_of(now, self.token, where, started)
+            record.note_loss(self.folder, self.token, [*self._requeues(where), loss], claim)
+            logger.warning("%r is sent back: %s", self, loss["reason"])
+        return True
 
     def _requeues(self, where: dict[str, tp.Any]) -> list[losses.Attempt]:
         """The earlier runs of this very job, before the scheduler requeued it."""

@@ -1,6 +1,7 @@
 """Handles on tasks: their outcome is the record in their uid folder."""
 
 import contextlib
+import dataclasses
 import logging
 import typing as tp
 from pathlib import Path
@@ -15,6 +16,7 @@ from . import record, unsent
 from .record import KEY
 
 if tp.TYPE_CHECKING:
+    from ..claims import Holder
     from .tasks import Task
 
 R = tp.TypeVar("R")
@@ -270,6 +272,24 @@ class TaskJob(Job[R]):
         return record.requeues(self.paths.folder, self.attempt, self.submission.to_json())
 
 
+def job_behind(
+    folder: Path, holder: "Holder", before: record.Record | None, logs: str, **options: tp.Any
+) -> TaskJob[tp.Any]:
+    """The job behind a claim, which was looked for after the outcome; ``logs`` are those of jobs that name none."""
+    replaces = None if before is None or before.attempt == holder.token else before.attempt
+    submission = Submission(None, "", "")
+    announced = holder.announced
+    if holder.owner.kind == "job":
+        submitted = record.read_submission(folder)
+        submission = submission if submitted is None else submitted.submission
+        if not holder.trusted:
+            submission = dataclasses.replace(submission, trusted=False)
+    elif announced is not None:  # its submitter died before it could say which job it had become
+        found = backends.tagged(announced.cluster, announced.tag, announced.task, announced.logs or logs)
+        submission = found or submission
+    return TaskJob(folder, submission, holder.token, replaces=replaces, **options)
+
+
 class EarlierJob(TaskJob[R]):
     """A task's job that an earlier release submitted: no failure is kept on its behalf."""
 
@@ -286,13 +306,14 @@ class EarlierJob(TaskJob[R]):
 
 
 class UnsentJob(TaskJob[R]):
-    """A task that waits for room in the queue."""
+    """A task that waits for room in the queue, or for tasks before it that its backend cannot wait for."""
 
-    def __init__(self, task: "Task", logs: Path, cluster: str) -> None:
+    def __init__(self, task: "Task", logs: Path, cluster: str, *, held: bool = False) -> None:
         super().__init__(task.method.folder, Submission(cluster, "", str(logs / "%j")), "", task.hint)
         self._task = task
         self._logs = logs
         self._sent: Job[tp.Any] | None = None
+        self._held = held  # by tasks before it
 
     def sent(self) -> Job[tp.Any] | None:
         """The job once there is one."""
@@ -318,7 +339,8 @@ class UnsentJob(TaskJob[R]):
     def describe(self) -> str:
         """The task in words."""
         job = self.sent()
-        return f"{self.folder.name}, for which there is no room yet" if job is None else job.describe()
+        why = "which comes after tasks that are not done" if self._held else "for which there is no room yet"
+        return f"{self.folder.name}, {why}" if job is None else job.describe()
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error, or it will not be sent any more."""
@@ -339,7 +361,7 @@ class UnsentJob(TaskJob[R]):
                 job = self.sent()
                 if job is not None:
                     return job.wait(poller.left)
-                unsent.send(self._logs)
+                self.send_others()
                 if not unsent.holds(self._logs, self.folder) and self.sent() is None:
                     return self._finished() is not None  # nothing waits any more: ask again
                 if poller.is_time_once("to tell", after=SAY_WHY):
@@ -363,13 +385,16 @@ class UnsentJob(TaskJob[R]):
             return tp.cast(R, job.result())
         if self.outcome() is None:
             raise JobError(
-                f"{self.folder.name} waited for room in the queue and was not submitted: it was cancelled, or refused "
-                "(see the log). Nothing is kept of it: ask again to submit it"
+                f"{self.folder.name} waited {'for tasks before it' if self._held else 'for room in the queue'} and was "
+                "not submitted: it was cancelled, or refused (see the log). Nothing is kept of it: ask again to submit "
+                "it"
             )
         return super().result()
 
     def send_others(self) -> None:
         """Send what waits for room with the same logs."""
+        if self._held:
+            self._task.go_on_before()
         unsent.send(self._logs)
 
     def is_listed(self) -> bool:

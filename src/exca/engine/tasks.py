@@ -21,10 +21,10 @@ from ..jobs import backends, losses
 from ..jobs.backends import Submission
 from ..jobs.job import DoneJob, Job
 from ..jobs.paths import JobPaths, fixed_folder
-from . import record, unsent
+from . import earlier, record, unsent
 from .method import Method, Status, observers
 from .record import KEY
-from .task_job import Again, EarlierJob, TaskJob, UnsentJob
+from .task_job import Again, EarlierJob, TaskJob, UnsentJob, job_behind
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Holder
@@ -55,13 +55,16 @@ AnyJob = TaskJob[tp.Any] | DoneTask[tp.Any]
 class Task:
     """A task as one object of the user's sees it."""
 
-    __slots__ = ("forced", "job", "lock", "method")
+    __slots__ = ("forced", "job", "lock", "looked_before", "method")
 
     def __init__(self, method: Method, lock: "threading.RLock") -> None:
         self.method: Method = method
         self.lock: threading.RLock = lock
         self.job: TaskJob[tp.Any] | DoneTask[tp.Any] | None = None  # the one that this object asked for
         self.forced: bool = False  # whether this object has had it computed again already
+        self.looked_before: float = (
+            -earlier.EVERY
+        )  # when it was looked, by the monotonic clock, what was lost before
 
     @property
     def hint(self) -> str:
@@ -83,13 +86,20 @@ class Task:
             return None
         if not self.forced and (mode == "force" or (mode == "retry" and found.state == "failed")):
             return None
+        if earlier.BEFORE in found.content and earlier.is_past(found):
+            self._forget(found)
+            return None
         digest = found.code
         if digest is None or digest == self.method.digest or not self._is_of_other_code(found):
             return found
+        self._forget(found)  # its job was about the other code
+        return None
+
+    def _forget(self, found: record.Record) -> None:
+        """Forget the job that left an outcome which does not count any more."""
         job = self.job
         if not isinstance(job, TaskJob) or job.attempt == found.attempt:
-            self.job, self.forced = None, False  # they were about the other code
-        return None
+            self.job, self.forced = None, False
 
     def _is_of_other_code(self, found: record.Record, *, quietly: bool = False) -> bool:
         """Whether an outcome does not count since the code is another one today."""
@@ -166,20 +176,9 @@ class Task:
 
     def _job_of(self, holder: "Holder", before: record.Record | None = None) -> TaskJob[tp.Any]:
         """The job behind a claim, which was looked for after the outcome."""
-        replaces = None if before is None or before.attempt == holder.token else before.attempt
-        submission = Submission(None, "", "")
-        announced = holder.announced
-        if holder.owner.kind == "job":
-            submitted = record.read_submission(self.method.folder)
-            submission = submission if submitted is None else submitted.submission
-            if not holder.trusted:
-                submission = dataclasses.replace(submission, trusted=False)
-        elif announced is not None:  # its submitter died before it could say which job it had become
-            logs = announced.logs or str(self.method.logs)
-            found = backends.tagged(announced.cluster, announced.tag, announced.task, logs)
-            submission = found or submission
         again = functools.partial(self.again, self.method, ())
-        return TaskJob(self.method.folder, submission, holder.token, self.hint, replaces, again=again)
+        logs = str(self.method.logs)
+        return job_behind(self.method.folder, holder, before, logs, hint=self.hint, again=again)
 
     def again(self, through: Method, neighbours: "tp.Sequence[Task]") -> AnyJob | None:
         """The next attempt after one that was lost, submitted or computed now unless another caller has done so.
@@ -210,7 +209,7 @@ class Task:
             and self.method.policy == "strict"
             and found.code is not None
             and self._is_of_other_code(found, quietly=True)
-        )
+        ) or (found is not None and earlier.BEFORE in found.content and earlier.is_past(found))
         if found is not None and found.state == "completed" and self.job is None and not stale:
             return "completed"
         running = self._holder_status(found)
@@ -384,6 +383,26 @@ class Task:
             self.forced = True
         return job
 
+    def go_on_before(self) -> None:
+        """Submit again what was lost of the tasks before it."""
+        now = time.monotonic()
+        if now - self.looked_before >= earlier.EVERY:
+            self.looked_before = now
+            earlier.go_on(self.method)
+
+    def compute_after(self, verdict: earlier.Verdict, mode: str) -> AnyJob:
+        """Compute it in this thread, now that what comes before is done; it fails where that has failed."""
+        if verdict.failed is None:
+            return self.compute_here(mode)
+        self.method.make_folder()
+        claim = self.claim(mode)
+        if isinstance(claim, Job):
+            return claim
+        with claim:
+            error = earlier.publish_failure(self.method, claim, verdict.failed, {})
+        self.forced = True
+        return DoneTask(claim.folder, None, error)
+
 
 # -------------------------------------------------------------------- many tasks, in jobs
 
@@ -396,26 +415,28 @@ def start(
     Cluster, resources and mode, unless another one is given, are those of the infra that they go through. ``listed``:
     those that there is no room for are on the list of them already.
     """
+    following = False
     for task in tasks:
         check_secrets(task.method.obj)
+        if getattr(task.method.resources, "after", None):
+            following = True
     cluster, mode = through.resources.cluster and through.resources.resolved_cluster(), mode or through.mode
+    verdicts = _before(tasks, cluster, listed=listed) if following else {}
+    if cluster is None and following:
+        return [task.compute_after(verdicts[id(task)], mode) for task in tasks]
     if cluster is None:
         return [task.compute_here(mode) for task in tasks]
     logs = fixed_folder(str(through.logs))
     if not listed:
         unsent.send(logs)  # those that wait already come first
     jobs: dict[int, AnyJob] = {}
-    claimed: list[_Claimed] = []
+    claimed = _claim(tasks, mode, jobs)
     try:
-        for k, task in enumerate(tasks):
-            task.method.make_folder()
-            claim = task.claim(mode)
-            if isinstance(claim, Job):
-                jobs[k] = claim
-            else:
-                claimed.append(_Claimed(k, task, claim, *_lost_before(claim.folder)))
-        if claimed:
-            jobs.update(_submit_groups(claimed, through, cluster, max_workers, listed=listed))
+        if following:
+            claimed = _judged(claimed, verdicts, cluster, jobs)
+        to_send = [one for one in claimed if one.behind is not None and one.number not in jobs]
+        if to_send:
+            jobs.update(_submit_groups(to_send, through, cluster, max_workers, listed=listed))
     except BaseException:
         for one in claimed:
             one.claim.release()
@@ -424,8 +445,9 @@ def start(
     for one in left:
         one.claim.release()
     if left and not listed:
+        _say_held(left, through, cluster)
         unsent.add(logs, [one.task.method for one in left], through, max_workers)
-    jobs.update((one.number, UnsentJob(one.task, logs, cluster)) for one in left)
+    jobs.update((one.number, UnsentJob(one.task, logs, cluster, held=one.behind is None)) for one in left)
     return [jobs[k] for k in range(len(tasks))]
 
 
@@ -438,6 +460,79 @@ class _Claimed(tp.NamedTuple):
     replaces: str | None  # the attempt whose outcome is there
     lost: tuple[losses.Attempt, ...]  # attempts since then
     series: losses.Series = losses.NONE_LOST  # what it gets after these
+    # jobs that have to end before its own begins; None where its backend can't wait for them
+    behind: tuple[Submission, ...] | None = ()
+
+
+def _claim(tasks: list[Task], mode: str, jobs: dict[int, AnyJob]) -> list[_Claimed]:
+    """Claim tasks; those that are claimed already, or have an outcome, get their jobs."""
+    claimed: list[_Claimed] = []
+    try:
+        for k, task in enumerate(tasks):
+            task.method.make_folder()
+            claim = task.claim(mode)
+            if isinstance(claim, Job):
+                jobs[k] = claim
+            else:
+                claimed.append(_Claimed(k, task, claim, *_lost_before(claim.folder)))
+    except BaseException:
+        for one in claimed:
+            one.claim.release()
+        raise
+    return claimed
+
+
+def _before(tasks: list[Task], cluster: str | None, *, listed: bool) -> dict[int, earlier.Verdict]:
+    """What follows for tasks from those before them, which are started here."""
+    known: earlier.Looked = {}
+    here = cluster in (None, "debug")
+    return {
+        id(task): earlier.start_before(task.method, _start_together, known, here=here, listed=listed)
+        for task in tasks
+    }
+
+
+def _start_together(tasks: tp.Sequence[earlier.Known]) -> None:
+    """Submit those of the tasks in one array per method that have neither an outcome nor a job."""
+    groups: dict[tp.Any, list[Task]] = {}
+    for task in tp.cast("list[Task]", tasks):
+        method = task.method
+        if method.resources.cluster is not None and task.known_job(method.mode) is None:
+            groups.setdefault((method.family, str(method.logs), method.mode), []).append(task)
+    for group in groups.values():
+        if len(group) > 1 and group[0].method.mode != "read-only":
+            for task, job in zip(group, start(group, group[0].method), strict=True):
+                task.job = job
+
+
+def _judged(
+    claimed: list[_Claimed], verdicts: dict[int, earlier.Verdict], cluster: str, jobs: dict[int, AnyJob]
+) -> list[_Claimed]:
+    """Claimed tasks with the jobs that they come after; those that fail since an earlier one has get their jobs."""
+    takes = backends.get(cluster).waits_for_end_of
+    for one in claimed:
+        failed = verdicts[id(one.task)].failed
+        if failed is not None:
+            jobs[one.number] = _failed_before(one, failed)
+    return [one._replace(behind=verdicts[id(one.task)].behind(takes)) for one in claimed]
+
+
+def _failed_before(one: _Claimed, failed: earlier.Standing) -> AnyJob:
+    """Publish that a task fails since an earlier one has; its job is that of the record."""
+    error = earlier.publish_failure(one.task.method, one.claim, failed, {})
+    one.claim.release()
+    found = record.latest(one.claim.folder)
+    return DoneTask(one.claim.folder, None, error) if found is None else one.task.job_of_record(found)
+
+
+def _say_held(left: list[_Claimed], through: Method, cluster: str) -> None:
+    held = sum(one.behind is None for one in left)
+    if held:
+        logger.info(
+            "%d task(s) of %s come after tasks that %s can't wait for, and are sent once those are done, by whichever "
+            "process waits for them or submits with the same logs",
+            *(held, through.family, cluster),
+        )
 
 
 def _submit_groups(
@@ -458,6 +553,7 @@ def _submit_groups(
     for (resources, part), most in zip(groups, workers, strict=True):
         name = part[0].task.method.title if len(part) == 1 else ""  # jobs of an array share one
         request = through.request([], max_workers=most, resources=resources, name=name, workdir=workdir)
+        request.after = part[0].behind or ()
         workdir = request.workdir  # one copy for all
         try:
             sent = _submit(part, request, cluster)
@@ -491,7 +587,7 @@ def _by_losses(
     for one in members:
         series = losses.Series.next(resources, one.lost, now)
         pause = max(0, math.ceil(series.not_before - now)) if one.lost and cluster == "slurm" else 0
-        key = repr((sorted(series.scaled.items()), pause))
+        key = repr((sorted(series.scaled.items()), pause, one.behind))
         if key not in groups:
             changed = losses.asked_of_next(resources, series, pause)
             groups[key] = (arrays.changed_to(resources, changed) if changed else resources), []

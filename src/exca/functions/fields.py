@@ -1,5 +1,6 @@
 """The fields of infras, as keyword arguments of the decorators: for type checkers."""
 
+import collections.abc
 import typing as tp
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class _Fields(SubmitFields, total=False):
 class TaskFields(_Fields, total=False):
     """Fields of a `TaskInfra` but the folder."""
 
+    after: collections.abc.Sequence[tp.Any] | None
     mode: tp.Literal["cached", "retry", "force", "read-only"]
 
 

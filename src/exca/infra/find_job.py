@@ -1,6 +1,7 @@
 """From the id of a job back to the configuration that it computes."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import pickle
@@ -16,7 +17,8 @@ from ..engine.task_job import TaskJob
 from ..jobs.backends import Submission
 from ..jobs.entry import BEGAN, noted_process
 from ..jobs.job import CallJob, Job
-from ..jobs.paths import JobPaths
+from ..jobs.pack import Pack
+from ..jobs.paths import JobPaths, logs_of_part, part_of
 
 if tp.TYPE_CHECKING:
     from ..confdict import ConfDict
@@ -70,7 +72,9 @@ class _SlurmCallJob(CallJob[tp.Any], InfraSlurmJob):
         self.folder = folder
 
 
-def find_slurm_job(*, job_id: str | int, folder: str | Path | None = None) -> InfraSlurmJob | None:
+def find_slurm_job(
+    *, job_id: str | int, folder: str | Path | None = None, task: int | None = None
+) -> InfraSlurmJob | None:
     """Find a job that was submitted through an infra, to Slurm or locally.
 
     Parameters
@@ -80,6 +84,9 @@ def find_slurm_job(*, job_id: str | int, folder: str | Path | None = None) -> In
     folder: str or Path, optional
         folder of the infra, or one above or below it. Without it Slurm is asked, which forgets jobs some minutes after
         they end and knows no local ones.
+    task: int, optional
+        which task of a job that holds several (``tasks_per_job``): the number in the name of its folder of logs,
+        ``task-<number>-of-<count>``. `job_id` with ``_3`` is a job of an array, and not such a task
 
     Returns
     -------
@@ -89,7 +96,8 @@ def find_slurm_job(*, job_id: str | int, folder: str | Path | None = None) -> In
     Raises
     ------
     ValueError
-        if no folder is given and Slurm does not know the job (any more)
+        if no folder is given and Slurm does not know the job (any more); if the job holds several tasks and `task`
+        does not tell which of them is meant
     FileNotFoundError
         if the folder does not exist
     """
@@ -99,9 +107,34 @@ def find_slurm_job(*, job_id: str | int, folder: str | Path | None = None) -> In
         raise FileNotFoundError(
             f"{root} is no folder: give the folder of the infra through which {job_id} was submitted"
         )
-    found = [job for place in _folders(root.absolute()) if (job := _job_in(place, job_id)) is not None]
+    found = [job for place in _folders(root.absolute()) for job in _jobs_in(place, job_id)]
     # Slurm counts anew after a reinstallation: the youngest is meant
-    return max(found, key=lambda job: _age_mark(job.folder), default=None)
+    youngest = max(found, key=lambda job: _age_mark(job.folder), default=None)
+    return None if youngest is None else _task_of(youngest, found, task)
+
+
+def _task_of(youngest: InfraSlurmJob, found: tp.Sequence[InfraSlurmJob], task: int | None) -> InfraSlurmJob:
+    """The task that is meant of those that share a job, or the only one that a job holds."""
+    which = part_of(youngest.submission.logs)
+    if which is None or which.of == 1:
+        if task is None or (which is not None and task == 0):
+            return youngest
+        raise ValueError(f"job {youngest.job_id} holds a single task: leave out task={task}")
+    parts: dict[int, InfraSlurmJob] = {}
+    for job in found:
+        part = part_of(job.submission.logs)
+        if part is not None and (part.logs, part.of) == (which.logs, which.of):
+            parts.setdefault(part.number, job)
+    if task is None and len(parts) == 1:
+        return youngest
+    if task is not None and task in parts:
+        return parts[task]
+    names = [f"{k}: {parts[k].folder.parent.name}/{parts[k].folder.name}" for k in sorted(parts)]
+    raise ValueError(
+        f"job {youngest.job_id} holds {which.of} tasks"
+        + ("" if task is None else f", and none with the number {task} is found")
+        + f": say which one is meant by task=<number> ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+    )
 
 
 def _folders(root: Path) -> tp.Iterator[Path]:
@@ -122,25 +155,37 @@ def _folders(root: Path) -> tp.Iterator[Path]:
         pending.extend(folder / name for name in names)
 
 
-def _job_in(folder: Path, job_id: str) -> InfraSlurmJob | None:
-    """The job, if the folder tells of it."""
+def _jobs_in(folder: Path, job_id: str) -> tp.Iterator[InfraSlurmJob]:
+    """The job, or the tasks that share it, if the folder tells of it."""
     with contextlib.suppress(OSError):  # not ours to read
         submitted = read_submission(folder)
         if submitted is not None and submitted.submission.job_id == job_id:
-            return _SlurmTaskJob(folder, submitted.submission, submitted.attempt, replaces=submitted.replaces)
+            yield _SlurmTaskJob(folder, submitted.submission, submitted.attempt, replaces=submitted.replaces)
+            return
     link = folder / "submitit"  # to the folder of the job's logs: all that earlier releases left of the job
     if link.is_symlink() and Path(os.readlink(link)).name == job_id:
-        return _SlurmTaskJob(folder, _submission_of(Path(os.path.realpath(link)), job_id))
+        yield _SlurmTaskJob(folder, _submission_of(Path(os.path.realpath(link)), job_id))
+        return
     for logs in folder.glob(f"logs/*/{job_id}"):
         submission = _submission_of(logs, job_id)
         if (folder / "uid.yaml").exists():
-            return _SlurmCallJob(folder, submission)
-        call = _what_was_sent(logs / f"{job_id}_submitted.pkl")
-        if isinstance(call, TaskCall):
-            return _SlurmTaskJob(call.folder, submission, call.token, replaces=call.replaces)
-        if isinstance(call, ItemsCall):
-            return _SlurmCallJob(call.folder, submission)
-    return None
+            yield _SlurmCallJob(folder, submission)
+            return
+        sent = _what_was_sent(logs / f"{job_id}_submitted.pkl")
+        calls = _calls_of(sent, submission) if isinstance(sent, Pack) else [(sent, submission)]
+        for call, own in calls:
+            if isinstance(call, TaskCall):
+                yield _SlurmTaskJob(call.folder, own, call.token, replaces=call.replaces)
+            elif isinstance(call, ItemsCall):
+                yield _SlurmCallJob(call.folder, own)
+
+
+def _calls_of(pack: Pack, job: Submission) -> tp.Iterator[tuple[tp.Any, Submission]]:
+    """What the tasks of a job were asked to run, and where each of them is."""
+    count = len(pack.contents)
+    for k, content in enumerate(pack.contents):
+        with contextlib.suppress(Exception):  # it may need code that is not at hand here
+            yield pickle.loads(content), dataclasses.replace(job, logs=logs_of_part(job.logs, k, count))
 
 
 def _submission_of(logs: Path, job_id: str) -> Submission:

@@ -35,6 +35,8 @@ class Request:
     parameters: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
     first: int = 0  # number of the first call among all that were given the tag
     files: tuple[Path, ...] = ()  # pickles that the calls load besides
+    # jobs that have to end, in whichever way, before these begin; only such that `waits_for_end_of` takes
+    after: tuple[Submission, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,13 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """End jobs."""
+
+    def waits_for_end_of(self, submission: Submission) -> bool:
+        """Whether jobs can be submitted that begin once another job, perhaps of another backend, has ended.
+
+        That is to cost nothing while it lasts. Where it cannot be had, the submitter waits, and submits then.
+        """
+        return False
 
     def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
         """Change how many jobs of arrays run at once."""

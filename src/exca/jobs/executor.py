@@ -6,6 +6,7 @@ the logs of each, and in the claims that the jobs are given.
 
 import concurrent.futures
 import contextlib
+import functools
 import importlib
 import threading
 import typing as tp
@@ -125,15 +126,20 @@ class ExecutorBackend(hosted.HostedBackend):
         executor = executor_of(request.resources.futures_executor)
         me = Process.current()
         launches = self.launches(request)
+        before = (_futures.get((job.logs, job.job_id)) for job in request.after)
+        others = [future for future in before if future is not None]
+        later = _Later(executor, others) if others else None
         out: list[Submission | None] = []
         try:
             for launch in launches:
                 entry.note_process(launch.paths().folder / SUBMITTER, me)
-                future = executor.submit(launch)
+                future: concurrent.futures.Future[tp.Any] = (later or executor).submit(launch)
                 job = Submission(self.name, launch.job_id, launch.logs, launch.processes, me.pid)
                 _futures[job.logs, job.job_id] = future
-                future.add_done_callback(lambda future, launch=launch: _note_end(launch, future))
+                future.add_done_callback(functools.partial(_note_end, launch))
                 out.append(job)
+            if later is not None:
+                later.start()
         except (
             Exception
         ) as e:  # of an executor of any kind: it is shut down, or cannot pickle what it was given
@@ -143,6 +149,10 @@ class ExecutorBackend(hosted.HostedBackend):
                 "Nothing goes on of what was submitted with it: give one that is not shut down"
             ) from e
         return out
+
+    def waits_for_end_of(self, submission: Submission) -> bool:
+        """A thread waits for the jobs of executors of this process."""
+        return (submission.logs, submission.job_id) in _futures
 
     def states(self, jobs: tp.Sequence[Submission]) -> list[JobState]:
         """``PENDING``, ``RUNNING``, ``COMPLETED``, ``FAILED``, ``CANCELLED`` or ``TIMEOUT``.
@@ -173,6 +183,46 @@ class ExecutorBackend(hosted.HostedBackend):
             future = _futures.get((job.logs, job.job_id))
             if future is not None:
                 future.cancel()
+
+
+class _Later:
+    """Hands calls to an executor once others are done, from a thread of its own."""
+
+    def __init__(self, executor: tp.Any, others: "list[concurrent.futures.Future[tp.Any]]") -> None:
+        self._inner, self._others = executor, others
+        self._waiting: list[tuple[Launch, concurrent.futures.Future[tp.Any]]] = []
+
+    def submit(self, launch: "Launch") -> "concurrent.futures.Future[tp.Any]":
+        """The future of a call."""
+        future: concurrent.futures.Future[tp.Any] = concurrent.futures.Future()
+        self._waiting.append((launch, future))
+        return future
+
+    def start(self) -> None:
+        """Wait for the others, now that all calls are here."""
+        threading.Thread(target=self._run, name="exca-executor", daemon=True).start()
+
+    def _run(self) -> None:
+        concurrent.futures.wait(self._others)
+        for launch, future in self._waiting:
+            if future.set_running_or_notify_cancel():
+                self._hand_over(launch, future)
+
+    def _hand_over(self, launch: "Launch", future: "concurrent.futures.Future[tp.Any]") -> None:
+        try:
+            inner = self._inner.submit(launch)
+        except Exception as e:  # of an executor of any kind: it is shut down
+            future.set_exception(e)
+            return
+        inner.add_done_callback(lambda inner: _pass_on(inner, future))
+
+
+def _pass_on(inner: "concurrent.futures.Future[tp.Any]", future: "concurrent.futures.Future[tp.Any]") -> None:
+    error = concurrent.futures.CancelledError() if inner.cancelled() else inner.exception()
+    if error is None:
+        future.set_result(inner.result())
+    else:
+        future.set_exception(error)
 
 
 def _note_end(launch: "Launch", future: "concurrent.futures.Future[tp.Any]") -> None:

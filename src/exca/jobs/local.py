@@ -64,6 +64,8 @@ class LocalBackend(Backend):
             except OSError as e:
                 raise SubmissionError(f"cannot write the job to {job_paths.folder}: {e}") from e
         order = self._order(request, base, ids, data)
+        if request.after:
+            order = order.note_after(request.after)
         pid = _start(order, request)
         return [Submission("local", job_id, request.logs, order.processes, pid) for job_id in ids]
 
@@ -101,6 +103,10 @@ class LocalBackend(Backend):
         """
         looks = ((job.job_id, _look(job)) for job in jobs)
         return [JobState(job_id, look.state, alive=look.alive) for job_id, look in looks]
+
+    def waits_for_end_of(self, submission: Submission) -> bool:
+        """The supervisor waits, for jobs of this machine and of Slurm."""
+        return submission.cluster in ("local", "slurm") and submission.trusted
 
     def ending(self, submission: Submission) -> Ending:
         """How the job's process ended."""
@@ -327,7 +333,10 @@ def _start(order: "Order", request: Request) -> int:
             return pid
         order = dataclasses.replace(order, address=address, stays=stays)
     direct = (
-        not order.forks and not order.size and order.processes == 1 and not (order.seconds or order.memory)
+        not order.forks
+        and not order.size
+        and order.processes == 1
+        and not (order.seconds or order.memory or order.after)
     )
     command = [_python(request), "-m", "exca.jobs.worker"]
     command += spawn_arguments(first, order.digest) if direct else [order.text()]

@@ -25,6 +25,9 @@ KINDS: tp.Final = (
     "exited",  # it began, and its process ended by itself, without an outcome
     "unknown",  # it began, and its backend does not know how it ended
 )
+SENT_BACK: tp.Final = (
+    "sent_back"  # state of an attempt that began before an earlier task was done; it never counts
+)
 RETRY_ON: tp.Final = ("preempted", "node_fail", "launch_failure")  # by default
 NEW_FIELDS: tp.Final = (  # of infras and steps, which release 0.6 does not know
     "retries",

@@ -2,9 +2,16 @@
 
 import dataclasses
 import json
+import typing as tp
 
+from .. import _files
+from ..errors import UntrustedFileError
 from . import paths
 
+if tp.TYPE_CHECKING:
+    from .._clusters import Submission
+
+AFTER = "after.json"  # beside the logs of the first job
 TIMED_OUT, OUT_OF_MEMORY_CODE = 124, 125  # exit codes of supervisors
 
 
@@ -26,6 +33,9 @@ class Order:
         ""  # where later submissions find a supervisor that stays (see `warm`); empty if none is to stay
     )
     stays: float = 0  # seconds that it does
+    after: str = (
+        ""  # digest of the list of jobs before whose end none of these begins; empty if there are none
+    )
 
     def text(self) -> str:
         """As JSON."""
@@ -42,6 +52,26 @@ class Order:
             return [(self.base, self.digest)]
         folder = self.first().folder
         return [(f"{self.base}_{k}", paths.digest_of(folder, k, self.digest)) for k in range(self.size)]
+
+    def note_after(self, others: "tp.Sequence[Submission]") -> "Order":
+        """Write down, beside the logs, the jobs before whose end none of these begins; returns the order with that."""
+        content = json.dumps([other.to_json() for other in others]).encode()
+        _files.write_atomically(self.first().folder / AFTER, content, mode=_files.OWN)
+        return dataclasses.replace(self, after=_files.digest(content))
+
+    def others(self) -> "list[Submission]":
+        """The jobs before whose end none of these begins; raises OSError where the list is not what was ordered."""
+        from .._clusters import Submission
+
+        if not self.after:
+            return []
+        path = self.first().folder / AFTER
+        content = _files.read_file(str(path))
+        if _files.digest(content) != self.after:
+            raise UntrustedFileError(
+                f"{path} is not what was submitted: it was exchanged, so nothing is begun"
+            )
+        return [Submission.from_json(each, trusted=True) for each in json.loads(content)]
 
     def first(self) -> paths.JobPaths:
         """Files of the only job, or of the first of the array."""

@@ -199,6 +199,10 @@ class Parts(Backend):
         if whole:
             self.backend.cancel(whole)
 
+    def waits_for_end_of(self, submission: Submission) -> bool:
+        """Whether jobs can begin once another job has ended; of a part, once its whole job has."""
+        return self.backend.waits_for_end_of(submission)
+
     def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
         """Change how many jobs run at once, whatever number of parts they have."""
         self.backend.throttle(list(dict.fromkeys(map(_job_of, submissions))), most)

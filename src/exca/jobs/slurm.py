@@ -201,6 +201,12 @@ class SlurmBackend(Backend):
             with contextlib.suppress(OSError):  # its folder is gone
                 _files.write_atomically(_cancelled(submission), b"", mode=_files.OWN)
 
+    def waits_for_end_of(self, submission: Submission) -> bool:
+        """Slurm waits for its own jobs, if it is this user's word that they are the ones."""
+        return (
+            submission.cluster == "slurm" and submission.trusted and slurm_queue.is_job_id(submission.job_id)
+        )
+
     def throttle(self, submissions: tp.Sequence[Submission], most: int) -> None:
         """Change how many jobs of arrays run at once, of several in proportion to their jobs."""
         sizes = collections.Counter(slurm_queue.base_id(s.job_id) for s in submissions if "_" in s.job_id)
@@ -313,6 +319,9 @@ class _Sbatch:
         if not inner.parameters.get("use_srun", True):  # else no step is signalled, and Python is no step
             options = inner.parameters.setdefault("additional_parameters", {})
             options.setdefault("signal", f"B:USR2@{inner.parameters.get('signal_delay_s', 90)}")
+        if request.after:
+            options = inner.parameters.setdefault("additional_parameters", {})
+            options["dependency"] = _dependency(options.get("dependency"), request)
         if self.processes > 1:  # the others wait for each other, so one that fails ends all
             inner.parameters["srun_args"] = [*inner.parameters.get("srun_args", ()), "--kill-on-bad-exit=1"]
         contents = self.content[first : first + count]
@@ -401,6 +410,19 @@ def _is_new(job: Submission) -> bool:
         return os.lstat(paths.JobPaths(job.logs, job.job_id).folder).st_mtime > time.time() - NEW
     except OSError:
         return False
+
+
+def _dependency(own: tp.Any, request: Request) -> str:
+    """The dependency on the jobs before those of a request, and on what the user asks for by the name of sbatch."""
+    ids = ":".join(dict.fromkeys(job.job_id for job in request.after))
+    if not own:
+        return f"afterany:{ids}"
+    if "?" in str(own):
+        raise SubmissionError(
+            f"{request.name} has after=..., and dependency={own!r} in slurm_additional_parameters: Slurm can't have "
+            "the one and any of the others. Nothing of it was submitted: leave out one of the two"
+        )
+    return f"{own},afterany:{ids}"
 
 
 def _cancelled(submission: Submission) -> Path:

@@ -44,6 +44,8 @@ def main(order: Order) -> int:
             later = warm.stay(order.address, order.stays)
             if later is not None:  # in a process that was forked for a later submission
                 order, forks = later, forking.prepare(later.modules)
+    if order.after:
+        _wait_for_others(order)
     inherited = frozenset(sys.modules)
     done = keep(order, forks)
     if isinstance(done, Task):
@@ -51,6 +53,18 @@ def main(order: Order) -> int:
         forking.become(own, done.processes, spawn_arguments(own, digest))
         forking.run_to_the_end(lambda: entry.run(str(own.submitted_pickle), own, digest), inherited)
     return done
+
+
+def _wait_for_others(order: Order) -> None:
+    """Wait until the jobs before these have ended, or all of these were cancelled."""
+    from . import backends
+
+    left = order.others()
+    folders = [paths.JobPaths(order.logs, job_id).folder for job_id, _ in order.jobs()]
+    poller = Poller()
+    while left and not all((folder / entry.CANCELLED).exists() for folder in folders):
+        left = [job for job in left if backends.alive(job) is not False]
+        poller.pause()
 
 
 def keep(order: Order, forks: bool) -> int | Task:
