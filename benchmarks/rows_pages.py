@@ -1,8 +1,11 @@
-"""Pages: the report of a folder."""
+"""Pages: the report of a folder, and the same served live."""
 
+import asyncio
 import contextlib
 import io
 import random
+import re
+import typing as tp
 from pathlib import Path
 
 import pydantic
@@ -64,3 +67,35 @@ def report_time(folder: Path) -> float:
 @row("exca report of 5,000 runs: size", unit="MB", limit=5.0, stage=a_study, rounds=1, beside=False)
 def report_size(folder: Path) -> float:
     return report(folder).stat().st_size / 1e6
+
+
+async def ask(app: tp.Any, path: str) -> bytes:
+    """Ask the live page, behind its gate, for an address."""
+    parts: list[bytes] = []
+
+    async def send(message: tp.Any) -> None:
+        parts.append(message.get("body", b""))
+
+    async def receive() -> tp.Any:
+        return {"type": "http.request", "body": b""}
+
+    await app(
+        {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "root_path": ""},
+        receive,
+        send,
+    )
+    return b"".join(parts)
+
+
+@row("exca ui of 5,000 runs: the table of a method, again", limit=1.0, stage=a_study, rounds=3, beside=False)
+def live_table(folder: Path) -> float:
+    """A look at the folder, the latest 1,000 runs with all their pictures."""
+    from exca.pages.gate import Keys
+    from exca.pages.live import make_app
+
+    app = make_app(str(folder), Keys(), pause=0)
+    link = re.search(rb"/runs/\w+", asyncio.run(ask(app, "/")))
+    assert link is not None
+    path = link[0].decode()
+    assert b"5,000 of 5,000 runs fit" in asyncio.run(ask(app, path))
+    return seconds(lambda: asyncio.run(ask(app, path)))
