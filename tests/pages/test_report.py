@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html.parser
 import json
+import random
 import re
 import sys
 import typing as tp
@@ -14,6 +15,7 @@ import pytest
 import trained
 from exca.catalog import sweeps
 from exca.catalog.scan import rows
+from exca.engine import record
 from exca.pages import charts, facts, records, render
 from reported import HOSTILE, logged, make_study
 from saying import say
@@ -234,10 +236,50 @@ def test_attempts_and_logs_of_jobs(tmp_path: Path) -> None:
         "Attempts before",
         "ValueError: diverged",
         "The end of its stderr",
-        "Asked mem_gb 4",
+        "Asked",
+        "mem_gb 4",
         "Used ",
         "max_rss_mb",
     ):
         assert words in text, words
     assert "memory: used at most" in text
     assert "The end of its stderr" not in Page(reported(tmp_path / "c", logs=False)).text()
+
+
+ODD: list[tp.Any] = [
+    *(None, True, -1, 1e308, -1e308, 10**400, float("nan"), 1e-320),
+    *("", " ", "x" * 2000, "nan", "<b>", "\ud800", "\u202e"),
+    *([], [1, [2]], {}, {"a": {"b": 1}}, {"": 1}, {"a.b": 2}),
+]
+FIELDS = (
+    *("seconds", "started", "finished", "submitted", "host", "user", "pid", "cluster", "job_id", "attempt"),
+    *("ended", "config", "used", "resources", "git", "code", "attempts"),
+)
+
+
+def test_records_with_anything_in_them(tmp_path: Path) -> None:
+    """Another user may have written them: all are shown, and all is a text."""
+    chance = random.Random(3)
+    for k in range(150):
+        folder = tmp_path / "c" / "m.C.f,1" / f"x={k}-{k:08x}"
+        folder.mkdir(parents=True)
+        content: dict[str, tp.Any] = {name: chance.choice(ODD) for name in FIELDS if chance.random() < 0.6}
+        content["config"] = {
+            chance.choice(["a", "b", "c.d", "", "\x1b"]): chance.choice(ODD) for _ in range(3)
+        }
+        content["used"] = {name: chance.choice(ODD) for name in ("max_rss_mb", "cpu_seconds")}
+        content["resources"] = {
+            name: chance.choice(ODD) for name in ("mem_gb", "timeout_min", "cpus_per_task")
+        }
+        content["attempts"] = [chance.choice([*ODD, {"state": chance.choice(ODD)}]) for _ in range(2)]
+        content["error"] = {name: chance.choice(ODD) for name in ("type", "message", "traceback")}
+        content["result"] = {"content": chance.choice([*ODD, {"loss": chance.choice(ODD)}])}
+        content |= {"version": 2, "state": chance.choice(["completed", "failed"])}
+        record.publish(folder, content, durable=False)
+    text = reported(tmp_path / "c")
+    page = Page(text)
+    assert len(page.all("script")) == 2
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
+    [data] = re.findall(r'class="data">(.*?)</script>', text)
+    assert len(json.loads(data)["state"]) == 150
+    assert not re.search(r"<(th|button)[^>]*>\s*</", text), "no head without a name"

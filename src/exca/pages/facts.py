@@ -56,7 +56,7 @@ class Column:
     distinct: int = dataclasses.field(init=False)  # how many differ
 
     def __post_init__(self) -> None:
-        self.title = shortened(_TITLES.get(self.name, self.name.removeprefix("value.")))
+        self.title = field_name(_TITLES.get(self.name, self.name.removeprefix("value.")))
         there = [value for value in self.values if value is not None]
         self.numeric = bool(there) and all(map(is_number, there))
         self.distinct = len(set(self.texts))
@@ -197,6 +197,12 @@ def shortened(value: tp.Any, most: int = _WIDEST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def field_name(name: str) -> str:
+    """A name in one line; something where there is nothing to see."""
+    text = shortened(name)
+    return text if text.strip() else "(no name)"
+
+
 def whole(value: tp.Any) -> str:
     """A value that is shown alone, and how long it is if not all of it is."""
     length = len(value) if isinstance(value, str) else 0
@@ -291,7 +297,7 @@ def group(key: str, method: str, rows: Sequence[Row]) -> Group:
         version,
         [run_of(row, f"{key}-{k}") for k, row in enumerate(rows)],
         counts_of(row.state for row in rows),
-        {shortened(name): shortened(value, 120) for name, value in shared.items()} if len(rows) > 1 else {},
+        {field_name(name): shortened(value, 120) for name, value in shared.items()},
         columns,
         used,
         defaults,
@@ -417,11 +423,11 @@ def run_facts(run: Run, of: Group, *, full: bool = False) -> RunFacts:
     row = run.row
     defaults = of.defaults.of(row)
     config = [
-        (shortened(name), whole(value), shortened(defaults[name]) if name in defaults else "")
+        (field_name(name), whole(value), shortened(defaults[name]) if name in defaults else "")
         for name, value in row.config.items()
     ]
     rest = [
-        (shortened(name), shortened(value))
+        (field_name(name), shortened(value))
         for name, value in (row.full if full else defaults).items()
         if name not in row.config
     ]
@@ -434,7 +440,7 @@ def run_facts(run: Run, of: Group, *, full: bool = False) -> RunFacts:
             title = _ABOUT.get(about, "Outcome") if rest_of else _ABOUT.get(name, "Outcome")
             said = name if title in ("Outcome", "Where and when") else rest_of
             shown = moment(seconds_of(value)) if name in _TIMES else whole(value)
-            known.setdefault(title, []).append((shortened(said), shown))
+            known.setdefault(title, []).append((field_name(said), shown))
     known = {title: pairs for title, pairs in known.items() if pairs}
     return RunFacts(run, config, rest, known, *attempts_and_traceback(row))
 
