@@ -10,7 +10,7 @@ import pydantic
 
 from . import _files
 from .codedigest.record import diff, read_code
-from .engine import record
+from .engine import earlier, record
 from .engine.code import Acceptance, Change, Code
 from .engine.code import accept as write_acceptances
 from .engine.code import accepted as read_acceptances
@@ -153,6 +153,11 @@ def why(obj: tp.Any, *item: tp.Any) -> Why:
     if state == "running":
         return Why(False, address, state, "it is being computed", unresolved=unresolved, set_aside=aside)
     hit, reason = _judged(code, digest, subject.keeps_errors and state == "failed")
+    before = found.get(earlier.BEFORE)
+    if isinstance(before, dict):
+        what = "that has changed since, so it is computed" if found["past"] else "its error is kept"
+        hit = not found["past"]
+        reason = f"{before.get('task')}, which comes before it, {before.get('why')}; {what}"
     return Why(
         *(hit, address, state, reason),
         finished=str(found.get("finished", "")),
@@ -314,7 +319,8 @@ class _TaskSubject(_InfraSubject):
         if found is None:
             running = tp.cast(tp.Any, self.infra).status() == "running"
             return {"state": "running"} if running else None
-        return {**found.content, "state": found.state, "code": found.code or ""}
+        past = earlier.BEFORE in found.content and earlier.is_past(found)
+        return {**found.content, "state": found.state, "code": found.code or "", "past": past}
 
     def digests(self) -> set[str]:
         found = record.latest(self.folder)

@@ -101,8 +101,13 @@ def test_it_fails_with_the_one_before_it_until_that_is_computed_again(infra: Inf
     assert [task.infra.status() for task in tasks] == ["failed"] * 3
     with pytest.raises(EarlierTaskError, match="before it"):
         doubled(infra).compute()  # the failure is kept, for those who know nothing of the other task too
+    why = exca.why(report)
+    failed = f"{train.infra.uid()}, which comes before it, failed (ValueError: as planned)"
+    assert (why.hit, why.reason) == (True, f"{failed}; its error is kept")
     again = planned(infra, tmp_path / "train", "good", mode="retry")
     assert again.run() == "good"
+    why = exca.why(report)
+    assert (why.hit, why.reason) == (False, f"{failed}; that has changed since, so it is computed")
     assert [task.infra.status() for task in tasks] == ["completed", "not submitted", "not submitted"]
     assert summary.compute() == 4
     assert [task.infra.status() for task in tasks] == ["completed"] * 3
@@ -121,7 +126,8 @@ def test_a_failure_is_told_to_jobs_that_wait(infra: Infra, tmp_path: Path) -> No
         reports[0].compute()
     (tmp_path / "train" / "gate").touch()
     train.infra.clone_obj({"infra.mode": "retry"}).run()
-    assert [report.infra.status() for report in reports] == ["not submitted"] * 2
+    wait_for(lambda: array.status() == ["not submitted"] * 2, "the failures to count no more")
+    assert len(array.retry()) == 2
     assert [report.compute() for report in reports] == [2, 4]
 
 

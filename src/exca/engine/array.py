@@ -19,7 +19,7 @@ from ..errors import InfraError
 from ..jobs import backends, entry, paths
 from ..jobs.job import Job, cancel_all
 from ..jobs.waiting import one_by_one
-from . import record
+from . import earlier, record
 from .method import Method, Status
 from .reports import Progress, Row, Statuses, Summary, Table, differing, summary
 
@@ -74,6 +74,8 @@ class Member:
         if found is None or (self.task.job is not None and found.attempt == replaced):
             return False
         if found.state == "failed" and self.task.later_attempt(found) is not None:
+            return False
+        if earlier.BEFORE in found.content and earlier.is_past(found):
             return False
         self.found, self.status = found, tp.cast(Status, found.state)
         return True
