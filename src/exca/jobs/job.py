@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import dataclasses
+import os
 import typing as tp
 from pathlib import Path
 
@@ -390,6 +391,15 @@ class CallJob(Job[R]):
             return not isinstance(self._load(), BaseException)
         except OSError:
             return False
+
+    def _ended_without_outcome(self) -> bool:
+        if self._process_alive() is not False:
+            return False
+        folder = os.fspath(self.paths.folder)
+        if _files.on_network(folder):  # which may remember that there is no result: listing the folder asks the server
+            with contextlib.suppress(OSError):
+                os.listdir(folder)
+        return self._finished() is None
 
     def loss(self, policy: losses.Policy) -> losses.Loss | None:
         """What became of a job that is done, where that is no result but a loss, or an error that the policy names."""
