@@ -16,7 +16,7 @@ import elsewhere
 import exca
 from exca.claims import Claims
 from exca.errors import JobError
-from exca.jobs import backends, local, pack, parts
+from exca.jobs import backends, entry, local, pack, parts
 from exca.jobs.backends import Request, Submission
 from exca.jobs.resources import Resources
 from pack_calls import Note
@@ -419,6 +419,33 @@ def test_the_scheduler_is_left_in_peace(slurm_folder: Path, faults: Faults, toge
 def attempts(task: tp.Any) -> list[tuple[str, bool]]:
     """How the attempts before the outcome were lost, and whether each counts."""
     return [(each["state"], each.get("counts", True)) for each in record(task).get("attempts", ())]
+
+
+def test_what_another_interpreter_submitted_is_sent_again_together(tmp_path: Path) -> None:
+    infra: Infra = {"cluster": "local", "folder": tmp_path / "cache", "tasks_per_job": 3}
+    task = Gated(
+        place=tmp_path, infra=infra | {"retry_on": ["killed", "launch_failure"], "retry_backoff_s": 0}
+    )
+    before = sent(task, x=[0, 1, 2])[0].infra.job()
+    with task.infra.job_array() as again:  # as another interpreter does it
+        again.extend(task.infra.clone_obj(x=x) for x in range(3))
+    wait_for(task.starts, "the first to begin")
+    assert {job.job_id for job in again.jobs()} == {before.job_id}
+    job, part = (
+        entry.noted_process(folder / entry.BEGAN)
+        for folder in (before.paths.folder.parent, before.paths.folder)
+    )
+    assert job is not None
+    assert part is not None
+    os.kill(job.pid, 9)
+    wait_for(lambda: not (job.alive() or part.alive()), "both processes to end")
+    wait_for(lambda: backends.alive(parts._job_of(before.submission)) is False, "the end to be noted")
+    for x in range(3):
+        (tmp_path / str(x)).touch()
+    assert again.wait(100)
+    assert [one.run() for one in again] == [0, 1, 2]
+    (after,) = {one.infra.job().job_id for one in again}
+    assert after != before.job_id
 
 
 def test_what_is_left_of_a_job_at_its_limit_is_sent_again(

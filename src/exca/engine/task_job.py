@@ -102,6 +102,11 @@ class TaskJob(Job[R]):
         """What waits for room with the same logs is sent together."""
         return self.cluster, fixed_folder(self.submission.logs)
 
+    def send_again_by(self, again: Again) -> None:
+        """Have something else submit the next attempt, should this one be lost."""
+        if self._again is not None:
+            self._again = again
+
     def is_lost(self) -> bool:
         """Whether it ended without an outcome and is to be submitted again, which the backend is asked here."""
         if self._again is None or self._finished() is not None or self._unsent is not None:

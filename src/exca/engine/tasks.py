@@ -20,7 +20,7 @@ from ..identity import check_secrets
 from ..jobs import backends, losses
 from ..jobs.backends import Submission
 from ..jobs.job import DoneJob, Job
-from ..jobs.paths import JobPaths, fixed_folder
+from ..jobs.paths import JobPaths, fixed_folder, part_of
 from . import earlier, record, unsent
 from .method import Method, Status, observers
 from .record import KEY
@@ -432,6 +432,7 @@ def start(
     jobs: dict[int, AnyJob] = {}
     claimed = _claim(tasks, mode, jobs)
     try:
+        _send_again_together([(tasks[k], job) for k, job in jobs.items()], through)
         if following:
             claimed = _judged(claimed, verdicts, cluster, jobs)
         to_send = [one for one in claimed if one.behind is not None and one.number not in jobs]
@@ -449,6 +450,16 @@ def start(
         unsent.add(logs, [one.task.method for one in left], through, max_workers)
     jobs.update((one.number, UnsentJob(one.task, logs, cluster, held=one.behind is None)) for one in left)
     return [jobs[k] for k in range(len(tasks))]
+
+
+def _send_again_together(found: tp.Iterable[tuple[Task, AnyJob]], through: Method) -> None:
+    """Have tasks that share a job, which another interpreter has submitted, submitted together should that be lost."""
+    of_job: dict[tuple[str | None, str], list[Task]] = {}
+    for task, job in found:
+        if isinstance(job, TaskJob) and part_of(job.submission.logs) is not None:
+            tasks = of_job.setdefault((job.cluster, job.job_id), [])
+            tasks.append(task)
+            job.send_again_by(functools.partial(task.again, through, tasks))
 
 
 class _Claimed(tp.NamedTuple):
