@@ -36,6 +36,7 @@ MODULES = (
     "rows_growth",
     "rows_steps",
     "rows_pages",
+    "rows_commandline",
     "rows_slurm",
     "peers",
 )

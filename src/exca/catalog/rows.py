@@ -162,18 +162,25 @@ def flat(config: tp.Any) -> dict[str, tp.Any]:
     if isinstance(config, list) and config:
         config = config[-1]
     found: dict[str, tp.Any] = {}
-    if not isinstance(config, dict):
-        return found
-    _flatten(_Plain()(config), "", found)
+    if isinstance(config, dict):
+        _flatten(config, "", found, _Plain(), 0)
     return found
 
 
-def _flatten(config: dict[str, tp.Any], prefix: str, found: dict[str, tp.Any]) -> None:
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+
+
+def _flatten(
+    config: dict[str, tp.Any], prefix: str, found: dict[str, tp.Any], plain: "_Plain", depth: int
+) -> None:
     for name, value in config.items():
-        if isinstance(value, dict) and value:
-            _flatten(value, f"{prefix}{name}.", found)
-        else:
+        if type(value) in _LEAVES:
             found[f"{prefix}{name}"] = value
+        elif isinstance(value, dict) and value and depth < _DEEPEST and plain.count < _MOST:
+            plain.count += len(value)
+            _flatten(value, f"{prefix}{name}.", found, plain, depth + 1)
+        else:
+            found[f"{prefix}{name}"] = plain(value, depth)
 
 
 class _Plain:
@@ -197,8 +204,9 @@ def _dumped(parts: tp.Any) -> bytes:
     import orjson
 
     try:
-        if not _is_odd(parts):
-            return orjson.dumps(parts)
+        text = orjson.dumps(parts)
+        if b"null" not in text or not _is_odd(parts):
+            return text
     except TypeError:  # an integer of more than 64 bits, or a surrogate
         pass
     return _ODD + json.dumps(parts).encode("ascii")

@@ -281,9 +281,10 @@ def _outcome(path: str, present: frozenset[str], row: Row) -> None:
 def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
     facts = row.facts
     row.state, facts["kind"] = content["state"], "task"
-    facts.update(
-        (name, content[name]) for name, kind in _FACTS.items() if isinstance(content.get(name), kind)
-    )
+    for name, kind in _FACTS.items():
+        value: tp.Any = content.get(name)
+        if isinstance(value, kind):
+            facts[name] = _cut(value)
     row.when = seconds_of(content.get("finished"))
     config = content.get("config")
     if isinstance(config, dict):
