@@ -158,6 +158,33 @@ def test_a_change_while_the_page_is_being_loaded_is_not_missed(runs: "Page", cac
     runs.unroute("**/runs/*")
 
 
+def test_back_and_forward(runs: "Page") -> None:
+    from playwright.sync_api import expect
+
+    total = runs.locator("#countline").inner_text()
+    runs.get_by_label("Where").fill("rate > 5")
+    runs.get_by_label("Where").press("Enter")
+    expect(runs.locator("#countline")).to_contain_text("2 of ")
+    runs.go_back()
+    expect(runs.locator("#countline")).to_have_text(total)
+    expect(runs.get_by_label("Where")).to_have_value("")
+    runs.go_forward()
+    expect(runs.locator("#countline")).to_contain_text("2 of ")
+    expect(runs.get_by_label("Where")).to_have_value("rate > 5")
+
+
+def test_without_scripts(chromium: "Browser", served: Served) -> None:
+    """The pages are whole, conditions are forms, and links lead on."""
+    for view in opened(chromium, java_script_enabled=False):
+        view.goto(served.address)
+        view.get_by_role("link", name="trained.Train.loss").click()
+        view.get_by_label("Where").fill("rate > 5")
+        view.get_by_role("button", name="Show").click()
+        assert "2 of " in view.locator("#countline").inner_text()
+        view.locator("table.list tbody a").first.click()
+        assert "ValueError: diverged" in view.locator("main").inner_text()
+
+
 def test_with_the_keyboard_alone(runs: "Page") -> None:
     from playwright.sync_api import expect
 

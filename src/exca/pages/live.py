@@ -257,9 +257,8 @@ class _Pages:
         async def act(request: Request) -> Response:
             row = _row(request, await self.watched.now())
             await self._actor.act(action, row)
-            return RedirectResponse(
-                self._link(row), status_code=303
-            )  # so that to load it again asks for nothing
+            # to another page, so that to load that again asks for nothing
+            return RedirectResponse(self._link(row), status_code=303)
 
         return act
 
