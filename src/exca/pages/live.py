@@ -452,7 +452,7 @@ def _event(name: str, data: str, at: int | None = None) -> bytes:
 def _static_files() -> dict[str, tuple[bytes, str]]:
     """All files that pages load, by name, with their types."""
     found: dict[str, tuple[bytes, str]] = {}
-    top = importlib.resources.files(__package__).joinpath("static")
+    top = importlib.resources.files("exca.pages").joinpath("static")
     for folder in (top, top.joinpath("vendor")):
         for file in folder.iterdir():
             kind = _TYPES.get(file.name.rpartition(".")[2])
