@@ -486,7 +486,7 @@ class Nearest:
 
 
 def errors_of(runs: Iterable[Run]) -> list[ErrorGroup]:
-    """Errors by what they say, but for numbers and quoted names; the most frequent first."""
+    """Errors by their message, whatever the numbers and quoted names in it; the most frequent first."""
     found: dict[str, ErrorGroup] = {}
     for run in runs:
         error = run.row.facts.get("error")
