@@ -26,10 +26,19 @@ ON_SLURM = {
     for script in scripts
     if "slurm" in script.block.words
 }
+# whole studies, of many commands: each starts an interpreter
+LONG = ("docs/a-week.md", "docs/tutorial.md")
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("page", [name for name, scripts in PLAYED.items() if scripts])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in LONG else [])
+        for name, scripts in PLAYED.items()
+        if scripts
+    ],
+)
 def test_the_scripts_of_a_page_do_what_it_shows(page: str, tmp_path: Path) -> None:
     for package in {package for script in PLAYED[page] for package in needed(script)}:
         pytest.importorskip(package)
