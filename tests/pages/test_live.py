@@ -5,6 +5,7 @@ import hashlib
 import html.parser
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -289,6 +290,45 @@ def test_to_look_changes_nothing(tmp_path: Path) -> None:
         for stream in site.links(path, f"{path.rstrip('/')}/stream"):
             assert site.ask("GET", stream, enough=lambda body: True).status == 200
     assert content(tmp_path) == before
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_nothing_of_the_folder_is_unpickled_or_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a pickle in any place where one could be, and not the module that a folder is named after."""
+    target, folder = tmp_path / "went-off", tmp_path / "cache"
+    job = Claimed(folder)
+    bomb = pickle.dumps(Bomb(target))
+    (job.place / "job.pkl").write_bytes(bomb)
+    for name in ("submitted", "0_result"):
+        (job.log.parent / f"12_{name}.pkl").write_bytes(bomb)
+    other = folder / "explosive.Model.run,1" / "x=1-0123abcd"
+    other.mkdir(parents=True)
+    (other / "job.pkl").write_bytes(bomb)
+    (other / "uid.yaml").write_text(f"x: !!python/object/apply:os.mkdir [{target}]\n")
+    (tmp_path / "explosive.py").write_text(f"import os; os.mkdir({str(target)!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    site = Site(folder)
+    pages = {"/", *site.links("/", "/runs/")}
+    pages |= {link for path in pages for link in site.links(path, "/run/") if link.count("/") == 2}
+    assert len(pages) == 5
+    for path in pages:
+        assert site.get(path).status == 200
+    assert not target.exists()
+    assert "explosive" not in sys.modules
+    pickle.loads(bomb)
+    assert target.exists(), "the test would notice"
+    job.claim.release()
 
 
 def test_a_run_that_is_gone(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from chromium import opened, violations
 from people import BOB, Commons
 
 if tp.TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Route
+    from playwright.sync_api import Browser, Locator, Page, Request, Route
 
 pytestmark = pytest.mark.long
 SUPPORT = Path(trained.__file__).parent
@@ -257,6 +257,8 @@ def test_accessible(chromium: "Browser", served: Served, look: str, tmp_path: Pa
     if look == "narrow":
         options["viewport"] = {"width": 390, "height": 844}
     for view in opened(chromium, **options):
+        requested: list["Request"] = []
+        view.on("request", requested.append)
         view.goto(served.address)
         pages = [view.url]
         pages += [f"{served.top}{link.get_attribute('href')}" for link in view.locator("#methods a").all()]
@@ -275,6 +277,7 @@ def test_accessible(chromium: "Browser", served: Served, look: str, tmp_path: Pa
                 "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
             assert width <= 0, f"{address} is wider than the screen"
+        assert [one.url for one in requested if not one.url.startswith(f"{served.top}/")] == []
 
 
 @pytest.mark.slurm
