@@ -266,7 +266,7 @@ POSITIONAL = [
     "doctor FOLDER --bundle OUT.tar.gz --task -",
     "verify FOLDER",
 ]
-POSITIONAL += ["verify FOLDER --json", "verify FOLDER --repair --json"]
+POSITIONAL += ["report FOLDER -o OUT.html", "verify FOLDER --json", "verify FOLDER --repair --json"]
 ELSEWHERE = [
     "run no_module:C",
     "why no_module:C",

@@ -229,3 +229,57 @@ def test_an_import_goes_nowhere_through_links_of_another_user(
     assert "Not following the link 'trained.Train.loss,1'" in said
     assert [path.name for path in dear.iterdir()] == ["diary.txt"]
     assert [path.name for path in other.iterdir()] == ["trained.Train.loss,1"]
+
+
+def test_what_may_not_be_read_is_said_and_what_another_user_computes_is_left(
+    commons: Commons, alice: Alice, cache: Path
+) -> None:
+    """A folder that only bob may enter, one that none may list, and a task that bob computes just now."""
+    code = f"""
+import os, time
+from pathlib import Path
+from exca.claims import Claims
+folder = Path({str(cache)!r}) / "bobs"
+for name in ("m.C.run,1/x=1-00000001", "m.C.run,1/x=2-00000002", "closed"):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "uid.yaml").write_text("x: 1\\n")
+    (folder / name / "job.json").write_text("none")
+claim, _ = Claims(folder / "m.C.run,1/x=1-00000001").acquire(["task"])
+for path in folder.rglob("job.json"):
+    path.chmod(0)
+(folder / "closed").chmod(0)
+folder.chmod(0o777)
+print("ready", flush=True)
+time.sleep(100)
+"""
+    bob = BOB.start(commons.home(BOB), code)
+    assert bob.stdout is not None
+    assert bob.stdout.readline() == "ready\n"
+    theirs = cache / "bobs"
+    for command in (
+        *(
+            ["ls"],
+            ["ls", "--json"],
+            ["show", "0000"],
+            ["table"],
+            ["du"],
+            ["eff"],
+            ["logs", "0000"],
+            ["verify"],
+        ),
+        *(["doctor"], ["export", "Train.loss", "-o", commons.home(ALICE) / "x.tar"], ["gc", "--older", "0s"]),
+    ):
+        where = [theirs] if command[0] in ("verify", "doctor") else ["-C", theirs]
+        found, said = alice.say(*command, *where)
+        assert found in (0, 1, 2), said
+        assert "Traceback" not in said
+    assert "running" in alice.say("ls", "-C", theirs)[1]
+    found, said = alice.say("cancel", "-C", theirs, "0000", "-y", "-w", "x == 1")
+    assert found == 2 or "left: computed by process" in said
+    found, said = alice.say("rm", "-C", theirs, "C.run", "-y", "--user", "bob")
+    assert "moved 1 folder" not in said
+    found, said = alice.say("rm", "-C", theirs, "C.run", "-y")
+    assert found == 1
+    assert "it belongs to 64322" in said
+    bob.kill()
+    bob.communicate()

@@ -27,6 +27,7 @@ _CELLS = {
     (True, True): ' class="n d"',
 }
 _MOST_TEXT = 200  # characters of a value in the data for the script
+_BITS = 64  # of the integers that are written as numbers, with their sign
 
 
 @functools.cache
@@ -65,10 +66,25 @@ def as_data(content: tp.Any) -> "Markup":
     import orjson
     from markupsafe import Markup
 
-    text = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str).decode()
+    try:
+        text = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str).decode()
+    except (
+        TypeError
+    ):  # an integer of more than 64 bits, which a script has no number for, or a lone surrogate
+        text = orjson.dumps(_known_to_scripts(content), option=orjson.OPT_NON_STR_KEYS, default=str).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 # all that means something in HTML was replaced
+
+
+def _known_to_scripts(value: tp.Any) -> tp.Any:
+    if isinstance(value, int):
+        return value if value.bit_length() < _BITS else str(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_known_to_scripts(name): _known_to_scripts(part) for name, part in value.items()}
+    return [_known_to_scripts(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def group_data(group: Group) -> dict[str, tp.Any]:
