@@ -44,7 +44,7 @@ Sections = dict[str, list[str]]
 
 def code(text: str) -> str:
     """Return text of a docstring as Markdown."""
-    text = re.sub(r"``(.+?)``", r"`\1`", text)
+    text = re.sub(r":(?:code|class|func|meth|mod):(?=`)", "", re.sub(r"``(.+?)``", r"`\1`", text))
     return re.sub(r"(?<!`)<(?=[a-z])", r"\\<", text) if "`" not in text else text
 
 
@@ -114,6 +114,9 @@ def documented(obj: tp.Any) -> list[str]:
         for entry, kind, meaning in entries(lines):
             if not meaning:  # in one line, without a type
                 kind, meaning = "", kind
+            if "``" in entry:  # prose
+                out.append(f"* {code(' '.join(filter(None, (entry, kind, meaning))))}")
+                continue
             label = f"`{entry}`" + (f" ({code(kind)})" if kind else "")
             out.append(f"* {label}" + (f": {code(meaning)}" if meaning else ""))
         out.append("")
@@ -127,7 +130,9 @@ def signature(name: str, obj: tp.Any) -> list[str]:
     except (TypeError, ValueError):
         return []
     text = re.sub(r"<(?:function|object|class) ?'?([\w.<>]*)[^>]*>", r"\1", text)
-    return ["```text", name + re.sub(r"\b(?:typing|tp|collections\.abc|pathlib)\.", "", text), "```", ""]
+    text = re.sub(r"\b(?:typing|tp|collections\.abc|pathlib)\.", "", text)
+    text = re.sub(r"\*?\bexca\.[a-z_.]+\.(?=[A-Z])", "", text)
+    return ["```text", name + text, "```", ""]
 
 
 def type_text(annotation: tp.Any) -> str:

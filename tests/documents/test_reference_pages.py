@@ -81,6 +81,13 @@ def test_every_command_of_the_parser_is_there() -> None:
     )
 
 
+def test_docstrings_hold_no_markup_that_a_page_would_show_as_it_is() -> None:
+    found = [
+        line for page in PAGES.values() for line in page.splitlines() if re.search(r":[a-z]+:`|``[^`]", line)
+    ]
+    assert [line for line in found if not line.startswith("```")] == []
+
+
 def test_every_page_is_in_the_contents() -> None:
     """What no page leads to would be a warning when the site is built, which the tests do not do."""
     index = (DOCS / "index.md").read_text(encoding="utf-8")
