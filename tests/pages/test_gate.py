@@ -260,7 +260,9 @@ def test_nothing_acts_unless_it_was_allowed() -> None:
     ],
 )
 def test_what_other_sites_ask_for(asker: Asker, headers: dict[str, str], status: int) -> None:
-    assert asker.get("/", headers.items()).status == status
+    answer = asker.get("/", headers.items())
+    assert answer.status == status
+    assert (status == 403) == ("Another site asks for this." in answer.text)
 
 
 def test_every_answer_carries_the_headers(gate: Gate, asker: Asker) -> None:
@@ -314,3 +316,27 @@ def test_no_socket_but_http(gate: Gate) -> None:
     scope = {"type": "websocket", "headers": [], "path": "/"}
     asyncio.run(gate(scope, tp.cast("tp.Any", None), tp.cast("tp.Any", send)))
     assert said == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_form_that_ends_early(gate: Gate, asker: Asker) -> None:
+    """Its connection was closed: nothing behind the gate gets to see the half of it."""
+    given = {"host": "localhost:8411", "cookie": asker.cookie, "sec-fetch-site": "same-origin"}
+    given["content-type"] = "application/x-www-form-urlencoded"
+    path = f"{asker.base}/go"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    headers = [(name.encode(), str(value).encode()) for name, value in given.items()]
+    coming: list[dict[str, tp.Any]] = [
+        {"type": "http.request", "body": b"a=1", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[dict[str, tp.Any]] = []
+
+    async def receive() -> dict[str, tp.Any]:
+        return coming.pop(0)
+
+    async def send(message: tp.Any) -> None:
+        sent.append(message)
+
+    asyncio.run(gate({**scope, "root_path": "", "headers": headers}, receive, send))
+    assert sent[0]["status"] == 400
+    assert "The request ended early." in b"".join(each.get("body", b"") for each in sent).decode()

@@ -8,7 +8,10 @@ import tempfile
 
 from ..catalog.rows import Row
 
-ACTIONS = {"cancel": ("running",), "retry": ("failed", "interrupted")}  # and in which states they make sense
+ACTIONS: dict[str, tuple[str, ...]] = {  # and in which states they make sense
+    "cancel": ("running",),
+    "retry": ("failed", "interrupted"),
+}
 _PATIENCE = 10.0  # seconds; a task that is computed by the other process itself may take longer
 _LOOK = 0.05
 _SHOWN = 2000

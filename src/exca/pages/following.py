@@ -35,9 +35,9 @@ class Follower:
     def __init__(self, path: str, at: int | None = None) -> None:
         self._file: tp.BinaryIO = _files.open_regular(path)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.at = 0
+        self.at: int = 0
         status = os.fstat(self._file.fileno())
-        self.file_id = (status.st_dev, status.st_ino)
+        self.file_id: tuple[int, int] = (status.st_dev, status.st_ino)
         size = status.st_size
         if at is None or not 0 <= at <= size or size - at > _FAR_BEHIND:
             self._go_to_last(size)

@@ -120,7 +120,7 @@ class Gate:
                     f"--allow-host {host!r} is no name of a host: give it without scheme and port"
                 )
         self.app = app
-        self.hosts = frozenset((*_LOCAL, *(host.lower() for host in hosts)))
+        self.hosts: frozenset[str] = frozenset((*_LOCAL, *(host.lower() for host in hosts)))
         self.root_path = root_path
         self.actions = actions
         self.keys = keys

@@ -126,21 +126,26 @@ def listening(port: int | None, uds: str | None) -> Iterator[tuple[socket.socket
 
 
 def _on_port(port: int | None) -> socket.socket:
-    for wanted in (USUAL_PORT, 0) if port is None else (port,):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((_HOST, wanted))
-            listener.listen(128)
-        except OSError as e:
-            listener.close()
-            if port is not None:
-                raise OSError(
-                    e.errno, f"port {port} cannot be listened at ({e.strerror}): give another --port"
-                ) from e
-        else:
-            return listener
-    raise OSError("no port is free")
+    try:
+        return _listening(USUAL_PORT if port is None else port)
+    except OSError as e:
+        if port is None:  # another server has the usual one
+            return _listening(0)
+        raise OSError(
+            e.errno, f"port {port} cannot be listened at ({e.strerror}): give another --port"
+        ) from e
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _on_path(path: str) -> socket.socket:

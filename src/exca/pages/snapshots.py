@@ -44,7 +44,7 @@ class Watched:
 
     def __init__(self, folder: str, pause: float = _PAUSE) -> None:
         self.folder = folder
-        self.looks = 0
+        self.looks: int = 0
         self._pause = pause
         self._due = 0.0
         self._now = Snapshot()
