@@ -1,6 +1,8 @@
 """The commands that import the user's code: run, why, sweep, retry, shell, accept."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -260,6 +262,32 @@ def test_retry_with_other_resources(here: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(ValueError, match="diverged"):
         obj.loss()
     assert "timeout_min 6" in say(capsys, "show", "-C", "results", "-")
+
+
+@pytest.mark.parametrize("factor", ["xfast", "x", "xnan", "xinf", "x0", "x-1"])
+def test_retry_takes_factors_that_are_some(
+    factor: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"cluster": "local", "timeout_min": 3, "retries": 0}
+    with pytest.raises(ValueError, match="diverged"):
+        trained.train(here / "results", rate=9.0, infra=job).loss()
+    said = say(capsys, "retry", "results", "--time", factor, code=2)
+    assert f"{factor} is no factor for timeout_min: give one as in x1.5, or a number" in said
+
+
+def test_retry_leaves_what_another_configuration_computed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file that the object is made of may be changed, and its object be another one, whose result would go."""
+    run(capsys, here, "run", "trained:Train", "rate=1,9", code=1)
+    config = next(path for path in here.rglob("config.yaml") if "rate=9" in path.parent.name)
+    config.write_text(config.read_text().replace("9.0", "1.0"))
+    before = json.loads(say(capsys, "ls", "results", "--json"))
+    said = say(capsys, "retry", "results", code=2)
+    assert re.search(
+        r"the configuration in \S+rate=9\S* makes \S+rate=1\S* with trained:Train.loss: it was changed", said
+    )
+    assert json.loads(say(capsys, "ls", "results", "--json")) == before
 
 
 def test_shell(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

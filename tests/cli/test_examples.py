@@ -15,7 +15,7 @@ from exca.cli.commandline import parser
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 BLOCKS = blocks.blocks_of(PAGE)
-ELSEWHERE = {"watch", "ui"}  # which do not end, or are played in tests of their own
+ELSEWHERE = {"watch", "ui", "plot"}  # which do not end, or are played in tests of their own
 
 
 def examples() -> Iterator[tuple[str, str]]:

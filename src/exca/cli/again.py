@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import math
 import os
 import sys
 import typing as tp
@@ -69,7 +70,14 @@ def object_of(row: Row, what: Target, overrides: Sequence[str] = ()) -> pydantic
     for override in map(parse, overrides):
         name = override.name.removeprefix(f"{what.infra}.")
         config[what.infra][name] = override.values[0].parsed if override.values else None
-    return what.config.model_validate(config)
+    obj = what.config.model_validate(config)
+    made = what.infra_of(obj).uid_folder()
+    if made is None or os.path.realpath(made) != os.path.realpath(row.folder):
+        raise TargetError(
+            f"the configuration in {row.folder} makes {made} with {what.name}: it was changed, or its class was, so it "
+            "is left alone. Compute it with `exca run`"
+        )
+    return obj
 
 
 def retry(options: argparse.Namespace) -> int:
@@ -133,9 +141,19 @@ def _resources(row: Row, options: argparse.Namespace) -> list[str]:
             raise ValueError(  # noqa: TRY004 # of the command line
                 f"{row.id} asked for no {name}, so {text} of it is nothing: give a number"
             )
-        value = before * float(text[1:])
+        value = before * _factor(name, text)
         found.append(f"{name}={round(value) if name == 'timeout_min' else value}")
     return found
+
+
+def _factor(name: str, text: str) -> float:
+    try:
+        factor = float(text[1:])
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < math.inf:
+        raise ValueError(f"{text} is no factor for {name}: give one as in x1.5, or a number")
+    return factor
 
 
 def shell(options: argparse.Namespace) -> int:
