@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -245,6 +246,36 @@ def test_a_killed_driver_goes_on(here: Path, capsys: pytest.CaptureFixture[str],
     assert computed.read_text().count("\n") == 3
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("cluster", ["local", pytest.param("slurm", marks=pytest.mark.slurm)])
+def test_a_driver_that_is_killed_again_and_again(
+    here: Path, capsys: pytest.CaptureFixture[str], cluster: str, request: pytest.FixtureRequest
+) -> None:
+    """At whatever moment: in the end there are the points of a search that was left alone, each computed once."""
+    folder = request.getfixturevalue("slurm_folder") if cluster == "slurm" else here
+    given = ["searched:Task", *LOW, "--space", "model,fast", "-n", "10", "--jobs", "2", "--seed", "4"]
+    given += [f"infra.cluster={cluster}", f"file={folder / 'computed'}", f"infra.folder={folder / 'cache'}"]
+    command = [sys.executable, "-m", "exca", "search", *given]
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    moments = random.Random(4)
+    done = False
+    while not done:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as driver:
+            try:
+                done = driver.wait(moments.uniform(0.5, 6)) == 0
+            except subprocess.TimeoutExpired:
+                driver.send_signal(signal.SIGKILL)
+    study = (folder / "cache" / ".sweeps" / "Task.json").read_text()
+    uids = json.loads(study)["uids"]
+    assert (folder / "computed").read_text().count("\n") == len(uids)
+    for file in (folder / "cache" / ".sweeps").iterdir():
+        file.unlink()
+    assert "10 trials: 10 completed" in say(capsys, "search", *given)
+    assert json.loads((folder / "cache" / ".sweeps" / "Task.json").read_text())["uids"] == uids
+    assert (folder / "computed").read_text().count("\n") == len(uids)
+
+
 def test_trials_are_pruned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By what they give to log_metrics; pruned ones would take longer than the test may."""
     (here / "s.yaml").write_text(f"""
@@ -262,6 +293,10 @@ search:
     assert "2 trials: 1 completed, 1 pruned" in said
     assert re.search(r"pruned at \d +\w+ +level=5$", said, re.MULTILINE)
     assert "2 trials: 1 completed, 1 pruned" in say(capsys, "search", "s.yaml")
+    text = (here / "s.yaml").read_text().replace("BruteForceSampler", "RandomSampler")
+    (here / "s.yaml").write_text(text)
+    said = say(capsys, "search", "s.yaml", "-n", "6")  # the same points again, which are as they were
+    assert re.search(r"6 trials: \d completed, \d pruned", said)
 
 
 def test_a_search_in_a_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,6 +379,26 @@ def test_another_users_study_is_not_read(here: Path, capsys: pytest.CaptureFixtu
     os.chown(journal, 64_321, 64_321)
     assert not search(capsys, here, *LOW, "-n", "2", "--seed", "1").startswith("goes on")
     assert journal.stat().st_uid == os.geteuid()
+
+
+def test_a_condition_that_no_point_fulfils(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exca.cli.searching._MOST_REJECTED", 5)
+    (here / "s.yaml").write_text(
+        "task: searched:Task\nbase: {infra: {folder: c}}\nwhere: rate > 9\n"
+        "search: {n: 5, minimize: x, space: {rate: [1, 2]}}\n"
+    )
+    assert "points in a row do not fulfil the condition (where)" in say(capsys, "search", "s.yaml", code=2)
+
+
+def test_without_optuna(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exca.cli.searching._PACKAGE", "not_there")
+    assert "exca search draws points with Optuna: pip install 'exca[search]'" in search(
+        capsys, here, *RATE, code=2
+    )
 
 
 def test_two_searches_of_one_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ if tp.TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+_PACKAGE = "optuna"
 _TRIED = 20  # points that are looked at before the search begins
 _MOST_REJECTED = 1000  # points in a row that do not fulfil the condition
 _LOOK_EVERY = 0.5  # seconds between two looks at metrics
@@ -39,7 +40,7 @@ _SHOWN = 80  # characters of an error
 
 def search(options: argparse.Namespace) -> int:
     """Search, from where an earlier process has stopped."""
-    if importlib.util.find_spec("optuna") is None:
+    if importlib.util.find_spec(_PACKAGE) is None:
         raise MissingPackageError("exca search draws points with Optuna: pip install 'exca[search]'")
     plan = _plan(options)
     _try(plan)
@@ -249,6 +250,7 @@ class _Driver:
         path = sweeps.path_of(plan.folder, plan.name).removesuffix(".json") + ".optuna.jsonl"
         self._study = Study(path, plan.name, plan.search, plan.space)
         self._open: list[_Trial] = []
+        self._pruned: set[str] = set()  # uids of tasks that were ended early
         self._asked = 0
 
     def run(self) -> int:
@@ -272,7 +274,10 @@ class _Driver:
         for trial in left:
             point = self._plan.space.point(trial.params)
             assert point is not None  # others were left out
-            self._open.append(_Trial(self._study.again(trial), point, *self._plan.task(point)))
+            now = _Trial(self._study.again(trial), point, *self._plan.task(point))
+            now.pruned = bool(trial.user_attrs.get("pruned"))
+            self._open.append(now)
+        self._pruned = {trial.user_attrs["uid"] for trial in trials if trial.user_attrs.get("pruned")}
         if trials:
             self._out.write([f"goes on after {self._asked - len(left)} trials, {len(left)} on their way"])
         self._start(self._open)
@@ -382,6 +387,9 @@ class _Driver:
         self._report(trial)
         if not trial.done and not trial.pruned and math.isfinite(trial.step) and trial.asked.should_prune():
             trial.pruned = True
+            self._pruned.add(trial.uid)
+            trial.asked.set_user_attr("pruned", True)
+            self._study.keep()
             trial.infra.cancel()
 
     def _report(self, trial: _Trial) -> None:
@@ -407,7 +415,7 @@ class _Driver:
         for trial in self._tellable():
             status = trial.infra.status()
             value = self._value(trial.obj, trial.infra) if status == "completed" else None
-            pruned = trial.pruned and status != "completed"
+            pruned = status != "completed" and trial.uid in self._pruned
             self._study.tell(trial.asked, value, pruned=pruned)
             self._study.keep()
             self._open.remove(trial)

@@ -124,13 +124,13 @@ class Study:
                 self._journal.clear()
                 study = optuna.create_study(storage=JournalStorage(self._journal), **options)
         # a sampler that has drawn all there is calls it, which Optuna only allows in a loop of its own
-        study.stop = lambda: study.set_user_attr(_EXHAUSTED, True)  # type: ignore[method-assign]
+        study.stop = lambda: study.set_user_attr(_EXHAUSTED, str(self._search.sampler))  # type: ignore[method-assign]
         return study
 
     @property
     def exhausted(self) -> bool:
         """Whether there are no further points."""
-        return bool(self.optuna.user_attrs.get(_EXHAUSTED))
+        return self.optuna.user_attrs.get(_EXHAUSTED) == str(self._search.sampler)
 
     def agree_with(self, truth: Callable[[FrozenTrial], FrozenTrial | None]) -> list[FrozenTrial]:
         """Make the study what the cache says, and return the trials that are not told yet.
