@@ -13,6 +13,7 @@ import pytest
 
 import elsewhere
 import exca
+import searched
 from exca.errors import JobError, SubmissionError
 from exca.jobs import environment
 from task_models import Double, Failing, Sleeper, given
@@ -625,3 +626,31 @@ def test_a_submitter_that_dies_before_it_says_which_job_it_is_is_succeeded(
     (tmp_path / "gate").touch()
     assert [task.run() for task in tasks] == [1, 2]
     assert all(len(task.started().read_text().split()) == 1 for task in tasks), "computed once"
+
+
+@pytest.mark.parametrize("asked", ["wait", "result", "done"])
+def test_a_process_that_is_killed_leaves_no_outcome(tmp_path: Path, asked: str) -> None:
+    """The caller that waits for it computes."""
+    fields = {
+        "file": tmp_path / "computed",
+        "gate": tmp_path / "gate",
+        "infra": {"folder": tmp_path / "cache"},
+    }
+    obj = searched.Task.model_validate(fields)
+    code = f"import searched; from pathlib import PosixPath; searched.Task.model_validate({fields!r}).run()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(searched.__file__).parent)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as other:
+        wait_for((tmp_path / "computed").exists, "the other process")
+        job = obj.infra.job()
+        assert not job.done()
+        other.kill()
+    (tmp_path / "gate").touch()
+    if asked == "done":
+        wait_for(job.done)
+        assert obj.infra.status() == "not submitted"
+        return
+    if asked == "wait":
+        assert job.wait()
+        assert obj.infra.status() == "completed"
+    assert job.result()["text"] == "x"
+    assert obj.infra.status() == "completed"

@@ -214,11 +214,17 @@ class TaskJob(Job[R]):
         """Publish that the job ended without an outcome, so that every later reader knows why.
 
         None where nothing is kept: the job was cancelled before it began, or ended by the mere warning of a preemption,
-        which tells nothing about the computation. None as well where it was lost with attempts left, which is noted
-        for the next caller that submits. A result that it was to replace stays: then only the caller sees it.
+        which tells nothing about the computation; or it was a process and no job. None as well where it was lost with
+        attempts left, which is noted for the next caller that submits. A result that it was to replace stays: then
+        only the caller sees it.
         """
         if not self._ended_without_outcome():
             return self.outcome()
+        if self.cluster is None and not self.job_id:
+            # a process that computed it, or was killed while it submitted: that tells nothing about the computation
+            self.lost = self._again is not None
+            self.nothing_kept = not self.lost
+            return None
         submitted = record.read_submission(self.folder)
         ending, began = self._backend.ending(self.submission), self._began()
         if self._noted_as_lost(submitted, ending):
