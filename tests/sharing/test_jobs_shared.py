@@ -18,6 +18,7 @@ from exca import _files
 from exca.errors import JobError, SubmissionError, UntrustedFileError
 from exca.jobs import local
 from people import ALICE, BOB, Commons
+from task_models import Sleeper
 from waiting import wait_for
 
 STRANGER = 64_321  # no user of this machine
@@ -60,6 +61,27 @@ def submitted(folder: Path) -> list[Path]:
     """The pickles of jobs below a folder, each once."""
     found = [path for path in folder.rglob("*submitted.pkl") if not path.is_symlink()]
     return sorted({path.resolve() for path in found})
+
+
+def test_a_local_job_waits_for_no_others_than_was_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of jobs before it is exchanged after it was written and before it is read."""
+    start = local._start
+
+    def exchanged(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        for path in (tmp_path / "cache").rglob("after.json"):
+            path.write_text("[]")
+        return start(*args, **kwargs)
+
+    monkeypatch.setattr(local, "_start", exchanged)
+    infra = {"folder": tmp_path / "cache", "cluster": "local", "retries": 0}
+    first = Sleeper.model_validate({"gate": tmp_path / "gate", "infra": infra})
+    job = Task.model_validate({"x": 2, "infra": {**infra, "after": [first]}}).infra.job()
+    with pytest.raises(JobError, match="is not what was submitted: it was exchanged, so nothing is begun"):
+        job.result()
+    (tmp_path / "gate").touch()
+    assert first.run() == 1
 
 
 @pytest.mark.parametrize("count", [1, 2])

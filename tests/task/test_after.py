@@ -131,7 +131,7 @@ def test_a_failure_is_told_to_jobs_that_wait(infra: Infra, tmp_path: Path) -> No
     assert [report.compute() for report in reports] == [2, 4]
 
 
-@with_jobs
+@with_jobs_long
 def test_one_that_was_lost_and_is_tried_again_still_holds_back(infra: Infra, tmp_path: Path) -> None:
     train = planned(infra, tmp_path / "train", "good", gate=False, retry_on=["killed"])
     report = doubled(infra, after=[train])
@@ -183,6 +183,7 @@ def test_arrays_and_packed_jobs_come_after_each_other(infra: Infra, tmp_path: Pa
     with reports[0].infra.job_array() as array:
         array.extend(reports)
     assert len({job.job_id for job in array.jobs()[1:]}) == 1  # what waits for the same shares a job
+    assert len({train.infra.job().job_id for train in trains}) == 2
     assert [report.compute() for report in reports] == [20, 22, 24]
     last = max(content(train)["finished"] for train in trains)
     assert last <= content(reports[0])["started"]

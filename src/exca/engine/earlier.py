@@ -178,9 +178,10 @@ def look(folder: Path, one: Earlier | None = None, *, depth: int = 0) -> Standin
     """How a task is, by its folder; how a job ended that left no outcome is noted, as by any caller that waits."""
     from ..claims import Claims
 
-    holder = Claims(folder).holders([KEY]).get(KEY)
+    claims = Claims(folder)
+    holder = claims.holders([KEY]).get(KEY)
     found = record.latest(folder)
-    if holder is not None and (found is None or found.attempt != holder.token):
+    while holder is not None and (found is None or found.attempt != holder.token):
         again = one is not None and found is not None and found.attempt == one.replaces
         if found is not None and found.state == "completed" and not again:
             return Standing(folder, "done", found)
@@ -189,7 +190,14 @@ def look(folder: Path, one: Earlier | None = None, *, depth: int = 0) -> Standin
             return Standing(folder, "running", job=job.submission if job.job_id else None)
         if holder.owner.kind == "job":
             job_behind(folder, holder, found, "").record_death()
-            found = record.latest(folder)
+            claims.wait([record.end_of(holder.token)], done=lambda: False)  # another process may publish it
+        dead = holder.path
+        holder = claims.holders([KEY]).get(
+            KEY
+        )  # it may have handed over, or been followed, between the looks
+        found = record.latest(folder)
+        if holder is not None and holder.path == dead:
+            break
     if found is not None and not (found.state == "failed" and is_past(found, depth=depth)):
         return Standing(folder, "failed" if found.state == "failed" else "done", found)
     if record.lost_before(folder, None if found is None else found.attempt):
@@ -222,8 +230,8 @@ def is_past(found: record.Record, *, depth: int = 0) -> bool:
 # ------------------------------------------------------------------- before a task is started
 
 
-# by the id of what was given, that itself (so that the id stays its own) and how the tasks are which are meant
-Looked = dict[int, tuple[Earlier, list[Standing]]]
+# by folder and address, how the tasks are which are meant, and the attempt whose outcome does not count
+Looked = dict[tuple[Path, str], tuple[list[Standing], str | None]]
 
 
 @dataclasses.dataclass
@@ -258,17 +266,20 @@ def start_before(
     verdict = Verdict()
     outer = _starting.set(chain)
     try:
-        new = [one for one in of(method) if id(one) not in looked]
-        folders = {id(one): one.folders(method.home.parent, strict=not listed) for one in new}
+        root = method.home.parent
+        keys = {(root, str(one)): one for one in of(method)}
+        new = {key: one for key, one in keys.items() if key not in looked}
+        folders = {key: one.folders(root, strict=not listed) for key, one in new.items()}
         for folder in itertools.chain.from_iterable(folders.values()):
             _refuse_circle(chain, folder)
-        together([task for one in new if (task := one.known()) is not None])
-        for one in new:
-            looked[id(one)] = one, [_started(one, folder, here=here) for folder in folders[id(one)]]
+        together([task for one in new.values() if (task := one.known()) is not None])
+        for key, one in new.items():
+            looked[key] = [_started(one, folder, here=here) for folder in folders[key]], one.replaces
     finally:
         _starting.reset(outer)
-    for one in of(method):
-        for now in looked[id(one)][1]:
+    for key, one in keys.items():
+        found, one.replaces = looked[key]
+        for now in found:
             _refuse_circle(chain, now.folder)
             if now.word == "nothing" and not listed:
                 raise InfraError(

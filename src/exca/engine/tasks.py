@@ -564,7 +564,7 @@ def _submit_groups(
     for (resources, part), most in zip(groups, workers, strict=True):
         name = part[0].task.method.title if len(part) == 1 else ""  # jobs of an array share one
         request = through.request([], max_workers=most, resources=resources, name=name, workdir=workdir)
-        request.after = part[0].behind or ()
+        request.after = tuple(dict.fromkeys(job for one in part for job in one.behind or ()))
         workdir = request.workdir  # one copy for all
         try:
             sent = _submit(part, request, cluster)
@@ -598,7 +598,8 @@ def _by_losses(
     for one in members:
         series = losses.Series.next(resources, one.lost, now)
         pause = max(0, math.ceil(series.not_before - now)) if one.lost and cluster == "slurm" else 0
-        key = repr((sorted(series.scaled.items()), pause, one.behind))
+        behind = sorted({(job.cluster or "", job.job_id) for job in one.behind or ()})
+        key = repr((sorted(series.scaled.items()), pause, behind))
         if key not in groups:
             changed = losses.asked_of_next(resources, series, pause)
             groups[key] = (arrays.changed_to(resources, changed) if changed else resources), []

@@ -45,7 +45,10 @@ def main(order: Order) -> int:
             if later is not None:  # in a process that was forked for a later submission
                 order, forks = later, forking.prepare(later.modules)
     if order.after:
-        _wait_for_others(order)
+        try:
+            _wait_for_others(order)
+        except OSError as e:  # the list of them was exchanged
+            return _give_up(order, str(e))
     inherited = frozenset(sys.modules)
     done = keep(order, forks)
     if isinstance(done, Task):
@@ -65,6 +68,14 @@ def _wait_for_others(order: Order) -> None:
     while left and not all((folder / entry.CANCELLED).exists() for folder in folders):
         left = [job for job in left if backends.alive(job) is not False]
         poller.pause()
+
+
+def _give_up(order: Order, why: str) -> int:
+    """End all jobs before they begin, and say why in their logs; returns the exit code."""
+    for job in (_Job(order, *one) for one in order.jobs()):
+        job.give_up(why)
+        job.note_exit()
+    return 1
 
 
 def keep(order: Order, forks: bool) -> int | Task:
