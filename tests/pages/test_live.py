@@ -563,6 +563,16 @@ def test_no_socket_where_others_could_put_another(tmp_path: Path, mode: int) -> 
     assert list(folder.iterdir()) == []
 
 
+def test_the_usual_port_or_another() -> None:
+    with serving.listening(None, None) as (_, one), serving.listening(None, None) as (_, other):
+        assert serving.USUAL_PORT != other != one
+
+
+def test_a_port_that_is_none() -> None:
+    with pytest.raises(OSError, match="port 70000 cannot be listened at"), serving.listening(70_000, None):
+        pass
+
+
 def test_a_port_that_is_taken() -> None:
     with serving.listening(0, None) as (_, port):
         assert isinstance(port, int)

@@ -9,7 +9,7 @@ from .. import _files
 from ..catalog.logs import plain
 
 _BLOCK = 1 << 16
-_FAR_BEHIND = 1 << 20  # bytes: more than anybody reads
+_FAR_BEHIND = 1 << 20  # bytes: more than a reader keeps up with
 
 
 class Follower:

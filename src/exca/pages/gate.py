@@ -9,9 +9,9 @@ A page server on a shared host can be reached by every user of that host, and by
   all ports of a host, so without it the server of another user, opened as another port of localhost, would see it;
 * its path must be made of plain characters: none of our addresses has an escape, a dot at the start of a part, or an
   empty part, so that nothing has to be decoded before it is judged;
-* what is not asked for by the page itself (by `Sec-Fetch-Site`) is refused, but for a link that is followed to it;
+* what another page asks for (by `Sec-Fetch-Site`) is refused, unless it is a link that the user follows;
 * what is not GET or HEAD may have an effect: it needs actions that were allowed, the token of a form that the page
-  showed, and a browser that tells that the page itself asks.
+  showed, and a browser that confirms that the page itself sent it.
 
 Every answer carries the same headers, refusals and errors too. There is no socket but HTTP.
 """
@@ -166,7 +166,8 @@ class Gate:
         found = _HOST.fullmatch(headers.get("host", "").lower())
         if found is None or found[1] not in self.hosts:
             raise _Refusal(
-                403, "This server goes by another name: `exca ui --allow-host NAME` adds the name of a proxy."
+                403,
+                "This server does not answer to that host name: `exca ui --allow-host NAME` adds the name of a proxy.",
             )
 
     def _path_of(self, scope: Scope) -> str:
@@ -183,7 +184,9 @@ class Gate:
     async def _begin(self, token: str, headers: dict[str, str], send: Send) -> None:
         """Give the cookie of the session for the token, and send the browser on to the address without it."""
         if not _same(token, self.keys.token):
-            raise _Refusal(401, "This address is of another run: open the one that `exca ui` printed last.")
+            raise _Refusal(
+                401, "This address belongs to another run of `exca ui`: open the one that it printed last."
+            )
         place = f"{self.root_path}{self.keys.place}/"
         cookie = f"{_COOKIE}={self.keys.session}; HttpOnly; SameSite=Strict; Path={place}"
         given = [(b"set-cookie", cookie.encode("ascii"))]
@@ -201,21 +204,21 @@ class Gate:
     async def _require_form(self, method: str, headers: dict[str, str], receive: Receive) -> Receive:
         """Refuse what the page did not ask for itself; return what gives the body, which had to be read for that."""
         if method != "POST":
-            raise _Refusal(405, "There is nothing here that is asked for in this way.")
+            raise _Refusal(405, "Only GET, HEAD and POST are answered here.")
         if not self.actions:
-            raise _Refusal(403, "This page only shows: `exca ui --allow-actions` lets it cancel and retry.")
+            raise _Refusal(403, "This page is read-only: `exca ui --allow-actions` lets it cancel and retry.")
         if headers.get("sec-fetch-site") != "same-origin":
             raise _Refusal(
                 403,
-                "The browser does not tell that the page itself asks for this: a current one does so for localhost "
-                "and for https.",
+                "The browser did not confirm that this page sent the form (Sec-Fetch-Site): use a current browser, and "
+                "localhost or https.",
             )
         body = await _body(receive)
         token = headers.get(FORM_TOKEN)
         if token is None and headers.get("content-type") == "application/x-www-form-urlencoded":
             token = dict(_fields(body)).get(FORM_TOKEN)
         if token is None or not _same(token, self.keys.form):
-            raise _Refusal(403, "The form is of another run of this server: load the page again.")
+            raise _Refusal(403, "This form belongs to another run of the server: load the page again.")
         sent = False
 
         async def again() -> Message:

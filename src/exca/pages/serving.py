@@ -126,25 +126,20 @@ def listening(port: int | None, uds: str | None) -> Iterator[tuple[socket.socket
 
 
 def _on_port(port: int | None) -> socket.socket:
-    try:
-        return _listening(USUAL_PORT if port is None else port)
-    except OSError as e:
-        if port is None:  # another server has the usual one
-            return _listening(0)
-        raise OSError(
-            e.errno, f"port {port} cannot be listened at ({e.strerror}): give another --port"
-        ) from e
-
-
-def _listening(port: int) -> socket.socket:
+    if port is None:
+        try:
+            return _on_port(USUAL_PORT)
+        except OSError:
+            port = 0  # any
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((_HOST, port))
         listener.listen(128)
-    except OSError:
+    except (OSError, OverflowError) as e:
         listener.close()
-        raise
+        reason = getattr(e, "strerror", None) or e
+        raise OSError(f"port {port} cannot be listened at ({reason}): give another --port") from e
     return listener
 
 

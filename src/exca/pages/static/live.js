@@ -1,5 +1,5 @@
 // What a served page does beyond the report: it keeps what was chosen while its content is replaced, follows a log,
-// draws curves that can be zoomed, and holds a connection only while somebody looks.
+// draws curves that can be zoomed, and holds a connection only while its tab is seen.
 "use strict";
 (() => {
   const LINES = 5000; // of a log that is followed
