@@ -77,6 +77,13 @@ def test_the_command_writes_one_file(cache: Path, tmp_path: Path, capsys: pytest
     assert "What failed" in text
     assert "accuracy" not in text
     assert "there is no folder" in say(capsys, "report", tmp_path / "nowhere", code=2)
+    for command in ("report", "plot"):
+        assert "is a folder: give the name of a file with -o" in say(
+            capsys, command, cache, "-o", tmp_path, code=2
+        )
+        assert "there is no folder" in say(capsys, command, cache, "-o", tmp_path / "no" / "r.png", code=2)
+    few = Page(say(capsys, "report", cache, "-o", "-", "--details", -5))
+    assert not [each for each in few.all("details") if each.get("class") == "run"]
     (tmp_path / "empty").mkdir()
     assert "There are no runs" in say(capsys, "report", tmp_path / "empty", "-o", "-")
 
