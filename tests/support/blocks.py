@@ -11,13 +11,16 @@ What is written behind the language of a fence says what a block is (neither Git
 * ``text tree``: files that are there after all scripts ran.
 """
 
+import atexit
 import dataclasses
+import functools
 import itertools
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+from play import Player
 
 JOINED = "page.py"  # all blocks of a page that have no name
 KINDS = ("stdout", "stderr", "code")
@@ -94,7 +97,7 @@ def files_of(blocks: list[Block]) -> dict[str, str]:
 
 
 def play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
-    """Run scripts of a page, in one process but for those that start others, and compare what they print.
+    """Run scripts of a page, each in a fork of one interpreter, and compare what they print.
 
     Each of them finds the files of the page as the page has them, and what the scripts before it left.
     """
@@ -108,6 +111,13 @@ def play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
         assert missing_files(tree, folder / "0") == []
 
 
+@functools.cache
+def _player() -> Player:
+    player = Player()
+    atexit.register(player.close)
+    return player
+
+
 def _play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
     came, binaries = folder.with_name(f"{folder.name}-came"), folder.with_name(f"{folder.name}-bin")
     for each in (folder, came, binaries):
@@ -119,11 +129,7 @@ def _play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
     command.chmod(0o755)
     environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "COLUMNS": "120"}
     names = [script.block.file for script in scripts if script.block.file != "conftest.py"]
-    player = [sys.executable, str(Path(__file__).with_name("play.py")), str(came), *names]
-    done = subprocess.run(
-        player, cwd=folder, env=environment, capture_output=True, text=True, timeout=220, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    _player().play(folder, came, names, environment)
     for script in scripts:
         if script.block.file in names:
             _compare(script, *((came / f"{script.block.file}.{kind}").read_text() for kind in KINDS))
