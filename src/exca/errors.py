@@ -228,7 +228,7 @@ class SweepError(ValueError):
 
 
 class SearchError(ValueError):
-    """A search cannot be read, its space says not what to draw, or its results are no numbers."""
+    """A search cannot be read, its space does not define what to draw, or its results are not numbers."""
 
 
 class ArchiveError(ValueError):

@@ -102,7 +102,7 @@ def test_what_is_asked_for_counts(name: str, wanted: tp.Any, said: str | None) -
     ("name", "wanted", "said"),
     [
         ("free", None, "free is a number without bounds: write the bounds"),
-        ("title", None, "title is a str, which does not say what to choose from"),
+        ("title", None, "title is a str, which has neither choices nor bounds"),
         ("rat", None, "Task has no field 'rat'; did you mean 'rate'?"),
         ("model__dept", None, "Task has no field 'model.dept'; did you mean 'depth'?"),
         ("infra__cluster", ["a", "b"], "Task has no field 'infra.cluster'"),
@@ -326,8 +326,8 @@ search:
     ("old", "new", "said"),
     [
         ("  n: 5", "  m: 5", "s.yaml:4: search.m: Extra inputs are not permitted; there are minimize"),
-        ("  minimize: x", "", "say what is searched for: minimize or maximize"),
-        ("  minimize: x", "  minimize: x\n  maximize: y", "say what is searched for"),
+        ("  minimize: x", "", "the search has no goal: give minimize or maximize"),
+        ("  minimize: x", "  minimize: x\n  maximize: y", "the search has no goal"),
         ("  n: 5", "  n: 5\n  sampler: TPESamplr", "has no class 'TPESamplr'; did you mean 'TPESampler'?"),
         ("  n: 5", "  n: 5\n  sampler: {name: TPESampler, x: 1}", "TPESampler cannot be made with {'x': 1}"),
         ("  n: 5", "  n: 5\n  prune: {metric: a, pruner: X}", "has no class 'X'"),

@@ -126,7 +126,7 @@ for name, words in {commands!r}.items():
 """
 
 
-def test_nobody_reads_any_more(folder: Path) -> None:
+def test_a_pipe_whose_reader_has_gone(folder: Path) -> None:
     commands = {
         **{n: w for n, w in READING.items() if n != "doctor"},
         "logs": LOGS,

@@ -144,7 +144,7 @@ def _asked(
         found = Search.model_validate({**dict(given), **changed, "space": space})
     except pydantic.ValidationError as e:
         raise SearchError("; ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors())) from e
-    _ = found.key  # whether it is said
+    _ = found.key  # raises where there is no goal
     return found
 
 
@@ -234,8 +234,8 @@ class _Trial:
 class _Driver:
     """Asks, has tasks computed, and tells.
 
-    With a seed, trials are told in their order, and each is asked for when so many are told as always: then a point
-    depends on nothing but the results. Without one, they are told as they end.
+    With a seed, results are reported to Optuna in the order of the trials, and each trial is asked for after the same
+    number of reports: then a point depends on nothing but the results. Without one, they are reported as they end.
     """
 
     def __init__(self, plan: _Plan) -> None:
@@ -254,7 +254,7 @@ class _Driver:
         self._asked = 0
 
     def run(self) -> int:
-        """Search until all trials are told; 1 where none of them came to a result."""
+        """Search until all trials have ended; 1 where none of them has a result."""
         self._resume()
         try:
             while self._wants_more() or self._open:
@@ -309,7 +309,7 @@ class _Driver:
         return found
 
     def _value(self, obj: pydantic.BaseModel, infra: tp.Any) -> float | None:
-        """What a result says; None where that is no number to compare."""
+        """The number of a result; None where it is not a number (NaN)."""
         value = number_in(self._plan.what.call(obj), self._key, str(infra.uid()))
         return None if math.isnan(value) else value
 
@@ -363,7 +363,7 @@ class _Driver:
             trial.job = trial.infra.job()
 
     def _wait(self) -> None:
-        """Wait until a trial can be told, and end those that are to be pruned."""
+        """Wait until a trial can be reported, and cancel those that are to be pruned."""
         from ..jobs.waiting import wait
 
         prunes = self._plan.search.prune is not None

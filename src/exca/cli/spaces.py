@@ -97,7 +97,7 @@ class Prune(pydantic.BaseModel):
 
 
 class Search(pydantic.BaseModel):
-    """A search as a file says it.
+    """A search as a file describes it.
 
     Parameters
     ----------
@@ -135,10 +135,10 @@ class Search(pydantic.BaseModel):
 
     @property
     def key(self) -> str:
-        """The key of the result that counts. Raises SearchError where it is not said."""
+        """The key of the result that counts. Raises SearchError where none, or two, are given."""
         if (self.minimize is None) == (self.maximize is None):
             raise SearchError(
-                "say what is searched for: minimize or maximize, with a key of the result, or . for the result itself"
+                "the search has no goal: give minimize or maximize with a key of the result, or . for the result itself"
             )
         return str(self.minimize if self.maximize is None else self.maximize)
 
@@ -215,7 +215,7 @@ class Space:
     Raises
     ------
     SearchError
-        if a name leads nowhere, or nothing says what its values are
+        if there is no field of a name, or its type gives neither choices nor bounds
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class Space:
                 own = {dimension.place.key: dimension for dimension in self._dimensions(place, each)}
                 found = (
                     {**own, **found} if each == Wanted() else {**found, **own}
-                )  # what is said in detail counts
+                )  # what is given in detail counts
         # variants are chosen before what they hold
         self.dimensions: list[Dimension] = sorted(found.values(), key=lambda d: len(d.place.conditions))
         if not self.dimensions:
@@ -355,7 +355,7 @@ class Space:
 
 
 def _all_in(place: Place) -> Iterator[Dimension]:
-    """What can be drawn of a model: which variant it is, and the fields whose types say what they may be."""
+    """What can be drawn of a model: which variant it is, and the fields whose types give choices or bounds."""
     key, variants = _variants(place.annotation)
     if key is not None:
         yield _dimension(_which(f"{place.name}.{key}", variants, place.conditions), Wanted())
@@ -371,7 +371,7 @@ def _all_in(place: Place) -> Iterator[Dimension]:
                 continue
             try:
                 yield _dimension(below, Wanted())
-            except SearchError:  # nothing says what it may be, so it stays at its default
+            except SearchError:  # its type gives neither choices nor bounds, so it stays at its default
                 continue
 
 
@@ -410,7 +410,7 @@ def _literals(annotation: tp.Any) -> list[tp.Any]:
 
 
 class _Kind(tp.NamedTuple):
-    """What a type says of its values."""
+    """The values of a type."""
 
     number: type | None = None  # int or float
     choices: tuple[tp.Any, ...] = ()
@@ -454,8 +454,8 @@ def _dimension(place: Place, wanted: Wanted) -> Dimension:
             raise SearchError(f"{place.name} is one of {len(choices)} values, which have no logarithm")
         return _of_choices(place, choices)
     if kind.number is None and wanted.bounds is None:
-        told = getattr(place.annotation, "__name__", place.annotation)
-        raise SearchError(f"{place.name} is a {told}, which does not say what to choose from: {_NUMBER}")
+        kind_name = getattr(place.annotation, "__name__", place.annotation)
+        raise SearchError(f"{place.name} is a {kind_name}, which has neither choices nor bounds: {_NUMBER}")
     is_int = wanted.integer is not None or (kind.number is int and wanted.integer is None)
     step = _rule(kind.rules, "multiple_of", max) if wanted.step is None else wanted.step
     low, high = _bounds(place, kind, wanted, is_int=is_int)

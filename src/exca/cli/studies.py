@@ -133,7 +133,7 @@ class Study:
         return self.optuna.user_attrs.get(_EXHAUSTED) == str(self._search.sampler)
 
     def agree_with(self, truth: Callable[[FrozenTrial], FrozenTrial | None]) -> list[FrozenTrial]:
-        """Make the study what the cache says, and return the trials that are not told yet.
+        """Bring the study in line with the cache, and return the trials that have not ended.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class Study:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Optuna says of trials, and of what is experimental in it."""
+    """Without Optuna's messages about trials and its warnings about experimental features."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
