@@ -189,3 +189,15 @@ def test_items_are_counted_again_where_some_were_stored(kept: Path) -> None:
     for path in (folder, folder.parent):
         os.utime(path, (time.time() - 3600, time.time() - 3600))
     assert {row.facts["items"] for row in scan.rows(kept) if row.state == "stored"} == {5}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_what_another_user_has_kept_is_not_read(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXCA_CACHE_DIR", str(kept.parent / "mine"))
+    method = kept / "trained.Train.loss,1"
+    assert len(index.load(str(method), method.name)) == 6
+    os.chown(method / index.FILE, 64_322, 64_322)
+    assert index.load(str(method), method.name) == {}
+    assert states(scan.rows(kept)) == ["completed"] * 4 + ["failed"] * 2 + ["stored"]
+    assert (method / index.FILE).stat().st_uid == 64_322
+    assert len(index.load(str(method), method.name)) == 6  # what was kept in this user's own folder
