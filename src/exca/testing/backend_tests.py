@@ -140,6 +140,20 @@ class BackendTests:
 
     # ---------------------------------------------------------------- while it runs
 
+    def test_a_task_begins_once_the_one_before_it_is_done(
+        self, waiting: Task, infra: Fields, tmp_path: Path
+    ) -> None:
+        """The backend waits for the job before, or else the caller does."""
+        later = Task.model_validate({"x": 7, "infra": {**infra, "after": [waiting]}})
+        job = later.infra.job()
+        until((tmp_path / BEGAN).exists, "runs")
+        assert not job.done()
+        (tmp_path / "go").touch()
+        assert job.result() == 14
+        found = [record.read(tp.cast(Path, task.infra.uid_folder())) for task in (waiting, later)]
+        first, second = (one.content for one in found if one is not None)
+        assert first["finished"] <= second["started"]
+
     def test_a_job_can_be_looked_at_while_it_runs(self, waiting: Task, tmp_path: Path) -> None:
         """It is neither done nor computed twice."""
         job = waiting.infra.job()
