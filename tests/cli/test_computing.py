@@ -187,6 +187,11 @@ def test_sweeps_that_are_refused(
     assert not (here / "results").exists()
 
 
+def test_states_that_a_sweep_does_not_retry(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, "sweep", write_sweep(here), "--retry", "failed,timeout", code=2)
+    assert "--retry takes failed, not timeout: `exca retry --lost`" in said
+
+
 def test_two_sweeps_of_one_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say(capsys, "sweep", write_sweep(here), code=1)
     (here / "other").mkdir()

@@ -312,7 +312,7 @@ def _submit(
     folder = os.fspath(first.folder)
     before = earlier(folder, now)
     states = {uid: infra.status() for uid, infra in infras.items()}
-    again = {state for states in options.retry or () for state in states.split(",")}
+    again = _retried(options)
     todo = [
         uid
         for uid, state in states.items()
@@ -350,6 +350,17 @@ def _submit(
     if todo:
         out.write([f"submitted {len(todo)}: `exca ls {folder} --sweep {now.name}` shows them"])
     return wait_for(array, infras.values(), out) if options.wait else 0
+
+
+def _retried(options: argparse.Namespace) -> set[str]:
+    """The states that are computed again."""
+    again = {state for states in options.retry or () for state in states.split(",")}
+    if again - {"failed"}:
+        raise SweepError(
+            f"--retry takes failed, not {', '.join(sorted(again - {'failed'}))}: `exca retry --lost` computes again "
+            "what lost jobs left"
+        )
+    return again
 
 
 def earlier(folder: str, now: sweeps.Sweep) -> sweeps.Sweep | None:
