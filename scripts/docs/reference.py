@@ -178,15 +178,15 @@ def methods(cls: type) -> list[tuple[str, tp.Any]]:
 def described(name: str, obj: tp.Any, level: int = 2) -> list[str]:
     """Return all that the reference has on one public name."""
     out = [f"{'#' * level} `{name}`", ""]
-    is_model = isinstance(obj, type) and issubclass(obj, pydantic.BaseModel)
-    if not is_model and callable(obj):
+    model = obj if isinstance(obj, type) and issubclass(obj, pydantic.BaseModel) else None
+    if model is None and callable(obj):
         out += signature(name.rpartition(".")[2], obj)
     if isinstance(obj, type) or callable(obj) or isinstance(obj, types.ModuleType):
-        out += documented(obj) if not is_model else [*prose(sections(obj.__doc__)[""]), ""]
+        out += documented(obj) if model is None else [*prose(sections(obj.__doc__)[""]), ""]
     else:
         out += [f"`{obj!r}`" if len(repr(obj)) < 80 else "A constant.", ""]
-    if is_model and obj.model_fields:
-        out += table_of_fields(obj)
+    if model is not None and model.model_fields:
+        out += table_of_fields(model)
     if isinstance(obj, type):
         for method, value in methods(obj):
             call = value.__func__ if isinstance(value, classmethod | staticmethod) else value
@@ -379,7 +379,7 @@ def llms_text(docs: Path) -> str:
     out = [
         "# exca",
         "",
-        f"> Execution and caching for Python, release {exca.__version__}: {exca.__doc__.splitlines()[0]}",
+        f"> Execution and caching for Python, release {exca.__version__}: {(exca.__doc__ or '').splitlines()[0]}",
         "",
     ]
     for title, folder in (
