@@ -201,3 +201,10 @@ def test_what_another_user_has_kept_is_not_read(kept: Path, monkeypatch: pytest.
     assert states(scan.rows(kept)) == ["completed"] * 4 + ["failed"] * 2 + ["stored"]
     assert (method / index.FILE).stat().st_uid == 64_322
     assert len(index.load(str(method), method.name)) == 6  # what was kept in this user's own folder
+
+
+def test_a_cache_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    trained.train(tmp_path / "one,two").loss()
+    [row] = scan.rows(tmp_path / "one,two")
+    assert (row.top, row.method) == (str(tmp_path / "one,two"), "trained.Train.loss,1")
+    assert [each.folder for each in scan.rows(tmp_path / "one,two" / row.method)] == [row.folder]

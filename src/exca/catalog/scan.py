@@ -77,7 +77,8 @@ def _base_of(folder: str) -> str:
     above = folder
     while _MARKS & _names_in(above):
         above = os.path.dirname(above)
-    if "," in os.path.basename(above):  # of a method and its version
+    full, comma, _ = os.path.basename(above).partition(",")
+    if comma and "." in full:  # of a method and its version
         above = os.path.dirname(above)
     return _files.name_root(above)
 
