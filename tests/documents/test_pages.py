@@ -107,7 +107,7 @@ def test_the_types_of_all_scripts_are_right(tmp_path: Path, pytestconfig: pytest
         "--ignore-missing-imports",
         "--explicit-package-bases",
         "--cache-dir",
-        str(cache.mkdir("typechecks")),
+        str(cache.mkdir("pages")),
         ".",
     ]
     env = os.environ | {"MYPYPATH": str(ROOT / "src")}
