@@ -156,6 +156,22 @@ def test_one_that_is_computed_again_holds_back_until_that_is_done(infra: Infra, 
     assert content(again)["finished"] <= content(report)["started"]
 
 
+def test_what_was_lost_and_is_no_object_is_not_waited_for_here(infra: Infra, tmp_path: Path) -> None:
+    train = planned(infra, tmp_path / "train", "good", gate=False, retry_on=["killed"])
+    train.infra.job()
+    os.kill(begun(tmp_path / "train"), signal.SIGKILL)
+    wait_for(lambda: train.infra.status() == "not submitted", "the loss to be noted")
+    report = doubled({**infra, "cluster": None}, after=[train.infra.uid()])
+    with pytest.raises(
+        InfraError, match=r"Planned.*, whose job was lost and is yet to be submitted again: nothing was"
+    ):
+        report.compute()
+    assert report.infra.status() == "not submitted"
+    (tmp_path / "train" / "gate").touch()
+    assert doubled({**infra, "cluster": None}, after=[train]).compute() == 2
+    assert outcomes_of(train) == ["killed"]
+
+
 @on_slurm
 def test_one_that_slurm_requeues_still_holds_back(infra: Infra, tmp_path: Path) -> None:
     train = planned(infra, tmp_path / "train", "good", gate=False)

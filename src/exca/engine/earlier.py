@@ -286,6 +286,11 @@ def start_before(
                     f"{method.uid} is to come after {now.name}, which has neither a result nor a job: nothing was "
                     "submitted. Submit that one first (infra.job()), or give its object in after"
                 )
+            if here and now.word not in ("failed", "done"):
+                raise InfraError(
+                    f"{method.uid} is to come after {now.name}, whose job was lost and is yet to be submitted again: "
+                    "nothing was computed. Have that done first (infra.job()), or give its object in after"
+                )
             if now.word in ("failed", "nothing"):
                 verdict.failed = verdict.failed or now
             elif now.word != "done":
@@ -326,8 +331,12 @@ def go_on(method: "Method") -> None:
     """Submit again what was lost of that before a task, since a caller waits for this one."""
     for one in of(method):
         task = one.known()
-        if task is not None and isinstance(task.job, TaskJob) and task.job.is_lost():
+        if task is None or not isinstance(task.job, TaskJob):
+            continue
+        if task.job.is_lost():
             task.start()
+        elif task.job.is_listed():  # it waits to be sent, perhaps for what was lost before it
+            go_on(task.method)
 
 
 # ------------------------------------------------------------------- before a task begins
