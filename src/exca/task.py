@@ -209,7 +209,7 @@ class TaskInfra(BaseInfra):
         known = self.after or ()
         new = [one for one in type(self)._as_earlier(after) or () if one not in known]
         if new:
-            self.__dict__["after"] = (*known, *new)
+            vars(self)["after"] = (*known, *new)
 
     def _start(self) -> "Job[tp.Any]":
         if self.folder is not None:

@@ -1,5 +1,8 @@
 """The command export --to: what each tracker reads back of it, and that a second export brings it up to date."""
 
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+# (the trackers are in an environment of their own, and TensorBoard makes its names at run time)
+
 import importlib.util
 import math
 import os

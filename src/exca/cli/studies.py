@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from .. import _files, _trust
 from ..errors import SearchError
@@ -27,7 +27,7 @@ _ABOUT, _EXHAUSTED = (
 UID, REJECTED = "uid", "rejected"  # attributes of a trial: its task; that it fails the condition
 
 
-class Journal(BaseJournalBackend):
+class _Journal(BaseJournalBackend):
     """What Optuna has noted of a study, in one file; one process writes it at a time.
 
     Lines are written by `keep`, all together, so that a killed process leaves no half of a step.
@@ -104,7 +104,7 @@ class Study:
         self._name = name
         self._search = search
         self._space = space
-        self._journal = Journal(path)
+        self._journal = _Journal(path)
         self._about = json.dumps([search.minimize, search.maximize, space.described()])
         self.optuna: optuna.Study = self._opened()
         self._same = self.optuna.user_attrs.get(_ABOUT) == self._about
@@ -132,7 +132,7 @@ class Study:
         """Whether there are no further points."""
         return self.optuna.user_attrs.get(_EXHAUSTED) == str(self._search.sampler)
 
-    def agree_with(self, truth: Callable[[FrozenTrial], FrozenTrial | None]) -> list[FrozenTrial]:
+    def agree_with(self, truth: Callable[[tp.Any], tp.Any]) -> list[tp.Any]:
         """Bring the study in line with the cache, and return the trials that have not ended.
 
         Parameters
@@ -162,7 +162,7 @@ class Study:
             trial = self.optuna.ask()
             return trial, self._space.draw(trial)
 
-    def again(self, trial: FrozenTrial) -> optuna.Trial:
+    def again(self, trial: tp.Any) -> optuna.Trial:
         """A trial that was asked for by an earlier process."""
         with quiet():
             return optuna.Trial(self.optuna, trial._trial_id)

@@ -3,6 +3,9 @@
 A run has an id made of the address of its task, so that a second export brings it up to date.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+# (the trackers are in an environment of their own, and TensorBoard makes its names at run time)
+
 import argparse
 import contextlib
 import dataclasses

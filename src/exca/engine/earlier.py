@@ -78,7 +78,8 @@ class Earlier:
         logs: str = "",
         replaces: str | None = None,
     ) -> None:
-        self._address, self._ask, self.logs = address, ask, logs
+        self._address, self._ask = address, ask
+        self.logs: str = logs
         self.replaces: str | None = replaces
         self.task: Known | None = None
 
@@ -123,7 +124,7 @@ class Earlier:
             isinstance(other, Earlier) and bool(self._address) and self._address == other._address
         )
 
-    __hash__ = None  # type: ignore[assignment] # its address comes late
+    __hash__: tp.ClassVar[None] = None  # type: ignore[assignment] # its address comes late
 
     def __copy__(self) -> "Earlier":
         return self

@@ -46,8 +46,8 @@ def make_app(
     root_path: str = "",
     ending: Callable[[], bool] = lambda: False,
     pause: float = 1.0,
-) -> Starlette:
-    """What is behind the gate.
+) -> tp.Any:  # a Starlette: not all type checkers that read this package have that one
+    """What is behind the gate, an application of Starlette.
 
     Parameters
     ----------
