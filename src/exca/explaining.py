@@ -40,7 +40,7 @@ class Near:
     state: str
         "completed" or "failed", or "stored" where an earlier release or a map stored it
     differs: list of (str, Any, Any)
-        dotted fields that differ: what it has, and what this one has (None for the default)
+        dotted fields that differ: what it has, and what this one has, defaults included
     """
 
     uid: str
@@ -294,7 +294,27 @@ class _InfraSubject(_Subject):
                 if config is not None:
                     other = flatten(config)
                     found.append(Near(entry.name, state, list(_differences(other, own))))
-        return sorted(found, key=lambda near: (len(near.differs), near.uid))[:_NEAREST]
+        nearest = sorted(found, key=lambda near: (len(near.differs), near.uid))[:_NEAREST]
+        return [self._with_defaults(near, own) for near in nearest]
+
+    def _with_defaults(self, near: Near, own: dict[str, tp.Any]) -> Near:
+        """The same, with the defaults that one of the two configurations leaves out."""
+        uid_config, theirs = {}, {}
+        with contextlib.suppress(Exception):  # of a damaged file
+            uid_config, theirs = (
+                flatten(configfolder.load(self.home / near.uid / name)[0])
+                for name in (configfolder.UID, configfolder.FULL)
+            )
+        ours = flatten(self.method.full_config())
+        differs = [
+            (
+                name,
+                theirs.get(name, old) if name not in uid_config else old,
+                ours.get(name, new) if name not in own else new,
+            )
+            for name, old, new in near.differs
+        ]
+        return dataclasses.replace(near, differs=differs)
 
     def other_versions(self) -> list[str]:
         prefix, name = self.home.name.rpartition(",")[0] + ",", self.method.infra_name

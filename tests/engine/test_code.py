@@ -319,8 +319,11 @@ task = study.Task(x=3)
 
 def test_why_tells_what_changed_and_accept_takes_it(study: Study) -> None:
     study.call("task")
-    assert "miss" in study.python("-c", WHY + "print(exca.why(study.Task(x=4)))")
-    assert "nearest: x=3-" in study.python("-c", WHY + "print(exca.why(study.Task(x=4)))")
+    said = study.python("-c", WHY + "print(exca.why(study.Task(x=4)), exca.why(study.Task()))")
+    assert "miss" in said
+    assert "nearest: x=3-" in said
+    assert "differs in x 3 -> 4" in said
+    assert "differs in x 3 -> 1" in said  # a default
     assert "version '0' has this" in study.python(
         "-c", WHY + "print(exca.why(study.Task(x=3, infra={'version': '7'})))"
     )
