@@ -74,6 +74,7 @@ def test_second_run_answers_from_the_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_study_on_slurm(slurm_folder: Path) -> None:
     """The same study runs as a Slurm array, and is not computed again."""

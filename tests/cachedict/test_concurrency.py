@@ -294,6 +294,7 @@ def test_threads_that_open_a_folder_at_once_find_what_is_there(tmp_path: pathlib
         assert at_once(ask) == [True] * 16
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick_switches")
 def test_a_million_entries_without_a_side_index(tmp_path: pathlib.Path) -> None:
     """They move to a table while they are read, and threads look for them all the while."""

@@ -343,7 +343,10 @@ def is_number(text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in ("crafted", "values"))) for name in FOLDERS],
+)
 def test_every_command_on(
     name: str,
     folders: Callable[[str], Path],

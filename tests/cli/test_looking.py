@@ -39,7 +39,7 @@ def test_ls_filters_and_sorts(cache: Path, capsys: pytest.CaptureFixture[str]) -
     assert [row[2] for row in rows] == ["8", "4"]
     assert "nothing is cached in" in say(capsys, "ls", cache, "--user", "nobody")
     assert "...  --all for 4 more" in say(capsys, "ls", cache, "-n", 2)
-    assert say(capsys, "ls", cache, "--since", "1d") == say(capsys, "ls", cache)
+    assert say(capsys, "ls", cache, "--since", "1d", "--json") == say(capsys, "ls", cache, "--json")
     assert re.search(r"^ +rate +_user$", say(capsys, "ls", cache, "--cols", "rate,_user"), re.MULTILINE)
 
 

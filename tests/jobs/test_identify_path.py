@@ -139,6 +139,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the layout of an environment is that of POSIX")
+@pytest.mark.long
 def test_packages_installed_in_editable_mode(scratch: Path, tmp_path: Path) -> None:
     code = textwrap.dedent(
         """

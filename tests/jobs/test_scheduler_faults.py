@@ -532,6 +532,7 @@ def test_the_warning_of_a_preemption_is_no_error(infra: Infra, tmp_path: Path, s
     assert task.run() == 1
 
 
+@pytest.mark.long
 def test_a_job_that_the_warning_ended_before_its_python_was_up_leaves_no_error(infra: Infra) -> None:
     setup = ["trap - USR2", "kill -USR2 $$"]
     task = Double(infra=infra | {"slurm_setup": setup})

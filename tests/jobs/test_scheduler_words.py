@@ -183,6 +183,7 @@ def test_a_warning_that_comes_before_python_is_up_is_no_error(
     assert job.state == "COMPLETED"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_a_preempted_job_is_not_failed_while_slurm_cannot_be_asked(
     infra: Infra, faults: Faults, tmp_path: Path
