@@ -198,6 +198,7 @@ def test_a_worker_is_no_scheduler(tmp_path: Path, cluster: DaskCluster) -> None:
     import distributed
 
     client: tp.Any = distributed.Client(cluster.address, set_as_default=False)  # type: ignore[no-untyped-call] # it has no types
+    client.wait_for_workers(1)  # a client that is new may not know of them yet
     address = next(iter(client.scheduler_info()["workers"]))
     client.close()
     with pytest.raises(SubmissionError, match="a Worker of Dask answers there, not a scheduler"):

@@ -14,7 +14,9 @@ import pytest
 
 import elsewhere
 import exca
+from exca.claims import Claims
 from exca.engine import record
+from exca.engine.record import KEY
 from exca.errors import JobError, SubmissionError
 from exca.jobs import losses
 from exca.jobs.backends import Ending
@@ -475,3 +477,22 @@ def test_the_policy_is_kept_apart_from_what_0_6_reads(make: Make) -> None:
     assert folder.name == make("", None).infra.uid().rpartition("/")[2]
     [found] = task.infra.iter_cached()
     assert found.infra.retry_on == ("timeout", "OSError")
+
+
+def test_a_call_whose_task_was_taken_over_waits_for_the_one_that_computes_it(
+    make: tp.Callable[..., Unlucky], tmp_path: Path
+) -> None:
+    """As where a submission was late, and the task was submitted again meanwhile: the first job leaves it alone."""
+    task, same = make("wait wait", "local"), make("wait wait", "local")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(task.run)
+        wait_for(lambda: task.times() == 1)
+        (holder,) = Claims(folder_of(task)).holders([KEY]).values()
+        Claims(folder_of(task)).revoke(holder.token)
+        job = same.infra.job()
+        wait_for(lambda: task.times() == 2)
+        os.kill(int(task.began().read_text().split()[0]), signal.SIGKILL)
+        time.sleep(1)  # in which the caller finds its job dead, if it gets that far
+        assert not answer.done()
+        (tmp_path / "gate").touch()
+        assert (answer.result(), job.result()) == (2, 2)

@@ -15,7 +15,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files
-from ..errors import DamagedEntryError, ReadOnlyError, SubmissionError
+from ..errors import DamagedEntryError, JobError, ReadOnlyError, SubmissionError
 from ..identity import check_secrets
 from ..jobs import backends, losses
 from ..jobs.backends import Submission
@@ -268,8 +268,23 @@ class Task:
                     raise job.error
                 return job.value
             if job is not None and job.cluster is not None:
-                return job.result()
+                try:
+                    return job.result()
+                except JobError:
+                    if not self._is_taken_over(job):
+                        raise
+                    self.job = None  # the outcome of the one that computes it now is the one that counts
+                    continue
             self._wait_for_process(found)
+
+    def _is_taken_over(self, job: AnyJob) -> bool:
+        """Whether a job has left no outcome, and another one or a process computes its task by now."""
+        from ..claims import Claims
+
+        if not isinstance(job, TaskJob) or job.outcome() is not None:
+            return False
+        holders = Claims(self.method.folder).holders([KEY]).values()
+        return any(holder.token != job.attempt and holder.alive() for holder in holders)
 
     def _wait_for_process(self, old: record.Record | None) -> None:
         """Wait for the process that computes the task: should that one die, it is ours to compute."""

@@ -198,6 +198,26 @@
     if (!event.detail.successful) wanted = true;
   });
   setInterval(refresh, 500);
+  // ---------------------------------------------------------------- the address, where the browser goes back or forward
+
+  const place = (address) => {
+    const { pathname, searchParams } = new URL(address, location.href);
+    return `${pathname}?${[...searchParams].filter(([, value]) => value).map(String).sort().join("&")}`;
+  };
+  const LOADED = "exca-loaded"; // the address that was loaded again last, so that none is forever
+
+  // htmx loads a page again that the browser goes to, but not while it is itself being loaded
+  function catchUp() {
+    if (!shown() || place(shown().getAttribute("hx-get")) === place(location.href)) sessionStorage.removeItem(LOADED);
+    else if (sessionStorage.getItem(LOADED) !== location.href) {
+      sessionStorage.setItem(LOADED, location.href);
+      location.reload();
+    }
+  }
+
+  window.addEventListener("popstate", () => setTimeout(catchUp));
+  catchUp();
+
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (isLive(event)) keep();
   });
