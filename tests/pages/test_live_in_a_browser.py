@@ -338,6 +338,7 @@ def test_a_failure_is_tried_again(chromium: "Browser", tmp_path: Path) -> None:
         view.locator("table.list tbody a").first.click()
         view.get_by_role("button", name="Retry").click()
         expect(view.locator("#said")).to_contain_text("failed again: ValueError: diverged")
+        view.wait_for_load_state()  # with the scripts that notice it
     expect(view.locator("#connection")).to_contain_text("not connected since")
     context.close()
 
