@@ -32,6 +32,7 @@ def test_circles_of_modules_classes_and_bases(project: Project) -> None:
     assert "g is set in a way" in str(unresolved(code))
 
 
+@pytest.mark.long
 def test_thousands_of_functions(project: Project) -> None:
     """The time grows with the code, not with its square."""
     lines = [f"def f{n}(x):\n    return f{n + 1}(x) + K{n} + it.a{n}\nK{n} = {n}\n" for n in range(1000)]

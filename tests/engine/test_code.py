@@ -164,11 +164,20 @@ def test_what_runs_the_same_is_not_told(study: Study, kind: str, old: str, new: 
     assert study.call(kind, code="strict") == (before, [])
 
 
-@pytest.mark.parametrize("kind", ["task", "mapped", "step"])
-@pytest.mark.parametrize("cluster", ["local", "slurm", "processpool"])
+@pytest.mark.parametrize(
+    ("cluster", "kind"),
+    [
+        ("slurm", "task"),
+        ("local", "mapped"),
+        ("processpool", "step"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("slurm", "mapped"), ("slurm", "step"), ("local", "task"), ("local", "step"))
+        ),
+        pytest.param("processpool", "mapped", marks=pytest.mark.long),
+    ],
+)
 def test_jobs_record_the_code_that_runs(study: Study, kind: str, cluster: str) -> None:
-    if cluster == "processpool" and kind == "task":
-        pytest.skip("a task runs in no pool")
     before, after = KINDS[kind]
     assert study.call(kind, cluster=cluster) == (before, [])
     assert study.call(kind) == (before, [])

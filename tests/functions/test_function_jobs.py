@@ -153,7 +153,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("place", ["script", "module"])
+@pytest.mark.parametrize("place", ["script", pytest.param("module", marks=pytest.mark.long)])
 def test_functions_run_in_jobs_wherever_they_are_defined(tmp_path: Path, place: str) -> None:
     module = MODULE.format(folder=str(tmp_path / "cache"), cluster="local", pool="processpool")
     (tmp_path / "functions.py").write_text(module)
@@ -215,6 +215,7 @@ def test_two_processes_compute_once(tmp_path: Path, killed: bool) -> None:
     assert len(list(tmp_path.glob("started-*"))) == 1 + killed
 
 
+@pytest.mark.long
 def test_many_threads_call_a_new_function(tmp_path: Path) -> None:
     """Its model is made once or several times, and each call is computed once."""
     for turn in range(5):

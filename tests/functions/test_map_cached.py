@@ -247,7 +247,14 @@ def of_array(item: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
     return float((item * weights).sum()), os.getpid()
 
 
-@pytest.mark.parametrize("cluster", ["processpool", "local", pytest.param("slurm", marks=pytest.mark.slurm)])
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        pytest.param("processpool", marks=pytest.mark.long),
+        "local",
+        pytest.param("slurm", marks=pytest.mark.slurm),
+    ],
+)
 def test_items_are_computed_elsewhere(slurm_folder: Path, cluster: tp.Any) -> None:
     mapped = exca.map_cached(folder=slurm_folder, cluster=cluster, max_jobs=2)(with_pid)
     found = list(mapped.map(range(6), offset=1))

@@ -169,7 +169,7 @@ def test_the_last_job_of_several_arrays_is_found_where_sbatch_does_not_say_so(
     assert len((tmp_path / "trace").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("fault", ["fail", "silence"])
+@pytest.mark.parametrize("fault", ["fail", pytest.param("silence", marks=pytest.mark.long)])
 def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     infra: Infra,
     faults: Faults,
@@ -322,6 +322,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a_failure_that_the_requeued_job_contradicts_is_replaced(infra: Infra, tmp_path: Path) -> None:
     task = Sleeper(gate=tmp_path / "gate", infra=infra)
     job = tp.cast(tp.Any, task.infra.job())

@@ -190,6 +190,7 @@ def slurm(slurm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Infra:
     return {"cluster": "slurm", "folder": slurm_folder}
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_two_thousand_jobs_are_waited_for_with_few_questions(slurm_folder: Path, faults: Faults) -> None:
     faults.end("squeue")

@@ -113,7 +113,9 @@ def test_a_circle_in_one_thread_is_an_error(
 CIRCLE = {"one a": "two b", "two b": "three c", "three c": "one a"}
 
 
-@pytest.mark.parametrize("cluster", [None, "threadpool", "processpool", "local"])
+@pytest.mark.parametrize(
+    "cluster", [None, "threadpool", pytest.param("processpool", marks=pytest.mark.long), "local"]
+)
 def test_a_circle_over_threads_is_named(tmp_path: Path, cluster: str | None) -> None:
     case = Case(tmp_path, cluster, needs=CIRCLE, together=["one a", "two b", "three c"])
     futures = in_threads(*(lambda n=n, i=i: case.run(n, i) for n, i in map(str.split, CIRCLE)))

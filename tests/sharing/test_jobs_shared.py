@@ -319,6 +319,7 @@ class Gated(pydantic.BaseModel):
         return 1
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_a_requeued_job_runs_nothing_but_what_was_submitted(slurm_folder: Path) -> None:
     """The pickle is exchanged between two attempts of one job."""
