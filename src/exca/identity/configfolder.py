@@ -28,10 +28,8 @@ import math
 import os
 import re
 import shutil
-import time
 import typing as tp
 import warnings
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -246,7 +244,6 @@ _told: set[tuple[str, str]] = set()  # folders of methods, and fields that were 
 
 # ---------------------------------------------------------------- the place under an earlier default
 
-_EMPTY_SECONDS = 60.0  # for which a folder of a method is believed to hold nothing of an earlier class
 _MOST_SINGLE = 16  # places without one value that are looked at
 _MOST_TOGETHER = 4  # values of which all combinations are left out
 
@@ -282,31 +279,6 @@ def under_earlier_default(
         except (OSError, ValueError) as error:
             logger.debug("%s is no place of an earlier default: %s", place, error)
     return None
-
-
-# by class and folder of a method, until when it is believed that there was nothing in it
-_were_empty: "weakref.WeakKeyDictionary[type, dict[str, float]]" = weakref.WeakKeyDictionary()
-
-
-def was_empty(cls: type, folder: str) -> bool:
-    """Whether nothing was in the folder of a method when a result of this very class was first missed there.
-
-    What has come since is of this class, with the defaults that it has: a first sweep need not look for others. What
-    processes with another class put there meanwhile is seen a minute later.
-    """
-    known = _were_empty.setdefault(cls, {})
-    if time.monotonic() < known.get(folder, 0.0):
-        return True
-    try:
-        with os.scandir(folder) as entries:
-            if any(not entry.name.startswith(".") for entry in entries):
-                return False
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return False
-    known[folder] = time.monotonic() + _EMPTY_SECONDS
-    return True
 
 
 @functools.lru_cache(maxsize=16)

@@ -549,9 +549,6 @@ class BaseInfra(Edge, SubmititMixin):
         from .. import identity
 
         state = self._state
-        home = tp.cast(Path, state.home)
-        if configfolder.was_empty(type(self._obj), os.path.dirname(home)):
-            return None
         root = _files.name_root(os.path.abspath(tp.cast(Path, self.folder)))
         made: tp.Any = {}  # the places differ in a value each
         found = configfolder.under_earlier_default(
