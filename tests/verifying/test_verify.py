@@ -275,8 +275,12 @@ def test_the_pickle_of_an_earlier_release_is_read_and_never_run(tmp_path: Path) 
     (folder / "job.pkl").write_bytes(b"cposix\nsystem\n(S'touch " + bytes(touched) + b"'\ntR.")
     assert exca.verify(tmp_path).totals()["entries"] == 1
     assert not touched.exists()
-    (folder / "job.pkl").write_bytes(b"cposix\nsystem\n(S'touch")
-    assert exca.verify(tmp_path).totals()["damaged"] == 1
+    for damaged in (
+        b"cposix\nsystem\n(S'touch",
+        b"S'\\\xca'\n.",
+    ):  # pickletools warns of the escape in the second
+        (folder / "job.pkl").write_bytes(damaged)
+        assert exca.verify(tmp_path).totals()["damaged"] == 1
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")

@@ -57,13 +57,26 @@ class Pickle(KeyFileHandler):
             ctx.unlink(info["filename"])
 
 
+def protocols_in(source: tp.IO[bytes]) -> list[int]:
+    """The protocols that a pickle names, which is walked through without running anything.
+
+    Raises
+    ------
+    ValueError, IndexError, MemoryError, OverflowError: it is no whole pickle
+    """
+    import pickletools
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what is no escape, in what is no pickle
+        return [int(arg or 0) for code, arg, _ in pickletools.genops(source) if code.name == "PROTO"]
+
+
 def _is_whole(source: tp.IO[bytes], start: int) -> bool:
     """Whether there is a pickle from one end to the other, which is walked through without running anything."""
-    import pickletools
-
     source.seek(start)
     try:
-        protocols = [int(arg or 0) for code, arg, _ in pickletools.genops(source) if code.name == "PROTO"]
+        protocols = protocols_in(source)
     except (ValueError, IndexError, MemoryError, OverflowError):
         return False
     return all(protocol < _NO_PROTOCOL for protocol in protocols)  # a newer Python's is one
