@@ -124,7 +124,7 @@ class Study:
                 self._journal.clear()
                 study = optuna.create_study(storage=JournalStorage(self._journal), **options)
         # a sampler that has drawn all there is calls it, which Optuna only allows in a loop of its own
-        study.stop = lambda: study.set_user_attr(_EXHAUSTED, str(self._search.sampler))  # type: ignore[method-assign]
+        vars(study)["stop"] = lambda: study.set_user_attr(_EXHAUSTED, str(self._search.sampler))
         return study
 
     @property

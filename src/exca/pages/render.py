@@ -172,7 +172,10 @@ def report(facts: Facts, *, details: int = MOST_DETAILS, logs: bool = True) -> s
     every.sort(key=lambda pair: (_DETAILED_FIRST.get(pair[0].state, 2), -pair[0].row.when))
     chosen = every[:details]
     linked = {each.key for each, _ in chosen}
-    link: Callable[[Run], str] = lambda each: f"#run-{each.key}" if each.key in linked else ""  # noqa: E731
+
+    def link(each: Run) -> str:
+        return f"#run-{each.key}" if each.key in linked else ""
+
     nearest = {group.key: Nearest(group) for group in facts.groups if any(of is group for _, of in chosen)}
     shown = [
         {
