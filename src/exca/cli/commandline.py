@@ -142,9 +142,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     doctor = _command(
         commands, "doctor", "doctoring:doctor", "look whether what the guarantees rest on holds here"
     )
-    doctor.add_argument(
-        "folder", nargs="?", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
-    )
+    _folder(doctor)
     doctor.add_argument(
         "--bundle", metavar="FILE", help="write an archive for a bug report, without values of yours"
     )
@@ -161,13 +159,17 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     _formats(verify)
 
 
+def _folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "folder", nargs="?", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
+    )
+
+
 def _serving(commands: tp.Any) -> None:
     ui = _command(
         commands, "ui", "serving:ui", "serve a page that shows what is there, and keeps itself up to date"
     )
-    ui.add_argument(
-        "folder", nargs="?", default=os.environ.get("EXCA_FOLDER", "."), help="cache folder (default: here)"
-    )
+    _folder(ui)
     ui.add_argument(
         "--allow-actions", action="store_true", help="let the page cancel tasks and compute them again"
     )
