@@ -10,7 +10,7 @@ Rights
 Links
     The folder that a user named (`name_root`) may be a link or lead through links, and is resolved once. Below it
     another user may put a link in the place of any folder, at any moment; a link is followed only if it belongs to
-    this user or to root. So nothing is judged by its path:
+    this user or to root, and none in the place of a file that is to be changed. So nothing is judged by its path:
     a file is opened, and then asked where it is (one ``readlink`` in ``/proc``; not where only this user can have put
     anything into the folders above). If it is not where its name leads,
     it is opened again step by step, each relative to the folder before. A name that is random needs no more: where the
@@ -54,6 +54,7 @@ _PATH = getattr(os, "O_PATH", None)
 _MAX_LINKS = 16
 _MOVABLE = "what may be moved of such, exca.repair sets aside"
 NOT_REGULAR = f"not a regular file; {_MOVABLE}"
+IS_A_LINK = "a link to a file, through which nothing is changed; put the file itself in its place"
 MAX_FILE = 1 << 30  # bytes; files that are read whole are small, so a larger one is none of ours
 _BLOCK = 1 << 16  # bytes, more than nearly every file of ours has
 MAX_OPEN = 128  # index files kept open per process, where the limit of open files allows for so many
@@ -157,7 +158,8 @@ def open_file(path: str, flags: int = READ) -> int:
 
     It may be a folder or a FIFO: what reads from it must expect so (`require_regular`).
 
-    Raises UntrustedFileError for a link of another user's on the way, OddFileError for a socket or links in a circle.
+    Raises UntrustedFileError for a link of another user's on the way; OddFileError for a socket, for links in a
+    circle, and for a link in the place of what is to be changed: an unpacked archive may have put it there.
     """
     folder, _, name = path.rpartition("/")
     try:
@@ -269,6 +271,8 @@ def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
                     if e.errno == errno.ENOTDIR:
                         raise NotADirectoryError(e.errno, os.strerror(e.errno), path) from e
                     target = name
+                elif not parts and flags & os.O_RDWR:
+                    raise OddFileError(errno.ELOOP, IS_A_LINK, path) from e
                 if target.startswith("/"):
                     outside = True
                     new = os.open("/", FOLDER)

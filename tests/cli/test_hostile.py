@@ -156,8 +156,17 @@ CONFIGURATIONS = [
 ]
 
 
+VICTIM = "a:b\n{\"x\": 1}\nimportant\n"
+
+
+def elsewhere(folder: Path) -> Path:
+    """A file outside the folder, to which links in it lead, and which nothing may change."""
+    return folder.parent / "elsewhere"
+
+
 def garbage(folder: Path) -> None:
     """What is no cache, with files whose names are of one."""
+    elsewhere(folder).write_text(VICTIM)
     for k, name in enumerate(
         ("job.json", "job.pkl", "uid.yaml", "submission.json", "h-info.jsonl", "a.0.b.claim")
     ):
@@ -174,7 +183,7 @@ def garbage(folder: Path) -> None:
             elif kind == "fifo" and not (other / name).exists():
                 os.mkfifo(other / name)
             elif not (other / name).exists():
-                (other / name).symlink_to("/etc/passwd")
+                (other / name).symlink_to(elsewhere(folder))
     (folder / ".exca-rows").mkdir()
     (folder / ".trash").write_text("no folder")
     (folder / ".sweeps").mkdir()
@@ -311,6 +320,7 @@ def play(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
     assert code in (0, 1, 2), err
     assert "Traceback" not in err
     assert not code or err or out
+    assert not elsewhere(folder).exists() or elsewhere(folder).read_text() == VICTIM, command
     return code, out
 
 

@@ -295,6 +295,31 @@ def test_what_may_not_be_read_is_not_called_damaged(root: Path) -> None:
     assert exca.verify(root).sound
 
 
+@pytest.mark.parametrize("text", ["a:b\nimportant\n", "a line without an end"])
+def test_nothing_is_changed_through_a_link_of_ones_own(root: Path, text: str) -> None:
+    """As an unpacked archive may hold: damaged lines were once overwritten in whatever file it led to."""
+    fill(root)
+    other = root.parent / "important"
+    other.write_text(text)
+    make_old(other, 1e6)
+    [index] = root.glob("*Map.compute*/*/*-info.jsonl")
+    index.with_name("linked-1-info.jsonl").symlink_to(other)
+    repaired = str(exca.repair(root, orphans=True, older_than=0))
+    assert other.read_text() == text
+    assert "a link to a file, through which nothing is changed; put the file itself in its place" in repaired
+    # an index that is a link is read, and none of its entries is removed through it
+    kept = other.with_name("kept-info.jsonl")
+    index.rename(kept)
+    index.symlink_to(kept)
+    before = kept.read_bytes()
+    cache_index._registry.clear()
+    cache = CacheDict[tp.Any](index.parent)
+    assert len(cache) == 10
+    with pytest.raises(OSError, match="a link to a file, through which nothing is changed"):
+        del cache["3"]
+    assert kept.read_bytes() == before
+
+
 def test_verify_and_repair_beside_those_at_work(root: Path) -> None:
     """What is written, replaced and deleted meanwhile is never called damaged."""
     folder = uid_folder(root, "*-info.jsonl")
