@@ -255,6 +255,7 @@ class _Sbatch:
         except OSError as e:
             self._drop(folder)
             raise SubmissionError(f"cannot submit {self.request.name}: {e}") from e
+        slurm_queue.note_submitted(base)
         ids = [base] if count == 1 else [f"{base}_{k}" for k in range(count)]
         for k, job_id in enumerate(ids):
             paths.link_logs(folder / str(k), paths.JobPaths(self.pattern, job_id))

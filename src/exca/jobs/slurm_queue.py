@@ -67,6 +67,11 @@ def job_states(job_ids: tp.Iterable[str]) -> dict[str, JobState]:
     return {i: known.get(i) or JobState(i, UNKNOWN, "this is no job id", alive=False) for i in ids}
 
 
+def note_submitted(job_id: str) -> None:
+    """Ask for a job along with the others that were submitted a moment ago, whichever is asked about first."""
+    _slurm.note_submitted(job_id)
+
+
 def tagged_job(tag: str, task: int | None = None, *, not_before: float = 0.0) -> str | None:
     """The id of the job whose comment is this tag, None when there is none; raises OSError where that cannot be asked.
 
@@ -165,6 +170,10 @@ class _Slurm:
                 found = {i: state for i in recent if (state := self._index.get(i)) is not None}
                 found |= self._account([i for i in recent if i not in found])
             return {i: self._old[i] if i in self._old else found[i] for i in ids}
+
+    def note_submitted(self, job_id: str) -> None:
+        with self._lock:
+            self._wanted[job_id] = time.monotonic()
 
     def check_patience(self) -> None:
         since = self._failing_since
