@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from ..catalog.logs import log_of
 from ..catalog.rows import STATES, Row
@@ -65,17 +64,19 @@ def make_app(
         seconds from one look at the folder to the next, at least
     """
     pages = _Pages(folder, keys, actions=actions, root_path=root_path.rstrip("/"), ending=ending, pause=pause)
-    routes = [
-        Route("/", pages.overview),
-        Route("/runs/{method}", pages.runs),
-        Route("/run/{run}", pages.run),
-        Route("/run/{run}/stream", pages.follow),
-        Route("/stream", pages.stream),
-        Route("/static/{name}", pages.static),
-    ]
+    app = Starlette(exception_handlers={HTTPException: pages.failed})
+    for path, page in (
+        ("/", pages.overview),
+        ("/runs/{method}", pages.runs),
+        ("/run/{run}", pages.run),
+        ("/run/{run}/stream", pages.follow),
+        ("/stream", pages.stream),
+        ("/static/{name}", pages.static),
+    ):
+        app.router.add_route(path, page)
     if actions:
-        routes += [Route(f"/run/{{run}}/{name}", pages.acting(name), methods=["POST"]) for name in ACTIONS]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: pages.failed})
+        for name in ACTIONS:
+            app.router.add_route(f"/run/{{run}}/{name}", pages.acting(name), methods=["POST"])
     app.router.redirect_slashes = False
     app.state.pages = pages
     return app
