@@ -85,6 +85,7 @@ class JobState:
     exit_code: str = ""  # "<code>:<signal>" of an ended job, else empty
     memory: str = ""  # the memory that was asked for, as the backend writes it; may be empty
     alive: bool | None = None  # whether it runs or may run later; None when the backend cannot be asked
+    script: str = ""  # the path of what was submitted, where the backend tells it; may be empty
 
     @property
     def ended(self) -> bool:

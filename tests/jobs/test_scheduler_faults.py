@@ -1,5 +1,6 @@
 """Slurm as it is on a bad day: late, failing or silent commands, limits, preemption, submitters that die."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import exca
 from exca._clusters import JobState
 from exca.engine import record
 from exca.errors import JobError, SchedulerError
-from exca.jobs import slurm_queue
+from exca.jobs import backends, slurm_queue
+from exca.jobs.paths import JobPaths
 from slurm_faults import Faults
 from task_models import Double, Sleeper
 from waiting import wait_for
@@ -282,6 +284,32 @@ def test_accounting_that_is_late_tells_the_end_all_the_same(
     wait_for(job.done, "accounting to tell")
     with pytest.raises(JobError, match="killed by SIGKILL"):
         job.result()
+
+
+@pytest.mark.parametrize("kind", ["script", "wrapped"])
+def test_an_id_that_slurm_gave_to_a_later_job_is_not_taken_for_the_job(
+    infra: Infra, slurm_folder: Path, kind: str
+) -> None:
+    task = Sleeper(gate=slurm_folder / "gate", infra=infra | HELD)
+    job = task.infra.job()
+    script = slurm_folder / "another.sh"
+    script.write_text("#!/bin/sh\ntrue\n")
+    command = ["sbatch", "--parsable", "--hold", f"--output={slurm_folder}/%j.out"]
+    command.append(str(script) if kind == "script" else "--wrap=true")
+    another = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    # as it is when the controller has lost its state, and counts anew: the id of the record, and where it leads to
+    logs = JobPaths(job.submission.logs, another)
+    logs.folder.symlink_to(os.readlink(job.paths.folder))
+    reused = dataclasses.replace(job.submission, job_id=another)
+    backend = backends.get("slurm")
+    ours, theirs = backend.states([job.submission, reused])
+    assert (ours.alive, theirs.alive) == (True, False)
+    assert f"the job with id {another} is another one by now" in theirs.reason
+    assert "another one by now" in backend.ending(reused).text
+    backend.cancel([reused])
+    assert "JobState=PENDING" in shown(another)
+    backend.cancel([job.submission])
+    wait_for(lambda: "JobState=CANCELLED" in shown(job.job_id), "the job to be cancelled")
 
 
 def test_a_share_that_no_list_has_goes_on(infra: Infra, lists: Lists, tmp_path: Path) -> None:

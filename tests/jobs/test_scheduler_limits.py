@@ -244,6 +244,24 @@ def test_ctrl_c_while_sbatch_is_at_it_leaves_nothing_queued(
     assert not list(Path(infra["folder"]).rglob("*submitted.pkl"))
 
 
+def test_ctrl_c_while_sbatch_is_at_it_and_squeue_is_late_leaves_nothing_queued(
+    infra: Infra, qos: Qos, faults: Faults
+) -> None:
+    faults.put("sbatch", f'{faults.real("sbatch")} "$@"', "exec sleep 600")
+    first = f"[ $(wc -l < {faults.folder}/squeue.calls) -eq 1 ]"
+    faults.put("squeue", f"if {first}; then echo JOBID; exit 0; fi")
+    infra = infra | {"slurm_qos": qos.name} | HELD
+    interrupted("task", infra, lambda: "PENDING" in real_queue(faults, qos))
+    assert faults.calls("squeue") >= 2
+    assert "PENDING" not in real_queue(faults, qos)
+
+
+def real_queue(faults: Faults, qos: Qos) -> str:
+    """What Slurm itself lists of the jobs of a QOS."""
+    command = [faults.real("squeue"), "--noheader", f"--qos={qos.name}", "--format=%i %T"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
 # ------------------------------------------------------------------ arrays
 
 

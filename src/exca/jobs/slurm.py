@@ -18,6 +18,7 @@ from pathlib import Path
 from .. import _files
 from .._clusters import UNKNOWN, JobState
 from .._log import logger
+from .._polling import Poller
 from ..errors import SubmissionError
 from . import arrays, paths, slurm_queue
 from .arrays import RefusedError, UnsureError
@@ -33,6 +34,7 @@ GONE_AFTER = (
     90.0  # seconds for which a job may be in no list before it counts as gone without a word of its end
 )
 NEW = 900.0  # seconds for which a job that neither squeue nor accounting knows may be too new for them
+LATE = 2.5  # seconds for what sbatch was interrupted at to be listed
 _CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a file of the job
 # after these words a job may have been submitted all the same, and so it may without the words of a refusal
 _UNSURE = re.compile(r"timed out|Unable to contact|No reply|Connection|Zero Bytes", re.IGNORECASE)
@@ -46,6 +48,7 @@ _REFUSED = re.compile(r"submission failed|unrecognized option|invalid|unable to 
 _not_listed: dict[str, float] = {}  # by id of a job, the first look at which it was in no list
 _IMPORT_PATH = "export PYTHONPATH="
 _CHECK_CODE = '[ "'
+_SENT = ".sent-"  # begins the name of the folder of what was submitted together
 
 
 def make_executor(
@@ -196,7 +199,8 @@ class SlurmBackend(Backend):
 
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """Cancel the jobs, with one command for all, and note it, since accounting may not tell it, or not yet."""
-        slurm_queue.cancel([s.job_id for s in submissions])
+        found = slurm_queue.job_states(s.job_id for s in submissions)
+        slurm_queue.cancel([s.job_id for s in submissions if not _is_another(s, found[s.job_id])])
         for submission in submissions:
             with contextlib.suppress(OSError):  # its folder is gone
                 _files.write_atomically(_cancelled(submission), b"", mode=_files.OWN)
@@ -232,6 +236,8 @@ class _Sbatch:
         self.tag = request.tag or f"exca:{uuid.uuid4().hex}"
         self.pattern = request.logs
         self.made: list[Path] = []  # folders of what was, or may have been, submitted
+        self.taken: list[str] = []  # ids that Slurm gave
+        self.asking = False  # whether Slurm was given an array, and its answer is not known
 
     def largest(self) -> int:
         """The most tasks of one array."""
@@ -240,7 +246,7 @@ class _Sbatch:
 
     def send(self, first: int, count: int) -> list[Submission]:
         """Submit some of the calls as one array; raises RefusedError if Slurm takes none of them."""
-        folder = paths.fixed_folder(self.pattern) / f".sent-{uuid.uuid4().hex[:12]}"
+        folder = paths.fixed_folder(self.pattern) / f"{_SENT}{uuid.uuid4().hex[:12]}"
         self.made.append(folder)
         try:
             script = self._lay_out(folder, first, count)
@@ -248,13 +254,18 @@ class _Sbatch:
             self._drop(folder)
             raise SubmissionError(f"cannot write the jobs of {self.request.name} to {folder}: {e}") from e
         try:
+            self.asking = True
             base = self._sbatch(script, first, count)
         except RefusedError:
+            self.asking = False
             self._drop(folder)
             raise
         except OSError as e:
+            self.asking = False
             self._drop(folder)
             raise SubmissionError(f"cannot submit {self.request.name}: {e}") from e
+        self.asking = False
+        self.taken.append(base)
         slurm_queue.note_submitted(base)
         ids = [base] if count == 1 else [f"{base}_{k}" for k in range(count)]
         for k, job_id in enumerate(ids):
@@ -275,7 +286,8 @@ class _Sbatch:
             return
         owns = bool(self.request.tag)
         try:
-            slurm_queue.cancel(slurm_queue.submitted_with(self.tag, self.request.first), pending=owns)
+            slurm_queue.cancel(self.taken, pending=owns)
+            slurm_queue.cancel(self._others_taken(), pending=owns)
         except (OSError, subprocess.TimeoutExpired) as e:
             logger.warning(
                 "Jobs of %s may have been submitted before this, and Slurm can't be asked to end them now (%s): look "
@@ -288,6 +300,15 @@ class _Sbatch:
         for folder in self.made:
             if not (owns and list(folder.glob(f"*/{BEGAN}"))):
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _others_taken(self) -> list[str]:
+        """The ids of what was submitted, of which no answer came; a list of Slurm may be empty for a moment."""
+        poller = Poller(LATE if self.asking else 0.0)
+        while True:
+            found = slurm_queue.submitted_with(self.tag, self.request.first)
+            others = [job_id for job_id in found if job_id not in self.taken]
+            if others or not poller.pause(at_least=0.25):
+                return others
 
     def _lay_out(self, folder: Path, first: int, count: int) -> Path:
         paths.make_log_folder(self.pattern, folder)
@@ -393,6 +414,9 @@ def _believed(job: Submission, state: JobState) -> JobState:
 
     A list may be empty for a moment, or a copy that the site renews now and then, and accounting may lag for minutes.
     """
+    if _is_another(job, state):
+        why = f"the job with id {job.job_id} is another one by now"
+        return JobState(job.job_id, UNKNOWN, why, alive=False)
     if state.state != UNKNOWN or state.alive is not False:
         _not_listed.pop(job.job_id, None)
         return state
@@ -403,6 +427,22 @@ def _believed(job: Submission, state: JobState) -> JobState:
         return state
     why = f"squeue does not list it, and {state.reason or 'accounting does not know it'}: they may be late"
     return dataclasses.replace(state, reason=why, alive=None)
+
+
+def _is_another(job: Submission, state: JobState) -> bool:
+    """Whether Slurm has given the id of a job to a later one: ids start anew at some number, or with a new controller.
+
+    What Slurm was given is in a folder whose name is never used again, and where the logs of the job lead to. Of a job
+    that an earlier release submitted there is no such folder.
+    """
+    if not state.script:
+        return False
+    try:
+        sent = Path(os.readlink(paths.JobPaths(job.logs, job.job_id).folder)).parent.name
+    except OSError:
+        return False
+    script = Path(state.script)
+    return sent.startswith(_SENT) and (script.parent.name, script.name) != (sent, paths.SCRIPT)
 
 
 def _is_new(job: Submission) -> bool:

@@ -49,6 +49,7 @@ _COLUMNS = (
     ("Reason", 80),
     ("MinMemory", 16),
     ("Comment", 256),
+    ("Command", 512),
 )
 
 
@@ -341,13 +342,14 @@ def _squeue(base_ids: set[str] | None) -> list[_Row]:
         for _, width in _COLUMNS:
             cells.append(line[at : at + width].strip())
             at += width
-        job_id, raw_id, state, exit_code, reason, memory, comment = cells
+        job_id, raw_id, state, exit_code, reason, memory, comment, script = cells
         if not is_job_id(raw_id):
             raise OSError(f"squeue answered what cannot be read: {line[:100]!r}")
         alive = state not in _FINAL
         code = "" if alive else _exit_code(exit_code)
         reason = "" if reason == "None" else reason
-        job = JobState(job_id, state, reason, code, memory, alive)
+        script = script if len(script) < _COLUMNS[-1][1] else ""  # else its end is cut off
+        job = JobState(job_id, state, reason, code, memory, alive, script)
         rows += [_Row(one, raw_id, "" if comment == "(null)" else comment) for one in _each_task(job)]
     return rows
 
