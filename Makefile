@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench docs docs-links downstream identity long torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench docs docs-links downstream release-check release identity long torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -37,6 +37,10 @@ $(VENV)/.torch: $(VENV)/.dev
 
 $(VENV)/.docs: $(VENV)/.dev
 	@scripts/venv.sh $(VENV) dev,docs
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dev
+	@scripts/venv.sh $(VENV) dev,release
 	@touch $@
 
 TEST_VENV := $(if $(filter 0,$(TORCH)),$(VENV)/.dev,$(VENV)/.torch)
@@ -119,11 +123,17 @@ night: $(TEST_VENV) ## run 300 trainings on Slurm while all around them fails (a
 downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
 	$(PYTHON) downstream/run.py $(ARGS)
 
+release-check: $(VENV)/.release ## build what would be released of the last commit, twice; look inside, install and use it
+	$(BIN)/python scripts/release.py check $(ARGS)
+
+release: $(VENV)/.release ## make release VERSION=1.2.0: write version and changelog, check, commit, tag
+	$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
+
 format: $(VENV)/.dev ## format the code, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.torch ## write the versions that lie in .venv into requirements-dev.lock
+lock: $(VENV)/.torch $(VENV)/.docs $(VENV)/.release ## write the versions that lie in .venv into requirements-dev.lock
 	@$(BIN)/pip freeze --exclude-editable | sed -E '/^(exca|pip|setuptools|wheel)\b|^#| @ /d; s/\+[a-z0-9.]+$$//' > requirements-dev.lock
 
 slurm-up: ## start the Slurm test cluster (root, Debian)

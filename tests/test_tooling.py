@@ -11,13 +11,51 @@ import pytest
 import exca
 
 ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "pyproject.toml"
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == exca.__version__
+    """The package holds it; the distribution takes it from there, and a release writes it into the others."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "src/exca/__init__.py"
     assert f"\nversion: {exca.__version__}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"## Unreleased ({exca.__version__})" in (ROOT / "CHANGELOG.md").read_text()
+    start = project["tool"]["towncrier"]["start_string"]
+    latest = (ROOT / "CHANGELOG.md").read_text().split(start)[1].strip()
+    assert re.match(rf"## {re.escape(exca.__version__)} \(\d{{4}}-\d\d-\d\d\)\n", latest)
+
+
+def fault_of_fragment(name: str, text: str) -> str | None:
+    """What is wrong with a line of the next changelog, which lies in a file of its own."""
+    kinds = [each["directory"] for each in tomllib.loads(PROJECT.read_text())["tool"]["towncrier"]["type"]]
+    if re.fullmatch(rf"\+[a-z0-9-]+\.({'|'.join(kinds)})\.md", name) is None:
+        return f"its name is not +WORDS.KIND.md, where KIND is one of {', '.join(kinds)}"
+    if not text.endswith("\n") or "\n" in text.strip("\n") or not text.strip():
+        return "it is not one line with a line end"
+    return "it begins with a dash or a heading" if text.startswith(("-", "*", "#", " ")) else None
+
+
+def test_each_line_of_the_next_changelog_is_well_formed() -> None:
+    for path in (ROOT / "changes").iterdir():
+        if path.name != "README.md":
+            assert fault_of_fragment(path.name, path.read_text()) is None, path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("+faster-maps.added.md", ""),
+        ("+faster-maps.added.md", "Maps are faster."),
+        ("+faster-maps.added.md", "- Maps are faster.\n"),
+        ("+faster-maps.added.md", "Maps are faster.\n\nMuch.\n"),
+        ("+faster-maps.feature.md", "Maps are faster.\n"),
+        ("faster-maps.added.md", "Maps are faster.\n"),
+        ("+faster-maps.added.rst", "Maps are faster.\n"),
+    ],
+)
+def test_a_line_of_another_form_is_found(name: str, text: str) -> None:
+    assert fault_of_fragment(name, text) is not None
+    assert fault_of_fragment("+faster-maps.added.md", "Maps are faster.\n") is None
 
 
 def test_the_lock_holds_exact_versions_and_nothing_of_the_machine_it_was_made_on() -> None:

@@ -6,7 +6,7 @@ The names are loaded when first touched, so that ``import exca`` is instant.
 import importlib
 import typing as tp
 
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0rc1"
 
 if tp.TYPE_CHECKING:
     from . import cachedict as cachedict
