@@ -34,6 +34,7 @@ RAISED_BY = {
     "infra-in-container": "InfraError",
     "infra-kind": "InfraError",
     "look-alike": "LookAlikeError",
+    "lossy-item-uid": "AmbiguousItemError",
     "other-class": "OtherClassError",
     "plain-override": "InfraError",
 }

@@ -97,16 +97,18 @@ class MapInfra(BaseInfra):
 
     def apply(
         self,
-        *,
+        *method: tp.Never,
         item_uid: tp.Callable[[tp.Any], str],
         item_uid_max_length: int | None = 256,
         exclude_from_cache_uid: Exclusion = (),
         cache_type: str | None = None,
     ) -> tp.Callable[[F], F]:
-        """Tie the infra to a method; used as a decorator.
+        """Tie the infra to a method; used as a decorator: ``@infra.apply(item_uid=...)``.
 
         Parameters
         ----------
+        *method: never
+            only so that ``@infra.apply`` without arguments is an error that asks for ``item_uid``
         item_uid: callable
             gives the text by which an item's result is found again
         item_uid_max_length: int, optional
@@ -120,7 +122,13 @@ class MapInfra(BaseInfra):
         ------
         ValueError
             if the method does not take exactly ``self`` and the items
+        TypeError
+            if it is not called with keywords only
         """
+        if method:
+            raise TypeError(
+                f"MapInfra.apply takes no method, but got {method[0]!r}: write @infra.apply(item_uid=...) above it"
+            )
         return lambda function: self._apply_to(
             function, exclude_from_cache_uid, ItemUid(item_uid, item_uid_max_length), cache_type
         )
@@ -314,6 +322,7 @@ class MapInfra(BaseInfra):
         if self.folder is None:
             self._require_strict()
         self._require_unchanged()
+        self._check_texts(missing)
         store = ItemStore(cache, force=self.mode == "force")
         work = ItemWork(
             self._method,
@@ -340,6 +349,10 @@ class MapInfra(BaseInfra):
                 self._state.forced.update(store.computed)
                 if self.folder is not None and self.cluster is not None:
                     cache.doubt(missing)
+
+    def _check_texts(self, missing: tp.Mapping[str, tp.Any]) -> None:
+        """Refuse items whose uid others can have."""
+        same_items.check_texts(self.item_uid.function, missing, self._factory(), type(self._obj))
 
     def _call_and_store(self, items: tp.Any, use_cache_dict: bool = True) -> dict[str, tp.Any]:
         # kept for jobs that 0.6 queued, which call it

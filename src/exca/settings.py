@@ -23,6 +23,7 @@ REFUSALS: tp.Final[dict[str, str]] = {
     "infra-in-container": "infras are in a list, tuple, set or dict of a field, where they belong to no object",
     "infra-kind": "the default of a field is an infra of another class than the field is annotated with",
     "look-alike": "a field holds a model of a child class that nothing in the uid tells from the declared class",
+    "lossy-item-uid": "`item_uid` names an item by a text that leaves out values, or by its place in memory",
     "other-class": "what is cached is of a class of another module or script that has the same name, and other code",
     "plain-override": "an infra is asked about a method that a child class overrides without an infra",
 }

@@ -118,3 +118,80 @@ def test_items_that_cannot_be_compared_are_reported_once(
     (record,) = caplog.records
     assert "such as Word, have one uid, 'the', and cannot be compared" in record.getMessage()
     assert process([np.array([Word("a", 1)], dtype=object), np.array([Word("b", 1)], dtype=object)]) == [1, 1]
+
+
+class Means(pydantic.BaseModel):
+    """A map whose items are named by their text."""
+
+    infra: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(item_uid=str)
+    def process(self, items: Iterable[tp.Any]) -> Iterator[int]:
+        for _ in items:
+            yield 1
+
+
+LOST = {
+    "large": np.zeros(5000),
+    "digits": np.array([1 / 3]),
+    "nested": {"of": [np.zeros((60, 60))]},
+    "object": Word("a", 0),
+    "objects": [Word("a", 0)],
+}
+
+
+@pytest.mark.parametrize("item", LOST.values(), ids=list(LOST))
+def test_a_text_that_leaves_out_a_part_of_its_item_is_refused(tmp_path: Path, item: tp.Any) -> None:
+    """Another item, in another call, would have the same text, and get its result."""
+    means = Means(infra=exca.MapInfra(folder=tmp_path))
+    with pytest.raises(
+        AmbiguousItemError, match=r"Means\.process,0 names an item .* by ['\"].*['\"], which "
+    ) as caught:
+        means.process(["a", item])
+    assert tp.cast(tp.Any, caught.value).code == "lossy-item-uid"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exca.settings, "_warned", set())
+        patch.setenv(exca.settings.VARIABLE, "lossy-item-uid")
+        with pytest.warns(exca.errors.RefusalWarning, match="lossy-item-uid"):
+            assert list(means.process(["a", item])) == [1, 1]
+
+
+def test_a_text_of_a_table_is_refused(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(AmbiguousItemError, match="which is how pandas shows it"):
+        Means(infra=exca.MapInfra(folder=tmp_path)).process([pandas.DataFrame({"a": [1.23456789]})])
+
+
+@pytest.mark.parametrize(
+    "item", [np.arange(3), np.array([0.5, 0.25]), np.float64(1 / 3), (1, [2.5]), Path("a"), {"a": "[...]"}]
+)
+def test_a_text_that_holds_all_of_its_item_is_none_to_refuse(
+    process: Process, item: tp.Any, tmp_path: Path
+) -> None:
+    assert list(Means(infra=exca.MapInfra(folder=tmp_path)).process([item])) == [1]
+
+
+def test_a_step_and_a_mapped_function_refuse_such_texts_too(tmp_path: Path) -> None:
+    class Mean(exca.steps.Step):
+        def item_uid(self, value: tp.Any) -> str:
+            return str(value)
+
+        def _run(self, value: tp.Any) -> float:
+            return float(value.mean())
+
+    step = Mean(infra={"backend": "Cached", "folder": tmp_path})
+    with pytest.raises(AmbiguousItemError, match="Mean names an item"):
+        step.run(np.zeros(5000))
+
+    @exca.map_cached(folder=tmp_path, item_uid=str)
+    def mean(values: np.ndarray) -> float:
+        return float(values.mean())
+
+    with pytest.raises(AmbiguousItemError, match="mean,1 names an item"):
+        mean.map([np.zeros(5000)])
+    named = exca.map_cached(folder=tmp_path)(mean_of)
+    assert list(named.map([np.zeros(5000), np.ones(5000)])) == [0, 1]
+
+
+def mean_of(values: np.ndarray) -> float:
+    return float(values.mean())

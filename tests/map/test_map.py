@@ -275,6 +275,32 @@ def test_a_wrong_number_of_outputs_is_an_error_and_none_is_kept(
     assert len(obj.infra.cache_dict) == 0
 
 
+def test_the_arguments_of_apply_are_asked_for() -> None:
+    infra: tp.Any = exca.MapInfra()
+    with pytest.raises(TypeError, match="'item_uid'"):
+        infra.apply(str.upper)
+    with pytest.raises(
+        TypeError, match=r"takes no method, but got .* write @infra\.apply\(item_uid=\.\.\.\) above it"
+    ):
+        infra.apply(str.upper, item_uid=str)
+
+
+def test_a_method_that_takes_its_items_for_one_is_told() -> None:
+    class One(pydantic.BaseModel):
+        infra: exca.MapInfra = exca.MapInfra()
+
+        @infra.apply(item_uid=str)
+        def process(self, word: tp.Any) -> tp.Any:
+            return word.upper()
+
+    with pytest.raises(AttributeError) as caught:
+        list(One().process(["a"]))
+    [note, _where] = caught.value.__notes__
+    assert note.endswith(
+        "One.process is given all items at once: go through them, and yield one result per item."
+    )
+
+
 def test_a_method_that_yields_nothing_at_all_is_told() -> None:
     with pytest.raises(
         BatchProtocolError, match=r"Odd\.process returned None: a map method yields one output per item"

@@ -193,19 +193,25 @@ class ItemWorker:
                         store.drop(done)
                         raise
             except Exception as e:
-                left = [*batch.taken, *batch.left()]
-                if left and not isinstance(e, BatchProtocolError | ChangedConfigError):
-                    kept = " and are kept" if method.keeps else ""
-                    e.add_note(
-                        f"Raised by {method.name} at item {left[0]!r}: {len(done)} of {len(keys)} were done before "
-                        f"it{kept}."
-                    )
+                self._add_notes(e, [*batch.taken, *batch.left()], len(done), len(keys))
                 raise
             finally:
                 running.reset(outer)
                 if store.force:
                     store.computed.update(done)
         return list(batch.given)
+
+    def _add_notes(self, error: Exception, left: list[str], done: int, total: int) -> None:
+        name = self.method.name
+        if isinstance(error, AttributeError) and isinstance(error.obj, Handed):
+            error.add_note(
+                f"{name} is given all items at once: go through them, and yield one result per item."
+            )
+        if left and not isinstance(error, BatchProtocolError | ChangedConfigError):
+            kept = " and are kept" if self.method.keeps else ""
+            error.add_note(
+                f"Raised by {name} at item {left[0]!r}: {done} of {total} were done before it{kept}."
+            )
 
     def _iterator(self, output: tp.Any) -> tp.Iterator[tp.Any]:
         if not isinstance(output, collections.abc.Iterable):

@@ -1,4 +1,4 @@
-"""Whether items that have one uid are one item."""
+"""Whether items that have one uid are one item, and whether a uid can be of one item only."""
 
 import array
 import collections.abc
@@ -7,9 +7,11 @@ import decimal
 import enum
 import logging
 import pathlib
+import re
 import sys
 import typing as tp
 
+from .. import settings
 from ..errors import AmbiguousItemError
 
 logger: logging.Logger = logging.getLogger("exca")
@@ -146,3 +148,69 @@ def _equal_arrays(one: tp.Any, other: tp.Any, numpy: tp.Any) -> bool | None:
     ):
         return None
     return bool(one.shape == other.shape and one.tobytes() == other.tobytes())
+
+
+# ---------------------------------------------------------------- texts that are not of one item only
+
+_SHOWN_IN_PART = (
+    "pandas",
+    "polars",
+    "torch",
+    "xarray",
+)  # packages whose objects show a part of what they hold
+_IN_MEMORY = re.compile(r" at 0x[0-9a-fA-F]{4,}")
+
+
+def check_texts(
+    text_of: tp.Callable[[tp.Any], str | None], items: tp.Mapping[str, tp.Any], name: str, cls: type
+) -> None:
+    """Refuse to compute items whose uid another item can have, in this call or in a later one.
+
+    Parameters
+    ----------
+    text_of: the function that names items
+    items: those that are to be computed, by uid
+    name: what computes them
+    cls: its class
+
+    Raises
+    ------
+    AmbiguousItemError: the text of an array or table leaves out values or digits, or an object is named by its place
+        in memory
+    """
+    if all(type(item) in (str, int, float, bool) for item in items.values()):
+        return
+    for uid, item in items.items():
+        why = None if isinstance(item, _PLAIN + _DATES) else _what_is_lost(text_of, uid, item)
+        if why is not None:
+            settings.complain(
+                "lossy-item-uid",
+                AmbiguousItemError(
+                    f"item_uid of {name} names an item of type {type(item).__name__} by {uid!r}, which {why}: another "
+                    "item could have the same uid, and get its result. Let item_uid return what tells items apart, "
+                    "such as the name of a file, or of an array hashlib.sha256(item.tobytes()).hexdigest(); "
+                    "@exca.map_cached without item_uid identifies items by what they hold"
+                ),
+                cls,
+            )
+            return
+
+
+def _what_is_lost(text_of: tp.Callable[[tp.Any], str | None], uid: str, item: tp.Any) -> str | None:
+    if _IN_MEMORY.search(uid):
+        return "is its place in memory, where another object may be later"
+    package = type(item).__module__.partition(".")[0]
+    if package in _SHOWN_IN_PART:
+        return (
+            f"is how {package} shows it, without all values and digits" if _is_shown(text_of, item) else None
+        )
+    numpy = sys.modules.get("numpy")
+    if numpy is None or "[" not in uid:
+        return None
+    text = text_of(item) or ""
+    with numpy.printoptions(**({"edgeitems": 1} if "..." in text else {"floatmode": "unique"})):
+        return None if text_of(item) == text else "is how numpy shows it, without all values and digits"
+
+
+def _is_shown(text_of: tp.Callable[[tp.Any], str | None], item: tp.Any) -> bool:
+    return text_of(item) in (str(item), repr(item))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pydantic
 import xxhash
 
+from ..engine import same_items
 from ..helpers import adapter_of, plain, reachable
 from ..identity.export import exporter
 from ..identity.fields import DROPPED, SCALARS
@@ -104,6 +105,12 @@ class FunctionMapInfra(MapInfra):
     def _factory(self) -> str:
         cls = type(self._bound[0])
         return f"{cls.__module__}.{cls.__qualname__},{self.version}"
+
+    def _check_texts(self, missing: tp.Mapping[str, tp.Any]) -> None:
+        cls = type(self._bound[0])
+        if cls._exca_item_uid is not None:  # else they are named by what they hold
+            items = {uid: cls._exca_items.value(item) for uid, item in missing.items()}
+            same_items.check_texts(cls._exca_item_uid, items, self._factory(), cls)
 
 
 class MapCall(pydantic.BaseModel):

@@ -468,6 +468,10 @@ def compute(
         absent = set(last.absent(part))
         if absent:
             wanted.update((key, value) for key, value in zip(part, given, strict=True) if key in absent)
+    if wanted and (namer := step._exca_namer()) is not None:
+        from ..engine import same_items
+
+        same_items.check_texts(namer, wanted, type(step).__name__, type(step))
     return start_stages(pipeline, list(wanted), wanted.__getitem__) if wanted else None
 
 
