@@ -1,6 +1,7 @@
 """How far a call of the user's goes: at most as far as the design says."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,14 +12,20 @@ from pathlib import Path
 import pytest
 
 import counted_calls
+import counted_instructions
 
-STRACE = shutil.which("strace")
+STRACE, VALGRIND, COMPILER = (shutil.which(name) for name in ("strace", "valgrind", "gcc"))
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
+SLACK = 1.05  # builds of one Python differ by a few percent, runs by one
+
+
+def in_the_design() -> str:
+    return DESIGN.read_text(encoding="utf-8").partition("## How far a call goes")[2].partition("\n## ")[0]
 
 
 def told() -> dict[str, tuple[int, ...]]:
     """Return modules, own functions and file system calls of each case, as the table of the design has them."""
-    table = DESIGN.read_text(encoding="utf-8").partition("## How far a call goes")[2].partition("\n## ")[0]
+    table = in_the_design()
     rows = re.findall(r"^\| ([\w ]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", table, re.MULTILINE)
     return {name: tuple(int(count.replace(",", "")) for count in counts) for name, *counts in rows}
 
@@ -48,3 +55,40 @@ def test_calls_go_no_further_than_the_design_says(tmp_path: Path) -> None:
         if any(map(int.__gt__, found[name], expected[name]))
     }
     assert further == {}
+
+
+def instructions_told() -> dict[str, float]:
+    rows = re.findall(r"^\| ([\w ,]+) \| (\d+\.\d+) \|$", in_the_design(), re.MULTILINE)
+    return {name: float(ratio) for name, ratio in rows}
+
+
+@pytest.mark.skipif(
+    VALGRIND is None or COMPILER is None, reason="needs valgrind and gcc, to count instructions"
+)
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the design has the instructions of Python 3.11")
+def test_hot_paths_take_no_more_instructions_than_the_design_says(tmp_path: Path) -> None:
+    assert VALGRIND is not None
+    assert COMPILER is not None
+    source = Path(counted_instructions.__file__)
+    marks = tmp_path / "marks.so"
+    build = [
+        COMPILER,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(marks),
+        str(source.with_name("callgrind_marks.c")),
+    ]
+    subprocess.run(build, check=True)
+    command = [VALGRIND, "-q", "--tool=callgrind", "--instr-atstart=no"]
+    command += [f"--callgrind-out-file={tmp_path}/callgrind.out", sys.executable, str(source)]
+    with tempfile.TemporaryDirectory(prefix="exca-calls-") as folder:
+        command += [folder, str(marks)]
+        ran = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False
+        )
+    assert ran.returncode == 0, ran.stderr
+    found, expected = counted_instructions.ratios(tmp_path), instructions_told()
+    assert found.keys() == expected.keys()
+    assert {name: ratio for name, ratio in found.items() if ratio > SLACK * expected[name]} == {}
