@@ -16,7 +16,7 @@ from .rows import STATES, Row
 
 FILE = ".exca-rows"
 WORTH = 64  # rows from which on it is worth keeping them
-_FORMAT = b"exca rows 1\n"
+_FORMAT = b"exca rows 2\n"
 
 
 def load(folder: str, method: str) -> dict[str, Row]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import _files
 from ..errors import OddFileError, UnknownVersionError
 from . import index
+from .results import shown
 from .rows import HASH, Row, flat
 
 _RECORD, _LEGACY, _UID = "job.json", "job.pkl", "uid.yaml"
@@ -27,7 +28,6 @@ _FACTS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("cluster", "job_id", "python", "exca", "attempt", "ended"), str),
 }
 _SCALARS = (int, float, str, bool)
-_VALUE = 200  # characters of a result that is shown
 _ERROR = 300
 _DEEPEST = 200  # folders in one another
 _SETTLED = 2_000_000_000  # ns: a folder that changed later may change again without getting another time
@@ -301,15 +301,7 @@ def _facts_of(content: dict[str, tp.Any], row: Row) -> None:
         facts["attempts"] = len(attempts) + 1
     result = content.get("result")
     if isinstance(result, dict):
-        value = result.get("content")
-        if isinstance(value, _SCALARS) and len(str(value)) <= _VALUE:
-            facts["value"] = value
-        elif isinstance(value, dict):  # a result with names: its numbers can be compared
-            facts.update(
-                (f"value.{name}", part)
-                for name, part in flat(value).items()
-                if isinstance(part, _SCALARS) and len(str(part)) <= _VALUE
-            )
+        facts.update(shown(result))
     error = content.get("error")
     if isinstance(error, dict):
         text = f"{error.get('type') or ''}: {error.get('message', '')}"
