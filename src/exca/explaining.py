@@ -314,7 +314,7 @@ class _InfraSubject(_Subject):
             )
             for name, old, new in near.differs
         ]
-        return dataclasses.replace(near, differs=differs)
+        return dataclasses.replace(near, differs=[each for each in differs if each[1] != each[2]])
 
     def other_versions(self) -> list[str]:
         prefix, name = self.home.name.rpartition(",")[0] + ",", self.method.infra_name

@@ -325,3 +325,9 @@ def test_accept_wants_a_reason(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert "say why the change is harmless: --why" in say(capsys, "accept", "results", code=2)
     assert "no code has changed since the results" in say(capsys, "accept", "results", "--why", "x", code=2)
     assert say(capsys, "accept", "results", "--list") == "nothing was accepted here\n"
+
+
+def test_why_names_only_what_differs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, here, "run", "trained:Train", "model.layers=4")
+    said = run(capsys, here, "why", "trained:Train", "rate=0.7")  # model.name is network in both, here by default
+    assert re.search(r"nearest: .* differs in model\.layers 4 -> 2, rate 0\.5 -> 0\.7$", said, re.MULTILINE)

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 import typing as tp
 from collections.abc import Iterable, Iterator, Sequence
@@ -142,7 +143,7 @@ def read_yaml(path: str) -> File:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _note_lines(node, "", lines, path)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise OverrideError(f"{path} cannot be read: {' '.join(str(e).split())}") from e
     if content is None:
         content = {}
@@ -203,10 +204,10 @@ class Configurator:
         config = ConfDict({} if self.base is None else self.base.content)
         for override in overrides:
             if override.removes:
-                _remove(config, override)
+                self._remove(config, override)
         given = {name: value.parsed for name, value in point.items()}
         _start_from_defaults(self.config, config, given)
-        config.update(given)
+        _set(config, given, overrides)
         for _ in range(len(point) + 1):
             try:
                 return self.config.model_validate(_plain(config))
@@ -214,11 +215,25 @@ class Configurator:
                 texts = self._texts(e, point)
                 if not texts:
                     raise OverrideError(self._told(e, point, overrides)) from e
-                config.update(texts)
+                _set(config, texts, overrides)
                 point = {
                     name: Value(texts.get(name, value.parsed), value.text) for name, value in point.items()
                 }
         raise AssertionError("each turn takes the text of one more value")
+
+    def _remove(self, config: tp.Any, override: Override) -> None:
+        holder: tp.Any = config
+        *above, last = override.name.split(".")
+        for part in above:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or last not in holder:
+            model = model_at(self.config, above)
+            known = [] if model is None or last in model.model_fields else list(model.model_fields)
+            raise OverrideError(
+                f"{override.argument!r} removes {override.name!r}, which the configuration does not set"
+                + (near(last, known) if known else "")
+            )
+        del holder[last]
 
     def _texts(self, error: pydantic.ValidationError, point: dict[str, Value]) -> dict[str, str]:
         """Of values that read as numbers and the like where the field takes a text: their texts."""
@@ -234,11 +249,14 @@ class Configurator:
     ) -> str:
         lines = []
         for each in error.errors(include_url=False):
-            name = ".".join(str(part) for part in each["loc"])
+            name = "".join(f"{part}." for part in each["loc"])[:-1]
+            said = each["msg"].removeprefix("Value error, ")
             lines.append(
-                f"{self._place(each['loc'], point, overrides)}{name}: {each['msg']}{self._near(each)}"
+                f"{self._place(each['loc'], point, overrides)}{f'{name}: ' if name else ''}{said}{self._near(each)}"
             )
-        return f"{self.config.__qualname__} cannot be made:\n  " + "\n  ".join(dict.fromkeys(lines))
+        lines = list(dict.fromkeys(lines))
+        between = " " if len(lines) == 1 else "\n  "
+        return f"{self.config.__qualname__} cannot be made:{between}" + between.join(lines)
 
     def _place(
         self, loc: tuple[int | str, ...], point: dict[str, Value], overrides: Sequence[Override]
@@ -256,6 +274,13 @@ class Configurator:
         return "" if self.base is None or line is None else f"{self.base.path}:{self.base.lines[line]}: "
 
     def _near(self, error: tp.Any) -> str:
+        if error["type"] in ("union_tag_invalid", "literal_error", "enum"):
+            given, context = error["input"], error.get("ctx", {})
+            known = re.findall(
+                r"'([^']*)'", f"{context.get('expected_tags', '')} {context.get('expected', '')}"
+            )
+            found = difflib.get_close_matches(str(context.get("tag", given)), known, 1)
+            return f"; did you mean {found[0]!r}?" if found else ""
         if error["type"] != "extra_forbidden":
             return ""
         model = model_at(self.config, error["loc"][:-1])
@@ -287,16 +312,13 @@ def _start_from_defaults(model: type[pydantic.BaseModel], config: tp.Any, given:
                 config.update({name: start})
 
 
-def _remove(config: tp.Any, override: Override) -> None:
-    holder: tp.Any = config
-    *above, last = override.name.split(".")
-    for part in above:
-        holder = holder.get(part) if isinstance(holder, dict) else None
-    if not isinstance(holder, dict) or last not in holder:
-        raise OverrideError(
-            f"{override.argument!r} removes {override.name!r}, which the configuration does not set"
-        )
-    del holder[last]
+def _set(config: tp.Any, given: dict[str, tp.Any], overrides: Sequence[Override]) -> None:
+    for name, value in given.items():
+        try:
+            config.update({name: value})
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as e:
+            argument = next((o.argument for o in overrides if o.name == name), name)
+            raise OverrideError(f"in {argument!r}: {e.args[0] if e.args else e}") from e
 
 
 def _plain(value: tp.Any) -> tp.Any:
@@ -325,19 +347,24 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def model_at(model: type[pydantic.BaseModel], loc: Sequence[int | str]) -> type[pydantic.BaseModel] | None:
-    """The model at a place of a configuration, where it is one for all values."""
-    current: tp.Any = model
-    for part in loc:
-        if not (isinstance(current, type) and issubclass(current, pydantic.BaseModel)):
+    """The model at a place of a configuration, where it is one for all values; variants of unions are named in it."""
+    models = [model]
+    for part in map(str, loc):
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        variants = [m for m in models if _is_variant(m, part)]
+        if fields:
+            models = list(dict.fromkeys(m for field in fields for m in _models_in(field.annotation)))
+        elif variants:
+            models = variants
+        elif not part.isdecimal():  # else an element of a list
             return None
-        field = current.model_fields.get(str(part))
-        if field is None:
-            return None
-        models = list(_models_in(field.annotation))
-        current = (
-            models[0] if len(models) == 1 else next((m for m in models if m.__name__ in map(str, loc)), None)
-        )
-    return current if isinstance(current, type) and issubclass(current, pydantic.BaseModel) else None
+    return models[0] if len(models) == 1 else None
+
+
+def _is_variant(model: type[pydantic.BaseModel], name: str) -> bool:
+    """Whether pydantic names a variant of a union so: by the value that chooses it, or by its class."""
+    chosen = (value for field in model.model_fields.values() for value in tp.get_args(field.annotation))
+    return name in chosen or re.search(rf"\b{re.escape(model.__name__)}\b", name) is not None
 
 
 def _models_in(annotation: tp.Any) -> Iterator[type[pydantic.BaseModel]]:

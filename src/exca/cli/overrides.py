@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
+import sys
 import typing as tp
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +15,9 @@ _CALL = re.compile(r"(choice|range|interval|glob)\((.*)\)", re.DOTALL)
 _TAG = re.compile(r"tag\(\s*log\s*,\s*(interval\(.*\))\s*\)", re.DOTALL)
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 _MOST = 100_000  # points of one command line
+_LARGEST = 1e300  # number of a range, so that what is computed of it is finite
+_SHOWN = 200  # characters of an argument in a message
+_OCTAL = re.compile(r"[-+]?0[\d_]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +83,11 @@ def parse(argument: str) -> Override:
     tagged = _TAG.fullmatch(text.strip())
     called = _CALL.fullmatch(text.strip() if tagged is None else tagged[1])
     if called is not None:
-        found = _called(name, called[1], split(called[2], argument), argument)
+        found = _called(name, called[1], _several(called[2], argument), argument)
+        if found.removes:
+            raise OverrideError(f"{argument!r} gives {name} no value: write some, as in {name}=choice(1, 2)")
         return found if tagged is None else dataclasses.replace(found, log=True)
-    values = tuple(_value(part, argument) for part in split(text, argument))
+    values = tuple(_value(part, argument) for part in _several(text, argument))
     return Override(name, values or (Value("", ""),), argument)
 
 
@@ -97,6 +103,8 @@ def _called(name: str, function: str, parts: list[str], argument: str) -> Overri
         numbers = [float(part) if set(".einf") & set(part.lower()) else int(part) for part in parts]
     except ValueError:
         raise OverrideError(f"{argument!r}: {function}() takes numbers, as in {function}(0, 10)") from None
+    if any(abs(number) > _LARGEST for number in numbers):
+        raise OverrideError(f"{argument!r} has no end: write {function}(0, 10), with numbers below 1e300")
     if function == "interval" and len(numbers) == 2 and numbers[0] < numbers[1]:
         return Override(name, (), argument, (float(numbers[0]), float(numbers[1])))
     if function == "range" and 1 <= len(numbers) <= 3:
@@ -108,13 +116,16 @@ def _called(name: str, function: str, parts: list[str], argument: str) -> Overri
 
 def _range(numbers: Sequence[float], argument: str) -> Iterator[Value]:
     start, stop, step = (0, numbers[0], 1) if len(numbers) == 1 else (*numbers, 1)[:3]
-    if not step or not all(map(math.isfinite, (start, stop, step))):
+    if not step or math.isnan(start + stop + step):
         raise OverrideError(
             f"{argument!r} has no end: write range(start, stop, step) with a step that is not 0"
         )
-    count = max(0, math.ceil((stop - start) / step - 1e-9))
+    try:
+        count = max(0, math.ceil((stop - start) / step - 1e-9))
+    except OverflowError:  # of a tiny step
+        count = sys.maxsize
     if count > _MOST:
-        raise OverrideError(f"{argument!r} makes {count} values, more than {_MOST}")
+        raise OverrideError(f"{argument!r} makes {count:.10g} values, more than {_MOST}")
     for k in range(count):
         value = start + k * step
         value = value if isinstance(value, int) else float(f"{value:.12g}")
@@ -146,23 +157,58 @@ def split(text: str, argument: str) -> list[str]:
     return [*parts, part.strip()] if parts or part.strip() else []
 
 
-def _value(text: str, argument: str) -> Value:
-    import yaml
+def _several(text: str, argument: str) -> list[str]:
+    """The values of an override, as many as one command line may have."""
+    parts = split(text, argument)
+    if len(parts) > _MOST:
+        raise OverrideError(f"{_cut(argument)!r} gives {len(parts)} values, more than {_MOST}")
+    if len(parts) > 1 and not all(parts):
+        raise OverrideError(f"{argument!r} has no value beside a comma: write '' for an empty text")
+    return parts
 
+
+def _cut(argument: str) -> str:
+    return argument if len(argument) <= _SHOWN else f"{argument[: _SHOWN - 1]}…"
+
+
+def _value(text: str, argument: str) -> Value:
     try:
-        # a colon or equals sign within a text is no mapping, as YAML would have it
-        parsed = yaml.safe_load(text) if text[:1] in "[{'\"" or not re.search(r"[:#]", text) else text
-    except yaml.YAMLError as e:
+        parsed = _read(text)
+    except Exception as e:  # of YAML's own classes, or of what it makes numbers and dates with
         raise OverrideError(
-            f"the value {text!r} of {argument!r} cannot be read: {' '.join(str(e).split())}"
+            f"the value {_cut(text)!r} of {_cut(argument)!r} cannot be read: {' '.join(str(e).split())}"
         ) from e
     if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", parsed):
         parsed = float(parsed)  # YAML 1.1 takes 1e-3 for a text
     return Value(parsed, text)
 
 
+def _read(text: str) -> tp.Any:
+    """What a value reads as: what begins with a bracket or a quote is YAML, else a number, a word or a text."""
+    import yaml
+
+    if text[:1] in tuple("[{'\""):
+        return yaml.safe_load(text)
+    # a colon or equals sign within a text is no mapping, and what begins with 0 is not octal, as YAML would have it
+    if re.search(r"[:#]", text) or _OCTAL.fullmatch(text):
+        return text
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        is_plain = node is None or (
+            isinstance(node, yaml.ScalarNode) and (node.style, node.value) == (None, text)
+        )
+        return yaml.safe_load(text) if is_plain else text
+    except (yaml.YAMLError, ValueError):  # such as *, @file, or a date that there is not
+        return text
+
+
 def points(overrides: Sequence[Override]) -> Iterator[dict[str, Value]]:
     """Yield the values of each point of the product, by name, the last override changing fastest."""
     several = [o for o in overrides if o.values]
+    count = math.prod(len(o.values) for o in several)
+    if count > _MOST:
+        raise OverrideError(
+            f"{' '.join(_cut(o.argument) for o in several if len(o.values) > 1)} make {count} points, more than {_MOST}"
+        )
     for values in itertools.product(*(o.values for o in several)):
         yield {o.name: value for o, value in zip(several, values, strict=True)}
