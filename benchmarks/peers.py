@@ -211,6 +211,7 @@ def loky_torch_array(folder: Path) -> float:
 @peer(SUBMITIT, SLURM_TASKS, rounds=1)
 def submitit_slurm(folder: Path) -> float:
     import submitit
+
     from plain_trainer import Trainer
 
     executor = submitit.AutoExecutor(folder, cluster="slurm")

@@ -267,12 +267,8 @@ def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
                 if links > _MAX_LINKS:
                     raise OddFileError(errno.ELOOP, os.strerror(errno.ELOOP), path) from e
                 target = _target(name, fd, path, outside)
-                if target is None:  # no link by now
-                    if e.errno == errno.ENOTDIR:
-                        raise NotADirectoryError(e.errno, os.strerror(e.errno), path) from e
-                    target = name
-                elif not parts and flags & os.O_RDWR:
-                    raise OddFileError(errno.ELOOP, IS_A_LINK, path) from e
+                _refuse(e, path, target, bool(not parts and flags & os.O_RDWR))
+                target = name if target is None else target  # no link by now: once more
                 if target.startswith("/"):
                     outside = True
                     new = os.open("/", FOLDER)
@@ -287,6 +283,14 @@ def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
     finally:
         if fd >= 0:
             os.close(fd)
+
+
+def _refuse(error: OSError, path: str, target: str | None, changes: bool) -> None:
+    """Raise for what is neither a folder nor a link, and for a link through which a file would be changed."""
+    if target is None and error.errno == errno.ENOTDIR:
+        raise NotADirectoryError(error.errno, os.strerror(error.errno), path) from error
+    if target is not None and changes:
+        raise OddFileError(errno.ELOOP, IS_A_LINK, path) from error
 
 
 def _target(name: str, folder: int, path: str, outside: bool) -> str | None:

@@ -156,7 +156,7 @@ CONFIGURATIONS = [
 ]
 
 
-VICTIM = "a:b\n{\"x\": 1}\nimportant\n"
+VICTIM = 'a:b\n{"x": 1}\nimportant\n'
 
 
 def elsewhere(folder: Path) -> Path:
