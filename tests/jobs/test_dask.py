@@ -1,5 +1,6 @@
 """What the Dask backend has of its own: lost workers and schedulers, addresses, resources, clusters that it makes."""
 
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from dask_cluster import DaskCluster
 from exca.errors import JobError, SchedulerError, SubmissionError
-from exca.jobs import dask, dask_keeper
+from exca.jobs import dask, dask_keeper, silence
 from exca.testing.backend_models import BEGAN, Items, Task
 from waiting import wait_for
 
@@ -77,10 +78,12 @@ def test_the_job_of_a_killed_worker_runs_again_and_takes_over_its_claim(
 
 
 def test_a_scheduler_that_is_gone_ends_no_job_and_one_started_anew_knows_none(
-    tmp_path: Path, own: DaskCluster, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own: DaskCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(dask, "CONNECT", 2.0)
     monkeypatch.setattr(dask, "AGAIN", 0.0)
+    monkeypatch.setattr(silence, "SAY_AFTER", 0.0)
+    logging.getLogger("distributed.client").addHandler(caplog.handler)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -96,6 +99,8 @@ def test_a_scheduler_that_is_gone_ends_no_job_and_one_started_anew_knows_none(
     wait_for(lambda: not runs(began(tmp_path)[0]))
     wait_for(lambda: job.state == "UNKNOWN")
     assert (one.infra.status(), job.done()) == ("running", False)
+    [said] = [r for r in caplog.records if "has given no answer for" in r.message]
+    assert "clear_job() of the infra gives its jobs up" in said.message
     with pytest.raises(SubmissionError, match="did not answer within 2 s"):
         task(tmp_path, own, "double").compute()
     monkeypatch.setenv("EXCA_SCHEDULER_PATIENCE", "0")
@@ -109,6 +114,8 @@ def test_a_scheduler_that_is_gone_ends_no_job_and_one_started_anew_knows_none(
     wait_for(lambda: one.infra.status() == "not submitted")
     (tmp_path / "go").touch()
     assert one.compute() == 4, "it is no failure of the computation, so it is computed again"
+    logging.getLogger("distributed.client").removeHandler(caplog.handler)
+    assert [r.message for r in caplog.records if r.name == "distributed.client" and r.exc_info] == []
 
 
 def test_a_job_whose_workers_are_all_lost_is_failed(tmp_path: Path, own: DaskCluster) -> None:

@@ -17,7 +17,7 @@ import exca
 from exca._clusters import JobState
 from exca.engine import record
 from exca.errors import JobError, SchedulerError
-from exca.jobs import backends, slurm_queue
+from exca.jobs import backends, silence, slurm_queue
 from exca.jobs.paths import JobPaths
 from slurm_faults import Faults
 from task_models import Double, Sleeper
@@ -175,12 +175,15 @@ def test_the_last_job_of_several_arrays_is_found_where_sbatch_does_not_say_so(
 def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     infra: Infra,
     faults: Faults,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     fault: str,
 ) -> None:
     monkeypatch.setattr(slurm_queue, "REMEMBER", 0.0)
-    task = Sleeper(gate=tmp_path / "gate", infra=infra)
+    monkeypatch.setattr(silence, "SAY_AFTER", 0.0)
+    caplog.set_level("INFO", logger="exca")
+    gate = infra["folder"] / "gate"
+    task = Sleeper(gate=gate, infra=infra)
     job = task.infra.job()
     wait_for(task.started().exists, "the job to start")
     getattr(faults, fault)("squeue")
@@ -188,11 +191,14 @@ def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     # its process is gone, as it is while a preempted job waits for its requeue
     subprocess.run(["scontrol", "requeuehold", job.job_id], check=True, timeout=60)
     wait_for(lambda: not _lives(int(task.started().read_text().split()[0])), "the process to end")
-    looking = Sleeper(gate=tmp_path / "gate", infra=infra)
+    looking = Sleeper(gate=gate, infra=infra)
     for _ in range(3):
         assert looking.infra.status() == "running"
         assert not job.done()
     assert record.read(folder_of(task)) is None, "nothing is published"
+    assert [r.levelname for r in caplog.records if "Slurm has given no answer for" in r.message] == [
+        "WARNING"
+    ]
     monkeypatch.setenv("EXCA_SCHEDULER_PATIENCE", "0")
     with pytest.raises(SchedulerError, match=r"no answer for .*EXCA_SCHEDULER_PATIENCE"):
         looking.run()
@@ -200,7 +206,8 @@ def test_a_scheduler_that_cannot_be_asked_says_nothing_about_the_end(
     monkeypatch.delenv("EXCA_SCHEDULER_PATIENCE")
     faults.end("squeue")
     faults.end("sacct")
-    (tmp_path / "gate").touch()
+    wait_for(lambda: not job.done() and "Slurm answers again" in caplog.text, "an answer")
+    gate.touch()
     subprocess.run(["scontrol", "release", job.job_id], check=True, timeout=60)
     assert looking.run() == 1
     assert job.result() == 1

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import logging
 import os
 import threading
 import time
@@ -23,9 +24,10 @@ from .. import _files, _trust
 from .._clusters import JobState
 from .._log import logger
 from .._polling import Poller
-from ..errors import SchedulerError, SubmissionError
+from ..errors import SubmissionError
 from . import hosted, paths
 from .backends import Request, Submission
+from .silence import Silence
 
 if tp.TYPE_CHECKING:
     from .resources import Resources
@@ -73,7 +75,10 @@ class _Scheduler:
         self.address = address
         self.lock = threading.Lock()
         self.id = ""
-        self.failing_since: float | None = None
+        self.silence = Silence(
+            f"the Dask scheduler at {address}",
+            "; where it is gone for good, clear_job() of the infra gives its jobs up",
+        )
         self._client: tp.Any = None
         self._failure = ("", 0.0)  # why it gave no answer, and the time from which it is asked again
         self._known: dict[str, tuple[float, _Answer]] = {}
@@ -81,7 +86,8 @@ class _Scheduler:
     def client(self) -> tp.Any:
         """The client; raises OSError where there is no connection within the time."""
         if self._client is not None and self._client.status != "running":
-            with contextlib.suppress(Exception):  # it is of no use any more, however it takes that
+            # it is of no use any more, however it takes that
+            with contextlib.suppress(Exception), _quiet_client():
                 self._client.close(timeout=1)
             self._client = None
         if self._client is None:
@@ -117,11 +123,11 @@ class _Scheduler:
                 try:
                     found = self.on_scheduler(_states_of(), new)
                 except OSError as e:
-                    if self.failing_since is None:
-                        self.failing_since = now
                     self._failure = (str(e) or repr(e), time.monotonic() + AGAIN)
+                    self.silence.begin(self._failure[0], now)
                     raise
-                self.failing_since, self._failure, now = None, ("", 0.0), time.monotonic()
+                self.silence.end()
+                self._failure, now = ("", 0.0), time.monotonic()
                 self._known.update((key, (now, _Answer(*found[key]))) for key in new)
             return {key: self._known[key][1] for key in keys}
 
@@ -132,6 +138,21 @@ _places: dict[tuple[str, str], Place] = {}
 
 def _scheduler(address: str) -> _Scheduler:
     return _schedulers.setdefault((os.getpid(), address), _Scheduler(address))
+
+
+@contextlib.contextmanager
+def _quiet_client() -> tp.Iterator[None]:
+    """Keep a client of Dask that is closed while it looks for its scheduler from logging that with a traceback."""
+    client = logging.getLogger("distributed.client")
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    client.addFilter(nothing)
+    try:
+        yield
+    finally:
+        client.removeFilter(nothing)
 
 
 def _distributed() -> tp.Any:
@@ -273,18 +294,8 @@ class DaskBackend(hosted.HostedBackend):
 
     def check_patience(self) -> None:
         """Raise SchedulerError where a scheduler has not answered for long."""
-        from .slurm_queue import patience
-
         for scheduler in list(_schedulers.values()):
-            since = scheduler.failing_since
-            if since is not None and time.monotonic() - since > patience():
-                raise SchedulerError(
-                    f"the Dask scheduler at {scheduler.address} has given no answer for "
-                    f"{(time.monotonic() - since) / 60:.0f} minutes ({scheduler._failure[0]}), so what became of its "
-                    "jobs is unknown. Nothing was written about them: ask again once it answers; where it is gone for "
-                    "good, clear_job() of the infra gives them up. To wait for longer: "
-                    "EXCA_SCHEDULER_PATIENCE=<seconds>"
-                )
+            scheduler.silence.check()
 
     def cancel(self, submissions: tp.Sequence[Submission]) -> None:
         """End jobs: the scheduler forgets those that wait, and the workers end what runs."""

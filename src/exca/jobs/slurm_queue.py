@@ -18,6 +18,7 @@ import typing as tp
 
 from .._clusters import UNKNOWN, JobState
 from ..errors import SchedulerError
+from .silence import Silence
 
 logger: logging.Logger = logging.getLogger("exca")
 
@@ -26,7 +27,6 @@ WANTED = 10.0  # seconds for which a job that was asked about is asked for along
 TIMEOUT = 20.0  # seconds for the scheduler to answer
 ACCOUNTING_TIMEOUT = 10.0  # seconds for accounting to answer
 ACCOUNTING_AGAIN = 30.0  # seconds after which accounting is asked again that gave no answer
-PATIENCE = 1800.0  # seconds without an answer after which callers that wait get an error
 MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of a list
 MAX_ARGUMENT = 100_000  # characters of one argument of a command: Linux takes 131,072
 STILL = (
@@ -153,7 +153,7 @@ class _Slurm:
         self._named: set[str] = set()  # the submissions that were asked for by name
         self._index = _Index(())
         self._failure = ""
-        self._failing_since: float | None = None
+        self._silence = Silence("Slurm", " (try `squeue`)")
         self._wanted: dict[str, float] = {}
         self._old: dict[str, JobState] = {}  # ended and out of squeue: nothing changes any more
         self._unknown: dict[str, tuple[float, JobState]] = {}
@@ -177,13 +177,7 @@ class _Slurm:
             self._wanted[job_id] = time.monotonic()
 
     def check_patience(self) -> None:
-        since = self._failing_since
-        if since is not None and time.monotonic() - since > patience():
-            raise SchedulerError(
-                f"Slurm has given no answer for {(time.monotonic() - since) / 60:.0f} minutes ({self._failure}), so "
-                "what became of the jobs is unknown. Nothing was written about them: ask again once `squeue` answers, "
-                "or wait for longer with EXCA_SCHEDULER_PATIENCE=<seconds>"
-            )
+        self._silence.check()
 
     def _knows(self, ids: list[str]) -> bool:
         """Whether the last answer will do: a job that is not in it, nor was asked for, may be a newer one."""
@@ -203,10 +197,10 @@ class _Slurm:
         except OSError as e:
             logger.debug("Slurm cannot be asked about jobs: %s", e)
             self._failure = str(e) or repr(e)
-            if self._failing_since is None:
-                self._failing_since = start
+            self._silence.begin(self._failure, start)
         else:
-            self._index, self._failure, self._failing_since = index, "", None
+            self._index, self._failure = index, ""
+            self._silence.end()
         now = time.monotonic()
         # where it takes long to get no answer, it is not asked for most of the time
         self._good_until = now + REMEMBER + (now - start if self._failure else 0.0)
@@ -270,14 +264,6 @@ def _task_id(job_id: str, first: int, task: int | None) -> str:
     """The id of the task of an array of which one job is known, or of a job that is no array."""
     base = base_id(job_id)
     return base if task is None or "_" not in job_id else f"{base}_{task - first}"
-
-
-def patience() -> float:
-    """Seconds without an answer after which callers that wait get an error."""
-    try:
-        return float(os.environ.get("EXCA_SCHEDULER_PATIENCE", PATIENCE))
-    except ValueError:
-        return PATIENCE
 
 
 def _parts(texts: tp.Iterable[str], separator: str) -> tp.Iterator[list[str]]:
