@@ -329,5 +329,7 @@ def test_accept_wants_a_reason(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_why_names_only_what_differs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, here, "run", "trained:Train", "model.layers=4")
-    said = run(capsys, here, "why", "trained:Train", "rate=0.7")  # model.name is network in both, here by default
+    said = run(
+        capsys, here, "why", "trained:Train", "rate=0.7"
+    )  # model.name is network in both, here by default
     assert re.search(r"nearest: .* differs in model\.layers 4 -> 2, rate 0\.5 -> 0\.7$", said, re.MULTILINE)

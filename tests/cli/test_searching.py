@@ -293,6 +293,13 @@ search:
     assert "2 trials: 1 completed, 1 pruned" in said
     assert re.search(r"pruned at \d +\w+ +level=5$", said, re.MULTILINE)
     assert "2 trials: 1 completed, 1 pruned" in say(capsys, "search", "s.yaml")
+    states = {row["state"]: row for row in json.loads(say(capsys, "ls", "cache", "--sweep", "s", "--json"))}
+    assert states.keys() == {"completed", "pruned"}
+    assert "nothing to remove" in say(capsys, "gc", "cache", "--failed")
+    task = here / "cache" / states["pruned"]["method"] / states["pruned"]["uid"]
+    assert json.loads((task / "pruned.json").read_text())["search"] == "s"
+    infra = tp.cast(tp.Any, {"folder": "cache"})
+    assert searched.Curve(level=5, infra=infra).infra.status() == "failed"  # one of four words
     text = (here / "s.yaml").read_text().replace("BruteForceSampler", "RandomSampler")
     (here / "s.yaml").write_text(text)
     said = say(capsys, "search", "s.yaml", "-n", "6")  # the same points again, which are as they were

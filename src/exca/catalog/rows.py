@@ -7,7 +7,7 @@ import time
 import typing as tp
 from collections.abc import Sequence
 
-STATES = ("completed", "failed", "running", "interrupted", "stored", "damaged", "unknown", "empty")
+STATES = ("completed", "failed", "running", "interrupted", "stored", "damaged", "unknown", "empty", "pruned")
 _ODD = b" "  # begins texts with values that orjson does not know: NaN, large integers
 _DEEPEST = 30  # containers in one another
 _MOST = 200_000  # values in a container, with those of the containers in it: a YAML may multiply them by references
@@ -24,9 +24,9 @@ class Row:
     uid: str
         its own folder in that one
     state: str
-        ``completed`` or ``failed`` (a task's outcome), ``running``, ``interrupted`` (what computed it has died),
-        ``stored`` (items of a map or of a step, or the outcome of a task of an earlier release, which only a pickle
-        tells), ``damaged``, ``unknown`` (of a later release), or ``empty``
+        ``completed`` or ``failed`` (a task's outcome), ``pruned`` (a search ended its job), ``running``,
+        ``interrupted`` (what computed it has died), ``stored`` (items of a map or of a step, or the outcome of a task
+        of an earlier release, which only a pickle tells), ``damaged``, ``unknown`` (of a later release), or ``empty``
     when: float
         when that was written, in seconds since the epoch
     config: dict

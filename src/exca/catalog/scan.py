@@ -274,6 +274,10 @@ def _outcome(path: str, present: frozenset[str], row: Row) -> None:
             row.state = "damaged"
             return
         _facts_of(content, row)
+        if row.state == "failed" and str(row.facts.get("ended")).startswith("CANCELLED"):
+            from ..engine.current import PRUNED
+
+            row.state = "pruned" if PRUNED in present else row.state
     elif _LEGACY in present:
         row.state = "stored"
         row.facts["kind"] = "task"

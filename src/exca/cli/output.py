@@ -23,6 +23,7 @@ _COLOURS = {
     "failed": "31",
     "damaged": "31",
     "interrupted": "33",
+    "pruned": "33",
     "unknown": "33",
     "running": "36",
     "shared": "2",

@@ -19,6 +19,7 @@ from .. import _files
 from ..catalog import sweeps
 from ..catalog.filters import Filter
 from ..catalog.rows import Row, flat, text_of
+from ..engine.current import METRICS, PRUNED
 from ..errors import MissingPackageError, OddFileError, OverrideError, SearchError, SweepError
 from .commandline import FAILED
 from .configuring import File, Target, read_yaml, target
@@ -390,12 +391,15 @@ class _Driver:
             self._pruned.add(trial.uid)
             trial.asked.set_user_attr("pruned", True)
             self._study.keep()
+            about = {"search": self._plan.name, "step": trial.step}
+            with contextlib.suppress(OSError):  # then it is shown as cancelled
+                _files.write_atomically(
+                    f"{self._plan.folder}/{trial.uid}/{PRUNED}", json.dumps(about).encode(), mode=_files.OWN
+                )
             trial.infra.cancel()
 
     def _report(self, trial: _Trial) -> None:
         """Tell Optuna what a task has logged since the last look."""
-        from ..engine.current import METRICS
-
         path = f"{self._plan.folder}/{trial.uid}/{METRICS}"
         try:
             with _files.open_regular(path) as file:

@@ -26,7 +26,7 @@ from ..engine.current import METRICS
 from ..errors import MissingPackageError, NoSuchTaskError
 from .tasks import selection
 
-_STATES = ("completed", "failed", "running", "interrupted", "damaged")
+_STATES = ("completed", "failed", "pruned", "running", "interrupted", "damaged")
 _LONGEST = 500  # characters of a parameter, which all trackers take
 _LARGEST = 1 << 28  # bytes of metrics that are read
 _LINE = ("step", "time", "attempt")  # what a line of metrics has beside them

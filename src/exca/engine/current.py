@@ -15,6 +15,7 @@ from ..jobs.environment import current_job
 from .method import Computed, Kind, running
 
 METRICS = "metrics.jsonl"
+PRUNED = "pruned.json"  # written by a search, beside the record of a task whose job it ended
 _OURS = ("step", "time", "attempt")  # keys of a line that are no metrics
 
 
@@ -159,12 +160,12 @@ def _number(name: str, value: tp.Any) -> int | float | str:
 
 
 def remove_metrics(folder: Path) -> None:
-    """Remove what was logged, where the outcome of a task is removed."""
+    """Remove what was logged, and that it was pruned, where the outcome of a task is removed."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return
     stem, _, suffix = METRICS.partition(".")
     for name in names:
-        if name == METRICS or (name.startswith(f"{stem}-") and name.endswith(f".{suffix}")):
+        if name in (METRICS, PRUNED) or (name.startswith(f"{stem}-") and name.endswith(f".{suffix}")):
             _files.remove(f"{folder}/{name}")
