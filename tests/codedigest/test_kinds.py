@@ -114,8 +114,14 @@ CASES: dict[str, tuple[str, str, list[tuple[str, str]], list[tuple[str, str]]]] 
             return 1
         TABLE['a'] = one
         TABLE.update(b=2)
+        TABLE['c'] = []
+        TABLE['c'].append(6)
+        del TABLE['b']
         """,
-        [("return 1", "return 5"), ("b=2", "b=3"), ("TABLE = {}", "TABLE = {3: 4}")],
+        [
+            *(("return 1", "return 5"), ("b=2", "b=3"), ("TABLE = {}", "TABLE = {3: 4}")),
+            *(("append(6)", "append(7)"), ("del TABLE['b']", "del TABLE['c']")),
+        ],
         [],
     ),
     "lambda": (
@@ -514,6 +520,72 @@ CASES: dict[str, tuple[str, str, list[tuple[str, str]], list[tuple[str, str]]]] 
         [("K = 2", "K = 3")],
         [("K = 1", "K = 3")],
     ),
+    "what is called by no name": (
+        "helper.Dumped().model_dump(), helper.E(7), helper.f('3'), helper.g(3), helper.h(3), isinstance(3, helper.P)",
+        """
+        import enum, functools, typing
+        import pydantic
+        from pydantic import BeforeValidator, validate_call
+        class Inner(pydantic.BaseModel):
+            b: int = 1
+            @pydantic.model_serializer
+            def dump(self):
+                return 2
+        class Dumped(pydantic.BaseModel):
+            a: int = 1
+            inner: Inner = Inner()
+            @pydantic.field_serializer("a")
+            def dump_a(self, value):
+                return value + 3
+            @pydantic.computed_field
+            @property
+            def c(self) -> int:
+                return 4
+            def unused(self):
+                return 5
+        class E(enum.Enum):
+            @staticmethod
+            def _generate_next_value_(name, start, count, last):
+                return name + "6"
+            @classmethod
+            def _missing_(cls, value):
+                return cls.B
+            A = enum.auto()
+            B = enum.auto()
+        def number(value):
+            return int(value) + 7
+        @validate_call
+        def f(x: typing.Annotated[int, BeforeValidator(number)]) -> int:
+            return x
+        @functools.singledispatch
+        def g(x: object) -> int:
+            return 8
+        @g.register
+        def _(x: int) -> int:
+            return 9
+        def h(x: int) -> int:
+            return x
+        @typing.runtime_checkable
+        class P(typing.Protocol):
+            name: int
+            def go(self):
+                ...
+        """,
+        [
+            *(("return 2", "return 0"), ("+ 3", "+ 0"), ("return 4", "return 0"), ('zer("a"', 'zer("inner"')),
+            *(('+ "6"', '+ "0"'), ("return cls.B", "return cls.A")),
+            *(("+ 7", "+ 0"), ("[int,", "[float,"), ("_(x: int)", "_(x: str)")),
+            *(("def go", "def come"), ("name:", "title:")),
+        ],
+        [
+            *(
+                ("return 5", "return 0"),
+                ("h(x: int)", "h(x: float)"),
+                ("h(x: int) -> int", "h(x: int) -> str"),
+            ),
+            *(("g(x: object)", "g(x: int)"), ("_(x: int) -> int", "_(x: int) -> float")),
+        ],
+    ),
 }
 
 
@@ -532,6 +604,16 @@ def test_kinds(
             project.write({"helper.py": helper.replace(old, new)})
             after = project.digest()
             assert (after.digest != before.digest) is expected, (old, sorted(after.content.parts))
+
+
+def test_serializers_of_what_is_not_dumped_do_not_count(project: Project) -> None:
+    body, helper, counts, _ = CASES["what is called by no name"]
+    body = body.replace("model_dump()", "a")
+    project.write({"model.py": model(body), "helper.py": helper})
+    before = project.digest()
+    for old, new in counts[:4]:
+        project.write({"helper.py": textwrap.dedent(helper).replace(old, new)})
+        assert project.digest().digest == before.digest
 
 
 UNRESOLVED: dict[str, tuple[str, str, str, str]] = {
@@ -568,6 +650,18 @@ UNRESOLVED: dict[str, tuple[str, str, str, str]] = {
         "helper.K",
         "f\\(\\) changes it",
     ),
+    "a value that a function is given": (
+        "helper.K",
+        """
+        SIZE = 3
+        K = []
+        def fill(values, size):
+            values.append(size)
+        fill(K, SIZE)
+        """,
+        "helper.K",
+        "fill\\(\\) is called with it, and may change it",
+    ),
     "an item that is set": (
         "helper.K",
         """
@@ -589,6 +683,24 @@ UNRESOLVED: dict[str, tuple[str, str, str, str]] = {
         "globals()['K'] = 1\n",
         "model.Model.run",
         "K is set in a way",
+    ),
+    "classes that are derived elsewhere": (
+        "helper.A.__subclasses__()",
+        "class A: pass\n",
+        "model.Model.run",
+        r"__subclasses__\(\)",
+    ),
+    "a docstring": (
+        "helper.f.__doc__",
+        "def f(): pass\n",
+        "model.Model.run",
+        "docstrings do not count",
+    ),
+    "modules by their names": (
+        "sys.modules['helper'].f(), helper.g()",
+        "import sys\ndef f(): pass\ndef g(): pass\n",
+        "model.Model.run",
+        "sys.modules",
     ),
     "a plug-in": (
         "helper.f('x')",

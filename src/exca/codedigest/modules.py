@@ -304,14 +304,13 @@ def last_name(node: ast.AST) -> str:
 def _assigned(node: ast.stmt, guards: tuple[ast.AST, ...]) -> Iterator[tuple[str, Binding, bool]]:
     targets: Sequence[ast.AST] = ()
     match node:
-        case ast.Assign():
+        case ast.Assign() | ast.Delete():
             targets = node.targets
         case ast.AnnAssign() | ast.AugAssign():
             targets = [node.target]
         case ast.Expr(value=ast.Call(func=ast.Attribute() as func)):
-            base, _ = references.chain_of(func)
-            if isinstance(base, ast.Name):
-                yield base.id, Binding(node, guards), True
+            if name := _changed_name(func):
+                yield name, Binding(node, guards), True
         case ast.Expr(value=ast.Call(func=ast.Name(id="setattr"), args=[ast.Name(id=name), *_])):
             yield name, Binding(node, guards), True
         case _ if type(node).__name__ == "TypeAlias":  # from Python 3.12 on
@@ -327,14 +326,33 @@ def _assigned(node: ast.stmt, guards: tuple[ast.AST, ...]) -> Iterator[tuple[str
 
 
 def _changed_in(target: ast.AST) -> Iterator[str]:
-    """Names whose attributes or items are set."""
+    """Names whose attributes or items are set or removed."""
     for each in ast.walk(target):
-        if isinstance(each, (ast.Attribute, ast.Subscript)) and isinstance(each.ctx, ast.Store):
-            base: ast.AST = each
-            while isinstance(base, (ast.Attribute, ast.Subscript)):
-                base = base.value
-            if isinstance(base, ast.Name):
-                yield base.id
+        if isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
+            name = _changed_name(each)
+            if name is not None:
+                yield name
+
+
+def _changed_name(node: ast.AST) -> str | None:
+    """The name of which an expression is an attribute or an item."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def given_to_calls(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """The names that statements of a module do nothing with but give them to a function, and its name."""
+    stack = list(body)
+    while stack:
+        node = stack.pop()
+        match node:
+            case ast.Expr(value=ast.Call(args=args) as call):
+                for each in args if last_name(call) not in references.CHANGES else ():
+                    if isinstance(each, ast.Name):
+                        yield each.id, last_name(call)
+            case _:
+                stack += [each for inner, _ in _inside(node) for each in inner]
 
 
 def _names_in(target: ast.AST | None) -> Iterator[str]:

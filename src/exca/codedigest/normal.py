@@ -3,7 +3,8 @@
 It is a walk of our own over the syntax tree, since ``ast.dump`` differs from one Python to the next. Left out are
 comments, positions and layout (which a tree does not have), docstrings and other statements that do nothing, empty
 fields, and annotations that nothing executes: of parameters, of what is returned, and of variables outside of class
-bodies. Those in class bodies are kept, since pydantic and dataclasses execute them. Texts are written in ASCII, since
+bodies. Those in class bodies are kept, since pydantic and dataclasses execute them, and those of functions with a
+decorator that is known to execute them (`executes_annotations`). Texts are written in ASCII, since
 which characters can be printed differs between versions as well.
 
 This file needs the standard library alone and can be run by itself, so that any interpreter can check the digests in
@@ -18,12 +19,14 @@ from collections.abc import Iterable, Iterator, Sequence
 SCHEME: tp.Final = 1
 LENGTH: tp.Final = 16  # hexadecimal digits of a digest
 
-Context = tp.Literal["module", "class", "function"]  # the scope that holds a statement: whose annotations run
+# the scope that holds a statement: whose annotations run; or the parameters of a function whose decorator executes them
+Context = tp.Literal["module", "class", "function", "parameters"]
 _Item = tuple[tp.Any, Context]
 
 _LEFT_OUT: tp.Final = frozenset(("ctx", "kind", "type_comment", "type_ignores", "returns"))
 _FUNCTIONS: tp.Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BODIES: tp.Final = frozenset(("body", "orelse", "finalbody"))
+_EXECUTE: tp.Final = frozenset(("validate_call", "validate_arguments"))  # of pydantic
 
 
 class SourceError(ValueError):
@@ -92,22 +95,37 @@ def _fields(node: ast.AST, context: Context) -> Iterator[tuple[str, tp.Any, Cont
         yield "targets", [node.target], context
         yield "value", node.value, context
         return
-    inside = _inside(node, context)
     for name, value in ast.iter_fields(node):
-        if value is None or name in _LEFT_OUT or _is_left_out(node, name):
+        if value is None or name in _LEFT_OUT or _is_left_out(node, name, context):
             continue
         if name == "level" and value == 0:
             continue
         if name == "format_spec" and not value.values:
             continue
-        yield name, value, inside if name == "body" else context
+        yield name, value, _inside(node, name, context)
 
 
-def _inside(node: ast.AST, context: Context) -> Context:
-    """The scope that the body of a node is."""
+def _inside(node: ast.AST, name: str, context: Context) -> Context:
+    """The scope that a field of a node is in."""
+    if name == "args" and isinstance(node, _FUNCTIONS) and executes_annotations(node):
+        return "parameters"
+    if name != "body":
+        return context
     if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
         return "function"
     return "class" if isinstance(node, ast.ClassDef) else context
+
+
+def executes_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a decorator computes with the annotations of parameters: pydantic's, `register` of singledispatch."""
+    for decorator in node.decorator_list:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(called, ast.Attribute):
+            if called.attr in _EXECUTE or (called.attr == "register" and called is decorator):
+                return True
+        elif isinstance(called, ast.Name) and called.id in _EXECUTE:
+            return True
+    return False
 
 
 def _kept(values: list[tp.Any], context: Context) -> list[tp.Any]:
@@ -169,26 +187,23 @@ def _shortened(node: ast.AST, context: Context) -> ast.AST:
     copied = type(node).__new__(type(node))  # without fields, its own initialiser warns from Python 3.13 on
     for name in node._attributes:
         setattr(copied, name, getattr(node, name, 0))
-    inside = _inside(node, context)
     for name, value in ast.iter_fields(node):
-        if _is_left_out(node, name):
+        inside = _inside(node, name, context)
+        if _is_left_out(node, name, context):
             setattr(copied, name, [] if isinstance(value, list) else None)
         elif isinstance(value, list):
-            kept = _kept(value, inside if name == "body" else context) if name in _BODIES else value
-            new = [
-                _shortened(each, inside if name == "body" else context) if isinstance(each, ast.AST) else each
-                for each in kept
-            ]
+            kept = _kept(value, inside) if name in _BODIES else value
+            new = [_shortened(each, inside) if isinstance(each, ast.AST) else each for each in kept]
             setattr(copied, name, new or ([ast.Pass()] if value and name == "body" else []))
         elif isinstance(value, ast.AST):
-            setattr(copied, name, _shortened(value, inside if name == "body" else context))
+            setattr(copied, name, _shortened(value, inside))
         else:
             setattr(copied, name, value)
     return copied
 
 
-def _is_left_out(node: ast.AST, name: str) -> bool:
-    if name in _NOT_SHOWN or (name == "annotation" and isinstance(node, ast.arg)):
+def _is_left_out(node: ast.AST, name: str, context: Context) -> bool:
+    if name in _NOT_SHOWN or (name == "annotation" and isinstance(node, ast.arg) and context != "parameters"):
         return True
     return name == "type_params" and isinstance(node, _FUNCTIONS)
 

@@ -24,6 +24,7 @@ from .references import Chain, References
 
 _DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _VALIDATORS = frozenset(("field_validator", "model_validator", "validator", "root_validator"))
+_DUMPERS = frozenset(("field_serializer", "model_serializer", "serializer", "computed_field"))
 _SHOWN = frozenset(
     ("__repr__", "__str__", "__format__", "__repr_args__", "__repr_name__", "__rich_repr__", "__pretty__")
 )
@@ -132,6 +133,7 @@ class Reach:
         self._config: set[int] = set()
         self._names: set[str] = set()
         self._shows: bool = False
+        self._dumps: bool = False
         self._cells: dict[str, tuple[ast.Module, str] | None] = {}
         self._references: dict[int, References] = {}
         self._changing: dict[int, dict[str, str]] = {}
@@ -254,11 +256,19 @@ class Reach:
             self.reach_import(modules.absolute(imported, package), imported.name, attributes, asker)
         for reason in found.unknown:
             self.note(asker.title, reason)
+        self._note_uses(found)
+
+    def _note_uses(self, found: References) -> None:
+        """Reach what turns objects into text, or into data, once a piece of code does that."""
         if found.shows and not self._shows:
             self._shows = True
             for info in list(self._reached.values()):
                 for name in sorted(_SHOWN):
                     self.use_member(info, name)
+        if found.dumps and not self._dumps:
+            self._dumps = True
+            for info in list(self._reached.values()):
+                self._use_dumpers(info)
 
     def reach_name(self, scope: _Scope, chain: Chain, asker: _Asker) -> None:
         """Reach what a name means, and what is read of it."""
@@ -633,6 +643,10 @@ class Reach:
                     found = references.of_function(node, None)
                     for name in found.rebinds | found.mutates:
                         known.setdefault(name, f"{node.name}() changes it")
+            for name, called in modules.given_to_calls(place.tree.body):
+                values = (getattr(each.node, "value", None) for each in place.bindings.get(name, ()))
+                if not all(isinstance(value, ast.Constant) for value in values):
+                    known.setdefault(name, f"{called}() is called with it, and may change it")
             self._changing[id(place)] = known
         return known
 
@@ -782,8 +796,17 @@ class Reach:
             for name in _run_when_made(each):
                 if name not in _SHOWN or self._shows:
                     self.use_member(info, name)
+        if self._dumps:
+            self._use_dumpers(info)
         for name in sorted(self._names):
             self.use_member(info, name)
+
+    def _use_dumpers(self, info: ClassInfo) -> None:
+        """Reach what pydantic calls to write a model as data."""
+        for each in self.mro(info):
+            if isinstance(each, ClassInfo):
+                for name in _decorated_by(each, _DUMPERS):
+                    self.use_member(info, name)
 
     def _count_header(self, info: ClassInfo) -> None:
         if info.node is None or not self._once("header", id(info.node)):
@@ -1075,24 +1098,36 @@ def _is_static(node: ast.AST) -> bool:
 
 
 def _run_when_made(info: ClassInfo) -> list[str]:
-    """The methods of a class that are called by no name: validators, and those with names of Python's."""
+    """The members of a class that are read by no name: validators, what Python calls, what a protocol asks for."""
     if info.node is None:
         found = [(name, value) for name, value in vars(info.runtime).items() if _is_called_by_python(name)]
         return [name for name, value in found if any(modules.functions_in(value))]
+    if any(modules.last_name(each) == "runtime_checkable" for each in info.node.decorator_list):
+        return list(info.members)
+    methods = (
+        name
+        for name, found in info.members.items()
+        if _is_called_by_python(name) and any(isinstance(each.node, _DEFS) for each in found)
+    )
+    return list(dict.fromkeys([*methods, *_decorated_by(info, _VALIDATORS)]))
+
+
+def _decorated_by(info: ClassInfo, decorators: frozenset[str]) -> list[str]:
+    """The methods of a class that have one of these decorators."""
     return [
         name
         for name, found in info.members.items()
         for binding in found
         if isinstance(binding.node, _DEFS)
-        and (
-            _is_called_by_python(name)
-            or any(modules.last_name(each) in _VALIDATORS for each in binding.node.decorator_list)
-        )
+        and any(modules.last_name(each) in decorators for each in binding.node.decorator_list)
     ]
 
 
 def _is_called_by_python(name: str) -> bool:
-    return name == "model_post_init" or (name.startswith("__") and name.endswith("__"))
+    """Whether Python, pydantic or an enum calls a method of this name by itself."""
+    if name == "model_post_init" or (name.startswith("__") and name.endswith("__")):
+        return True
+    return name in ("_generate_next_value_", "_missing_")
 
 
 def _is_field(owner: ClassInfo, name: str, node: ast.AnnAssign) -> bool:

@@ -8,6 +8,8 @@ import types
 import typing as tp
 from collections.abc import Iterable, Iterator
 
+from . import normal
+
 if tp.TYPE_CHECKING:
     import dis
 
@@ -18,7 +20,22 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BY_NAME = frozenset(("getattr", "hasattr", "setattr", "delattr"))
 _RUNS_TEXT = frozenset(("eval", "exec", "compile", "__import__", "globals", "vars"))
 _SHOWS = frozenset(("str", "repr", "format", "ascii", "print"))
-_CHANGES = frozenset(
+_DUMPS = frozenset(
+    (
+        "model_dump",
+        "model_dump_json",
+        "dump_python",
+        "dump_json",
+        "to_jsonable_python",
+        "to_json",
+        "to_python",
+    )
+)
+_UNTOLD = {  # attributes, by what is not known of what they give
+    "__subclasses__": "what __subclasses__() gives is known only when it runs",
+    "__doc__": "it reads __doc__, and docstrings do not count",
+}
+CHANGES = frozenset(
     (
         *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft"),
         *("remove", "reverse", "setdefault", "sort", "update"),
@@ -58,6 +75,8 @@ class References:
         names from outside that get another value, or whose value is changed
     shows
         whether something may be turned into text
+    dumps
+        whether pydantic may write a model as data
     """
 
     def __init__(self) -> None:
@@ -71,6 +90,13 @@ class References:
         self.rebinds: set[str] = set()
         self.mutates: set[str] = set()
         self.shows: bool = False
+        self.dumps: bool = False
+
+    def read_attribute(self, name: str) -> None:
+        """Note what reading an attribute of this name means, whatever it is read of."""
+        self.dumps |= name in _DUMPS
+        if name in _UNTOLD:
+            self.unknown.add(_UNTOLD[name])
 
 
 class _Scope:
@@ -177,7 +203,10 @@ class _Reader:
     ) -> None:
         arguments = node.args
         defaults = [each for each in (*arguments.defaults, *arguments.kw_defaults) if each is not None]
-        decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+        decorators = [] if isinstance(node, ast.Lambda) else [*node.decorator_list]
+        if not isinstance(node, ast.Lambda) and normal.executes_annotations(node):
+            every_argument = (each for each in ast.walk(arguments) if isinstance(each, ast.arg))
+            decorators += [each.annotation for each in every_argument if each.annotation is not None]
         inner = _Scope(scope.for_inner())
         body: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else [*node.body]
         inner.bound = bound_in(body, inner)
@@ -192,6 +221,7 @@ class _Reader:
             self.found.attributes |= header.found.attributes
             self.found.unknown |= header.found.unknown
             self.found.shows |= header.found.shows
+            self.found.dumps |= header.found.dumps
         else:
             self.stack += [(each, scope) for each in (*defaults, *decorators)]
         self.stack += [(each, inner) for each in body]
@@ -215,6 +245,8 @@ class _Reader:
 
     def read_chain(self, node: ast.Attribute | ast.Name, scope: _Scope) -> None:
         base, names = chain_of(node)
+        for name in names:
+            self.found.read_attribute(name)
         if isinstance(base, ast.Name):
             self.read_name(base, names, node, scope)
         elif (
@@ -249,11 +281,14 @@ class _Reader:
         self, base: ast.Name, names: list[str], node: ast.Attribute | ast.Name, scope: _Scope
     ) -> None:
         holder = scope.holder(base.id)
+        if base.id == "sys" and names[:1] == ["modules"]:
+            self.found.unknown.add("what it takes from sys.modules is known only when it runs")
         if holder is None:
             self.found.free.add((base.id, *names))
             if base.id in _RUNS_TEXT and not names:
                 self.found.unknown.add(f"what {base.id}() reaches is known only when it runs")
             self.found.shows |= base.id in _SHOWS
+            self.found.dumps |= base.id in _DUMPS
             if not isinstance(node.ctx, ast.Load):
                 (self.found.mutates if names else self.found.rebinds).add(base.id)
         elif self.is_receiver(base, scope):
@@ -270,7 +305,7 @@ class _Reader:
         base, names = chain_of(node.func)
         if (
             len(names) == 1
-            and names[0] in _CHANGES
+            and names[0] in CHANGES
             and isinstance(base, ast.Name)
             and self.is_free(base.id, scope)
         ):
@@ -381,6 +416,8 @@ def _read_code(code: types.CodeType, local: frozenset[str], receiver: str | None
             chain, kept = _begun(each, code, local, receiver, found)
     _keep_chain(chain, kept, found)
     found.shows |= bool(_SHOWS & set(code.co_names))
+    for text in code.co_names:
+        found.read_attribute(text)
     for text in _RUNS_TEXT & set(code.co_names):
         found.unknown.add(f"what {text}() reaches is known only when it runs")
 
