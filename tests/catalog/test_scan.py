@@ -16,6 +16,8 @@ import trained
 from exca import steps
 from exca.catalog import index, scan
 from exca.catalog.rows import Row
+from exca.claims import Claims
+from exca.engine.record import KEY
 
 LEGACY = Path(__file__).parents[1] / "legacy_caches"
 
@@ -46,6 +48,26 @@ def test_rows_tell_of_tasks_and_maps(cache: Path) -> None:
         {"shift": 1},
     )
     assert all(Path(row.folder).is_dir() for row in rows)
+
+
+def test_what_ends_while_it_is_looked_at_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = trained.train(tmp_path / "cache")
+    folder = task.infra.uid_folder(create=True)
+    assert folder is not None
+    claim, _ = Claims(folder).acquire([KEY])
+    assert claim is not None
+    ask = scan._claims
+
+    def end_and_ask(path: str, row: Row) -> None:
+        monkeypatch.setattr(scan, "_claims", ask)
+        claim.release()
+        task.loss()
+        ask(path, row)
+
+    monkeypatch.setattr(scan, "_claims", end_and_ask)
+    assert states(scan.rows(tmp_path / "cache")) == ["completed"]
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])

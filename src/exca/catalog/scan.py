@@ -176,14 +176,30 @@ def _as_kept(row: Row | None, status: os.stat_result, folder: str, method: str) 
 
 def _look(path: str, method: str, uid: str, status: os.stat_result | None = None) -> Row | None:
     """What one folder holds; None where it is none of a configuration's."""
+    row, names = _look_once(path, method, uid, status)
+    while row is not None and row.state in ("empty", "interrupted") and any(map(_is_claim, names)):
+        before = names
+        row, names = _look_once(path, method, uid, status)
+        if names == before:
+            break  # else a claim has changed hands while it was looked for, or the outcome has come
+    return row
+
+
+def _is_claim(name: str) -> bool:
+    return name.endswith(_CLAIM) and name[0] != "."
+
+
+def _look_once(
+    path: str, method: str, uid: str, status: os.stat_result | None
+) -> tuple[Row | None, list[str]]:
     try:
-        names = os.listdir(path)
+        names = sorted(os.listdir(path))
     except OSError:
-        return None
+        return None, []
     present = frozenset(names)
     caches = [n for n in names if n.endswith(_INDEX)]
     if not (present & _MARKS or caches):
-        return None
+        return None, names
     row = Row(method, uid)
     _outcome(path, present, row)
     holds_items = _ITEMS in present or bool(caches)
@@ -195,13 +211,13 @@ def _look(path: str, method: str, uid: str, status: os.stat_result | None = None
         row.facts["items"] = _count(path if caches else f"{path}/{_ITEMS}")
     if not row.config:
         row.config.update(_config(path))
-    if _ITEMS in present or any(n.endswith(_CLAIM) and n[0] != "." for n in names):
+    if _ITEMS in present or any(map(_is_claim, names)):
         _claims(path, row)
     row.nested = bool(stages(path, names))
     if status is not None:
         row.changed, row.inode = changed or 0, status.st_ino
         row.when = row.when or status.st_mtime
-    return row
+    return row, names
 
 
 def stages(path: str, names: Iterable[str]) -> frozenset[str]:
