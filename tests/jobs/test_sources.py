@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydantic
 import pytest
+
+import exca
+from exca.jobs import pickling
 
 ROOT = Path(__file__).parents[2]
 START = f"""
@@ -102,6 +106,22 @@ def test_a_traceback_shows_the_lines_of_a_script_that_has_changed_since(kind: st
     )
     assert f'File "{script}", line ' in done.stdout
     assert "changed = True" not in done.stdout
+
+
+def test_no_lines_of_installed_packages_travel(tmp_path: Path) -> None:
+    """A class that is pickled by value is so with all that pydantic and exca keep in it."""
+
+    class Local(pydantic.BaseModel):
+        infra: exca.TaskInfra = exca.TaskInfra(folder=tmp_path)
+
+        @infra.apply
+        def run(self) -> int:
+            return 1  # of the class
+
+    pickled = pickling.dumps(Local())
+    assert b"  # of the class" in pickled
+    for words in (b"class TaskInfra(", b"def model_construct("):
+        assert words not in pickled
 
 
 @pytest.mark.parametrize("kind", KINDS)

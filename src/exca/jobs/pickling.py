@@ -6,9 +6,11 @@ one: a cell. Its lines travel with it, so that tracebacks show them.
 
 import functools
 import io
+import os
 import types
 import typing as tp
 
+_OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _MOST = 1 << 20  # characters of one source
 _SHARED_NAMES = (
     "<string>",
@@ -63,8 +65,19 @@ def restored(value: tp.Any, sources: dict[str, list[str]]) -> tp.Any:
     return value
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_there_too(name: str) -> bool:
+    """Whether a file of code is of Python, an installed package or exca, which a job has as well.
+
+    Local functions of such files are pickled by value, too: pydantic keeps some in each class.
+    """
+    from .forking import is_installed
+
+    return name.startswith(_OURS) or is_installed(name)
+
+
 def _lines_of(name: str) -> list[str]:
     import linecache
 
-    lines = [] if name in _SHARED_NAMES else linecache.getlines(name)
+    lines = [] if name in _SHARED_NAMES or _is_there_too(name) else linecache.getlines(name)
     return lines if sum(map(len, lines)) <= _MOST else []
