@@ -489,7 +489,7 @@ def read_judged(path: str) -> tuple[bytes, os.stat_result]:
     try:
         status = require_regular(fd, path)
         data = os.read(fd, _BLOCK)
-        return data if len(data) < _BLOCK else data + read_all(fd, path), status
+        return data if len(data) < _BLOCK else _with_rest(fd, data, path), status
     finally:
         os.close(fd)
 
@@ -540,11 +540,18 @@ def read_all(fd: int, path: str | None = None) -> bytes:
         if not data:
             require_regular(fd, path)  # a FIFO that nothing writes to is empty, too
         return data
-    if require_regular(fd, path).st_size > MAX_FILE:
+    return _with_rest(fd, data, path)
+
+
+def _with_rest(fd: int, data: bytes, path: str | None) -> bytes:
+    """What was read of an open file, and what is left of it."""
+    size = require_regular(fd, path).st_size
+    if size > MAX_FILE:
         raise OddFileError(errno.EFBIG, f"a file of more than {MAX_FILE >> 20} MiB", path)
     blocks = [data]
-    while data := os.read(fd, 1 << 20):
+    while data := os.read(fd, max(1 << 20, size)):
         blocks.append(data)
+        size -= len(data)
     return b"".join(blocks)
 
 

@@ -9,14 +9,13 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
 
 from .. import _files, _usercache
 from .rows import STATES, Row
 
 FILE = ".exca-rows"
 WORTH = 64  # rows from which on it is worth keeping them
-_FORMAT = b"exca rows 2\n"
+_FORMAT = b"exca rows 3\n"
 
 
 def load(folder: str, method: str) -> dict[str, Row]:
@@ -30,51 +29,51 @@ def load(folder: str, method: str) -> dict[str, Row]:
             continue
         if status is None or not _is_own(status) or not data.startswith(_FORMAT):
             continue
-        if data[-8:] != xxhash.xxh3_64_digest(data[:-8]):
+        if data[-8:] != xxhash.xxh3_64_digest(memoryview(data)[:-8]):
             continue
         with contextlib.suppress(ValueError, IndexError, UnicodeError):
-            return dict(_parsed(data, len(_FORMAT), method))
+            return _parsed(data, len(_FORMAT), method)
     return {}
 
 
-def _parsed(data: bytes, at: int, method: str) -> Iterator[tuple[str, Row]]:
-    """Yield the rows by name, and take what is in them from the text only when it is asked for."""
-    count = int.from_bytes(data[at : at + 8], "little")
+def _parsed(data: bytes, at: int, method: str) -> dict[str, Row]:
+    """The rows by name; what is in them is taken from the text only when it is asked for."""
+    count, names_length = (int.from_bytes(data[at + k : at + k + 8], "little") for k in (0, 8))
     numbers, times = array.array("q"), array.array("d")
-    at += 8
-    for part, width in ((numbers, 40), (times, 8)):
+    at += 16
+    for part, width in ((numbers, 32), (times, 8)):
         part.frombytes(data[at : at + width * count])
         at += width * count
         if sys.byteorder == "big":
             part.byteswap()
+    names = os.fsdecode(data[at : at + names_length]).split("\0") if count else []
+    at += names_length
     rest = iter(numbers)
-    for when, changed, inode, state, name_length, text_length in zip(
-        times, rest, rest, rest, rest, rest, strict=True
-    ):
-        name = os.fsdecode(data[at : at + name_length])
-        at += name_length
-        row = Row(method, name, STATES[state >> 1], when, data[at : at + text_length])
-        row.changed, row.inode, row.nested = changed, inode, bool(state & 1)
-        at += text_length
-        yield name, row
+    found: dict[str, Row] = {}
+    for name, when, changed, inode, state, length in zip(names, times, rest, rest, rest, rest, strict=True):
+        row = Row(method, name, STATES[state >> 1], when, data[at : at + length], changed, inode)
+        if state & 1:
+            row.nested = True
+        at += length
+        found[name] = row
+    return found
 
 
 def save(folder: str, rows: dict[str, Row]) -> None:
     """Keep rows, where this user may write; that they cannot be kept is no error."""
     import xxhash
 
-    numbers, times, parts = array.array("q"), array.array("d"), []
-    for name, row in rows.items():
-        encoded, text = os.fsencode(name), row.text
-        numbers.extend(
-            (row.changed, row.inode, 2 * STATES.index(row.state) + row.nested, len(encoded), len(text))
-        )
+    numbers, times, texts = array.array("q"), array.array("d"), []
+    for row in rows.values():
+        texts.append(row.text)
+        numbers.extend((row.changed, row.inode, 2 * STATES.index(row.state) + row.nested, len(texts[-1])))
         times.append(row.when)
-        parts += [encoded, text]
+    names = os.fsencode("\0".join(rows))
     if sys.byteorder == "big":
         numbers.byteswap()
         times.byteswap()
-    data = b"".join([_FORMAT, len(rows).to_bytes(8, "little"), numbers.tobytes(), times.tobytes(), *parts])
+    sizes = len(rows).to_bytes(8, "little") + len(names).to_bytes(8, "little")
+    data = b"".join([_FORMAT, sizes, numbers.tobytes(), times.tobytes(), names, *texts])
     data += xxhash.xxh3_64_digest(data)
     for path in (f"{folder}/{FILE}", _elsewhere(folder, make=True)):
         if path and _may_replace(path):

@@ -50,8 +50,15 @@ class Row:
         "when",
     )
 
-    def __init__(
-        self, method: str, uid: str, state: str = "empty", when: float = 0.0, text: bytes = b""
+    def __init__(  # noqa: PLR0917 # a hundred thousand are made at once, for which names take long
+        self,
+        method: str,
+        uid: str,
+        state: str = "empty",
+        when: float = 0.0,
+        text: bytes = b"",
+        changed: int = 0,
+        inode: int = 0,
     ) -> None:
         self.method: str = method
         self.uid: str = uid
@@ -60,8 +67,8 @@ class Row:
         self._full: dict[str, tp.Any] | None = None
         self.top: str = ""  # the folder that was listed
         self.nested: bool = False  # whether stages of a pipeline are below it
-        self.changed: int = 0  # time of its folder in ns when it was looked at, and its inode
-        self.inode: int = 0
+        self.changed: int = changed  # time of its folder in ns when it was looked at, and its inode
+        self.inode: int = inode
         self._text = text  # of its parts, which are parsed when first asked for
         self._parts: tuple[dict[str, tp.Any], dict[str, tp.Any]] | None = None if text else ({}, {})
 

@@ -94,6 +94,8 @@ class Selection:
         if self.sweep is not None:
             points = self.points(self.sweep)
             tests.append(lambda row: row.folder in points)
+        if not tests:
+            return lambda row: True
         return lambda row: all(test(row) for test in tests)
 
     def points(self, name: str) -> frozenset[str]:
