@@ -1,7 +1,6 @@
 """Submits: any method with any arguments, run elsewhere, nothing cached; the same tests for each backend."""
 
 import asyncio
-import dataclasses
 import os
 import pickle
 import subprocess
@@ -423,7 +422,7 @@ def test_the_result_of_a_process_that_ends_while_it_is_looked_for_counts(tmp_pat
     class Ending(CallJob[int]):
         def _process_alive(self) -> bool:
             """The next process leaves its result, and ends, between the look for that and this one."""
-            places = (dataclasses.replace(self.paths, rank=rank) for rank in range(2))
+            places = (self.paths._replace(rank=rank) for rank in range(2))
             place = next(place for place in places if not place.result_pickle.exists())
             place.folder.mkdir(exist_ok=True)
             place.result_pickle.write_bytes(pickle.dumps(("success", place.rank)))

@@ -5,7 +5,6 @@ for a job asks the backend of its cluster; where that one is not installed, noth
 """
 
 import collections.abc
-import dataclasses
 import functools
 import importlib
 import typing as tp
@@ -34,8 +33,7 @@ class Redirection(tp.NamedTuple):
 redirection: Redirection | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Submission:
+class Submission(tp.NamedTuple):
     """What is known of a job since it was submitted."""
 
     cluster: str | None  # where it runs; None is this process
@@ -49,7 +47,7 @@ class Submission:
 
     def to_json(self) -> dict[str, tp.Any]:
         """As JSON types, the values that are None left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "trusted"}
+        return {k: v for k, v in self._asdict().items() if v is not None and k != "trusted"}
 
     @classmethod
     def from_json(cls, content: tp.Mapping[str, tp.Any], *, trusted: bool) -> "Submission":
@@ -74,8 +72,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class JobState:
+class JobState(tp.NamedTuple):
     """How a job is."""
 
     job_id: str  # the backend's id

@@ -1,6 +1,5 @@
 """Real processes that are killed, stopped and left as zombies, at every step."""
 
-import dataclasses
 import os
 import random
 import shutil
@@ -86,12 +85,10 @@ def test_another_process_with_the_same_pid_is_not_the_owner(folder: Path, start:
     assert entry is not None
     assert entry.owner is not None
     assert entry.owner.process is not None
-    process = dataclasses.replace(entry.owner.process, start=f"1{entry.owner.process.start}")
+    process = entry.owner.process._replace(start=f"1{entry.owner.process.start}")
     host, pid, start_, salt = entry.name.split("-")
     name = f"{host}-{pid}-1{start_}-{salt}"
-    ClaimFolder(folder).replace(
-        dataclasses.replace(entry, name=name, owner=dataclasses.replace(entry.owner, process=process))
-    )
+    ClaimFolder(folder).replace(entry._replace(name=name, owner=entry.owner._replace(process=process)))
     path.unlink()
     claim, _ = Claims(folder).acquire(["a"])
     assert claim is not None

@@ -18,6 +18,7 @@ import pytest
 import elsewhere
 import exca
 from exca.errors import InfraError, ReadOnlyError, ResultError, UncachedOverrideWarning
+from exca.jobs.workdir_copy import git_commit
 from task_models import Arrays, Double, Failing, OwnError, given
 
 
@@ -95,6 +96,28 @@ def test_the_record_names_the_git_commit_of_the_code(tmp_path: Path, cluster: st
         ["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True
     )
     assert record["git"] == {"commit": head.stdout.strip(), "dirty": False}
+
+
+def test_git_is_started_only_where_there_is_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, code = tmp_path / "started", tmp_path / "project" / "code"
+    git = tmp_path / "bin" / "git"
+    for folder in (code, git.parent):
+        folder.mkdir(parents=True)
+    git.write_text(f"#!/bin/sh\ntouch {started}\necho '# branch.oid 1234'\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("GIT_DIR", raising=False)
+    assert git_commit(str(code)) is None
+    assert not started.exists()
+    (tmp_path / "project" / ".git").write_text("gitdir: elsewhere\n")  # as in a worktree
+    git_commit.cache_clear()
+    assert git_commit(str(code)) == {"commit": "1234", "dirty": False}
+    (tmp_path / "project" / ".git").unlink()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    git_commit.cache_clear()
+    assert git_commit(str(code)) == {"commit": "1234", "dirty": False}
 
 
 def test_nested_results_come_back_as_they_were(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ _MAX_OFFSET, _MAX_LENGTH = (1 << _FILE - _OFFSET) - 1, (1 << _OFFSET) - 1
 
 INFO_SUFFIX = "-info.jsonl"
 # a later version of the format, which 0.6 could not read either, has names of its own
-_is_of_later_release = re.compile(r".*-info\.v\d+").fullmatch
+_LATER_RELEASE = r".*-info\.v\d+"
 # in front of it in the name of a file: the digest of the code that computed its entries, where that is known
-_CODE = re.compile(r"\.((?:[a-z0-9_]+-)?[0-9a-f]{16})-info\.jsonl$")
+_CODE = r"\.((?:[a-z0-9_]+-)?[0-9a-f]{16})-info\.jsonl$"
 DAMAGED_SUFFIX = ".damaged"  # of what was set aside
 _SEAL = b',"#xxh":"'
 SEAL_LENGTH = len(_SEAL) + 16 + len(b'"}\n')  # bytes, with the line end
@@ -414,7 +414,7 @@ class TextFile:
 
 def code_of(name: str) -> str:
     """The digest of the code that computed the entries of an index file, by its name; empty where it is not known."""
-    found = _CODE.search(name)
+    found = re.search(_CODE, name)
     return "" if found is None else found[1]
 
 
@@ -439,7 +439,7 @@ def index_files(folder: str) -> dict[str, os.stat_result]:
                     _trust.skip(entry.path, "everybody may write to it; if you know what is in it: chmod o-w")
                 else:
                     found[entry.name] = status
-            elif _is_of_later_release(entry.name):
+            elif re.fullmatch(_LATER_RELEASE, entry.name):
                 raise UnknownVersionError(
                     f"{entry.path} is an index of a version that this release of exca does not know: a later release "
                     "wrote it. It is left alone, and nothing is computed in its place: update exca to read it, or use "

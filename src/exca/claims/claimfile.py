@@ -14,7 +14,6 @@ A token is ``<host>-<pid>-<start time>-<random>``: even of a file that cannot be
 """
 
 import contextlib
-import dataclasses
 import errno
 import functools
 import json
@@ -46,8 +45,7 @@ MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 2000, 5000
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(tp.NamedTuple):
     """A submission that is about to happen."""
 
     cluster: str
@@ -66,10 +64,7 @@ class Wait(tp.NamedTuple):
     wanted: list[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class ClaimEntry:
-    """What is in one claim file."""
-
+class _Content(tp.NamedTuple):
     name: str  # of the file
     owner: Owner | None  # None when the file cannot be read: damaged, or not allowed
     since: float  # Unix time of the claim, in seconds
@@ -81,6 +76,10 @@ class ClaimEntry:
     # whether it may have a job cancelled or a process ended: only if none but this user, or a trusted one, wrote it
     trusted: bool = True
     waits: tuple[Wait, ...] = ()  # which of the keys wait for what, where that has lasted
+
+
+class ClaimEntry(_Content):
+    """What is in one claim file."""
 
     @property
     def token(self) -> str:
@@ -215,7 +214,7 @@ class ClaimFolder:
                 return None
             raise
         entry = _parse(name, data, path)
-        return entry if _trust.is_trusted(status) else dataclasses.replace(entry, trusted=False)
+        return entry if _trust.is_trusted(status) else entry._replace(trusted=False)
 
     def beat(self, name: str) -> tp.Hashable:
         """A value that changes with every heartbeat; None when the file is gone."""
@@ -325,7 +324,7 @@ def _render(entry: ClaimEntry) -> bytes:
     assert entry.body is not None
     head: dict[str, tp.Any] = {"since": entry.since, "every": entry.every, "owner": entry.owner.to_json()}
     if entry.announced is not None:
-        head["announced"] = dataclasses.asdict(entry.announced)
+        head["announced"] = entry.announced._asdict()
         if entry.announced.logs is None:
             del head["announced"]["logs"]
     if entry.waits:

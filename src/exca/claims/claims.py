@@ -1,7 +1,6 @@
 """The claims of one folder: who computes what right now, and a claim that is held, by us or by a job on our behalf."""
 
 import contextlib
-import dataclasses
 import os
 import sys
 import threading
@@ -103,12 +102,12 @@ class Claim:
         """
         tag = tag or f"exca:{self.token}"
         entry = self._current()
-        self._succeed([dataclasses.replace(entry, announced=Announcement(cluster, tag, task, logs))])
+        self._succeed([entry._replace(announced=Announcement(cluster, tag, task, logs))])
         return tag
 
     def transfer_to(self, owner: Owner) -> None:
         """Make a job the owner: from now on nothing depends on this process."""
-        entry = dataclasses.replace(self._current(), owner=owner, announced=None)
+        entry = self._current()._replace(owner=owner, announced=None)
         with contextlib.suppress(
             ClaimLostError
         ):  # the job was faster and adopted it; or lost it, and will find out
@@ -122,7 +121,7 @@ class Claim:
             if not rest:
                 self.release()
             elif len(rest) < len(self.keys):
-                self._succeed([dataclasses.replace(self._current(), body=dump_json(rest))])
+                self._succeed([self._current()._replace(body=dump_json(rest))])
             self.keys = rest
 
     def note_wait(self, number: int, wait: Wait | None) -> None:
@@ -133,7 +132,7 @@ class Claim:
             if wait is not None:
                 self._waits[number] = wait
             if self._entry is not None:
-                self._succeed([dataclasses.replace(self._current(), waits=tuple(self._waits.values()))])
+                self._succeed([self._current()._replace(waits=tuple(self._waits.values()))])
 
     def split(self, groups: Sequence[Sequence[str]]) -> list["Claim"]:
         """Divide the claim, one for each job of an array; keys in no group are released, and this one is void."""
@@ -144,8 +143,7 @@ class Claim:
             )
         entry = self._current()
         parts = [
-            dataclasses.replace(entry, name=name_of(new_token(), 0), body=dump_json(list(group)))
-            for group in groups
+            entry._replace(name=name_of(new_token(), 0), body=dump_json(list(group))) for group in groups
         ]
         self._succeed(parts, rename=False)
         self._entry = None
@@ -162,9 +160,7 @@ class Claim:
         """Put new files in the place of the present one, so that no key is ever without one."""
         old = self._current()
         if rename:
-            entries = [
-                dataclasses.replace(entries[0], name=name_of(self.token, revision_of(old.name)[0] + 1))
-            ]
+            entries = [entries[0]._replace(name=name_of(self.token, revision_of(old.name)[0] + 1))]
         if not protocol.succeed(self._claim_files, old, entries):
             self._entry = None
             heart.forget(self._claim_files.path(old.name))
@@ -355,8 +351,8 @@ class Claims:
         files, token = self._claim_files, old.token
         name = name_of(token, revision_of(old.name)[0] + 1)
         owner = before if before.kind == "job" else _job_of_announcement(before, old.announced, job_id)
-        entry = dataclasses.replace(old, name=name, owner=owner.with_worker(), owned=False, announced=None)
-        entry = dataclasses.replace(entry, every=period())
+        entry = old._replace(name=name, owner=owner.with_worker(), owned=False, announced=None)
+        entry = entry._replace(every=period())
         files.place(entry)
         try:
             lost = self._lost_meanwhile(old, entry, keys)
@@ -449,9 +445,9 @@ class Claims:
 def _job_of_announcement(before: Owner, announced: Announcement | None, job_id: str) -> Owner:
     """The owner of a claim whose submitter did not (yet) write which job it had become."""
     if announced is None or announced.cluster == "local":
-        return dataclasses.replace(before, kind="job", cluster="local", job_id=job_id or str(os.getpid()))
+        return before._replace(kind="job", cluster="local", job_id=job_id or str(os.getpid()))
     cluster, folder = announced.cluster, announced.logs
-    return dataclasses.replace(before, kind="job", cluster=cluster, job_id=job_id or None, folder=folder)
+    return before._replace(kind="job", cluster=cluster, job_id=job_id or None, folder=folder)
 
 
 class _Overlapping:

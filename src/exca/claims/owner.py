@@ -12,7 +12,6 @@ jumped, learns nothing from the gap. ``MISSED`` periods without a beat mean dead
 """
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -30,8 +29,7 @@ from .._files import host_name, user_name
 from . import heartbeat_process
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Process:
+class Process(tp.NamedTuple):
     """A process, told apart from every other one by host, pid and start time."""
 
     host: str  # identity of the host: see :func:`host_identity`
@@ -60,8 +58,7 @@ class Process:
         return bool(start) and start == self.start
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(tp.NamedTuple):
     """The owner of a claim."""
 
     kind: tp.Literal["process", "job"]  # a thread of a process, or a job
@@ -115,7 +112,7 @@ class Owner:
 
     def with_worker(self) -> "Owner":
         """This owner with the current thread as the worker behind it."""
-        return dataclasses.replace(self, process=Process.current(), thread=_thread_number())
+        return self._replace(process=Process.current(), thread=_thread_number())
 
     def is_this_thread(self) -> bool:
         """Whether waiting for this owner would be waiting for ourselves."""
@@ -123,7 +120,7 @@ class Owner:
 
     def to_json(self) -> dict[str, tp.Any]:
         """A dict of JSON values, without what is None."""
-        out = {k: getattr(self, k) for k in _FIELDS if getattr(self, k) is not None}
+        out = {k: v for k, v in self._asdict().items() if v is not None}
         if self.process is not None:
             p = self.process
             out["process"] = {"host": p.host, "hostname": p.hostname, "pid": p.pid, "start": p.start}
@@ -132,7 +129,7 @@ class Owner:
     @classmethod
     def from_json(cls, data: tp.Mapping[str, tp.Any]) -> "Owner":
         """The owner that :meth:`to_json` wrote; raises TypeError, KeyError or ValueError on anything else."""
-        fields = {k: v for k, v in data.items() if k in _FIELDS}
+        fields = {k: v for k, v in data.items() if k in cls._fields}
         if fields.get("process") is not None:
             fields["process"] = _checked_process(Process(**fields["process"]))
         owner = cls(**fields)
@@ -166,9 +163,6 @@ def _checked_process(process: Process) -> Process:
     ):
         raise ValueError(f"{process} is no process")
     return process
-
-
-_FIELDS = tuple(f.name for f in dataclasses.fields(Owner))
 
 
 def host_identity() -> str:

@@ -43,7 +43,6 @@ never comes back); between that and the publication is no more than a rename, wh
 last writer wins with the result of the same computation.
 """
 
-import dataclasses
 import time
 import typing as tp
 from collections.abc import Collection, Container, Iterable
@@ -122,7 +121,7 @@ def take(
     else:
         keys = tuple(k for k in keys if k not in lost)
         if keys and files.exists(entry.name):
-            entry = dataclasses.replace(entry, owned=True, body=dump_json(keys))
+            entry = entry._replace(owned=True, body=dump_json(keys))
             files.replace(entry)  # over the file that asks: there is one at any moment
             return entry, keys
     files.drop(entry.name)
@@ -138,7 +137,7 @@ def succeed(files: ClaimFolder, old: ClaimEntry, entries: list[ClaimEntry]) -> b
     succeeded = False
     try:
         for entry in entries:
-            files.place(dataclasses.replace(entry, owned=False))
+            files.place(entry._replace(owned=False))
         ours = frozenset(e.token for e in entries) | {old.token}
         others_decided(files, old.keys or (), ours, known=_OwnFiles(files))
         succeeded = files.exists(old.name)

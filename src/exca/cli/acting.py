@@ -2,7 +2,6 @@
 
 import argparse
 import collections
-import dataclasses
 import os
 import shlex
 import sys
@@ -61,9 +60,7 @@ def jobs_behind(folder: str) -> tuple[list[Submission], list[str]]:
             left.append(f"computed by {holder.owner.describe()}, not by a job")
             continue
         if submitted is not None and submitted.submission.job_id == job.job_id:
-            job = dataclasses.replace(
-                submitted.submission, trusted=submitted.submission.trusted and job.trusted
-            )
+            job = submitted.submission._replace(trusted=submitted.submission.trusted and job.trusted)
         if not job.trusted:
             left.append(
                 f"another user may have written down that {job.cluster} job {job.job_id} computes it, and can cancel "

@@ -14,7 +14,7 @@ from .. import _files, _trust
 from .digest import CodeDigest, tag_of
 
 FOLDER: tp.Final = ".code"
-_DIGEST: tp.Final = re.compile(r"(?:[a-z0-9_]+-)?[0-9a-f]{16}")
+_DIGEST: tp.Final = r"(?:[a-z0-9_]+-)?[0-9a-f]{16}"
 
 
 class Content(tp.NamedTuple):
@@ -137,7 +137,7 @@ def read_code(folder: str | os.PathLike[str], digest: str) -> CodeDigest | None:
 
     None where it is not there, or not whole; the latter is reported. It is data, and nothing of it is run.
     """
-    if not _DIGEST.fullmatch(digest):
+    if not re.fullmatch(_DIGEST, digest):
         return None
     path = f"{os.fspath(folder)}/{FOLDER}/{digest}"
     try:

@@ -162,7 +162,7 @@ class TaskCall(Call):
         started = time.time()
         if earlier.of(self.method) and self._comes_too_soon(claim, where, started):
             return
-        series = dataclasses.replace(self.series, lost=(*self.series.lost, *self._requeues(where)))
+        series = self.series._replace(lost=(*self.series.lost, *self._requeues(where)))
         saving = self._saving(where, started) if where["cluster"] == "slurm" else contextlib.nullcontext()
         try:
             with saving:

@@ -5,7 +5,6 @@ What a digest was made of is kept once per method and digest, in ``.code`` in th
 the changes that a user accepted as harmless: one file each, which counts where a trusted user wrote it.
 """
 
-import dataclasses
 import datetime
 import logging
 import os
@@ -198,8 +197,7 @@ def changes(old: Content, new: Content) -> list[Change]:
 # ------------------------------------------------------------------------------------------------- acceptances
 
 
-@dataclasses.dataclass(frozen=True)
-class Acceptance:
+class Acceptance(tp.NamedTuple):
     """A change of code that a user declared harmless for the results of a method.
 
     Parameters
@@ -272,7 +270,7 @@ def accepted(folder: Path) -> list[Acceptance]:
                 _trust.skip(
                     str(file), "another user may have written it: what it accepts does not count for you"
                 )
-            elif all(isinstance(content[each.name], str) for each in dataclasses.fields(Acceptance)[:-1]):
+            elif all(isinstance(content[name], str) for name in Acceptance._fields[:-1]):
                 found.append(Acceptance(**content, file=file))
         except FileNotFoundError:
             continue  # taken back this moment

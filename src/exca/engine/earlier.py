@@ -35,7 +35,7 @@ if tp.TYPE_CHECKING:
 BEFORE = "before"  # key of a record that tells of the earlier task for which this one failed
 EVERY = 5.0  # seconds between two looks whether an earlier task was lost
 _PATIENCE = 5.0  # seconds that a job which may begin gives a task before it to be known to have ended
-_METHOD_FOLDER = re.compile(r"[^,]+\.[^,]+,[^,]+")  # <module>.<Class>.<method>,<version>
+_METHOD_FOLDER = r"[^,]+\.[^,]+,[^,]+"  # <module>.<Class>.<method>,<version>
 _MOST = 100  # earlier tasks one before the other, of which it is asked whether they still count as failed
 _starting: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar("exca_starting", default=())
 Word = tp.Literal["done", "failed", "running", "lost", "unsent", "nothing"]
@@ -96,12 +96,12 @@ class Earlier:
         place = Path(os.path.abspath(root / _files.expand(self._address, "after")))
         if self.task is not None:
             return [place]
-        if _METHOD_FOLDER.fullmatch(place.parent.name):
+        if re.fullmatch(_METHOD_FOLDER, place.parent.name):
             if not place.is_dir():  # the cache was moved, with what tells of this task
                 place = root / place.parent.name / place.name
             found = [place] if place.is_dir() else []
         else:
-            known = _METHOD_FOLDER.fullmatch(place.name) is not None
+            known = re.fullmatch(_METHOD_FOLDER, place.name) is not None
             found = [folder for folder in _folders_in(place) if _is_known(folder)] if known else []
         if not found and strict:
             raise InfraError(
@@ -155,8 +155,7 @@ def of(method: "Method") -> tp.Sequence[Earlier]:
 # ------------------------------------------------------------------- how an earlier task is
 
 
-@dataclasses.dataclass(frozen=True)
-class Standing:
+class Standing(tp.NamedTuple):
     """How an earlier task is."""
 
     folder: Path

@@ -52,13 +52,11 @@ DURABLE_SECONDS = 1.0
 SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and the checksum of that
 _SEAL_LENGTH = len(SEALED % (b"", 0))
 _COMPLETED = tuple(b'{"version":%d,"state":"completed","result":{' % version for version in (1, VERSION))
-_may_be_infinite = re.compile("inf|nan").search
 _OUTCOME = {"completed": "result", "failed": "error"}  # what a record of each state must hold
 logger: logging.Logger = logging.getLogger("exca")
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
+class Record(tp.NamedTuple):
     """Outcome of a task."""
 
     folder: Path
@@ -340,7 +338,7 @@ def compute(
     from ..claims import chain
 
     config = method.config
-    asked: dict[str, tp.Any] = {"config": _json(config) if _may_be_infinite(repr(config)) else config}
+    asked: dict[str, tp.Any] = {"config": _json(config)}
     if where:
         asked["resources"] = {**method.resources.asked(), **series.scaled}
     if submitted is not None:
@@ -383,10 +381,15 @@ def compute(
 
 def _json(config: tp.Any) -> tp.Any:
     """A configuration in which JSON keeps numbers that are not finite, as text."""
+    text = repr(config)
+    return _finite(config) if "inf" in text or "nan" in text else config
+
+
+def _finite(config: tp.Any) -> tp.Any:
     if isinstance(config, dict):
-        return {key: _json(value) for key, value in config.items()}
+        return {key: _finite(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
-        return [_json(value) for value in config]
+        return [_finite(value) for value in config]
     return str(config) if isinstance(config, float) and not math.isfinite(config) else config
 
 
@@ -570,14 +573,14 @@ def requeues(folder: Path, attempt: str, where: tp.Mapping[str, tp.Any]) -> list
     return out
 
 
-_OURS = re.compile(r"\..*|.*\.(?:yaml|json|jsonl|claim|tmp)|data|code|submitit|job\.pkl|.*\.damaged.*")
+_OURS = r"\..*|.*\.(?:yaml|json|jsonl|claim|tmp)|data|code|submitit|job\.pkl|.*\.damaged.*"
 
 
 def holds_files_of_users(folder: Path, since: float) -> bool:
     """Whether a computation has written files of its own into its folder since a time, from which it may go on."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return any(
-            _OURS.fullmatch(entry.name) is None and entry.stat().st_mtime >= since for entry in entries
+            re.fullmatch(_OURS, entry.name) is None and entry.stat().st_mtime >= since for entry in entries
         )
     return False
 

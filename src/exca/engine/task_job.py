@@ -1,7 +1,6 @@
 """Handles on tasks: their outcome is the record in their uid folder."""
 
 import contextlib
-import dataclasses
 import logging
 import typing as tp
 from pathlib import Path
@@ -294,7 +293,7 @@ def job_behind(
         submitted = record.read_submission(folder)
         submission = submission if submitted is None else submitted.submission
         if not holder.trusted:
-            submission = dataclasses.replace(submission, trusted=False)
+            submission = submission._replace(trusted=False)
     elif announced is not None:  # its submitter died before it could say which job it had become
         found = backends.tagged(announced.cluster, announced.tag, announced.task, announced.logs or logs)
         submission = found or submission

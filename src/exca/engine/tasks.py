@@ -4,7 +4,6 @@ A task is claimed first, then computed here, or sent to a job that owns the clai
 """
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import math
@@ -385,7 +384,7 @@ class Task:
             return claim
         folder, series = self.method.folder, losses.NONE_LOST
         if first.claim is None:
-            series = dataclasses.replace(series, lost=_lost_before(folder)[1])
+            series = series._replace(lost=_lost_before(folder)[1])
         with claim:
             try:
                 value = record.compute(self.method, folder, claim, {}, series=series)

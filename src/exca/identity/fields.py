@@ -371,8 +371,7 @@ class FieldStep(tp.NamedTuple):
     write: Export
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassFields:
+class ClassFields(tp.NamedTuple):
     """The fields of a class that are not left out, in one mode.
 
     root: how the value of a RootModel is written
@@ -383,7 +382,7 @@ class ClassFields:
 
     steps: tuple[FieldStep, ...] = ()
     root: Export | None = None
-    asked: dict[str, tuple[Export, Export] | None] = dataclasses.field(default_factory=dict)
+    asked: tp.Mapping[str, tuple[Export, Export] | None] = {}
     order: tuple[str, ...] = ()
     fault: tp.Callable[[], IdentityError] | None = None
     by_serializer: bool = False
@@ -499,8 +498,7 @@ def _ambiguous(cls: str, name: str, shape: "FieldShape") -> IdentityError:
 DISCRIMINATORS: tp.Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
 
 
-@dataclasses.dataclass(frozen=True)
-class FieldShape:
+class FieldShape(tp.NamedTuple):
     """How values of an annotation are written.
 
     export: writes them

@@ -1,7 +1,6 @@
 """From the id of a job back to the configuration that it computes."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import pickle
@@ -185,7 +184,7 @@ def _calls_of(pack: Pack, job: Submission) -> tp.Iterator[tuple[tp.Any, Submissi
     count = len(pack.contents)
     for k, content in enumerate(pack.contents):
         with contextlib.suppress(Exception):  # it may need code that is not at hand here
-            yield pickle.loads(content), dataclasses.replace(job, logs=logs_of_part(job.logs, k, count))
+            yield pickle.loads(content), job._replace(logs=logs_of_part(job.logs, k, count))
 
 
 def _submission_of(logs: Path, job_id: str) -> Submission:

@@ -39,8 +39,7 @@ class Request:
     after: tuple[Submission, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Ending:
+class Ending(tp.NamedTuple):
     """How a job ended that left no outcome."""
 
     state: str  # the backend's word: ``FAILED``, ``CANCELLED``, ``TIMEOUT``, ``OUT_OF_MEMORY``...

@@ -2,7 +2,6 @@
 
 import abc
 import contextlib
-import dataclasses
 import os
 import typing as tp
 from pathlib import Path
@@ -248,7 +247,7 @@ class Job(abc.ABC, tp.Generic[R]):
         return None if process is None else process.hostname, started
 
     def _result_of_rank(self, rank: int) -> tp.Any:
-        path = dataclasses.replace(self.paths, rank=rank).result_pickle
+        path = self.paths._replace(rank=rank).result_pickle
         poller = Poller(60)
         while not path.exists():
             late = self._process_alive() is False or not poller.pause()
@@ -259,7 +258,7 @@ class Job(abc.ABC, tp.Generic[R]):
     def _error_of_a_rank(self) -> dict[str, tp.Any] | None:
         """The error of a process other than the first, which ended the whole job."""
         for rank in range(1, self.submission.processes):
-            place = dataclasses.replace(self.paths, rank=rank)
+            place = self.paths._replace(rank=rank)
             try:
                 kind, value = read_outcome(place.result_pickle)
             except OSError:

@@ -1,7 +1,6 @@
 """How computations are lost that ended without an outcome of their own, and how often and how they are tried again."""
 
 import contextlib
-import dataclasses
 import math
 import re
 import time
@@ -54,7 +53,7 @@ _BY_STATE = {
     "TIMEOUT": "timeout",
 }
 # as Python writes it, the last part in capitals: words of ours have none
-_EXCEPTION = re.compile(r"(?:[^\W\d]\w*\.)*_*[A-Z]\w*")
+_EXCEPTION = r"(?:[^\W\d]\w*\.)*_*[A-Z]\w*"
 Attempt = dict[str, tp.Any]  # in JSON types: state, reason, attempt, cluster, job_id, host, times
 
 Scale = dict[str, float | tuple[float, float]]
@@ -95,7 +94,7 @@ def number_of(lost: tp.Sequence[Attempt]) -> int:
 def check_words(words: tp.Sequence[str]) -> None:
     """Raise ValueError for a word in ``retry_on`` that is neither a loss nor the name of an exception class."""
     for word in words:
-        if word in KINDS or _EXCEPTION.fullmatch(word):
+        if word in KINDS or re.fullmatch(_EXCEPTION, word):
             continue
         import difflib
 
@@ -139,8 +138,7 @@ def check_against(scale: Scale, values: tp.Mapping[str, float | None]) -> None:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
+class Policy(tp.NamedTuple):
     """Which losses of a job are not its outcome: what it ran is submitted again."""
 
     retries: int = 0  # new submissions
@@ -194,16 +192,13 @@ class Policy:
         return min(self.backoff * 2.0 ** min(lost - 1, 30), MAX_BACKOFF) if lost else 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
+class Series(tp.NamedTuple):
     """The attempts of one computation: the policy, those that were lost, and what the next one gets."""
 
     policy: Policy = Policy()
     lost: tuple[Attempt, ...] = ()
     not_before: float = 0.0  # when the next one may start, in seconds since the epoch
-    scaled: dict[str, tp.Any] = dataclasses.field(
-        default_factory=dict
-    )  # resources that differ from those set
+    scaled: tp.Mapping[str, tp.Any] = {}  # resources that differ from those set
 
     @classmethod
     def next(cls, resources: "Resources", lost: tp.Sequence[Attempt], now: float) -> "Series":

@@ -109,7 +109,7 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
     for pack, job in zip(packs, sent, strict=True):
         count = len(pack.contents)
         logs = [logs_of_part(job.logs, k, count) for k in range(count)] if job is not None else []
-        out += [dataclasses.replace(job, logs=own) for own in logs] if job is not None else [None] * count
+        out += [job._replace(logs=own) for own in logs] if job is not None else [None] * count
     return out
 
 
@@ -213,7 +213,7 @@ class Parts(Backend):
         if part is None:
             return self.backend.tagged(tag, task, logs, not_before=not_before)
         job = self.backend.tagged(tag, task, part.logs, not_before=not_before)
-        return None if job is None else dataclasses.replace(job, logs=logs)
+        return None if job is None else job._replace(logs=logs)
 
     def check_patience(self) -> None:
         """Raise SchedulerError where the backend has not answered for long."""
@@ -237,7 +237,7 @@ class Parts(Backend):
 def _job_of(submission: Submission) -> Submission:
     """The job that a part is of; a job itself where it is none."""
     part = part_of(submission.logs)
-    return submission if part is None else dataclasses.replace(submission, logs=part.logs)
+    return submission if part is None else submission._replace(logs=part.logs)
 
 
 def _folder(submission: Submission) -> Path:
@@ -250,7 +250,7 @@ def _began(folder: Path) -> bool:
 
 def _any_left(job: Submission, count: int) -> bool:
     """Whether a part of a job is still to end by itself."""
-    folders = (_folder(dataclasses.replace(job, logs=logs_of_part(job.logs, k, count))) for k in range(count))
+    folders = (_folder(job._replace(logs=logs_of_part(job.logs, k, count))) for k in range(count))
     return any(read_exit(folder) is None and not is_cancelled(folder) for folder in folders)
 
 
@@ -267,9 +267,9 @@ def _state(part: Submission, job: JobState) -> JobState:
         if is_cancelled(folder):
             return JobState(part.job_id, "CANCELLED", alive=False)
         if job.state == "RUNNING":
-            return dataclasses.replace(job, state="PENDING", reason="")
+            return job._replace(state="PENDING", reason="")
     if job.alive is False and job.state == "COMPLETED":
-        return dataclasses.replace(job, state="FAILED")
+        return job._replace(state="FAILED")
     return job
 
 
@@ -296,14 +296,14 @@ def _ending_with_job(part: Submission, job: Ending) -> Ending:
     log = JobPaths(_job_of(part).logs, part.job_id).stderr
     text = f"It ended with its job of {1 + len(others)} tasks (log: {log}), and {began}: {job.text}"
     state = "FAILED" if job.state == "COMPLETED" else job.state
-    ending = dataclasses.replace(job, state=state, text=text)
+    ending = job._replace(state=state, text=text)
     if not _began(own):
         if state != "CANCELLED" and any(map(_began, others)):
             # the doing of its neighbours, of which at least one has begun each time: it has used up no attempt
-            return dataclasses.replace(ending, loss="launch_failure", counts=False, warned=True)
+            return ending._replace(loss="launch_failure", counts=False, warned=True)
         return ending
     if state == "TIMEOUT" and _had_to_wait(own, others):
-        return dataclasses.replace(ending, loss="preempted")  # it has not had the time that it was given
+        return ending._replace(loss="preempted")  # it has not had the time that it was given
     return ending
 
 
@@ -314,7 +314,7 @@ def _others(part: Submission) -> list[Path]:
         return []
     numbers = (k for k in range(which.of) if k != which.number)
     job = _job_of(part)
-    return [_folder(dataclasses.replace(job, logs=logs_of_part(which.logs, k, which.of))) for k in numbers]
+    return [_folder(job._replace(logs=logs_of_part(which.logs, k, which.of))) for k in numbers]
 
 
 def _had_to_wait(own: Path, others: tp.Sequence[Path]) -> bool:

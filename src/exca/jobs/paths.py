@@ -1,6 +1,5 @@
 """Places of a job's files, laid out as submitit lays them out."""
 
-import dataclasses
 import itertools
 import os
 import re
@@ -13,11 +12,10 @@ from ..errors import UntrustedFileError
 SUBMITTED = "submitted.pkl"  # in the folder of each job of an array, whose id is not known when it is written
 SCRIPT = "submission.sh"  # above those folders
 DIGESTS = "digests"  # what each task of an array runs, one line each
-_PART = re.compile(r"(.+)/task-(\d+)-of-(\d+)", re.ASCII | re.DOTALL)
+_PART = r"(?as)(.+)/task-(\d+)-of-(\d+)"
 
 
-@dataclasses.dataclass(frozen=True)
-class JobPaths:
+class JobPaths(tp.NamedTuple):
     """Files of one job."""
 
     pattern: str  # folder of the job, with ``%j`` for the job's id and ``%A`` for the id of its array
@@ -77,7 +75,7 @@ def logs_of_part(logs: str, number: int, count: int) -> str:
 
 def part_of(logs: str) -> Part | None:
     """Which part of a job has its logs there; None where it is a job by itself."""
-    found = _PART.fullmatch(logs)
+    found = re.fullmatch(_PART, logs)
     return None if found is None else Part(found[1], int(found[2]), int(found[3]))
 
 

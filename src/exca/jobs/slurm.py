@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import dataclasses
 import os
 import re
 import shlex
@@ -426,7 +425,7 @@ def _believed(job: Submission, state: JobState) -> JobState:
     if not late or _cancelled(job).exists():
         return state
     why = f"squeue does not list it, and {state.reason or 'accounting does not know it'}: they may be late"
-    return dataclasses.replace(state, reason=why, alive=None)
+    return state._replace(reason=why, alive=None)
 
 
 def _is_another(job: Submission, state: JobState) -> bool:

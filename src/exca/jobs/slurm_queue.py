@@ -5,7 +5,6 @@ asked" is an answer of its own (``alive`` is None), from which nothing follows: 
 has not ended. A caller that waits gets an error when that has lasted for long (`check_patience`).
 """
 
-import dataclasses
 import functools
 import logging
 import os
@@ -350,7 +349,7 @@ def _each_task(job: JobState) -> list[JobState]:
         bounds, _, step = part.partition(":")
         first, _, last = bounds.partition("-")
         numbers = range(int(first), int(last or first) + 1, int(step or 1))
-        out += [dataclasses.replace(job, job_id=f"{found.group(1)}_{n}") for n in numbers]
+        out += [job._replace(job_id=f"{found.group(1)}_{n}") for n in numbers]
     return out
 
 
@@ -378,7 +377,7 @@ class _Index:
 
     def get(self, job_id: str) -> JobState | None:
         job = self._tasks.get(job_id) or self._exact.get(job_id)
-        return None if job is None else dataclasses.replace(job, job_id=job_id)
+        return None if job is None else job._replace(job_id=job_id)
 
     def items(self) -> tp.Iterator[tuple[str, JobState]]:
         for job_id in self._exact.keys() | self._tasks.keys():

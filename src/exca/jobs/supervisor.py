@@ -5,7 +5,6 @@ submitted next (`warm`); otherwise each task gets an interpreter of its own.
 """
 
 import contextlib
-import dataclasses
 import os
 import select
 import subprocess
@@ -158,7 +157,7 @@ class _Job:
                 self.give_up(str(e))
                 return None
         for rank in range(self.order.processes):
-            own = dataclasses.replace(self.paths, rank=rank)
+            own = self.paths._replace(rank=rank)
             if forks:
                 from .forking import fork
 

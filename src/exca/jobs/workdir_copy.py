@@ -17,7 +17,7 @@ logger: logging.Logger = logging.getLogger("exca")
 
 CODE = "EXCA_CODE"  # variable that tells a local job where the copy is that it runs on
 # folders that hold the results, logs and copies of a method: no code of the user is there
-_RESULTS_FOLDER = re.compile(r"[^,]+\.[^,]+\.[^,]+,[^,]+")
+_RESULTS_FOLDER = r"[^,]+\.[^,]+\.[^,]+,[^,]+"
 # what marks the folder of an environment: copying it would copy thousands of installed modules
 _ENVIRONMENT_MARKS = frozenset(("pyvenv.cfg", "conda-meta"))
 _POOL_FROM = 64  # files; below, starting threads costs more than network file systems make wait
@@ -159,7 +159,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _never_entered(entry: os.DirEntry[str], rules: Rules) -> bool:
-    if "," in entry.name and _RESULTS_FOLDER.fullmatch(entry.name):
+    if "," in entry.name and re.fullmatch(_RESULTS_FOLDER, entry.name):
         return True
     if entry.is_symlink():
         here, target = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
@@ -354,6 +354,11 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
     noted = _noted_commit(folder)
     if noted is not None:
         return noted
+    place = Path(os.path.realpath(folder))
+    if "GIT_DIR" not in os.environ and not any(
+        (above / ".git").exists() for above in (place, *place.parents)
+    ):
+        return None  # as git would find, in a process of its own
     command = [
         "git",
         "-C",
