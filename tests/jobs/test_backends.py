@@ -44,6 +44,22 @@ def test_logs_that_cannot_be_written_are_named(slurm_folder: Path, cluster: str,
     assert task.infra.status() == "not submitted"
 
 
+@pytest.mark.parametrize("cluster", ["local", "executor"])
+def test_what_was_written_before_the_disk_was_full_is_removed(tmp_path: Path, cluster: str) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "1").touch()  # in the place of the folder of the second job
+    infra = {"folder": tmp_path / "cache", "cluster": cluster, "logs": tmp_path / "logs" / "%a" / "%j"}
+    if cluster == "executor":
+        infra["futures_executor"] = "concurrent.futures:ThreadPoolExecutor"
+    task = Double(infra=given(infra))
+    tasks = [task.infra.clone_obj(x=x) for x in range(3)]
+    refused = pytest.raises(SubmissionError, match=r"cannot write the job to .*/1/.*Nothing was submitted")
+    with refused, task.infra.job_array() as array:
+        array.extend(tasks)
+    assert [one.infra.status() for one in tasks] == ["not submitted"] * 3
+    assert list((tmp_path / "logs").rglob("*_*")) == []
+
+
 def test_what_is_not_here_can_neither_submit_nor_cancel() -> None:
     job = Submission("never-installed", "12", "logs/%j")
     absent = backends.of_job(job)

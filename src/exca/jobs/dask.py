@@ -235,6 +235,7 @@ class DaskBackend(hosted.HostedBackend):
                 content = orjson.dumps(dataclasses.asdict(place))
                 _files.write_atomically(launch.paths().folder / PLACE, content, mode=_files.OWN)
         except OSError as e:
+            paths.remove_written(launch.paths() for launch in launches)
             raise SubmissionError(f"cannot write the jobs of {request.name} to {request.logs}: {e}") from e
         jobs: list[Submission | None] = [
             Submission(self.name, launch.job_id, launch.logs, launch.processes) for launch in launches

@@ -22,7 +22,6 @@ from pathlib import Path
 from .. import _files
 from .._clusters import UNKNOWN, JobState
 from .._polling import Poller
-from ..errors import SubmissionError
 from . import entry, local, paths
 from .backends import Backend, Ending, Request, Submission, pickled
 from .environment import CLUSTER, cleaned, import_path, python_of, submitit_variables
@@ -179,14 +178,11 @@ class HostedBackend(Backend):
                 workdir="" if request.workdir is None else str(request.workdir),
                 environment=environment,
             )
-            place = launch.paths()
-            try:
-                paths.make_log_folder(request.logs, place.folder)
-                _files.write_atomically(place.submitted_pickle, content, mode=_files.PRIVATE)
-            except OSError as e:
-                raise SubmissionError(f"cannot write the job to {place.folder}: {e}") from e
             out.append(launch)
-        return out
+        with paths.written(
+            request.logs, {one.job_id: content for one, content in zip(out, data, strict=True)}
+        ):
+            return out
 
     def ending(self, submission: Submission) -> Ending:
         """How the processes of the job ended, as the files beside its logs tell."""

@@ -19,7 +19,7 @@ from . import entry
 from .backends import Backend, Ending, Request, Submission, pickled
 from .environment import THREADS, import_path
 from .pack import Pack
-from .paths import JobPaths, make_log_folder, open_log, write_digests
+from .paths import JobPaths, open_log, write_digests, written
 from .workdir_copy import CODE, require_ours
 
 if tp.TYPE_CHECKING:
@@ -56,17 +56,11 @@ class LocalBackend(Backend):
         ids = [f"{base}_{k}" for k in range(len(request.calls))] if many else [base]
         limit = resources.max_pickle_size_gb
         data = [pickled(call, limit) for call in request.calls]  # all of them before anything is written
-        for job_id, content in zip(ids, data, strict=True):
-            job_paths = JobPaths(request.logs, job_id)
-            try:
-                make_log_folder(request.logs, job_paths.folder)
-                _files.write_atomically(job_paths.submitted_pickle, content, mode=_files.PRIVATE)
-            except OSError as e:
-                raise SubmissionError(f"cannot write the job to {job_paths.folder}: {e}") from e
-        order = self._order(request, base, ids, data)
-        if request.after:
-            order = order.note_after(request.after)
-        pid = _start(order, request)
+        with written(request.logs, dict(zip(ids, data, strict=True))):
+            order = self._order(request, base, ids, data)
+            if request.after:
+                order = order.note_after(request.after)
+            pid = _start(order, request)
         return [Submission("local", job_id, request.logs, order.processes, pid) for job_id in ids]
 
     def _order(self, request: Request, base: str, ids: list[str], data: list[bytes]) -> "Order":

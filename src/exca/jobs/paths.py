@@ -1,13 +1,15 @@
 """Places of a job's files, laid out as submitit lays them out."""
 
+import contextlib
 import itertools
 import os
 import re
 import typing as tp
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .. import _files
-from ..errors import UntrustedFileError
+from ..errors import SubmissionError, UntrustedFileError
 
 SUBMITTED = "submitted.pkl"  # in the folder of each job of an array, whose id is not known when it is written
 SCRIPT = "submission.sh"  # above those folders
@@ -111,6 +113,37 @@ def _require_ours(folder: str) -> None:
             f"The log folder {folder} belongs to user {owner}, who could exchange what jobs run and write: set "
             "'logs' of the infra to a folder of your own"
         )
+
+
+@contextlib.contextmanager
+def written(pattern: str, contents: Mapping[str, bytes]) -> Iterator[None]:
+    """Write what jobs run, by their ids, beside their logs; where the submission fails, it is removed again.
+
+    Raises SubmissionError if something cannot be written.
+    """
+    made: list[JobPaths] = []
+    folder = fixed_folder(pattern)
+    try:
+        for job_id, content in contents.items():
+            place = JobPaths(pattern, job_id)
+            folder = place.folder
+            make_log_folder(pattern, folder)
+            made.append(place)
+            _files.write_atomically(place.submitted_pickle, content, mode=_files.PRIVATE)
+        yield
+    except Exception as e:
+        remove_written(made)
+        if isinstance(e, OSError):
+            raise SubmissionError(f"cannot write the job to {folder}: {e}. Nothing was submitted") from e
+        raise
+
+
+def remove_written(places: tp.Iterable[JobPaths]) -> None:
+    """Remove what jobs would have run: a full disk is not to be fuller than before."""
+    for place in places:
+        with contextlib.suppress(OSError):
+            place.submitted_pickle.unlink(missing_ok=True)
+            place.folder.rmdir()  # where nothing else is in it
 
 
 def write_digests(folder: Path, contents: tp.Sequence[bytes]) -> str:
