@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from claimant import Claimant, claim_files
-from exca.claims import Claims, Owner, protocol
+from exca.claims import Claims, Owner, claimfile, owner, protocol
 from exca.claims.claimfile import ClaimFolder
 from exca.claims.owner import Heart
 from waiting import wait_for
@@ -354,3 +354,17 @@ def test_a_keeper_that_was_killed_leaves_the_removal_to_the_next(
     wait_for(lambda: path not in claim_files(folder))
     other.release()
     beating._close()
+
+
+def test_claims_of_one_process_differ_also_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start time that psutil gives has a dot, and a token ends at the first dot of a file's name."""
+    monkeypatch.setattr(owner, "_HAS_PROC", False)
+    owner._process_with_host.cache_clear()
+    try:
+        entries = [claimfile.fresh_entry(["a"], Owner.current()) for _ in range(2)]
+        assert entries[0].token != entries[1].token
+        assert [claimfile.revision_of(entry.name)[0] for entry in entries] == [0, 0]
+        assert entries[0].maker() is not None
+        assert entries[0].maker_is(owner.Process.current())
+    finally:
+        owner._process_with_host.cache_clear()

@@ -222,7 +222,7 @@ def _process_start_psutil(pid: int) -> str | None:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-        return f"{process.create_time():.2f}"
+        return f"{process.create_time() * 100:.0f}"  # without a dot, at which the token in a file's name ends
     except psutil.NoSuchProcess:
         return None
 
