@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench docs docs-links downstream release-check release identity long torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench docs docs-links downstream matrix release-check release identity long torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -123,6 +123,9 @@ night: $(TEST_VENV) ## run 300 trainings on Slurm while all around them fails (a
 downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
 	$(PYTHON) downstream/run.py $(ARGS)
 
+matrix: $(VENV)/.release ## run the tests on all interpreters found, with newest and lowest versions, and without what some machines lack
+	$(BIN)/python -m nox $(ARGS)
+
 release-check: $(VENV)/.release ## build what would be released of the last commit, twice; look inside, install and use it
 	$(BIN)/python scripts/release.py check $(ARGS)
 
@@ -143,5 +146,5 @@ slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .venv .venv-lowest .venv-trackers .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache demo-cache.html
+	rm -rf .nox .venv .venv-lowest .venv-trackers .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache demo-cache.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

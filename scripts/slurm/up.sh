@@ -128,7 +128,7 @@ start_database() {
     install -d -m 700 "$db"
     # By hand: mariadb-install-db needs a program of mariadb-client-core.
     { printf 'CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n'
-      cat /usr/share/mysql/mysql_system_tables.sql
+      cat /usr/share/mysql/mysql_system_tables.sql 2> /dev/null || cat /usr/share/mariadb/mariadb_system_tables.sql
     } | mariadbd --no-defaults --bootstrap --user=root --datadir="$db" --innodb-log-file-size=16M \
       > "$STATE/log/mariadb-bootstrap.log" 2>&1 || fail "mariadbd --bootstrap"
     touch "$db/.ready"

@@ -447,10 +447,11 @@ def test_recordings_come_back(cache_type: str | None, tmp_path: pathlib.Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("MneRawFif", "mne"), ("NibabelNifti", "nibabel"), ("TorchTensor", "torch")]
+    ("name", "package", "extra"),
+    [("MneRawFif", "mne", "neuro"), ("NibabelNifti", "nibabel", "neuro"), ("TorchTensor", "torch", "torch")],
 )
 def test_a_package_that_is_missing(
-    name: str, package: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    name: str, package: str, extra: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
     line = f'{{"filename":"data/x","offset":0,"shape":[1],"dtype":"float32","#type":"{name}","#key":"a"}}\n'
@@ -458,7 +459,7 @@ def test_a_package_that_is_missing(
         line = f'{{"filename":"data/x","#type":"{name}","#key":"a"}}\n'
     (tmp_path / "x-info.jsonl").write_text(line)
     cd = CacheDict[tp.Any](tmp_path)
-    with pytest.raises(MissingPackageError, match=f"pip install {package}"):
+    with pytest.raises(MissingPackageError, match=rf"{package}.*pip install 'exca\[{extra}\]'"):
         cd["a"]
     assert "a" in cd
 

@@ -80,7 +80,8 @@ def track(options: argparse.Namespace) -> int:
         raise NoSuchTaskError("no task fits, so nothing is exported: `exca ls` shows what there is")
     if importlib.util.find_spec(options.to) is None:
         raise MissingPackageError(
-            f"exca export --to {options.to} needs {options.to}: pip install {options.to}"
+            f"exca export --to {options.to} needs {options.to}: pip install {options.to}, or all trackers with "
+            "pip install 'exca[trackers]'"
         )
     place = _WRITERS[options.to]([run_of(row) for row in rows], options.output or "", options.project)
     print(f"wrote {len(rows)} runs to {place}")

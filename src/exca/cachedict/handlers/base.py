@@ -74,11 +74,23 @@ def read_range(ctx: DumpContext, filename: str, offset: int, length: int, digest
     return data
 
 
+_EXTRAS = {
+    "torch": "torch",
+    "pandas": "tables",
+    "pyarrow": "tables",
+    "nibabel": "neuro",
+    "mne": "neuro",
+    "pybv": "neuro",
+}
+
+
 def imported(package: str, what: str) -> tp.Any:
     """A package that a handler needs. Raises MissingPackageError where it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError as e:
+        extra = _EXTRAS.get(package.partition(".")[0])
+        install = package if extra is None else f"'exca[{extra}]'"
         raise MissingPackageError(
-            f"{what} needs the package {package!r}, which is not installed: pip install {package}"
+            f"{what} needs the package {package!r}, which is not installed: pip install {install}"
         ) from e
