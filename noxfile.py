@@ -2,8 +2,8 @@
 
 An interpreter that is not found is printed as not tried. Sessions that need more than a machine offers say so and are
 skipped (case-insensitive paths need root and FUSE). ``make matrix ARGS="-s bare"`` runs a single one, ``ARGS=--list``
-names them, and tests behind ``--`` are run in place of a session's own. Each runs two tests at a time, so that it can go
-on beside other work.
+names them, and tests behind ``--`` are run in place of a session's own. Each runs two tests at a time, so that it can
+go on beside other work.
 """
 
 import os
