@@ -96,13 +96,59 @@ def read_until(terminal: int, text: bytes) -> bytes:
     return said
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    script = tmp_path / "script"
-    script.write_text(say(capsys, "completion", shell))
-    assert "exca completion tasks" in script.read_text()
-    if shutil.which(shell) is not None:
-        subprocess.run([shell, "-n", str(script)], check=True)
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
+def test_what_fish_completes(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = cache / "bin" / "exca.fish"
+    script.write_text(say(capsys, "completion", "fish"))
+    cases = {
+        "exca sho": ["show"],
+        "exca ls --stat": ["--state"],
+        "exca ls --state comp": ["completed"],
+        "exca show trai": ["trained.Train.loss"],
+        "exca ls --sweep w": ["wide"],
+        "exca export --to ten": ["tensorboard"],
+        "exca verify b": ["bin/"],
+    }
+    shown = [f"echo (complete -C '{line}' | string replace -r '\\t.*' '')" for line in cases]
+    lines = [f"source {script}", *shown]
+    ran = subprocess.run(
+        ["fish", "--no-config", "-c", "\n".join(lines)],
+        cwd=cache,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert dict(zip(cases, map(str.split, ran.stdout.splitlines()), strict=True)) == cases
+    assert not (cache / "evil").exists()
+
+
+@pytest.mark.long  # zsh reads all its own completions first
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+def test_keys_in_a_real_zsh(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    functions = cache / "bin" / "functions"
+    functions.mkdir()
+    (functions / "_exca").write_text(say(capsys, "completion", "zsh"))
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(cache)
+        os.execvpe("zsh", ["zsh", "-f", "-i"], {**environment(cache), "TERM": "xterm"})
+    try:
+        start = f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; echo rea''dy\n"
+        os.write(terminal, start.encode())
+        read_until(terminal, b"\nready")
+        # each key is pressed when the last one has been answered: keys in between would count as text
+        for keys, said in (
+            (b"exca accep\t", b"accept"),
+            (b"--li\t", b"--list"),
+            (b"trai\t", b"trained.Train.loss"),
+        ):
+            os.write(terminal, keys)
+            read_until(terminal, said)
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    assert not (cache / "evil").exists()
 
 
 def test_no_word_that_a_shell_would_expand(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
