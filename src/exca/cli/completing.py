@@ -12,6 +12,11 @@ from ..errors import MissingPackageError
 # Shells expand the words that they are given, so nothing is one that could be more than a name.
 _WORD = re.compile(r"[\w.,:@+-]{1,200}")
 _MOST = 2000  # tasks
+# zsh would run a command in the script when it is loaded, once per option, and ask for no names later
+_FOR_ZSH = """_exca_{what}() {{
+  compadd "$@" -- ${{(f)"$(exca completion {what} 2> /dev/null)"}}
+}}
+"""
 
 
 def completion(options: argparse.Namespace) -> int:
@@ -30,7 +35,10 @@ def completion(options: argparse.Namespace) -> int:
     top = parser()
     for action in _actions(top):
         _complete(action)
-    print(shtab.complete(top, options.what))
+        if isinstance(action.metavar, str):
+            action.metavar = action.metavar.replace(":", " ")  # which ends a part of what zsh reads
+    functions = "".join(_FOR_ZSH.format(what=what) for what in _NAMES)
+    print(shtab.complete(top, options.what, preamble=functions if options.what == "zsh" else ""))
     return 0
 
 
@@ -47,17 +55,24 @@ def _complete(action: argparse.Action) -> None:
 
     found: tp.Any = None
     if action.dest in ("names", "task"):
-        found = shtab.cmd("exca completion tasks 2> /dev/null")
+        found = _names("tasks")
     elif action.dest in ("sweep", "keep"):
-        found = shtab.cmd("exca completion sweeps 2> /dev/null")
+        found = _names("sweeps")
     elif action.dest == "state":
-        found = shtab.cmd("exca completion states 2> /dev/null")
+        found = _names("states")
     elif action.dest == "folder":
         found = shtab.DIRECTORY
     elif action.dest in ("output", "archive", "file", "bundle", "what", "arguments") and not action.choices:
         found = shtab.FILE
     if found is not None:
         action.complete = found  # type: ignore[attr-defined] # an attribute that shtab looks for
+
+
+def _names(what: str) -> dict[str, tp.Any]:
+    """How shells ask for names when a key is pressed."""
+    import shtab
+
+    return {**shtab.cmd(f"exca completion {what} 2> /dev/null"), "zsh": f"_exca_{what}"}
 
 
 def _tasks(folder: str) -> Iterator[str]:
