@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench docs docs-links downstream matrix release-check release identity long torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench comparison docs docs-links downstream matrix release-check release identity long torture night format lock slurm-up slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -98,8 +98,17 @@ check-completeness: $(TEST_VENV)
 	@set -o pipefail; PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes exca --ignoreexternal \
 	  | sed '1,/^Public modules/d; /^   exca/d'
 
-bench: $(VENV)/.dev ## measure beside the published release
-	$(BIN)/python benchmarks/run.py $(ARGS)
+# hydra needs a package that is there as source only, for which the other environments have no setuptools
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check hydra-core==1.3.8
+	@touch $@
+
+bench: $(VENV)/.bench ## measure beside the published release and other tools, and make a page of it in build/bench
+	$(BIN)/python benchmarks/run.py --json build/bench/measurements.json $(ARGS)
+	$(BIN)/python benchmarks/page.py build/bench/measurements.json
+
+comparison: $(VENV)/.dev ## ask other tools and this one the same questions, each in its own environment (see docs/comparison.md)
+	$(BIN)/python benchmarks/comparison/run.py $(ARGS)
 
 docs: $(VENV)/.docs ## build the documentation in build/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html -c scripts/docs docs build/docs $(ARGS)
@@ -146,5 +155,5 @@ slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf .nox .venv .venv-lowest .venv-trackers .venv-reference .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache demo-cache.html
+	rm -rf .nox .venv .venv-lowest .venv-trackers .venv-reference .venv-comparison .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache demo-cache.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,7 +82,7 @@ class Table(Mapping[str, float]):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        self.connection = sqlite3.connect(folder / "table.sqlite")
+        self.connection = sqlite3.connect(folder / "table.sqlite", timeout=60)
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute(
             "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID"
@@ -118,35 +118,40 @@ def mapped(open_it: Callable[[Path], Mapping[str, float]], folder: Path, items: 
     return [cache[str(item)] for item in items]
 
 
-def stores(tool: str, open_it: Callable[[Path], Mapping[str, float]], fill: Callable[[Path], None]) -> None:
+def stores(
+    tool: str,
+    open_it: Callable[[Path], Mapping[str, float]],
+    fill: Callable[[Path], None],
+    module: str = "peers",
+) -> None:
     """Add the rows of a tool that is a mapping on disk."""
 
-    @peer(tool, MAP_FIRST)
-    @peer(tool, PUT)
+    @peer(tool, MAP_FIRST, module=module)
+    @peer(tool, PUT, module=module)
     def put(folder: Path) -> float:
         len(open_it(folder.with_name(folder.name + "-warm-up")))
         took = seconds(lambda: fill(folder))
         assert len(open_it(folder)) == ITEMS
         return took / ITEMS
 
-    @peer(tool, MAP_AGAIN, stage=fill)
+    @peer(tool, MAP_AGAIN, module=module, stage=fill)
     def again(folder: Path) -> float:
         results: list[float] = []
         took = seconds(lambda: results.extend(mapped(open_it, folder, range(ITEMS))))
         assert results == [half(item) for item in range(ITEMS)]
         return took / ITEMS
 
-    @peer(tool, MAP_ONE, stage=fill)
+    @peer(tool, MAP_ONE, module=module, stage=fill)
     def one(folder: Path) -> float:
         mapped(open_it, folder, [1])
         return seconds(lambda: mapped(open_it, folder, [77_777]))
 
-    @peer(tool, OPEN_LEN, stage=fill)
+    @peer(tool, OPEN_LEN, module=module, stage=fill)
     def open_and_len(folder: Path) -> float:
         len(open_it(folder))
         return seconds(lambda: len(open_it(folder)))
 
-    @peer(tool, GET, stage=fill)
+    @peer(tool, GET, module=module, stage=fill)
     def get(folder: Path) -> float:
         cache = open_it(folder)
         keys = [str(k * 7919 % ITEMS) for k in range(20_000)]  # all over, in no order
@@ -154,7 +159,7 @@ def stores(tool: str, open_it: Callable[[Path], Mapping[str, float]], fill: Call
         following = itertools.cycle(keys)
         return seconds_per_call(lambda: cache[next(following)], 20_000)
 
-    @peer(tool, MISS, stage=fill)
+    @peer(tool, MISS, module=module, stage=fill)
     def miss(folder: Path) -> float:
         cache = open_it(folder)
         assert "5" in cache

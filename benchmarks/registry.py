@@ -81,11 +81,11 @@ def row(title: str, **options: tp.Any) -> Callable[[M], M]:
     return add
 
 
-def peer(tool: str, title: str, **options: tp.Any) -> Callable[[M], M]:
-    """Add the decorated function as another tool's number in the row of this title."""
+def peer(tool: str, title: str, module: str = "peers", **options: tp.Any) -> Callable[[M], M]:
+    """Add the decorated function as another tool's number in the row of this title; `module` is where that is done."""
 
     def add(measure: M) -> M:
-        PEERS[tool, title] = Row("peers", title, measure, **options)
+        PEERS[tool, title] = Row(module, title, measure, **options)
         return measure
 
     return add

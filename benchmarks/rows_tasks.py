@@ -15,6 +15,7 @@ import exca
 from registry import aside, peak_memory, row, seconds, seconds_per_call
 
 TASKS = 200
+SWEEP = "sweep of 20 tasks, in process, first time"
 MANY = 8_000
 
 
@@ -153,6 +154,22 @@ def job_array(folder: Path) -> float:
 
     took = seconds(submit_and_read)
     assert results == [seed + 0.5 for seed in range(1, 1001)]
+    return took
+
+
+@row(SWEEP)
+def sweep(folder: Path) -> float:
+    base = trainer(folder, 0)
+    assert base.run() == 0.5
+    results: list[float] = []
+
+    def submit_and_read() -> None:
+        with base.infra.job_array() as array:
+            array.extend(base.infra.clone_obj({"data.seed": seed}) for seed in range(1, 21))
+        results.extend(task.run() for task in array)
+
+    took = seconds(submit_and_read)
+    assert results == [seed + 0.5 for seed in range(1, 21)]
     return took
 
 

@@ -21,6 +21,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import machine
 import table
 from registry import PEERS, ROWS, Row
 
@@ -38,7 +39,9 @@ MODULES = (
     "rows_pages",
     "rows_commandline",
     "rows_slurm",
+    "rows_percentiles",
     "peers",
+    "peers_more",
 )
 
 
@@ -77,7 +80,7 @@ class Bench:
     def child(self, what: str, row: Row, title: str, column: str, folder: Path) -> str:
         """Run one function of a row in a new process, and return the last line that it prints."""
         tool = "exca" if column in self.pythons else column
-        module = "peers" if row.group == "peers" else f"rows_{row.group}"
+        module = row.group if tool != "exca" else f"rows_{row.group}"
         ran = subprocess.run(
             [self.pythons.get(column, sys.executable), "measure.py", what, module, tool, title, str(folder)],
             cwd=HERE,
@@ -149,6 +152,23 @@ def chosen(only: str) -> list[Row]:
     return rows
 
 
+def recorded(described: dict[str, object], rows: list[Row], bench: Bench) -> dict[str, object]:
+    """Return all that a page needs: the machine, what each row is, its samples and what failed."""
+    fields = ("group", "title", "unit", "bar", "limit", "than", "higher_is_better")
+    return {
+        "machine": described,
+        "rows": [{field: getattr(row, field) for field in fields} for row in rows],
+        "samples": [
+            {"column": column, "row": title, "samples": values}
+            for (column, title), values in bench.samples.items()
+        ],
+        "failed": [
+            {"column": column, "row": title, "error": error}
+            for (column, title), error in bench.errors.items()
+        ],
+    }
+
+
 def main() -> None:
     """Read the command line, measure, print the table."""
     parser = argparse.ArgumentParser(description="Measure this project beside the published release.")
@@ -156,14 +176,16 @@ def main() -> None:
     parser.add_argument(
         "--only",
         default="",
-        help="groups (tasks,maps,cachedict,arrays,growth,pages,slurm) or words of titles",
+        help="groups (tasks,maps,cachedict,arrays,growth,percentiles,pages,slurm) or words of titles",
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each number is measured (default 5)")
     parser.add_argument("--folder", help="where to write (default: the folder for temporary files)")
     parser.add_argument(
-        "--no-peers", action="store_true", help="leave joblib.Memory, diskcache and SQLite out"
+        "--no-peers",
+        action="store_true",
+        help="leave joblib.Memory, diskcache, SQLite and all other tools out",
     )
-    parser.add_argument("--json", help="also write all samples to this file")
+    parser.add_argument("--json", help="also write the machine and all samples to this file, for page.py")
     options = parser.parse_args()
     for module in MODULES:
         importlib.import_module(module)
@@ -178,14 +200,16 @@ def main() -> None:
     compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=2)
     with tempfile.TemporaryDirectory(prefix="exca-bench-", dir=options.folder) as folder:
         bench = Bench(reference, Path(folder), options.rounds)
+        described = machine.described(Path(folder))
         for row in rows:
             bench.measure(row, tools)
     print(table.markdown(table.lines(rows, bench.samples, tools)))
     for (column, title), error in bench.errors.items():
         print(f"\n{title}, {column}: failed: {error}")
     if options.json:
-        samples = [{"column": c, "row": title, "samples": v} for (c, title), v in bench.samples.items()]
-        Path(options.json).write_text(json.dumps(samples, indent=1))
+        path = Path(options.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(recorded(described, rows, bench), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
