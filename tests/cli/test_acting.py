@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import pytest
 
 import pipeline_steps
 import trained
-from exca import steps
+from exca import settings, steps
 from saying import say
 from waiting import wait_for
 
@@ -416,3 +417,49 @@ def test_a_bundle_tells_no_values_and_no_secrets(
     task = json.loads(texts["exca-bundle/task.json"])
     assert (task["state"], task["config"]["rate"], task["value"]) == ("completed", "float", "float")
     json.loads(texts["exca-bundle/doctor.json"])
+
+
+STRICT = """
+import pydantic
+import exca
+
+class Fit(pydantic.BaseModel):
+    rate: float = 1.0
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self) -> float:
+        return self.rate * 1
+
+class Lines(pydantic.BaseModel):
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def run(self):
+        yield 1
+"""
+
+
+def test_doctor_tells_what_would_be_refused_and_computed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "strictly.py").write_text(STRICT)
+    compute = "import strictly; [strictly.Fit(rate=x, infra={'folder': 'cache'}).run() for x in (2, 3)]"
+    python = [sys.executable, "-W", "ignore", "-c", compute]
+    subprocess.run(python, check=True, env={**os.environ, "PYTHONPATH": str(tmp_path), "EXCA_ALLOW": "all"})
+    monkeypatch.setenv("PATH", "")  # no Slurm to ask
+    assert "strict" not in {one["what"] for one in json.loads(say(capsys, "doctor", "cache", "--json"))}
+    assert "strictly" not in sys.modules
+    (tmp_path / "strictly.py").write_text(STRICT.replace("* 1", "* 2"))
+    said = say(capsys, "doctor", "cache", "--strict", code=1)
+    assert re.search(r"BAD +strict +strictly.Fit.run,0: .*Lines.* \[generator-method\]", said)
+    assert re.search(
+        r"strict +strictly.Fit.run,0: code='strict' would compute 2 of 2 again: .*Fit.run changed", said
+    )
+    assert "EXCA_ALLOW" not in os.environ
+    monkeypatch.setenv("EXCA_ALLOW", "generator-method")
+    monkeypatch.delitem(sys.modules, "strictly")
+    monkeypatch.setattr(settings, "_warned", set())  # as in a new process
+    assert "[generator-method] [allowed: generator-method]" in say(capsys, "doctor", "cache", "--strict")

@@ -146,6 +146,11 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     doctor.add_argument(
         "--bundle", metavar="FILE", help="write an archive for a bug report, without values of yours"
     )
+    doctor.add_argument(
+        "--strict",
+        action="store_true",
+        help="import the modules of your tasks here, and tell what a strict setting would refuse or compute again",
+    )
     doctor.add_argument("--task", metavar="TASK", help="tell of this task in the bundle")
     _formats(doctor)
 

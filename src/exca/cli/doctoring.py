@@ -46,6 +46,10 @@ class Finding(tp.NamedTuple):
 def doctor(options: argparse.Namespace) -> int:
     """Look at this host, the folder and the scheduler."""
     found = [*_versions(), *_folder(options.folder), *_slurm(), *_settings()]
+    if options.strict and os.path.isdir(options.folder):
+        from .strictness import strictness
+
+        found += [Finding("strict", good, text) for good, text in strictness(options.folder)]
     if options.format is not None:
         print(as_text(options.format, [finding._asdict() for finding in found]))
     else:
