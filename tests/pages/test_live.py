@@ -9,6 +9,7 @@ import pickle
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -162,7 +163,7 @@ def test_every_route_asks_for_a_session_a_host_and_a_form(cache: Path) -> None:
             assert site.get(path).status in (404, 405)
 
 
-FIELDS = ("state", "err", "rank", "at", "after", "version", "sort")
+FIELDS = ("state", "err", "rank", "attempt", "runs", "at", "after", "version", "sort")
 HOSTILE = [
     *(
         NASTY,
@@ -405,6 +406,41 @@ def test_a_log_is_followed(tmp_path: Path) -> None:
     job.claim.release()
 
 
+def test_logs_of_other_processes_and_of_earlier_attempts(tmp_path: Path) -> None:
+    """Each can be chosen and is followed; a job that another name of a path is given as is none."""
+    job = Claimed(tmp_path)
+    lost = [
+        {"state": "preempted", "reason": "by <others>", "attempt": "b", "job_id": "11"},
+        {"state": "requeued", "reason": "in the same log", "attempt": "a", "job_id": "12"},
+        {"state": "killed", "reason": "", "attempt": "c", "job_id": "../../secret"},
+    ]
+    where = {"cluster": "local", "job_id": "12", "logs": str(tmp_path / "logs" / "%j"), "pid": os.getpid()}
+    note = {**where, "attempt": "a", "processes": 3, "attempts": lost}
+    (job.place / "submission.json").write_text(json.dumps(note))
+    job.say("of the first\n")
+    for number, rank, text in ((12, 2, "of the third"), (11, 0, "of before"), (11, 2, "of the third before")):
+        path = tmp_path / "logs" / f"{number}" / f"{number}_{rank}_log.out"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{text}\n")
+    site = Site(tmp_path)
+    link = site.run_page("rate == 1")
+    page = site.get(link).text
+    assert "of 3, from 0" in page
+    assert re.findall(r'<option value="(\d+)"[^>]*>([^<]*)', page) == [
+        ("0", "the latest"),
+        ("1", "1: preempted, job 11"),
+    ]
+    assert "by &lt;others&gt;" in page, "the attempts before are in the details while it runs"
+    for rank, attempt, text in ((0, 0, "first"), (2, 0, "third"), (0, 1, "before"), (2, 1, "third before")):
+        chosen = site.get(f"{link}?rank={rank}&attempt={attempt}").text
+        assert f"of the {text}\n</pre>" in chosen.replace("of before", "of the before")
+        [stream] = Page(chosen).links(f"{link}/stream")
+        assert f"rank={rank}&attempt={attempt}" in stream
+    for rank, attempt in ((1, 0), (0, 2), (0, 3), (0, 4), (5, 0)):
+        assert "No job of it has printed" in site.get(f"{link}?rank={rank}&attempt={attempt}").text
+    job.claim.release()
+
+
 def test_a_stream_tells_of_changes_in_the_folder(tmp_path: Path) -> None:
     trained.train(tmp_path, rate=1.0).loss()
     site = Site(tmp_path)
@@ -418,6 +454,30 @@ def test_a_stream_tells_of_changes_in_the_folder(tmp_path: Path) -> None:
     answer = site.ask("GET", stream, enough=more)
     assert [name for name, _ in events(answer)] == ["changed"]
     assert "2 runs" in site.get("/").text
+
+
+def test_no_more_streams_than_are_allowed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where many ask at the same moment, before any of them has had its first line; a place is free again."""
+    monkeypatch.setattr(live, "_MOST_STREAMS", 3)
+    monkeypatch.setattr(live, "_ALIVE", 0.0)
+    site = Site(cache)
+    [stream] = Page(site.get("/").text).links("/stream")
+
+    async def ask_at_once() -> list[int]:
+        begun: set[int] = set()
+
+        def enough_with(number: int) -> Callable[[bytes], bool]:
+            def enough(body: bytes) -> bool:
+                begun.add(number)
+                return len(begun) == 10
+
+            return enough
+
+        asked = (site.asked("GET", stream, enough=enough_with(k)) for k in range(10))
+        return [answer.status for answer in await asyncio.gather(*asked)]
+
+    assert sorted(asyncio.run(ask_at_once())) == [200] * 3 + [503] * 7
+    assert site.ask("GET", stream, enough=lambda body: True).status == 200
 
 
 def test_streams_end_with_the_server(cache: Path) -> None:

@@ -1,5 +1,6 @@
 """The live page as a person uses it: in a real browser, of a real server, with jobs that run."""
 
+import contextlib
 import http.client
 import http.server
 import os
@@ -156,6 +157,99 @@ def test_a_change_while_the_page_is_being_loaded_is_not_missed(runs: "Page", cac
     expect(runs.locator("#countline")).to_contain_text(f"{total + 2} of {total + 2} runs fit")
     assert len(delayed) == 1
     runs.unroute("**/runs/*")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More runs than a page holds rows; the first is the one with the lowest rate."""
+    folder = tmp_path_factory.mktemp("many") / "study"
+    for k in range(250):
+        trained.train(folder, rate=(k + 1) / 50, title=f"t{k % 5}").loss()
+    return folder
+
+
+def test_more_runs_than_rows(page: "Page", many: Path) -> None:
+    """Sorting, filters and groups are of all runs; rows are made as they are shown, also by the keyboard."""
+    from playwright.sync_api import expect
+
+    with Served(many, "--port", "0", "--allow-actions") as served:
+        page.goto(served.address)
+        page.get_by_role("link", name="trained.Train.loss").click()
+        expect(page.locator("#countline")).to_have_text("250 of 250 runs fit, 250 completed")
+        table = page.locator("table.list")
+        rows = table.locator("> tbody > tr")
+        expect(rows).to_have_count(100)
+        assert table.get_attribute("aria-rowcount") == "251"
+        assert rows.last.get_attribute("aria-rowindex") == "101"
+        assert violations(page) == []
+        head(page, "rate").click()
+        at = titles(page).index("rate") + 1
+        assert cells(page, at)[0] == "0.02"
+        head(page, "rate").click()
+        assert cells(page, at)[0] == "5"
+        more = page.get_by_role("button", name="Show 150 more of 250")
+        more.focus()
+        page.keyboard.press("Enter")
+        expect(rows).to_have_count(250)
+        assert [float(text) for text in cells(page, at)] == [(250 - k) / 50 for k in range(250)]
+        expect(rows.nth(100).locator("a")).to_be_focused()
+        assert table.get_attribute("aria-rowcount") is None
+        assert violations(page) == []
+        lowest = rows.last.locator("a")
+        name = lowest.inner_text()
+        page.get_by_label("Filter").fill("rate<=0.04")
+        expect(page.locator(".countline")).to_have_text("2 of 250 runs")
+        page.get_by_label("Filter").fill("t3")
+        expect(page.locator(".countline")).to_have_text("50 of 250 runs")
+        page.get_by_label("Filter").fill("")
+        page.get_by_label("Group by").select_option("title")
+        assert page.locator("tr.group").first.inner_text().startswith("title = t0: 50 runs")
+        page.get_by_label("Group by").select_option("nothing")
+        page.get_by_label(f"choose {name}").check()
+        trained.train(many, rate=0.005).loss()
+        expect(page.locator(".countline")).to_have_text("251 runs")
+        expect(page.get_by_label(f"choose {name}")).to_be_checked()
+        page.get_by_role("link", name=name).click()
+        expect(page.locator("h1")).to_contain_text(name)
+
+
+def test_more_runs_than_rows_without_scripts(chromium: "Browser", many: Path) -> None:
+    with Served(many, "--port", "0") as served:
+        for view in opened(chromium, java_script_enabled=False):
+            view.goto(served.address)
+            view.get_by_role("link", name="trained.Train.loss").click()
+            seen = cells(view, 1)
+            for _ in range(2):
+                view.get_by_role("link", name="The earlier 100").click()
+                seen += cells(view, 1)
+            assert len(set(seen)) == len(seen) >= 250
+            assert view.get_by_role("link", name="The earlier 100").count() == 0
+            view.get_by_role("link", name="The later 100").click()
+            assert set(cells(view, 1)) < set(seen)
+
+
+def test_something_is_done_to_several_runs(page: "Page", tmp_path: Path) -> None:
+    """Two that failed are computed again; one that did not fail, chosen beside them, is left alone."""
+    from playwright.sync_api import expect
+
+    for rate in (7.0, 8.0, 1.0):
+        with contextlib.suppress(ValueError):
+            trained.train(tmp_path, rate=rate).loss()
+    before = {path: path.read_bytes() for path in tmp_path.glob("trained*/*/job.json")}
+    with Served(tmp_path, "--port", "0", "--allow-actions") as served:
+        page.goto(served.address)
+        page.get_by_role("link", name="trained.Train.loss").click()
+        retry = page.get_by_role("button", name="Retry")
+        expect(retry).to_be_disabled()
+        page.get_by_label("choose all that fit").check()
+        expect(retry).to_have_text("Retry 2")
+        expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+        assert violations(page) == []
+        retry.click()
+        expect(page.locator("#said")).to_contain_text("failed again: ValueError: diverged")
+        expect(page.locator("#countline")).to_have_text("3 of 3 runs fit, 1 completed, 2 failed")
+    changed = [path for path, data in before.items() if path.read_bytes() != data]
+    assert len(changed) == 2
 
 
 def test_back_and_forward(runs: "Page") -> None:

@@ -109,7 +109,7 @@ def test_all_is_in_it_without_scripts(cache: Path) -> None:
     ):
         assert words in text, words
     assert len(page.all("figure")) == text.count(" Numbers of ")
-    assert all(svg.get("aria-label") for svg in page.all("svg"))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.all("svg"))
 
 
 def test_nothing_is_loaded_from_elsewhere(cache: Path) -> None:

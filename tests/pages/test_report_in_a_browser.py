@@ -67,7 +67,7 @@ def test_filter_sort_group_choose_and_compare(page: "Page", report: str) -> None
     assert not section.get_by_role("group", name="Columns").is_visible()
     compare = section.get_by_role("button", name="Compare")
     assert compare.is_disabled()
-    for box in section.get_by_role("checkbox", name="choose").all()[:2]:
+    for box in section.locator("tbody").get_by_role("checkbox").all()[:2]:
         box.check()
     compare.click()
     dialog = page.get_by_role("dialog", name="2 runs side by side")

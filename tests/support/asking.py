@@ -105,16 +105,19 @@ class Asker:
         enough: Callable[[bytes], bool] | None = None,
     ) -> Answer:
         """Send a request to an address from the base on; the connection ends once there is enough of the answer."""
-        return asyncio.run(self._ask(method, target, list(headers), body, enough))
+        return asyncio.run(self.asked(method, target, headers, body, enough=enough))
 
-    async def _ask(
+    async def asked(
         self,
         method: str,
         target: str,
-        headers: list[tuple[str, str]],
-        body: bytes,
-        enough: Callable[[bytes], bool] | None,
+        given: Headers = (),
+        body: bytes = b"",
+        *,
+        enough: Callable[[bytes], bool] | None = None,
     ) -> Answer:
+        """The same, in a loop that runs already."""
+        headers = list(given)
         raw, _, query = f"{self.base}{target}".partition("?")
         names = {name for name, _ in headers}
         if "host" not in names:

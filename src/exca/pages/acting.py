@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 from ..catalog.rows import Row
 
@@ -12,6 +13,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {  # and in which states they make sense
     "cancel": ("running",),
     "retry": ("failed", "interrupted"),
 }
+MOST_AT_ONCE = 2000  # runs that one form may name
 _PATIENCE = 10.0  # seconds; a task that is computed by the other process itself may take longer
 _LOOK = 0.05
 _SHOWN = 2000
@@ -28,26 +30,43 @@ class Actor:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._said: dict[str, str] = {}
 
-    def said(self, row: Row) -> str:
-        """What became of what was last asked for; "" where nothing was."""
-        return self._said.get(row.folder, "")
+    def said(self, page: str) -> str:
+        """What became of what was last asked for on a page; "" where nothing was."""
+        return self._said.get(page, "")
 
-    async def act(self, action: str, row: Row) -> None:
-        """Do something to a task, and wait for a while for its end."""
-        known = self._running.get(row.folder)
-        if known is not None and not known.done():
+    async def act(self, action: str, rows: Sequence[Row], page: str) -> None:
+        """Do something to tasks, and wait for a while for its end.
+
+        Parameters
+        ----------
+        action: str
+            one of `ACTIONS`
+        rows: sequence of Row
+            the tasks; those for which something runs already are left alone
+        page: str
+            a name of the page that shows what became of it
+        """
+        free = [row for row in rows if (known := self._running.get(row.folder)) is None or known.done()]
+        if not free:
             return
-        if row.state not in ACTIONS[action]:
-            self._said[row.folder] = f"It is {row.state} by now, so there is nothing to {action}."
+        fitting = [row for row in free if row.state in ACTIONS[action]]
+        if not fitting:
+            states = " or ".join(sorted({row.state for row in free}))
+            they = "It is" if len(rows) == 1 else "They are"
+            self._said[page] = f"{they} {states} by now, so there is nothing to {action}."
             return
-        arguments = ["cancel", row.folder, "-y"] if action == "cancel" else ["retry", row.folder]
-        self._said[row.folder] = f"exca {action} runs: this page shows how it ends."
-        self._running[row.folder] = task = asyncio.create_task(self._do(arguments, row.folder))
+        left = (
+            f"{len(rows) - len(fitting):,} of {len(rows):,} left alone; " if len(fitting) < len(rows) else ""
+        )
+        arguments = [action, *(row.folder for row in fitting), *(["-y"] if action == "cancel" else [])]
+        self._said[page] = f"{left}exca {action} runs: this page shows how it ends."
+        task = asyncio.create_task(self._do(arguments, page, left))
+        self._running.update((row.folder, task) for row in fitting)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(task), _PATIENCE)
 
-    async def _do(self, arguments: list[str], folder: str) -> None:
-        self._said[folder] = await _outcome(arguments)
+    async def _do(self, arguments: list[str], page: str, left: str) -> None:
+        self._said[page] = f"{left}{await _outcome(arguments)}"
 
 
 async def _outcome(arguments: list[str]) -> str:

@@ -63,6 +63,8 @@ class Chart:
         the numbers as a table
     note: str
         what is left out
+    shaded: str
+        what the shades of the lines tell; "" where there is none
     """
 
     kind: str
@@ -79,6 +81,7 @@ class Chart:
     head: list[str] = dataclasses.field(default_factory=list)
     body: list[list[str]] = dataclasses.field(default_factory=list)
     note: str = ""
+    shaded: str = ""
 
     @property
     def left(self) -> float:
@@ -339,6 +342,7 @@ def parallel(group: Group) -> Chart | None:
         points = [(tick.at, heights[n][i]) for n, tick in enumerate(chart.x_ticks)]
         drawn[shade].append(_polyline(points))
     chart.lines = [Line("".join(paths), f"shade{n}") for n, paths in enumerate(drawn) if paths]
+    chart.shaded = result.title
     chart.head = ["run", *(column.title for column in axes)]
     best = sorted(there, key=lambda k: numbers[k] or 0.0)
     ends = best if len(best) <= 10 else [*best[:5], *best[-5:]]
@@ -382,6 +386,7 @@ def curves(name: str, of: str, of_runs: Sequence[tuple[str, Curve]], note: str =
         points = [(horizontal(step), vertical(value)) for step, value in _thinned(curve)]
         path = _polyline(points) if len(points) > 1 else _dots(points)
         chart.lines.append(Line(path, f"shade{shade}" if len(points) > 1 else f"dots shade{shade}", run))
+    chart.shaded = "its last value" if len(of_runs) > 1 else ""
     chart.head = ["run", "steps", "first", "lowest", "highest", "last"]
     for run, curve in of_runs:
         values = [value for _, value in curve]

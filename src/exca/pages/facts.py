@@ -322,15 +322,19 @@ def _known(rows: Sequence[Row]) -> list[Column]:
     names = dict.fromkeys(name for row in rows for name in row.facts)
     results = [name for name in names if name == "value" or name.startswith("value.")]
     found = [_fact(name, "result", rows) for name in results]
-    found += [
-        _fact(name, "fact", rows) for name in ("seconds", "items", "attempts", "error") if name in names
-    ]
+    found += [_fact(name, "fact", rows) for name in ("seconds", "items", "attempts") if name in names]
     for name in ("user", "host"):
         column = _fact(name, "fact", rows)
         if column.distinct > 1:
             found.append(column)
     times = [row.when for row in rows]
     found.append(Column("when", "fact", times, [moment(when) for when in times]))
+    if "error" in names:
+        found.append(_fact("error", "fact", rows))  # the widest
+    titles = {name.removeprefix("value.") for name in results}
+    for column in found:
+        if column.role == "fact" and column.title in titles:
+            column.title = f"_{column.name}"  # as conditions name it
     return [column for column in found if column.name != "attempts" or column.distinct > 1]
 
 
@@ -439,6 +443,12 @@ def run_facts(run: Run, of: Group, *, full: bool = False) -> RunFacts:
             about, _, rest_of = name.partition(".")
             title = _ABOUT.get(about, "Outcome") if rest_of else _ABOUT.get(name, "Outcome")
             said = name if title in ("Outcome", "Where and when") else rest_of
+            if title == "Outcome":
+                said = (
+                    f"_{name}"
+                    if f"value.{name}" in row.facts
+                    else _TITLES.get(name, name.removeprefix("value."))
+                )
             shown = moment(seconds_of(value)) if name in _TIMES else whole(value)
             known.setdefault(title, []).append((field_name(said), shown))
     known = {title: pairs for title, pairs in known.items() if pairs}

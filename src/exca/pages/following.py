@@ -6,9 +6,13 @@ import os
 import typing as tp
 
 from .. import _files
-from ..catalog.logs import plain
+from ..catalog.logs import log_of, plain
+from ..catalog.rows import Row
+from ..errors import NoSuchTaskError, OddFileError, UnknownVersionError, UntrustedFileError
+from .facts import shortened
 
 _BLOCK = 1 << 16
+_NO_LOG = (NoSuchTaskError, UntrustedFileError, UnknownVersionError, OddFileError, OSError, ValueError)
 _FAR_BEHIND = 1 << 20  # bytes: more than a reader keeps up with
 
 
@@ -73,3 +77,27 @@ class Follower:
             self._file.seek(self.at)
             head = self._file.read(_BLOCK)
             self.at += head.find(b"\n") + 1
+
+
+def follower(row: Row, *, at: int | None, **which: tp.Any) -> Follower | None:
+    """The log of a run's job; None where there is none, or none that may be shown."""
+    try:
+        return Follower(str(log_of(row, **which)), at)
+    except _NO_LOG:
+        return None
+
+
+def end_of_log(row: Row, **which: tp.Any) -> tuple[str, int, str]:
+    """The end of a log, where that ends, and why there is nothing to see."""
+    try:
+        found = Follower(str(log_of(row, **which)))
+    except (UntrustedFileError, UnknownVersionError) as e:
+        return "", 0, shortened(str(e), 400)
+    except _NO_LOG:
+        return "", 0, "No job of it has printed anything that is kept."
+    try:
+        text = found.more()
+    finally:
+        found.close()
+    nothing = "Nothing so far." if row.state == "running" else "Nothing."
+    return text, found.at, "" if text else nothing

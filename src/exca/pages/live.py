@@ -11,30 +11,29 @@ import threading
 import time
 import typing as tp
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from ..catalog.logs import log_of
 from ..catalog.rows import STATES, Row
 from ..catalog.select import Selection
-from ..errors import FilterError, NoSuchTaskError, OddFileError, UnknownVersionError, UntrustedFileError
-from . import charts, facts, records, render
-from .acting import ACTIONS, Actor
-from .following import Follower
+from ..errors import FilterError
+from . import charts, facts, following, records, render
+from .acting import ACTIONS, MOST_AT_ONCE, Actor
 from .gate import FORM_TOKEN, Keys
 from .snapshots import Snapshot, Watched, id_of
 
-MOST_RUNS = 1000  # that one table shows
+MOST_RUNS = 20_000  # that one table shows
+_PAGE = 100  # rows of them that a page holds; its script has the data of all
 _MOST_STREAMS = 64
 _MOST_ERRORS, _MOST_LINKS, _MOST_CURVES, _MOST_LATEST = 50, 30, 6, 20
 _BLOCKS = 16  # of a log, before anything else is looked at
 _LOOK = 0.25  # seconds between two looks at a log that is followed
 _ALIVE = 15.0  # seconds after which a stream says that it is there
 _TYPES = {"svg": "image/svg+xml", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
-_NO_LOG = (NoSuchTaskError, UntrustedFileError, UnknownVersionError, OddFileError, OSError, ValueError)
 
 
 def make_app(
@@ -77,6 +76,7 @@ def make_app(
     if actions:
         for name in ACTIONS:
             app.router.add_route(f"/run/{{run}}/{name}", pages.acting(name), methods=["POST"])
+            app.router.add_route(f"/runs/{{method}}/{name}", pages.acting_on_many(name), methods=["POST"])
     app.router.redirect_slashes = False
     app.state.pages = pages
     return app
@@ -182,12 +182,20 @@ class _Pages:
             chosen, problem = [], facts.shortened(str(e), 400)
         chosen = _latest_first(chosen)
         group = facts.group(wanted, every[0].method, chosen[:MOST_RUNS])
+        shown = len(group.runs)
+        first = min(_number(request, "from"), max(0, shown - 1)) // _PAGE * _PAGE
         return self._page(
             "live_runs.html",
             request,
             snapshot,
             group=group,
-            table=render.runs(group, lambda run: self._link(run.row)),
+            table=render.runs(group, lambda run: self._link(run.row), _PAGE, first, named=True),
+            pages=[
+                (f"{title} {_PAGE}", f"?{urlencode({'where': where, 'state': state, 'from': at})}")
+                for title, at in (("The later", first - _PAGE), ("The earlier", first + _PAGE))
+                if 0 <= at < shown
+            ],
+            between=(first + 1, min(shown, first + _PAGE)),
             scatters=charts.scatters(group),
             parallel=charts.parallel(group),
             curves=charts.learning_curves(group),
@@ -195,7 +203,11 @@ class _Pages:
             state=state,
             states=STATES,
             problem=problem,
-            shown=len(group.runs),
+            said=facts.shortened(self._actor.said(wanted), 1000),
+            offers=ACTIONS if self._actions else {},
+            most_at_once=MOST_AT_ONCE,
+            query=f"?{request.url.query}" if request.url.query else "",
+            shown=shown,
             fitting=len(chosen),
             total=len(every),
         )
@@ -208,16 +220,17 @@ class _Pages:
 
     def _run(self, request: Request, snapshot: Snapshot, row: Row) -> Response:
         which = _which_log(request)
+        processes, attempts = records.choices(row)
         group, nearest = self._group_of(row.method, snapshot)
         one = next(run for run in group.runs if id_of(run.row) == id_of(row))
-        text, at, missing = _end_of_log(row, **which)
+        text, at, missing = following.end_of_log(row, **which)
         return self._page(
             "live_run.html",
             request,
             snapshot,
             stream=self._to(
                 f"/run/{id_of(row)}/stream?version={snapshot.version}&at={at}"
-                f"&err={int(which['err'])}&rank={which['rank']}"
+                f"&err={int(which['err'])}&rank={which['rank']}&attempt={which['attempt']}"
             ),
             one=one,
             group=group,
@@ -234,8 +247,10 @@ class _Pages:
             running=row.state == "running",
             log=text,
             no_log=missing,
+            processes=processes,
+            attempts=attempts,
             **which,
-            said=facts.shortened(self._actor.said(row), 1000),
+            said=facts.shortened(self._actor.said(row.folder), 1000),
             offers=[action for action, states in ACTIONS.items() if self._actions and row.state in states],
             act=self._to(f"/run/{id_of(row)}"),
         )
@@ -257,9 +272,29 @@ class _Pages:
 
         async def act(request: Request) -> Response:
             row = _row(request, await self.watched.now())
-            await self._actor.act(action, row)
+            await self._actor.act(action, [row], row.folder)
             # to another page, so that to load that again asks for nothing
             return RedirectResponse(self._link(row), status_code=303)
+
+        return act
+
+    def acting_on_many(self, action: str) -> Callable[[Request], Awaitable[Response]]:
+        """What answers a form that asks to do something to some runs of a method."""
+
+        async def act(request: Request) -> Response:
+            snapshot = await self.watched.now()
+            method = request.path_params["method"]
+            wanted = dict(parse_qsl((await request.body()).decode("ascii", "replace"))).get("runs", "")
+            chosen = list(dict.fromkeys(wanted.split(",")))
+            if len(chosen) > MOST_AT_ONCE:
+                raise HTTPException(413, f"These are more than {MOST_AT_ONCE:,} runs: choose fewer.")
+            found = [snapshot.by_id.get(each) for each in chosen]
+            rows = [row for row in found if row is not None and method_id(row.method) == method]
+            if not rows:
+                raise HTTPException(404, "None of these runs is in this folder, or no longer.")
+            await self._actor.act(action, rows, method)
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(self._to(f"/runs/{method}{query}"), status_code=303)
 
         return act
 
@@ -288,7 +323,7 @@ class _Pages:
         return await self._streaming(request, events)
 
     async def _log(self, row: Row, version: int, **which: tp.Any) -> AsyncGenerator[bytes]:
-        follower = await asyncio.to_thread(_follower, row, **which)
+        follower = await asyncio.to_thread(following.follower, row, **which)
         looked = time.monotonic()
         logged = await asyncio.to_thread(records.logged, row)
         try:
@@ -302,7 +337,7 @@ class _Pages:
                 if changed or (follower is None and time.monotonic() - looked > _ALIVE / 10):
                     row = snapshot.by_id.get(id_of(row), row)
                     looked = time.monotonic()
-                    new = await asyncio.to_thread(_follower, row, **{**which, "at": None})
+                    new = await asyncio.to_thread(following.follower, row, **{**which, "at": None})
                     if new is not None and (follower is None or new.file_id != follower.file_id):
                         follower, new = new, follower  # a later attempt has another log
                         yield _event("begin", "")
@@ -325,22 +360,28 @@ class _Pages:
             return Response(headers=headers, media_type=kind)
         if self._streams >= _MOST_STREAMS:
             raise HTTPException(503, "Too many pages are open: close some.")
-        return StreamingResponse(self._until_the_end(events), headers=headers, media_type=kind)
+        pages = self
+
+        class Stream(StreamingResponse):
+            async def __call__(self, *connection: tp.Any) -> None:
+                pages._streams += 1  # at once: many may ask before the first of them has a line
+                try:
+                    await super().__call__(*connection)
+                finally:
+                    pages._streams -= 1
+
+        return Stream(self._until_the_end(events), headers=headers, media_type=kind)
 
     async def _until_the_end(self, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        self._streams += 1
         said = time.monotonic()
-        try:
-            yield b"retry: 2000\n\n"
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if self._ending():
-                        break
-                    if event or time.monotonic() - said > _ALIVE:
-                        said = time.monotonic()
-                        yield event or b": alive\n\n"
-        finally:
-            self._streams -= 1
+        yield b"retry: 2000\n\n"
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if self._ending():
+                    break
+                if event or time.monotonic() - said > _ALIVE:
+                    said = time.monotonic()
+                    yield event or b": alive\n\n"
 
     # ------------------------------------------------------------------------------------ the rest
 
@@ -407,7 +448,11 @@ def _row(request: Request, snapshot: Snapshot) -> Row:
 
 
 def _which_log(request: Request) -> dict[str, tp.Any]:
-    return {"err": _number(request, "err") == 1, "rank": _number(request, "rank")}
+    return {
+        "err": _number(request, "err") == 1,
+        "rank": _number(request, "rank"),
+        "attempt": _number(request, "attempt"),
+    }
 
 
 def _number(request: Request, name: str) -> int:
@@ -418,28 +463,6 @@ def _as_number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise HTTPException(400, f"{name} is a number.")
     return int(text)
-
-
-def _follower(row: Row, *, err: bool, rank: int, at: int | None) -> Follower | None:
-    """The log of a run's job; None where there is none, or none that may be shown."""
-    try:
-        return Follower(str(log_of(row, err=err, rank=rank)), at)
-    except _NO_LOG:
-        return None
-
-
-def _end_of_log(row: Row, *, err: bool, rank: int) -> tuple[str, int, str]:
-    """The end of a log, where that ends, and why there is none."""
-    try:
-        follower = Follower(str(log_of(row, err=err, rank=rank)))
-    except (UntrustedFileError, UnknownVersionError) as e:
-        return "", 0, facts.shortened(str(e), 400)
-    except _NO_LOG:
-        return "", 0, "No job of it has printed anything that is kept."
-    try:
-        return follower.more(), follower.at, ""
-    finally:
-        follower.close()
 
 
 def _event(name: str, data: str, at: int | None = None) -> bytes:

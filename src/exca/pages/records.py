@@ -3,6 +3,7 @@
 import contextlib
 import os
 import typing as tp
+from collections.abc import Sequence
 
 from .. import _files
 from ..catalog import logs
@@ -13,6 +14,7 @@ from ..errors import NoSuchTaskError, OddFileError, UnknownVersionError, Untrust
 
 _ATTEMPT = ("state", "reason", "host", "job_id", "started", "finished")
 _MOST_ATTEMPTS = 30
+_MOST_PROCESSES = 4096  # of a job, between which a page lets choose
 _MOST_TRACEBACK = 4000  # characters
 _MOST_METRICS = 1 << 19  # bytes of one run
 _MOST_NAMES = 12  # metrics of one run
@@ -31,15 +33,35 @@ def _content(row: Row) -> dict[str, tp.Any]:
 def attempts_and_traceback(row: Row) -> tuple[list[list[str]], str]:
     """The attempts before the one that counts (state, reason, host, job, start, end), and the traceback of an error."""
     content = _content(row)
-    lost = content.get("attempts")
-    attempts = [
-        [_text(each.get(name)) for name in _ATTEMPT]
-        for each in (lost if isinstance(lost, list) else [])[:_MOST_ATTEMPTS]
-        if isinstance(each, dict)
-    ]
+    attempts = [[_text(each.get(name)) for name in _ATTEMPT] for each in earlier(row)[:_MOST_ATTEMPTS]]
     error = content.get("error")
     traceback = error.get("traceback") if isinstance(error, dict) else None
     return attempts, visible(traceback[-_MOST_TRACEBACK:]) if isinstance(traceback, str) else ""
+
+
+def earlier(row: Row) -> Sequence[dict[str, tp.Any]]:
+    """The attempts that were lost before the one that counts, or that runs."""
+    try:
+        found = logs.logged_by(row)
+    except (UnknownVersionError, OSError, ValueError):
+        return ()
+    return () if found is None else found.earlier
+
+
+def choices(row: Row) -> tuple[int, list[tuple[int, str]]]:
+    """Of which processes and attempts there may be logs: how many processes, and number and text of each attempt."""
+    try:
+        found = logs.logged_by(row)
+    except (UnknownVersionError, OSError, ValueError):
+        found = None
+    if found is None:
+        return 1, []
+    attempts = [
+        (n, f"{n}: {_text(each.get('state'))}, job {_text(each.get('job_id'))}")
+        for n, each in enumerate(found.earlier[:_MOST_ATTEMPTS], start=1)
+        if found.job_of(n)
+    ]
+    return max(1, min(found.processes, _MOST_PROCESSES)), attempts
 
 
 def _text(value: tp.Any) -> str:

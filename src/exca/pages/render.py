@@ -87,8 +87,11 @@ def _known_to_scripts(value: tp.Any) -> tp.Any:
     return [_known_to_scripts(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def group_data(group: Group) -> dict[str, tp.Any]:
-    """What the script sorts, filters and draws: the columns of a table with their values."""
+def group_data(group: Group, links: Sequence[str] = ()) -> dict[str, tp.Any]:
+    """What the script sorts, filters and draws: the columns of a table with their values.
+
+    With the addresses of all runs it is also enough to make their rows.
+    """
     columns = []
     for column in group.columns:
         made: dict[str, tp.Any] = {"name": column.title, "role": column.role, "numeric": column.numeric}
@@ -99,14 +102,38 @@ def group_data(group: Group) -> dict[str, tp.Any]:
             made["texts"] = list(known)
         else:
             made["values"] = values
+            if links:
+                made["texts"] = column.texts
+        if links and column.defaults:
+            made["defaults"] = "".join("01"[each] for each in column.defaults)
         columns.append(made)
     states = list(group.counts)
-    return {"columns": columns, "states": states, "state": [states.index(run.state) for run in group.runs]}
+    data = {"columns": columns, "states": states, "state": [states.index(run.state) for run in group.runs]}
+    return {**data, "links": list(links), "ids": [run.id for run in group.runs]} if links else data
 
 
-def runs(group: Group, link: Callable[[Run], str]) -> "Markup":
-    """The table of a method's runs, as ``runs.html`` makes it; ``link`` gives the address of a run, or ""."""
-    return _rendered("runs.html", group=group, link=link, data=as_data(group_data(group)))
+def runs(
+    group: Group, link: Callable[[Run], str], most: int | None = None, first: int = 0, *, named: bool = False
+) -> "Markup":
+    """The table of a method's runs, as ``runs.html`` makes it.
+
+    Parameters
+    ----------
+    group: Group
+        the runs
+    link: callable
+        gives the address of a run, or ""
+    most: int, optional
+        how many rows the page holds (default: all); the script makes the others when they are shown
+    first: int
+        the first of them, for a reader without the script
+    named: bool
+        whether the page names the method above it
+    """
+    rows = group.runs[first:] if most is None else group.runs[first : first + most]
+    links = [] if len(rows) == len(group.runs) else [link(run) for run in group.runs]
+    data = as_data({**group_data(group, links), "first": first})
+    return _rendered("runs.html", group=group, rows=rows, first=first, link=link, data=data, named=named)
 
 
 def run(of: Run, group: Group, nearest: Nearest | None = None, *, logs: int = _LOG_BYTES) -> "Markup":

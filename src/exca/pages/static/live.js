@@ -87,15 +87,17 @@
   function keep() {
     const root = shown();
     if (!root) return;
-    kept = { controls: new Map(), open: new Set(), scrolled: new Map(), focus: null, sorted: [], rows: new Map() };
+    kept = { controls: new Map(), open: new Set(), scrolled: new Map(), focus: null, sorted: [], rows: new Map(), chosen: new Map() };
     for (const section of root.querySelectorAll("section.runs")) {
+      kept.chosen.set(section.id, new Set(section.chosen().map((run) => run.key)));
       kept.rows.set(section.id, section.querySelectorAll("table.list > tbody > tr").length);
     }
     for (const control of root.querySelectorAll("input, select")) {
       if (control.type === "hidden") continue;
+      if (control === document.activeElement) kept.focus = { control: nameOf(control), at: control.selectionStart };
+      if (control.closest("table.list")) continue; // what chooses runs
       const value = control.type === "checkbox" ? control.checked : control.tagName === "SELECT" ? chosenText(control) : control.value;
       kept.controls.set(nameOf(control), value);
-      if (control === document.activeElement) kept.focus = { control: nameOf(control), at: control.selectionStart };
     }
     const active = document.activeElement;
     if (active && root.contains(active) && !kept.focus) kept.focus = { path: placeOf(active, root) };
@@ -125,7 +127,7 @@
     }
     for (const control of root.querySelectorAll("input, select")) {
       const value = was.controls.get(nameOf(control));
-      if (value === undefined || control.type === "hidden") continue;
+      if (value === undefined || control.type === "hidden" || control.closest("table.list")) continue;
       if (control.type === "checkbox") {
         if (control.checked === value) continue;
         control.checked = value;
@@ -139,12 +141,9 @@
         control.value = value;
         control.dispatchEvent(new Event("input", { bubbles: true }));
       }
-      if (was.focus && was.focus.control === nameOf(control)) {
-        control.focus({ preventScroll: true });
-        if (was.focus.at !== null && control.setSelectionRange) control.setSelectionRange(was.focus.at, was.focus.at);
-      }
     }
     for (const section of root.querySelectorAll("section.runs")) {
+      section.choose(was.chosen.get(section.id) ?? new Set());
       const more = section.querySelector(".more button");
       const count = () => section.querySelectorAll("table.list > tbody > tr").length;
       while (more && !more.parentElement.hidden && count() + 1 < (was.rows.get(section.id) ?? 0)) more.click();
@@ -153,6 +152,11 @@
     for (const box of root.querySelectorAll(".scroll, pre")) {
       const at = was.scrolled.get(box.getAttribute("aria-label"));
       if (at) [box.scrollLeft, box.scrollTop] = at;
+    }
+    const focused = was.focus?.control && [...root.querySelectorAll("input, select")].find((control) => nameOf(control) === was.focus.control);
+    if (focused) {
+      focused.focus({ preventScroll: true });
+      if (was.focus.at !== null && focused.type !== "checkbox" && focused.setSelectionRange) focused.setSelectionRange(was.focus.at, was.focus.at);
     }
     if (was.focus && was.focus.path) {
       const { id, tag, text, nth } = was.focus.path;
@@ -223,9 +227,38 @@
   });
   document.addEventListener("htmx:afterSwap", (event) => {
     if (!isLive(event)) return;
+    offer();
     restore();
     curves();
   });
+
+  // ---------------------------------------------------------------- what can be done to the runs that are chosen
+
+  function offer() {
+    for (const form of document.querySelectorAll("form.chosen-runs")) {
+      const section = form.parentElement.querySelector("section.runs");
+      if (!section) continue;
+      section.querySelector(".controls").append(form);
+      form.hidden = false;
+      const fitting = (button) => section.chosen().filter((run) => button.dataset.states.split(" ").includes(run.state));
+      const show = () => {
+        for (const button of form.querySelectorAll("button")) {
+          const n = fitting(button).length;
+          const most = Number(button.dataset.most);
+          button.name_ ??= button.textContent;
+          button.textContent = n > most ? `${button.name_} ${most} at most` : n ? `${button.name_} ${n}` : button.name_;
+          button.disabled = n < 1 || n > most;
+        }
+      };
+      section.addEventListener("exca:chosen", show);
+      form.addEventListener("submit", (event) => {
+        form.elements.runs.value = fitting(event.submitter).map((run) => run.key.slice(run.key.lastIndexOf("/") + 1)).join(",");
+      });
+      show();
+    }
+  }
+
+  offer();
 
   // ---------------------------------------------------------------- a log
 

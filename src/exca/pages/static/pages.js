@@ -30,8 +30,10 @@
 
   function dataOf(section) {
     const raw = JSON.parse(section.querySelector("script.data").textContent);
-    const rows = [...section.querySelectorAll("table.list > tbody > tr")];
-    const ids = rows.map((row) => row.cells[0].textContent.trim());
+    const rows = []; // those that the page came with; others are made when they are shown
+    section.querySelectorAll("table.list > tbody > tr").forEach((row, k) => (rows[(raw.first ?? 0) + k] = row));
+    const ids = raw.ids ?? rows.map((row) => row.cells[0].textContent.trim());
+    const links = raw.links ?? rows.map((row) => row.cells[0].querySelector("a")?.getAttribute("href"));
     const columns = [
       { name: "run", role: "id", numeric: false, values: ids },
       { name: "state", role: "fact", numeric: false, values: raw.state.map((k) => raw.states[k]) },
@@ -40,7 +42,29 @@
         values: column.numeric ? column.values : column.index.map((k) => column.texts[k]),
       })),
     ];
-    return { rows, ids, columns, order: rows.map((_, k) => k), shown: rows.map((_, k) => k) };
+    const order = ids.map((_, k) => k);
+    return { rows, ids, links, columns, order, shown: order, words: [] };
+  }
+
+  // what a cell holds, where the page does not hold the row
+  const textOf = (column, k) => (column.numeric ? column.texts[k] : (column.values[k] ?? ""));
+
+  function wordsOf(data, k) {
+    data.words[k] ??= (data.rows[k] ? data.rows[k].textContent : data.columns.map((column) => textOf(column, k)).join("\n")).toLowerCase();
+    return data.words[k];
+  }
+
+  // a row like those that the page came with
+  function rowOf(data, k) {
+    if (data.rows[k]) return data.rows[k];
+    const state = data.columns[1].values[k];
+    const row = make("tr", {}, make("th", { scope: "row" }, data.links[k] ? make("a", { href: data.links[k] }, data.ids[k]) : data.ids[k]));
+    row.append(make("td", {}, make("span", { className: `state ${state}` }, state)));
+    for (const column of data.columns.slice(2)) {
+      row.append(make("td", { className: `${column.numeric ? "n" : ""} ${column.defaults?.[k] === "1" ? "d" : ""}`.trim() }, textOf(column, k)));
+    }
+    data.rows[k] = row;
+    return row;
   }
 
   const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -63,7 +87,7 @@
     const column = found && data.columns.find((c) => c.name === found[1] || c.name.endsWith(`.${found[1]}`));
     if (!column) {
       const wanted = word.toLowerCase();
-      return (k) => data.rows[k].textContent.toLowerCase().includes(wanted);
+      return (k) => wordsOf(data, k).includes(wanted);
     }
     const [, , sign, text] = found;
     if (sign === "~") return (k) => String(column.values[k] ?? "").toLowerCase().includes(text.toLowerCase());
@@ -115,7 +139,8 @@
     function prepare(k) {
       if (prepared.has(k)) return;
       prepared.add(k);
-      const row = data.rows[k];
+      const row = rowOf(data, k);
+      for (const hidden of hiddenColumns) row.cells[hidden].hidden = true;
       const cell = row.cells[0];
       if (!cell.querySelector("a")) {
         const button = make("button", { type: "button", className: "rowname" }, data.ids[k]);
@@ -123,22 +148,41 @@
         cell.replaceChildren(button);
       }
       const box = make("input", { type: "checkbox", "aria-label": `choose ${data.ids[k]}` });
-      box.addEventListener("change", () => {
-        if (box.checked) chosen.add(k);
-        else chosen.delete(k);
-        row.classList.toggle("chosen", box.checked);
-        compareButton.disabled = chosen.size < 2;
-        compareButton.textContent = chosen.size < 2 ? "Compare" : `Compare ${chosen.size}`;
-      });
+      box.checked = chosen.has(k);
+      row.classList.toggle("chosen", box.checked);
+      box.addEventListener("change", () => choose([k], box.checked));
       cell.prepend(box, " ");
     }
+
+    const keyOf = (k) => data.links[k] ?? data.ids[k];
+    function choose(which, wanted) {
+      for (const k of which) {
+        if (wanted) chosen.add(k);
+        else chosen.delete(k);
+        if (!prepared.has(k)) continue;
+        data.rows[k].classList.toggle("chosen", wanted);
+        data.rows[k].cells[0].querySelector("input").checked = wanted;
+      }
+      compareButton.disabled = chosen.size < 2;
+      compareButton.textContent = chosen.size < 2 ? "Compare" : `Compare ${count(chosen.size)}`;
+      const all = data.shown.length > 0 && data.shown.every((k) => chosen.has(k));
+      allBox.checked = all;
+      allBox.indeterminate = !all && chosen.size > 0;
+      section.dispatchEvent(new Event("exca:chosen", { bubbles: true }));
+    }
+    // for pages that are served: what was chosen, by the address of the run
+    section.chosen = () => [...chosen].map((k) => ({ key: keyOf(k), state: data.columns[1].values[k] }));
+    section.choose = (keys) => choose(data.order.filter((k) => keys.has(keyOf(k))), true);
+    const allBox = make("input", { type: "checkbox", "aria-label": "choose all that fit" });
+    allBox.addEventListener("change", () => choose(data.shown, allBox.checked));
+    head[0].prepend(allBox, " ");
 
     const search = make("input", { type: "search", placeholder: "words, state=failed, rate>0.1", autocomplete: "off", spellcheck: false });
     search.addEventListener("input", () => update());
     const groupBy = make("select", {}, make("option", { value: "" }, "nothing"));
     data.columns.forEach((column, k) => {
       const distinct = new Set(column.values).size;
-      if (k > 0 && distinct > 1 && distinct <= Math.max(12, data.rows.length / 4)) {
+      if (k > 0 && distinct > 1 && distinct <= Math.max(12, data.order.length / 4)) {
         groupBy.append(make("option", { value: String(k) }, column.name));
       }
     });
@@ -154,7 +198,7 @@
         if (box.checked) hiddenColumns.delete(k);
         else hiddenColumns.add(k);
         head[k].hidden = !box.checked;
-        for (const row of data.rows) row.cells[k].hidden = !box.checked;
+        for (const row of data.rows) if (row) row.cells[k].hidden = !box.checked;
         update();
       });
       menu.append(make("label", {}, box, column.name));
@@ -178,11 +222,14 @@
       compareButton,
     );
     controls.hidden = false;
+    for (const pages of section.parentElement.querySelectorAll("nav.pages")) pages.hidden = true;
     const moreButton = make("button", { type: "button", className: "button" });
     const more = make("p", { className: "more" }, moreButton);
     moreButton.addEventListener("click", () => {
+      const before = body.rows.length;
       most *= 10;
       update();
+      if (more.hidden) body.rows[before]?.querySelector("a, button")?.focus(); // the button is gone
     });
     table.parentElement.after(more);
 
@@ -198,24 +245,37 @@
       data.shown = shown;
       const fragment = document.createDocumentFragment();
       let left = most;
-      for (const [title, part] of groupsOf(shown)) {
+      let place = 1; // in all of the table, its head being the first row
+      const partly = shown.length > most;
+      const placed = (row) => {
+        place += 1;
+        if (partly) row.setAttribute("aria-rowindex", place);
+        else row.removeAttribute("aria-rowindex");
+        fragment.append(row);
+      };
+      const groups = groupsOf(shown);
+      if (partly) table.setAttribute("aria-rowcount", 1 + shown.length + (grouped === null ? 0 : groups.length));
+      else table.removeAttribute("aria-rowcount");
+      for (const [title, part] of groups) {
         if (left <= 0) break;
         if (title !== null) {
           const across = head.length - hiddenColumns.size;
-          fragment.append(make("tr", { className: "group" }, make("th", { colSpan: across, scope: "rowgroup" }, title)));
+          placed(make("tr", { className: "group" }, make("th", { colSpan: across, scope: "rowgroup" }, title)));
         }
         for (const k of part.slice(0, left)) {
           prepare(k);
-          fragment.append(data.rows[k]);
+          placed(data.rows[k]);
         }
         left -= part.length;
       }
       body.replaceChildren(fragment);
-      const all = data.rows.length;
+      const all = data.order.length;
       const noun = all === 1 ? "run" : "runs";
       countLine.textContent = shown.length === all ? `${count(all)} ${noun}` : `${count(shown.length)} of ${count(all)} ${noun}`;
+      section.querySelector(".none").hidden = shown.length > 0;
       more.hidden = shown.length <= most;
-      moreButton.textContent = `Show more of ${count(shown.length)}`;
+      moreButton.textContent = `Show ${count(Math.min(9 * most, shown.length - most))} more of ${count(shown.length)}`;
+      choose([], true);
       for (const listener of listeners) listener();
     }
 
