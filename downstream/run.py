@@ -136,9 +136,13 @@ def make_shared(environment: Path, wanted: list[Recipe], interpreter: str) -> No
         mark.touch()
 
 
-def make_own(environment: Path, shared: Path) -> Path:
-    """Make the environment of this release over the shared one: its packages, behind this repository."""
-    own = environment.with_name(f"{environment.name}-here-{_digest([str(ROOT), str(shared)])}")
+def make_own(environment: Path, shared: Path, wheel: Path | None) -> Path:
+    """Make the environment of this release over the shared one: its packages, behind this repository or a wheel."""
+    content = "" if wheel is None else hashlib.md5(wheel.read_bytes(), usedforsecurity=False).hexdigest()
+    words = [str(ROOT), str(shared), (ROOT / "src/exca/__init__.py").read_text("utf8").partition("if tp.")[0]]
+    own = environment.with_name(
+        f"{environment.name}-{'here' if wheel is None else 'wheel'}-{_digest([*words, content])}"
+    )
     if not (own / ".made").exists():
         shutil.rmtree(own, ignore_errors=True)
         subprocess.run([python_of(shared), "-m", "venv", str(own)], check=True)
@@ -146,7 +150,7 @@ def make_own(environment: Path, shared: Path) -> Path:
         (site_packages(own) / "zz-shared.pth").write_text(
             line, "utf8"
         )  # last: what is installed here goes first
-        install(own, "--no-deps", "--editable", str(ROOT))
+        install(own, "--no-deps", *(["--editable", str(ROOT)] if wheel is None else [str(wheel)]))
         (own / ".made").touch()
     return own
 
@@ -161,7 +165,12 @@ def check_release(environment: Path) -> str:
     version, installed, file = done.stdout.split(maxsplit=2)
     if (
         version != installed
-        or (Path(file.strip()).is_relative_to(ROOT) is not ours)
+        or Path(file.strip()).is_relative_to(ROOT) is not (ours and "-wheel-" not in environment.name)
+        or (
+            ours
+            and not Path(file.strip()).is_relative_to(ROOT)
+            and not Path(file.strip()).is_relative_to(environment)
+        )
         or (version == RELEASE) is ours
     ):
         sys.exit(f"{environment} imports exca {version} ({installed}) from {file}: remove the folder")
@@ -280,11 +289,14 @@ def main() -> int:
         "--no-caches", action="store_true", help="leave out the caches that go from one to the other"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="tests at once")
+    parser.add_argument(
+        "--wheel", type=Path, help="run with this wheel (make release-check ARGS=...) in place of src"
+    )
     parser.add_argument("--python", default="python3.12", help="interpreter to make the environment with")
     given = parser.parse_args()
     wanted, shared = recipes(given.names), shared_environment()
     make_shared(shared, wanted, given.python)
-    own = make_own(shared, shared)
+    own = make_own(shared, shared, given.wheel)
     versions = check_release(shared), check_release(own)
     rows: list[tuple[str, ...]] = [
         ("dependant", "version", f"with {versions[0]}", f"with {versions[1]}", "lost", "seconds")

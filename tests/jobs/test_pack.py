@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import typing as tp
 from pathlib import Path
 
@@ -226,3 +227,9 @@ def test_cpus_that_a_job_has_for_itself_are_divided(
     monkeypatch.setattr(os, "cpu_count", lambda: machine)
     call = pack.Pack("/logs/%j", [], 4, cpus)
     assert [pack.cpus_of(call, slot) for slot in range(4)] == expected
+
+
+def test_a_part_runs_where_python_was_built_without_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that it would not end with its job then: Slurm ends it all the same."""
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    pack._end_with(os.getppid())

@@ -229,7 +229,9 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _finish(inherited: tp.Container[str]) -> None:
-    import ctypes
+    ctypes: tp.Any = None
+    with contextlib.suppress(ImportError):  # some Pythons are built without it
+        import ctypes
 
     threading._shutdown()  # type: ignore[attr-defined] # waits for threads that are no daemons
     atexit._run_exitfuncs()
@@ -251,7 +253,8 @@ def _finish(inherited: tp.Container[str]) -> None:
                 content[name] = None
     gc.collect()
     _flush_streams()
-    ctypes.CDLL(None).fflush(None)  # what libraries printed by themselves
+    if ctypes is not None:
+        ctypes.CDLL(None).fflush(None)  # what libraries printed by themselves
 
 
 def _flush_streams() -> None:

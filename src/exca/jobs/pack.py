@@ -414,9 +414,11 @@ def main(arguments: tp.Sequence[str]) -> int:
 def _end_with(parent: int) -> None:
     """End when the process does that started this one, of which nothing looks after the part any more."""
     if sys.platform == "linux":
-        import ctypes
+        with contextlib.suppress(
+            ImportError, OSError, AttributeError
+        ):  # some Pythons are built without ctypes
+            import ctypes
 
-        with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if hasattr(os, "getppid") and os.getppid() != parent:
         os._exit(1)
