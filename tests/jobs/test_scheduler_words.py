@@ -149,7 +149,9 @@ def test_logs_that_slurm_could_not_open_are_named(infra: Infra) -> None:
     task = Double(infra=infra | HELD | {"retries": 0})
     job = task.infra.job()
     logs = job.paths.folder.parent
-    shutil.rmtree(job.paths.folder.resolve())
+    sent = job.paths.folder.resolve()
+    shutil.rmtree(sent)
+    sent.touch()  # a folder that is missing is made by later releases of Slurm
     subprocess.run(["scontrol", "release", job.job_id], check=True, timeout=60)
     with pytest.raises(
         JobError, match=r"exit code \d+:53\): Slurm could not open a file of the job"
