@@ -18,7 +18,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench comparison docs docs-links downstream matrix release-check release identity long torture night format lock slurm-up slurm-down clean
+.PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench comparison docs docs-links downstream matrix release-check release identity long torture night format lock slurm-up slurm-newer slurm-down clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -150,6 +150,9 @@ lock: $(VENV)/.torch $(VENV)/.docs $(VENV)/.release ## write the versions that l
 
 slurm-up: ## start the Slurm test cluster (root, Debian)
 	scripts/slurm/up.sh
+
+slurm-newer: $(TEST_VENV) ## run Slurm tests on the Slurm of the next Debian, in a folder of its own (root, debootstrap)
+	scripts/slurm/newer.sh $(ARGS)
 
 slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh

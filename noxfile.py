@@ -37,6 +37,8 @@ SHORT = [
     "tests/task/test_task.py",
     "tests/map/test_map.py",
 ]
+# the file system that is mounted writes as root, whoever asks it
+CASELESS = "not (umask or permissions or others or cannot_be_written)"
 PYTEST = (
     "python",
     "-m",
@@ -147,4 +149,12 @@ def caseless(session: nox.Session) -> None:
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         session.skip("case-insensitive paths are not tried: mounting them needs root and FUSE")
     with tempfile.TemporaryDirectory(prefix="exca-matrix-") as folder:
-        session.run("python", "scripts/matrix/caseless_fs.py", folder, *PYTEST, *(session.posargs or SHORT))
+        session.run(
+            "python",
+            "scripts/matrix/caseless_fs.py",
+            folder,
+            *PYTEST,
+            *(session.posargs or SHORT),
+            "-k",
+            CASELESS,
+        )

@@ -257,4 +257,4 @@ def test_other_things_that_do_not_exist_are_found() -> None:
     assert unknown_extras("`pip install 'exca[tables,chairs]'`") == ["chairs"]
     links = "[a](guarantees.md) [b](nowhere.md) [c](#storage) [d](#nowhere) [e](https://example.org)"
     assert broken_links(DESIGN, links) == ["nowhere.md", "#nowhere"]
-    assert missing_names("`core.CacheDict`, `core.nothing`, `os.path.join`") == ["core.nothing"]
+    assert missing_names("`core.CacheDict`, `core.no_such_name`, `os.path.join`") == ["core.no_such_name"]

@@ -338,9 +338,16 @@ def test_an_object_that_does_not_pickle_is_told_before_anything_is_submitted(inf
 
 @other_processes
 def test_an_item_that_does_not_pickle_is_told(infra: Infra) -> None:
-    items: list[tp.Any] = [1, (k for k in range(3))]
+    class Kept:
+        def __str__(self) -> str:  # what tells items apart
+            return "kept"
+
+        def __reduce__(self) -> str:
+            raise TypeError("cannot pickle this item")
+
+    items: list[tp.Any] = [1, Kept()]
     obj = halves(infra)
-    with pytest.raises(SubmissionError, match=r"cannot send .* item\(s\).*generator"):
+    with pytest.raises(SubmissionError, match=r"cannot send .* item\(s\).*cannot pickle this item"):
         obj.process(items)
     assert not Claims(obj.infra.uid_folder() or "").holders()
 
