@@ -58,6 +58,7 @@ def missing_paths(document: Path, text: str) -> list[str]:
             not is_path
             or not re.fullmatch(r"[\w.-][\w./-]*", path)
             or set(path.split("/")) <= on_disk() | given
+            or first == "build"  # made by a target
         ):
             continue
         near = [ROOT / path, PACKAGE / path, document.parent / path]
