@@ -18,6 +18,7 @@ import pytest
 
 from exca.errors import UncommittedChangesError, WorkDirError
 from exca.jobs.workdir import inside
+from exca.jobs.workdir_copy import git_commit
 from exca.workdir import WorkDir
 from trees import tree, write
 
@@ -373,6 +374,21 @@ def test_the_commit_is_recorded(repository: Path, tmp_path: Path, caplog: pytest
         folder = WorkDir(copied=["pkg", "main.py"], log_commit=True).prepare(tmp_path / "copy")
     assert (folder / "git-hashes.log").read_text() == f"project: {commit}\n"
     assert f"The commit of project is {commit}" in caplog.text
+
+
+def test_a_repository_is_looked_at_without_a_lock(repository: Path, tmp_path: Path) -> None:
+    """Git would refresh its index, and the user's own commands fail while it does."""
+    index = repository / ".git" / "index"
+    before = index.read_bytes()
+    os.utime(repository / "main.py", (1e9, 1e9))
+    assert git_commit(str(repository)) == {
+        "commit": git(repository, "rev-parse", "HEAD").strip(),
+        "dirty": False,
+    }
+    WorkDir(copied=["pkg"], log_commit=True).prepare(tmp_path / "copy")
+    assert index.read_bytes() == before
+    git(repository, "status")
+    assert index.read_bytes() != before, "what git does by itself"
 
 
 @pytest.mark.parametrize("change", ["edited", "staged", "deleted", "untracked"])

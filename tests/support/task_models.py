@@ -92,6 +92,20 @@ class Arrays(pydantic.BaseModel):
         return {"array": np.arange(self.size), "names": ("a", "b"), "nested": [{"x": 1.5}, None]}
 
 
+class Limited(pydantic.BaseModel):
+    """Returns an array of 80 KB from a process whose files may have no more than so many bytes."""
+
+    limit: int
+    infra: exca.TaskInfra = exca.TaskInfra()
+
+    @infra.apply
+    def build(self) -> tp.Any:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, self.limit))
+        return np.ones(10_000)
+
+
 class Planned(pydantic.BaseModel):
     """Does what a file says: "fail", or a value to return once ``gate`` is there."""
 

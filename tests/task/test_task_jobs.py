@@ -14,9 +14,9 @@ import pytest
 import elsewhere
 import exca
 import searched
-from exca.errors import JobError, SubmissionError
+from exca.errors import CacheWriteError, JobError, SubmissionError
 from exca.jobs import environment
-from task_models import Double, Failing, Sleeper, given
+from task_models import Double, Failing, Limited, Sleeper, given
 from waiting import wait_for
 
 CLUSTERS = ["local", pytest.param("slurm", marks=pytest.mark.slurm)]
@@ -62,6 +62,13 @@ def test_a_job_can_be_looked_at_while_it_runs(infra: Infra, tmp_path: Path) -> N
     (tmp_path / "gate").touch()
     assert job.result() == 1
     assert task.infra.status() == "completed"
+
+
+def test_a_result_that_cannot_be_written_is_the_error_of_the_job(tmp_path: Path) -> None:
+    task = Limited(limit=20_000, infra=given({"cluster": "local", "folder": tmp_path}))
+    with pytest.raises(CacheWriteError, match="was not stored"):
+        task.build()
+    assert (task.infra.status(), task.infra.job().state) == ("failed", "FAILED")
 
 
 @every_cluster

@@ -373,8 +373,10 @@ def compute(
         return value
     try:
         this.completed(value)
-    except ResultError as e:
-        this.failed(e)
+    except (ResultError, OSError) as e:
+        # of a full disk, where the record may still fit, a caller who waits for a job gets no other word
+        if isinstance(e, ResultError) or (where and (keep is None or keep(e))):
+            this.failed(e)
         raise
     return value
 

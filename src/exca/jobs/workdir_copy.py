@@ -341,7 +341,12 @@ def _git(folder: Path, *args: str) -> str | None:
     """What git prints, or None where it refuses."""
     try:
         done = subprocess.run(
-            ["git", *args], cwd=folder, capture_output=True, text=True, errors="surrogateescape", check=False
+            ["git", "--no-optional-locks", *args],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
         )
     except FileNotFoundError as error:
         raise WorkDirError("workdir.log_commit needs git, which is not on the PATH: install git.") from error
@@ -361,6 +366,7 @@ def git_commit(folder: str) -> dict[str, tp.Any] | None:
         return None  # as git would find, in a process of its own
     command = [
         "git",
+        "--no-optional-locks",  # else the user's own commands fail meanwhile, and a job that is killed leaves a lock
         "-C",
         folder,
         "-c",
