@@ -251,7 +251,16 @@ COMMANDS = [
         "table -o OUT.json",
         "table -o OUT.parquet",
     ),
-    *("du", "du --json", "eff", "eff --json", "export -o OUT.tar.gz", "watch", "cancel --state running -y"),
+    *(
+        "du",
+        "du --json",
+        "eff",
+        "eff --json",
+        "export -o OUT.tar.gz",
+        "export --to tensorboard -o OUT-runs",
+        "watch",
+        "cancel --state running -y",
+    ),
     *(
         "rm --since 30d",
         "gc --older 0s",
@@ -272,6 +281,7 @@ COMMANDS = [
 POSITIONAL = [
     "doctor FOLDER",
     "doctor FOLDER --json",
+    "doctor FOLDER --strict",
     "doctor FOLDER --bundle OUT.tar.gz --task -",
     "verify FOLDER",
 ]
@@ -283,6 +293,9 @@ ELSEWHERE = [
     "sweep FOLDER",
     "sweep no.py:f",
     "retry --task a:B",
+    "search FOLDER",
+    "search no_module:C",
+    "ui FOLDER/nowhere",
 ]
 
 

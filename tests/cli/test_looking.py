@@ -33,6 +33,14 @@ def test_ls_shows_what_differs(cache: Path, capsys: pytest.CaptureFixture[str]) 
     assert re.search(r"stored +1 +3 ", said)
 
 
+def test_what_all_share_by_default_is_no_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.train(tmp_path).loss()  # of which nothing is given
+    trained.train(tmp_path, model=trained.Network(layers=4)).loss()
+    said = say(capsys, "ls", tmp_path)
+    assert "2 tasks: 2 completed   all: model.name=network\n" in said
+    assert "model.name " not in said
+
+
 def test_ls_filters_and_sorts(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, "ls", cache, "-w", "rate >= 1", "--state", "completed", "--sort", "model.layers", "-r")
     rows = [line.split() for line in said.splitlines() if " completed " in f" {line} "][1:]

@@ -36,7 +36,7 @@ def ls(options: argparse.Namespace) -> int:
         shown = group if options.all or options.sort else sorted(group, key=lambda row: row.when)
         if not options.all and len(shown) > options.n:
             shown = shown[: options.n] if options.sort else shown[-options.n :]
-        shared, _ = differing(shown)
+        shared, _ = _differing(shown)
         said = (
             ", ".join(f"{shortened(name)}={shortened(text_of(value))}" for name, value in shared.items())
             if len(shown) > 1
@@ -54,6 +54,19 @@ def ls(options: argparse.Namespace) -> int:
         lines = [f"nothing is cached in {', '.join(options.names) or options.folder}", ""]
     out.write(lines[:-1])
     return 0
+
+
+def _differing(rows: Sequence[Row]) -> tuple[dict[str, tp.Any], list[str]]:
+    """What rows share, defaults included, and the names of what differs."""
+    shared, names = differing(rows)
+    alike = []
+    for name in names:
+        given = [row.config[name] for row in rows if name in row.config]
+        # files with defaults are read only where what is given is one value
+        if all(value == given[0] for value in given) and all(row.full.get(name) == given[0] for row in rows):
+            alike.append(name)
+            shared[name] = given[0]
+    return shared, [name for name in names if name not in alike]
 
 
 def _counted(rows: Sequence[Row]) -> str:
@@ -86,7 +99,7 @@ def columns_of(
     wanted = getattr(options, "cols", None)
     if wanted:
         return [_named_column(name) for name in wanted.split(",")]
-    shared, names = differing(rows)
+    shared, names = differing(rows) if everything else _differing(rows)
     if everything or getattr(options, "all_cols", False) or len(rows) == 1:
         names = [*names, *shared]
     columns = [Column("id", lambda row: row.id), Column("state", lambda row: row.state)]
@@ -284,7 +297,7 @@ def du(options: argparse.Namespace) -> int:
         print(as_text(options.format, records))
         return 0
     lines = [
-        f"{amount(v[0]):>10}  {m or '.'}   {v[1]:.0f} tasks   {u}   last read {ago(v[2])} ago"
+        f"{amount(v[0]):>10}  {m or '.'}   {v[1]:.0f} task{'s' if v[1] != 1 else ''}   {u}   last read {ago(v[2])} ago"
         for (m, u), v in found
     ]
     lines.append(f"{amount(sum(v[0] for _, v in found)):>10}  in all")
