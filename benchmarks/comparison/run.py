@@ -87,6 +87,7 @@ class Project:
             "PAUSE": str(self.pause),
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_LOGGING_LEVEL": "CRITICAL",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PYTHONDONTWRITEBYTECODE": "1",  # a file that is changed twice within a second is read anew
             "PYTHONPATH": str(self.place),  # for jobs
             "RUNS": str(self.runs),
