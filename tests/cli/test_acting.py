@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -463,3 +464,18 @@ def test_doctor_tells_what_would_be_refused_and_computed_again(
     monkeypatch.delitem(sys.modules, "strictly")
     monkeypatch.setattr(settings, "_warned", set())  # as in a new process
     assert "[generator-method] [allowed: generator-method]" in say(capsys, "doctor", "cache", "--strict")
+
+
+def test_an_archive_for_which_there_is_no_room(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    archive = tmp_path / "archive" / "x.tar.gz"
+    archive.parent.mkdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        said = say(capsys, "export", "-C", cache, "-o", archive, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"{archive} was not written: File too large. Make room, or name a file elsewhere (-o)" in said
+    assert not list(archive.parent.iterdir())

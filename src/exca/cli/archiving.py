@@ -5,6 +5,7 @@ could run code, whoever made the archive: no pickles, and no ``config.yaml``, fr
 """
 
 import argparse
+import errno
 import hashlib
 import io
 import lzma
@@ -65,6 +66,9 @@ class Manifest(pydantic.BaseModel):
     files: dict[str, _File]
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for a file
+
+
 def export(options: argparse.Namespace) -> int:
     """Write chosen entries to an archive, or to a tracker."""
     if options.to is not None:
@@ -89,6 +93,12 @@ def export(options: argparse.Namespace) -> int:
             about.size = len(text)
             archive.addfile(about, io.BytesIO(text))
         os.replace(draft, options.output)
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+        raise RuntimeError(
+            f"{options.output} was not written: {e.strerror}. Make room, or name a file elsewhere (-o)"
+        ) from e
     finally:
         if os.path.lexists(draft):
             os.unlink(draft)
