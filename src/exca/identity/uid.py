@@ -182,8 +182,8 @@ def _dict(value: Mapping[str, tp.Any], mode: int, made: _Made | None = None) -> 
     entries: list[_Entry] = []
     for key, item in value.items():
         given_key, given = key, item
-        if made is not None and (key, id(item)) in made:
-            entries.append(made[key, id(item)][0])
+        if made and (known := made.get((key, id(item)))) is not None:
+            entries.append(known[0])
             continue
         if not isinstance(key, str):
             raise TypeError(

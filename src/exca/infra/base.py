@@ -551,10 +551,11 @@ class BaseInfra(Edge, SubmititMixin):
         state = self._state
         root = _files.name_root(os.path.abspath(tp.cast(Path, self.folder)))
         made: tp.Any = {}  # the places differ in a value each
+        place = self._address("\0")
         found = configfolder.under_earlier_default(
             state.uid_config,
             self._export_full,
-            lambda config: f"{root}/{self._address(identity.uid_text(config, made) or 'default')}",
+            lambda config: f"{root}/{place.replace(chr(0), identity.uid_text(config, made) or 'default')}",
         )
         if found is None:
             return None
