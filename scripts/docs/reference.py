@@ -4,6 +4,7 @@ python scripts/docs/reference.py FOLDER    # conf.py does it before each build
 """
 
 import argparse
+import ast
 import importlib
 import inspect
 import re
@@ -26,18 +27,6 @@ HANDED_OUT = (
     *("functions.tasks:CachedFunction", "functions.tasks:Calls", "functions.items:MappedFunction"),
     *("functions.executor:JobFuture", "verifying.report:Report", "verifying.repair:Repairs"),
 )
-# which error a refusal raises, by its code
-RAISED_BY = {
-    "async-method": "InfraError",
-    "extra-fields": "ExtraFieldsError",
-    "generator-method": "InfraError",
-    "infra-in-container": "InfraError",
-    "infra-kind": "InfraError",
-    "look-alike": "LookAlikeError",
-    "lossy-item-uid": "AmbiguousItemError",
-    "other-class": "OtherClassError",
-    "plain-override": "InfraError",
-}
 UNITS = {"_min": "minutes", "_s": "seconds", "mem_gb": "GiB", "size_gb": "GB"}
 SECTIONS = ("Parameters", "Returns", "Yields", "Raises", "Attributes", "Example", "Examples")
 Sections = dict[str, list[str]]
@@ -278,8 +267,40 @@ def backends_page() -> str:
     return "\n".join(out)
 
 
+def return_types(tree: ast.Module) -> dict[str, str]:
+    """Return what the functions of a file are annotated to return."""
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.returns)
+    return {node.name: ast.unparse(node.returns) for node in functions if node.returns is not None}
+
+
+def raised_by() -> dict[str, str]:
+    """Return which error each refusal raises, by its code, as the source calls ``settings.complain``."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(exca.__file__).parent.rglob("*.py")]
+    found: dict[str, str] = {}
+    everywhere = {name: kind for tree in trees for name, kind in return_types(tree).items()}
+    for tree in trees:
+        returned = everywhere | return_types(tree)
+        assigned = {
+            node.targets[0].id: node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="complain"), args=[ast.Constant(value=str(name)), error, *_]
+                ):
+                    made = assigned[error.id] if isinstance(error, ast.Name) else error
+                    assert isinstance(made, ast.Call), ast.unparse(node)
+                    by = ast.unparse(made.func).rpartition(".")[2]
+                    found[name] = returned.get(by, by)
+    return found
+
+
 def errors_page() -> str:
     from exca import errors
+
+    codes_of = raised_by()
 
     out = [
         "# Errors and warnings",
@@ -290,14 +311,14 @@ def errors_page() -> str:
     out += ["| | is also | code | |", "|---|---|---|---|"]
     for name, cls in error_classes(errors).items():
         bases = ", ".join(f"`{base.__name__}`" for base in cls.__bases__)
-        codes = ", ".join(f"`{each}`" for each, raised in RAISED_BY.items() if raised == name)
+        codes = ", ".join(f"`{each}`" for each, raised in sorted(codes_of.items()) if raised == name)
         out.append(
             f"| `{name}` | {bases} | {codes} | {code(inspect.cleandoc(cls.__doc__ or '').splitlines()[0])} |"
         )
     out += ["", "## Refusals by their code", ""]
     out += ["`error.code` of what can be made a warning with `exca.settings.allow(code)`:", ""]
     out += ["| code | error | refused where |", "|---|---|---|"]
-    out += [f"| `{each}` | `{RAISED_BY[each]}` | {text} |" for each, text in exca.settings.REFUSALS.items()]
+    out += [f"| `{each}` | `{codes_of[each]}` | {text} |" for each, text in exca.settings.REFUSALS.items()]
     return "\n".join([*out, ""])
 
 

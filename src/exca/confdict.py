@@ -74,6 +74,20 @@ class ConfDict(dict[str, tp.Any]):
         Parameters: `uid` leave out what does not count for the uid; `exclude_defaults` leave out fields at their
         default.
         Returns: the configuration, in JSON types.
+
+        Parameters
+        ----------
+        model: pydantic.BaseModel
+            what to export
+        uid: bool
+            only what counts for the uid
+        exclude_defaults: bool
+            leave out what equals the default of its field
+
+        Returns
+        -------
+        ConfDict
+            the configuration
         """
         from .identity import export
 
@@ -87,6 +101,21 @@ class ConfDict(dict[str, tp.Any]):
         open file.
         Raises: FileNotFoundError for a Path that is not there, TypeError when the YAML is no mapping,
         yaml.YAMLError when it is no YAML.
+
+        Parameters
+        ----------
+        yaml: str, Path or file
+            the text, the file that holds it, or an open one
+
+        Returns
+        -------
+        ConfDict
+            the configuration
+
+        Raises
+        ------
+        TypeError
+            if the YAML holds no mapping
         """
         text, origin = _read_yaml(yaml)
         content = from_text(text)
@@ -99,6 +128,21 @@ class ConfDict(dict[str, tp.Any]):
         """Read a configuration from command line arguments of the form `--key=value`; values stay str.
 
         Raises: ValueError for an argument of another form.
+
+        Parameters
+        ----------
+        args: list of str
+            the arguments, each ``--key=value``
+
+        Returns
+        -------
+        ConfDict
+            the configuration
+
+        Raises
+        ------
+        ValueError
+            if an argument has another form
         """
         wrong = [arg for arg in args if not (arg.startswith("--") and "=" in arg)]
         if wrong:
@@ -108,7 +152,20 @@ class ConfDict(dict[str, tp.Any]):
 
     @classmethod
     def fromkeys(cls, keys: Iterable[str], value: tp.Any = None) -> tp.Self:  # type: ignore[override]  # str keys only
-        """Build a configuration that holds the same value under every key."""
+        """Build a configuration that holds the same value under every key.
+
+        Parameters
+        ----------
+        keys: iterable of str
+            the keys
+        value: any
+            what each of them holds
+
+        Returns
+        -------
+        ConfDict
+            the configuration
+        """
         return cls((key, value) for key in keys)
 
     def __getitem__(self, key: str) -> tp.Any:
@@ -124,14 +181,30 @@ class ConfDict(dict[str, tp.Any]):
         return self.get(tp.cast(str, key), _MISSING) is not _MISSING
 
     def get(self, key: str, default: tp.Any = None) -> tp.Any:
-        """Return what a dotted key holds, or the default."""
+        """Return what a dotted key holds, or the default.
+
+        Parameters
+        ----------
+        key: str
+            names of the levels, joined by dots
+        default: any
+            returned where the key holds nothing
+        """
         try:
             return self[key]
         except (KeyError, IndexError):
             return default
 
     def setdefault(self, key: str, default: tp.Any = None) -> tp.Any:
-        """Return what a dotted key holds, after setting it to the default when it holds nothing."""
+        """Return what a dotted key holds, after setting it to the default when it holds nothing.
+
+        Parameters
+        ----------
+        key: str
+            names of the levels, joined by dots
+        default: any
+            what to set where the key holds nothing
+        """
         if key not in self:
             self[key] = default
         return self[key]
@@ -140,6 +213,13 @@ class ConfDict(dict[str, tp.Any]):
         """Remove a dotted key and return what it held.
 
         Raises: KeyError when it is not there and no default is given, TypeError for an item of a list.
+
+        Parameters
+        ----------
+        key: str
+            names of the levels, joined by dots
+        default: any
+            returned where the key holds nothing; without it, that is a KeyError
         """
         if default is not _MISSING and key not in self:
             return default
@@ -150,6 +230,13 @@ class ConfDict(dict[str, tp.Any]):
 
         Parameters: `mapping` a mapping or (key, value) pairs; `kwargs` further entries, taken after it.
         Raises: as for setting a key.
+
+        Parameters
+        ----------
+        mapping: mapping, optional
+            entries, nested or with dotted keys
+        kwargs: any
+            further entries
         """
         for pairs in (mapping, kwargs):
             items = _items(pairs)
@@ -198,6 +285,16 @@ class ConfDict(dict[str, tp.Any]):
         Parameters: `filepath` where to write it as well, if anywhere.
         Returns: the text.
         Raises: TypeError for a value that has no YAML form.
+
+        Parameters
+        ----------
+        filepath: str or Path, optional
+            file to write; without it, only the text is returned
+
+        Returns
+        -------
+        str
+            the YAML
         """
         text = to_text(self)
         if filepath is not None:
@@ -209,6 +306,11 @@ class ConfDict(dict[str, tp.Any]):
 
         Parameters: `version` deprecated, below 3 for the uid that the first releases gave it.
         Raises: TypeError for a value that has no uid, ValueError for an operation that was not applied.
+
+        Parameters
+        ----------
+        version: int, optional
+            deprecated: leave it out
         """
         if version is not None:
             from .kept import earlier_uids

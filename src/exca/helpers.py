@@ -293,6 +293,11 @@ class FunctionWithInfra(Decorated, tp.Generic[P, X]):
         -------
         FuncConfig
             configuration whose ``build()`` runs the call
+
+        Raises
+        ------
+        InfraError
+            if there is no infra
         """
         if "infra" in kwargs:
             raise InfraError(

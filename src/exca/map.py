@@ -118,6 +118,11 @@ class MapInfra(BaseInfra):
         cache_type: str, optional
             name of the handler that stores the results (by default chosen by their type)
 
+        Returns
+        -------
+        callable
+            a decorator for the method
+
         Raises
         ------
         ValueError

@@ -8,8 +8,8 @@ processes that this one starts allow the same.
 
 import os
 import typing as tp
-import warnings
 
+from ._callers import warn
 from .errors import RefusalWarning
 
 VARIABLE: tp.Final = "EXCA_ALLOW"
@@ -109,6 +109,11 @@ def complain(code: str, error: Exception, *classes: type | str) -> None:
         what to raise; its class has a `code`
     *classes: type or str
         the classes that it is about, the first of them the one to name in the advice
+
+    Raises
+    ------
+    Exception
+        the error that was given, where its code is not allowed
     """
     assert code in REFUSALS, code
     if is_allowed(code, *classes):
@@ -127,7 +132,7 @@ def _warn_once(text: str, code: str) -> None:
         _warned.add(text)
         warning = RefusalWarning(text)
         warning.code = code
-        warnings.warn(warning, stacklevel=3)
+        warn(warning)
 
 
 def _entries() -> list[str]:

@@ -39,6 +39,11 @@ class SubmitInfra(BaseInfra):
         ----------
         method: callable
             a method or static method with any arguments
+
+        Returns
+        -------
+        callable
+            the method, which runs where the infra tells
         """
         function: tp.Any = method.__func__ if isinstance(method, staticmethod) else method
         applied = Applied(function, static=isinstance(method, staticmethod))
@@ -111,12 +116,17 @@ class SubmitInfra(BaseInfra):
 
     @contextlib.contextmanager
     def batch(self, max_workers: int = 256) -> tp.Iterator[None]:
-        """Send everything submitted inside the context as one job array, on leaving it.
+        """Context whose submissions are sent as one job array, on leaving it.
 
         Parameters
         ----------
         max_workers: int
             how many jobs may run at once
+
+        Raises
+        ------
+        InfraError
+            inside another batch of the infra
         """
         if self._state.batch is not None:
             raise InfraError(

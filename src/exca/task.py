@@ -82,6 +82,11 @@ class TaskInfra(BaseInfra):
         exclude_from_cache_uid: iterable of str, callable on the object, or "method:<name>"
             fields that do not count for the cache
 
+        Returns
+        -------
+        callable
+            the method, or a decorator for one
+
         Raises
         ------
         ValueError
@@ -330,6 +335,8 @@ class TaskInfra(BaseInfra):
         RuntimeError
             if nothing was collected, or in read-only mode something is to be sent; where a task is to come after
             what is no task, or has neither a job nor a result
+        InfraError
+            if nothing was added, unless that is allowed
         """
         from .engine.array import JobArray, Member
         from .engine.tasks import start

@@ -93,7 +93,7 @@ def _link_or_rename(temporary: Path, filepath: Path) -> None:
 
 @contextlib.contextmanager
 def fast_unlink(filepath: Path | str, missing_ok: bool = False) -> Iterator[None]:
-    """Take a file or folder out of the way at once, and delete it when the context ends, also by an error.
+    """Context that takes a file or folder out of the way at once, and deletes it at its end, also by an error.
 
     Parameters
     ----------
@@ -127,9 +127,12 @@ def _delete(path: Path) -> None:
 
 @contextlib.contextmanager
 def environment_variables(**kwargs: tp.Any) -> Iterator[None]:
-    """Set environment variables inside the context; None unsets one; all are as before at its end.
+    """Context in which environment variables have other values; all are as before at its end.
 
-    Parameters: `kwargs` values by name, written as str.
+    Parameters
+    ----------
+    kwargs: any
+        values by name, written as str; None unsets a variable
     """
     before = {name: os.environ.get(name) for name in kwargs}
     try:
@@ -222,7 +225,13 @@ class ConfigExporter(pydantic.BaseModel):
     ignore_first_override: bool = False
 
     def apply(self, model: pydantic.BaseModel) -> dict[str, tp.Any]:
-        """Return the configuration of a model as nested dicts of JSON values."""
+        """Return the configuration of a model as nested dicts of JSON values.
+
+        Parameters
+        ----------
+        model: pydantic.BaseModel
+            what to export
+        """
         from .identity import export
 
         return export(

@@ -1,8 +1,14 @@
 """The reference of the documentation is complete: names, fields, errors, commands and options."""
 
+import ast
+import importlib
 import importlib.util
+import inspect
 import re
 import sys
+import textwrap
+import types
+import typing as tp
 from pathlib import Path
 
 import pytest
@@ -59,8 +65,10 @@ def test_every_field_has_its_meaning_default_and_unit() -> None:
 def test_every_error_is_listed_and_each_code_once() -> None:
     listed = rows(PAGES["errors.md"])
     assert {name for name, value in vars(errors).items() if isinstance(value, type)} <= set(listed)
-    assert set(exca.settings.REFUSALS) == set(reference.RAISED_BY)
-    for code, name in reference.RAISED_BY.items():
+    raised = reference.raised_by()
+    assert set(exca.settings.REFUSALS) == set(raised)
+    assert set(raised.values()) <= {name for name, value in vars(errors).items() if isinstance(value, type)}
+    for code, name in raised.items():
         assert f"`{code}`" in listed[name][1]
 
 
@@ -86,6 +94,67 @@ def test_docstrings_hold_no_markup_that_a_page_would_show_as_it_is() -> None:
         line for page in PAGES.values() for line in page.splitlines() if re.search(r":[a-z]+:`|``[^`]", line)
     ]
     assert [line for line in found if not line.startswith("```")] == []
+
+
+def functions() -> dict[str, tp.Callable[..., tp.Any]]:
+    """Return the public functions, and the public methods of public classes, that are defined here."""
+    found: dict[types.FunctionType, str] = {}
+    named = reference.public_names() | reference.infra_classes() | reference.backend_classes()
+    for place in reference.HANDED_OUT:
+        module, _, name = place.partition(":")
+        named[name] = getattr(importlib.import_module(f"exca.{module}"), name)
+    for name, value in named.items():
+        each = [(name, value)]
+        if isinstance(value, type):
+            each = [(f"{name}.{method}", function) for method, function in reference.methods(value)]
+        for full, function in each:
+            function = inspect.unwrap(getattr(function, "__func__", function))
+            if isinstance(function, types.FunctionType) and str(SOURCE) in function.__code__.co_filename:
+                found.setdefault(function, full)
+    return {name: function for function, name in found.items()}
+
+
+SOURCE = Path(exca.__file__).parent
+FUNCTIONS = functions()
+# what a first sentence may begin with that says itself what is returned
+SAYS_WHAT = (
+    "Return ",
+    "Yield ",
+    "Whether ",
+    "Context ",
+    "Make ",
+    "Wait for the job and return",
+    "Remove a dotted key and",
+)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_has_parameters_returns_and_errors(name: str) -> None:
+    function = FUNCTIONS[name]
+    parts = reference.sections(function.__doc__)
+    described = {
+        each.strip("* ")
+        for entry, _, _ in reference.entries(parts.get("Parameters", []))
+        for each in entry.split(",")
+    }
+    signature = inspect.signature(function)
+    assert set(signature.parameters) - {"self", "cls"} - described == set()
+    if signature.return_annotation not in (None, "None", tp.NoReturn, "tp.NoReturn", inspect.Signature.empty):
+        assert {"Returns", "Yields"} & set(parts) or says_what(parts[""])
+    raised = {
+        node.exc.func.id
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and isinstance(node.exc.func, ast.Name)
+    }
+    told = " ".join((*parts.get("Raises", []), parts[""][0]))
+    assert [error for error in raised if error[0].isupper() and error not in told] == []
+
+
+def says_what(text: list[str]) -> bool:
+    first = " ".join(text).partition(". ")[0]
+    return first.startswith(SAYS_WHAT) or "return" in first
 
 
 def test_every_page_is_in_the_contents() -> None:

@@ -136,7 +136,7 @@ class CacheDict(tp.Generic[X]):
         self._judge, self.code = judge, recorded
 
     def codes(self) -> set[str]:
-        """The digests of all code that has computed entries of this folder, as far as they are known."""
+        """Return the digests of all code that has computed entries of this folder, as far as they are known."""
         if self.folder is None:
             return set()
         self._index.refresh()
@@ -255,7 +255,15 @@ class CacheDict(tp.Generic[X]):
     @tp.overload
     def get(self, key: str, default: X) -> X: ...
     def get(self, key: str, default: X | None = None) -> X | None:
-        """The value of a key, or ``default``."""
+        """Return the value of a key, or ``default``.
+
+        Parameters
+        ----------
+        key: str
+            the key
+        default: any
+            returned where the key has no entry
+        """
         try:
             return self[key]
         except KeyError:
@@ -317,7 +325,7 @@ class CacheDict(tp.Generic[X]):
             yield item[1]
 
     def missing(self, keys: tp.Sequence[str], *, total: int = 0) -> list[str]:
-        """The keys that have no entry, in the order given; looks at the folder once for all.
+        """Return the keys that have no entry, in the order given; looks at the folder once for all.
 
         Parameters
         ----------
@@ -351,6 +359,11 @@ class CacheDict(tp.Generic[X]):
 
     def iter_values(self, keys: tp.Iterable[str]) -> tp.Iterator[X]:
         """Yield the values of keys in the order given, one at a time, without holding them.
+
+        Parameters
+        ----------
+        keys: iterable of str
+            the keys
 
         Raises
         ------
@@ -413,6 +426,11 @@ class CacheDict(tp.Generic[X]):
     def trusts(self, key: str) -> bool:
         """Whether the entry of a key may run something: no other user, but for named ones, can have written it.
 
+        Parameters
+        ----------
+        key: str
+            the key
+
         Raises
         ------
         KeyError: the key has no entry
@@ -426,7 +444,13 @@ class CacheDict(tp.Generic[X]):
         return self._index.trusts(found[1])
 
     def doubt(self, keys: tp.Iterable[str]) -> None:
-        """Look at the folder before values of these keys are given again: other processes have just replaced them."""
+        """Look at the folder before values of these keys are given again: other processes have just replaced them.
+
+        Parameters
+        ----------
+        keys: iterable of str
+            the keys
+        """
         for key in keys:
             self.in_ram.pop(key, None)
         if self.folder is not None:
@@ -590,6 +614,11 @@ def load_one(folder: str | os.PathLike[str], info: Info, *, trusted: bool = True
     info: what `dump_one` returned
     trusted: whether the file that holds ``info`` may have modules imported
 
+    Returns
+    -------
+    any
+        the value
+
     Raises
     ------
     DamagedEntryError: its data is missing or not what was written
@@ -606,7 +635,15 @@ def load_one(folder: str | os.PathLike[str], info: Info, *, trusted: bool = True
 
 
 def delete_one(folder: str | os.PathLike[str], info: Info) -> None:
-    """Delete the data of a value that `dump_one` stored; data already gone is no error."""
+    """Delete the data of a value that `dump_one` stored; data already gone is no error.
+
+    Parameters
+    ----------
+    folder: str or Path
+        the folder it was stored in
+    info: dict
+        what `dump_one` returned
+    """
     from .handlers.structured import named_files
 
     ctx = DumpContext(folder)

@@ -117,6 +117,18 @@ class DumpContext:
         A handler has classmethods ``__dump_info__(ctx, value) -> dict`` and ``__load_from_info__(ctx, **info)``, and
         may have ``__delete_info__(ctx, **info)``. A class of values may carry the first as a plain method.
 
+        Parameters
+        ----------
+        target: type
+            the handler
+        default_for: type, optional
+            the type whose values it stores from now on
+
+        Returns
+        -------
+        type
+            the handler, or a decorator for one
+
         Raises
         ------
         HandlerError: a method is missing
@@ -132,7 +144,13 @@ class DumpContext:
     # -- for handlers
 
     def key_path(self, suffix: str = "") -> str:
-        """A fresh file for this key: its path within ``folder``. Its size and checksum are recorded."""
+        """Return a fresh file for this key, as its path within ``folder``. Its size and checksum are recorded.
+
+        Parameters
+        ----------
+        suffix: str
+            end of the name of the file, as ``.npy``
+        """
         import hashlib
 
         stem = re.sub(r"[^\w\-=.,()\[\]]", "-", self.key)[:60]
@@ -140,12 +158,24 @@ class DumpContext:
         return self.files.own_path(stem, suffix)
 
     def shared_file(self, suffix: str) -> tuple[tp.IO[bytes], str]:
-        """The file of this writer that values are appended to: open at its end, and its path within ``folder``."""
+        """Return the file of this writer that values are appended to, open at its end, and its path within ``folder``.
+
+        Parameters
+        ----------
+        suffix: str
+            end of the name of the file, as ``.npy``
+        """
         file, relative = self.shared(suffix)
         return tp.cast(tp.IO[bytes], file), relative
 
     def shared(self, suffix: str) -> tuple[SharedFile, str]:
-        """`shared_file` with its true type."""
+        """Return `shared_file` with its true type.
+
+        Parameters
+        ----------
+        suffix: str
+            end of the name of the file, as ``.npy``
+        """
         file, relative = self.files.shared(suffix)
         if self._sums is not None and not file.summing:
             self._sums.append((file, relative, file.tell()))
@@ -153,7 +183,15 @@ class DumpContext:
         return file, relative
 
     def cached(self, key: tp.Hashable, factory: tp.Callable[[], _T]) -> _T:
-        """An open resource kept with this context: made by ``factory`` the first time, and anew in a forked child."""
+        """Return an open resource kept with this context: made the first time, and anew in a forked child.
+
+        Parameters
+        ----------
+        key: hashable
+            what it is found again by
+        factory: callable
+            makes it; takes no arguments
+        """
         if self._pid != os.getpid():  # an open file of the parent shares its position with the child
             self._pid, self._cache, self._cache_lock = os.getpid(), {}, threading.Lock()
         with self._cache_lock:
@@ -162,13 +200,25 @@ class DumpContext:
             return tp.cast(_T, self._cache[key])
 
     def invalidate(self, key: tp.Hashable) -> None:
-        """Forget a resource kept by `cached`, if there is one."""
+        """Forget a resource kept by `cached`, if there is one.
+
+        Parameters
+        ----------
+        key: hashable
+            as in `cached`
+        """
         with self._cache_lock:
             self._cache.pop(key, None)
 
     @contextlib.contextmanager
     def part(self, name: tp.Any) -> tp.Iterator[None]:
-        """While a part of the value is stored: its files are named ``key[name]``."""
+        """Context in which a part of the value is stored: its files are named ``key[name]``.
+
+        Parameters
+        ----------
+        name: str
+            name of the part
+        """
         before, self.key = self.key, f"{self.key[:200]}[{str(name)[:60]}]"
         try:
             yield
@@ -250,6 +300,16 @@ class DumpContext:
     def load(self, info: tp.Any) -> tp.Any:
         """Load what `dump` returned; anything without ``#type`` is returned as it is.
 
+        Parameters
+        ----------
+        info: dict
+            what `dump` returned, as a line of the index or a record holds it
+
+        Returns
+        -------
+        any
+            the value
+
         Raises
         ------
         UnknownHandlerError: no handler of this name is registered
@@ -273,7 +333,18 @@ class DumpContext:
             raise _explained(self, handler, info, e) from e
 
     def delete(self, info: tp.Any) -> None:
-        """Delete the data that only this entry uses; data in shared files stays until the folder is cleared."""
+        """Delete the data that only this entry uses; data in shared files stays until the folder is cleared.
+
+        Parameters
+        ----------
+        info: dict
+            what `dump` returned, as a line of the index or a record holds it
+
+        Raises
+        ------
+        StoredValueError
+            if the handler fails to delete it
+        """
         if not isinstance(info, dict) or "#type" not in info:
             return
         handler = registry.for_name(info["#type"])
@@ -290,7 +361,13 @@ class DumpContext:
             self.unlink(relative)
 
     def own_files(self, info: Info) -> list[str]:
-        """Files that only this entry uses, as paths within the folder."""
+        """Return the files that only this entry uses, as paths within the folder.
+
+        Parameters
+        ----------
+        info: dict
+            what `dump` returned, as a line of the index or a record holds it
+        """
         files = info.get("#files")
         found: list[str] = []
         for relative in files if isinstance(files, dict) else ():
@@ -316,6 +393,8 @@ class DumpContext:
         ------
         CacheWriteError: the folder cannot be written to, or the disk is full
         HandlerError: the handler does not take the value
+        KeyError
+            if what was just written is not found
         """
         index = index_of(_files.expand(self.root))
         writer = writer_of(index)
@@ -337,7 +416,22 @@ class DumpContext:
         return {"jsonl": name, "byte_range": (start, stop), "content": found[0]}
 
     def dump_for(self, key: str, value: tp.Any, *, cache_type: str | None = None) -> Info:
-        """Store the value of a key: like `dump`, with files named after the key."""
+        """Store the value of a key: like `dump`, with files named after the key.
+
+        Parameters
+        ----------
+        key: str
+            the key
+        value: any
+            what to store
+        cache_type: str, optional
+            name of the handler; by default chosen by the type of the value
+
+        Returns
+        -------
+        dict
+            the entry, for `load`
+        """
         before, self.key = self.key, key
         try:
             return self.dump(value, cache_type=cache_type)
@@ -350,6 +444,22 @@ class DumpContext:
         """Store the value of a key, and hand its line to the writer of the folder, whose lock is held.
 
         Raises CacheWriteError, and HandlerError when the handler does not take the value.
+
+        Parameters
+        ----------
+        writer: Writer
+            the writer of the folder
+        key: str
+            the key
+        value: any
+            what to store
+        cache_type: str, optional
+            name of the handler; by default chosen by the type of the value
+
+        Raises
+        ------
+        CacheWriteError
+            if it cannot be written
         """
         key_hash(key)  # an error before anything is written
         self.files = writer.files
@@ -366,7 +476,18 @@ class DumpContext:
     # -- data files
 
     def path(self, relative: str) -> str:
-        """Full path of a data file. Raises DamagedEntryError when it is not in the folder's ``data``."""
+        """Return the full path of a data file.
+
+        Parameters
+        ----------
+        relative: str
+            path of the file within ``folder``
+
+        Raises
+        ------
+        DamagedEntryError
+            if it is not in the folder's ``data``
+        """
         if (
             not isinstance(relative, str)
             or not relative.startswith(_DATA)
@@ -380,6 +501,11 @@ class DumpContext:
     def open(self, relative: str) -> int:
         """Open a data file for reading, a regular one; no link of another user's is followed.
 
+        Parameters
+        ----------
+        relative: str
+            path of the file within ``folder``
+
         Returns
         -------
         its descriptor, for the caller to close
@@ -392,7 +518,13 @@ class DumpContext:
         return open_data(self.path(relative))
 
     def unlink(self, relative: str) -> None:
-        """Delete a data file, if it is there."""
+        """Delete a data file, if it is there.
+
+        Parameters
+        ----------
+        relative: str
+            path of the file within ``folder``
+        """
         path = self.path(relative)
         unmap(path)
         with contextlib.suppress(FileNotFoundError):
@@ -402,6 +534,18 @@ class DumpContext:
         """Raise DamagedEntryError when a data file of an entry has not the size and checksum that were recorded.
 
         Checksums of more than ``options.checksum_bytes`` are compared with ``everything`` only.
+
+        Parameters
+        ----------
+        info: dict
+            what `dump` returned, as a line of the index or a record holds it
+        everything: bool
+            also compare checksums of values that are too large for each load
+
+        Raises
+        ------
+        DamagedEntryError
+            if one of them is damaged
         """
         if "#files" not in info and "#ranges" not in info:
             return
@@ -428,6 +572,26 @@ class DumpContext:
         """Raise DamagedEntryError when a range of a data file is not there, or not what was written.
 
         Its checksum is compared as in `check`, if there is one; ``whole``: the file has no further bytes.
+
+        Parameters
+        ----------
+        relative: str
+            path of the file within ``folder``
+        start: int
+            first byte
+        length: int
+            number of bytes
+        digest: str or None
+            the checksum that was recorded, if any
+        everything: bool
+            compare the checksum whatever the length
+        whole: bool
+            the range is all of the file
+
+        Raises
+        ------
+        DamagedEntryError
+            if the range is not there, or has another checksum
         """
         path = self.path(relative)
         if type(start) is not int or type(length) is not int or min(start, length) < 0:
@@ -447,11 +611,33 @@ class DumpContext:
                 os.close(fd)
 
     def sum_of(self, fd: int, path: str, start: int, length: int) -> str:
-        """XXH3-64 (16 hexadecimal digits) of a range of bytes of an open data file."""
+        """Return the XXH3-64 (16 hexadecimal digits) of a range of bytes of an open data file.
+
+        Parameters
+        ----------
+        fd: int
+            descriptor of the file
+        path: str
+            its path, for `before_reading`
+        start: int
+            first byte
+        length: int
+            number of bytes
+        """
         return _sum_of(fd, start, length)
 
     def before_reading(self, path: str, size: int, length: int) -> None:
-        """Called before bytes of a data file of this size are read; may raise OSError."""
+        """Be called before bytes of a data file of this size are read; may raise OSError.
+
+        Parameters
+        ----------
+        path: str
+            the file
+        size: int
+            its size, in bytes
+        length: int
+            bytes that are about to be read
+        """
 
     def _size_and_sum(self, relative: str) -> tuple[int, str]:
         fd = self.open(relative)

@@ -100,12 +100,28 @@ class ArrayHandle:
     _looked_at: float = -1e9
 
     def attach(self, members: "list[Member]", through: Method, max_workers: int) -> None:
-        """Take the tasks, when they are submitted."""
+        """Take the tasks, when they are submitted.
+
+        Parameters
+        ----------
+        members: list
+            the tasks
+        through: infra
+            the infra that submits them
+        max_workers: int, optional
+            how many run at once
+        """
         self._members, self._through, self._most = members, through, max_workers
         self._since = time.time()
 
     def follow(self, other: "ArrayHandle") -> None:
-        """Be a handle on the same tasks as another one."""
+        """Be a handle on the same tasks as another one.
+
+        Parameters
+        ----------
+        other: JobArray
+            the handle to follow
+        """
         self._members, self._through, self._most = other._members, other._through, other._most
         self._since = other._since
 
@@ -291,6 +307,8 @@ class ArrayHandle:
             if the jobs are not Slurm's
         SchedulerError
             if Slurm refuses
+        ValueError
+            if the number is below 1
         """
         if most < 1:
             raise ValueError(f"most={most} jobs can't be: give 1 or more, or cancel()")
@@ -315,6 +333,11 @@ class ArrayHandle:
         -------
         list of Job
             those that were submitted
+
+        Raises
+        ------
+        ValueError
+            if ``only`` is another word
         """
         from .tasks import start
 

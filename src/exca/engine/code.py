@@ -11,10 +11,10 @@ import os
 import sys
 import time
 import typing as tp
-import warnings
 from pathlib import Path
 
 from .. import _files, _trust, settings
+from .._callers import warn
 from ..codedigest import CodeDigest, comparable
 from ..codedigest.digest import SCHEME
 from ..codedigest.record import FOLDER, Content, changed_parts, read_code, write_code
@@ -113,13 +113,12 @@ class Code:
 
     def _tell(self, recorded: str, which: str) -> None:
         again = self._again or f"change the version of {self._method.infra_name!r}"
-        warnings.warn(
+        warn(
             f"the code of {self._method.name} is not what computed {which}: {self.described(recorded)}. The result "
             f"that is there is returned. exca.why(obj) shows what changed; to compute again, {again}, or set "
             f"code='strict' on {self._method.infra_name!r}; if results are not affected: "
             "exca.accept(obj, why='...')",
             CodeChangedWarning,
-            stacklevel=2,
         )
 
     def described(self, recorded: str) -> str:
@@ -174,11 +173,10 @@ def cannot_tell(name: str, error: Exception) -> None:
     """Warn, once per method, that changes of its code are not noticed."""
     if (name, "", "") not in _told:
         _told.add((name, "", ""))
-        warnings.warn(
+        warn(
             f"cannot tell what the code of {name} is, so changes of it are not noticed: {error!r}. Please report this; "
             "code='off' on the infra silences it",
             CodeChangedWarning,
-            stacklevel=2,
         )
 
 

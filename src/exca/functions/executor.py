@@ -85,7 +85,7 @@ class JobFuture(concurrent.futures.Future[X]):
             return self.withdraw()
 
     def withdraw(self) -> bool:
-        """Be cancelled, since the call is not to be run any more; False where it is done."""
+        """Cancel the call, which is not to be run any more, and return whether it was not done."""
         with self._lock:
             return super().cancel() and not self.set_running_or_notify_cancel()
 
@@ -94,7 +94,13 @@ class JobFuture(concurrent.futures.Future[X]):
         return not self.done() and self.job is not None and self.job.began()
 
     def attach(self, job: Job[tp.Any]) -> None:
-        """Take the outcome from a job when that is done; one that was submitted while it was cancelled is ended."""
+        """Take the outcome from a job when that is done; one that was submitted while it was cancelled is ended.
+
+        Parameters
+        ----------
+        job: Job
+            the job of the call
+        """
         with self._lock:
             self.job = job
             cancelled = self.cancelled()
@@ -104,7 +110,13 @@ class JobFuture(concurrent.futures.Future[X]):
             when_done(job, self.settle)
 
     def settle(self, error: BaseException | None) -> None:
-        """Take the outcome from the job, which is done, or the error why that is not known."""
+        """Take the outcome from the job, which is done, or the error why that is not known.
+
+        Parameters
+        ----------
+        error: Exception, optional
+            why the outcome of the job is not known
+        """
         job, result = self.job, None
         try:
             if job is not None and error is None:
@@ -231,6 +243,8 @@ class Executor(concurrent.futures.Executor):
         ------
         TimeoutError
             when the time is over
+        ValueError
+            if ``chunksize`` is below 1
         """
         if chunksize < 1:
             raise ValueError(f"chunksize={chunksize} is no number of calls: give 1 or more")

@@ -208,6 +208,11 @@ class CachedFunction(Function, tp.Generic[P, X]):
         Calls
             to which calls are added: ``calls.append(*args, **kwargs)``; then a handle on them: ``status()``,
             ``table()``, ``progress()``, ``wait()``, ``cancel()``, ``throttle()``, ``retry()``, ``summary()``
+
+        Raises
+        ------
+        InfraError
+            if nothing was added, unless that is allowed
         """
         calls = Calls(self)
         yield calls

@@ -29,7 +29,6 @@ import os
 import re
 import shutil
 import typing as tp
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -38,6 +37,7 @@ import orjson
 import xxhash
 
 from .. import _files, _trust
+from .._callers import warn
 from ..errors import ChangedDefaultError, FolderNotWritableError, GoneFieldWarning, InconsistentConfigError
 from .nesting import absorb
 from .uid import NEVER_FOLDED, DottedKeyError, UidMaker, fold, folded_entry, is_ordered, uid_text
@@ -230,13 +230,12 @@ def _tell_of_gone(place: str, full: tp.Any, known: tp.Any) -> None:
     if lost:
         _told.update((method, key) for key in lost)
         came = ", ".join(f"{key} ({value!r})" for key, value in gone(known, full))
-        warnings.warn(
+        warn(
             f"Since the results in {place} were computed, these fields were renamed, removed or left out of the uid: "
             f"{', '.join(f'{key} (was {value!r})' for key, value in lost.items())}"
             + (f"; new are: {came}" if came else "")
             + ". The results are used all the same: if they depend on it, change the version of the infra",
             GoneFieldWarning,
-            stacklevel=2,
         )
 
 

@@ -12,13 +12,13 @@ import logging
 import pathlib
 import threading
 import typing as tp
-import warnings
 import weakref
 
 import pydantic
 import pydantic_core
 
 from .. import settings
+from .._callers import warn
 from ..errors import ExportError, IdentityError, MaskedSecretError
 from . import classnames, fields
 from .alike import check_look_alikes, has_odd_default, holds_dataclasses, is_suspect
@@ -678,11 +678,10 @@ def warn_of_shared(obj: pydantic.BaseModel, config: dict[str, tp.Any]) -> None:
         if field not in known and _is_part(config, path):
             known.add(field)
             name = f"{type(obj).__module__}.{type(obj).__qualname__}"
-            warnings.warn(
+            warn(
                 f"{name}: the secret {path!r} is part of the uid, where a mask stands for it, so that objects with two "
                 f"different secrets share a result. Leave {path.split('.')[-1]!r} out of the uid, with "
                 "_exclude_from_cls_uid on its class, or change the version of the infra together with the secret.",
-                stacklevel=2,
             )
 
 

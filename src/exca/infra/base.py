@@ -477,7 +477,7 @@ class BaseInfra(Edge, SubmititMixin):
         return Path(_files.name_root(os.path.abspath(self.folder))) / self._address("")
 
     def uid_folder(self, create: bool = False) -> Path | None:
-        """Folder of the result, or None for an infra without folder.
+        """Return the folder of the result, or None for an infra without folder.
 
         Parameters
         ----------

@@ -2,9 +2,9 @@
 
 import logging
 import typing as tp
-import warnings
 import weakref
 
+from .._callers import warn
 from ..errors import InfraError, UncachedOverrideWarning
 from ..identity.alike import own_names
 
@@ -36,11 +36,10 @@ def warn_of_plain(cls: type, attributes: "dict[str, InfraAttribute]") -> None:
         applied = attribute.default._applied
         by = None if applied is None else overriding_class(cls, applied, attributes)
         if applied is not None and by is not None:
-            warnings.warn(
+            warn(
                 f"{_named(cls)} overrides {_described(by, name, attribute, applied)} without an infra: it is called as "
                 f"a plain method, never cached and always here. {_advice(name, attribute, applied)}",
                 UncachedOverrideWarning,
-                stacklevel=2,
             )
 
 

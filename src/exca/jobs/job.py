@@ -63,11 +63,11 @@ class Job(abc.ABC, tp.Generic[R]):
         """Send what waits for room in the queue, since a caller waits anyway."""
 
     def sent_with(self) -> tp.Hashable:
-        """What is the same for all jobs for which `send_others` does the same."""
+        """Return what is the same for all jobs for which `send_others` does the same."""
         return None
 
     def go_on(self) -> bool:
-        """Submit again what was lost and is to be tried again, since a caller waits for it; whether it was so."""
+        """Submit again what was lost and is to be tried again, since a caller waits; return whether it was so."""
         return False
 
     def is_listed(self) -> bool:
@@ -136,7 +136,7 @@ class Job(abc.ABC, tp.Generic[R]):
         """
 
     def results(self) -> list[R]:
-        """Results of all processes of the job (see ``tasks_per_node``), by rank."""
+        """Return the results of all processes of the job (see ``tasks_per_node``), by rank."""
         first = self.result()
         return [first, *(self._result_of_rank(rank) for rank in range(1, self.submission.processes))]
 
@@ -149,11 +149,11 @@ class Job(abc.ABC, tp.Generic[R]):
         return None
 
     def stdout(self) -> str | None:
-        """What the job printed so far, or None where there is no such file."""
+        """Return what the job printed so far, or None where there is no such file."""
         return _text(self.paths.stdout)
 
     def stderr(self) -> str | None:
-        """What the job printed to stderr so far, or None where there is no such file."""
+        """Return what the job printed to stderr so far, or None where there is no such file."""
         return _text(self.paths.stderr)
 
     def cancel(self) -> None:
@@ -166,12 +166,12 @@ class Job(abc.ABC, tp.Generic[R]):
         """Take note that the job was just ended."""
 
     def describe(self) -> str:
-        """The job in words, with the place of its logs."""
+        """Return the job in words, with the place of its logs."""
         waits_for = "" if self._finished() is not None else self._backend.waits_for(self.submission)
         return self.label() + (f", pending: {waits_for}" if waits_for else "")
 
     def label(self) -> str:
-        """The job in words, for messages that ask nothing of the scheduler."""
+        """Return the job in words, for messages that ask nothing of the scheduler."""
         if self.cluster is None:
             return "the computation in this process"
         kind = {"slurm": "Slurm job", "local": "local job"}.get(self.cluster, f"{self.cluster} job")
@@ -237,7 +237,7 @@ class Job(abc.ABC, tp.Generic[R]):
         return (self.paths.folder / entry.BEGAN).exists()
 
     def began_at(self) -> tuple[str | None, float | None]:
-        """On which host the job began, and when, in seconds since the epoch."""
+        """Return on which host the job began, and when, in seconds since the epoch."""
         path = self.paths.folder / entry.BEGAN
         process = entry.noted_process(path)
         try:
@@ -271,7 +271,7 @@ class Job(abc.ABC, tp.Generic[R]):
         return None
 
     def death_notice(self) -> str:
-        """Why the job has no outcome: the scheduler's words and the end of stderr."""
+        """Return why the job has no outcome: the scheduler's words and the end of stderr."""
         text = f"{self.label()} ended without a result. {self._backend.ending(self.submission).text}"
         # what another user may have named is not passed on to whoever reads the record
         err = paths.tail(self.paths.stderr) if self.submission.trusted else ""

@@ -46,6 +46,8 @@ def wait(
         if the scheduler has given no answer for so long that it is unknown what became of the jobs
     SubmissionError
         if one of them was never submitted, or can't be
+    ValueError
+        if ``return_when`` is another word
     """
     if return_when not in tp.get_args(When):
         raise ValueError(f"return_when={return_when!r} is none of {', '.join(tp.get_args(When))}")

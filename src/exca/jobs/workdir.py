@@ -129,7 +129,7 @@ class WorkDir(pydantic.BaseModel):
 
     @contextlib.contextmanager
     def activate(self, folder: str | Path | None = None) -> tp.Iterator[None]:
-        """Copy the code, and work inside the copy for the time of the context.
+        """Context that copies the code, and works inside the copy for the time of the context.
 
         Parameters
         ----------

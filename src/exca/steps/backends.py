@@ -2,12 +2,12 @@
 
 import abc
 import typing as tp
-import warnings
 from pathlib import Path
 
 import pydantic
 
 from .. import _clusters, _files
+from .._callers import warn
 from .._earlier import earlier_names
 from ..identity import DiscriminatedModel
 from ..jobs import losses
@@ -61,10 +61,9 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
     def _rename_mode(cls, mode: tp.Any) -> tp.Any:
         # kept for dependants: the name of an early release
         if mode == "force-forward":
-            warnings.warn(
+            warn(
                 'mode="force-forward" is deprecated: write mode="force", which holds for all later steps too',
                 DeprecationWarning,
-                stacklevel=2,
             )
             return "force"
         return mode
@@ -106,14 +105,28 @@ class Backend(DiscriminatedModel, discriminator_key="backend"):
         return ADAPTER.validate_python({"backend": target.__name__, **self.given(target), **fields})
 
     def redirected(self, folder: Path | None, in_process: bool) -> "Backend":
-        """Return what a test wants in the place of this backend (`exca.testing.redirect`)."""
+        """Return what a test wants in the place of this backend (`exca.testing.redirect`).
+
+        Parameters
+        ----------
+        folder: Path, optional
+            in the place of the backend's own
+        in_process: bool
+            run in this process
+        """
         found = self.derive("Cached") if in_process else self.derive()
         if folder is not None and found.folder is not None:
             found.folder = folder
         return found
 
     def given(self, target: "type[Backend]") -> dict[str, tp.Any]:
-        """Return the fields that were given to this backend and that another one has, too."""
+        """Return the fields that were given to this backend and that another one has, too.
+
+        Parameters
+        ----------
+        target: type
+            the other backend
+        """
         values = self.__dict__
         return {
             name: values[name] for name in self.__pydantic_fields_set__ if name in target.__pydantic_fields__
@@ -231,7 +244,13 @@ class _Jobs(JobFields, _Shared):  # in this order, the fields of the latter come
         return self
 
     def resources(self, folder: Path) -> Resources:
-        """Return what each job asks for."""
+        """Return what each job asks for.
+
+        Parameters
+        ----------
+        folder: Path
+            folder of the step
+        """
         own = {*_Pool.__pydantic_fields__, *self._own, "cluster"}
         known = Resources.__pydantic_fields__
         values = {
@@ -311,7 +330,13 @@ class Dask(_Jobs):
     specification: dict[str, tp.Any] | None = None
 
     def resources(self, folder: Path) -> Resources:
-        """Return what each job asks for."""
+        """Return what each job asks for.
+
+        Parameters
+        ----------
+        folder: Path
+            folder of the step
+        """
         found = super().resources(folder)
         found.dask_address, found.dask_cluster = self.address, self.specification
         return found
@@ -339,7 +364,13 @@ class Executor(_Jobs):
         return checked(value)
 
     def resources(self, folder: Path) -> Resources:
-        """Return what each job asks for."""
+        """Return what each job asks for.
+
+        Parameters
+        ----------
+        folder: Path
+            folder of the step
+        """
         found = super().resources(folder)
         found.futures_executor = self.executor
         return found

@@ -267,6 +267,11 @@ class Step(DiscriminatedModel):
         value: Any
             an item: the tree then tells which stages are cached, running, failed or missing for it (so it does
             without, for what needs none)
+
+        Returns
+        -------
+        str
+            the drawing
         """
         from . import inquiry
 
@@ -281,11 +286,22 @@ class Step(DiscriminatedModel):
             changes by (dotted) field name, e.g. ``{"steps.0.coeff": 3}``
         **kwargs: Any
             changes by field name
+
+        Returns
+        -------
+        Step
+            the new step
         """
         return type(self)(**identity.as_patched(self, (*args, kwargs), conversions.as_fields))
 
     def forward(self, value: tp.Any = NO_INPUT) -> tp.Any:
-        """Return the result for a value; the name of ``run`` in earlier releases."""
+        """Return the result for a value; the name of ``run`` in earlier releases.
+
+        Parameters
+        ----------
+        value: any
+            what to run on; nothing for a step that takes none
+        """
         warnings.warn("Step.forward() was renamed: use run()", DeprecationWarning, stacklevel=2)
         return self.run(value)
 
@@ -448,7 +464,13 @@ class Chain(Step):
         return self.step_list[0]._exca_namer() if type(self).item_uid is Chain.item_uid else self.item_uid
 
     def item_uid(self, value: tp.Any) -> str | None:
-        """Return the text of the first step."""
+        """Return the text of the first step.
+
+        Parameters
+        ----------
+        value: any
+            the item
+        """
         return self.step_list[0].item_uid(value)
 
     def needs_input(self) -> bool:

@@ -278,7 +278,18 @@ class Parallel(Step):
         return [None] * len(values)
 
     def lookup(self, value: tp.Any = NO_INPUT) -> tp.NoReturn:
-        """Raise a TypeError: the variants have results, the whole has none."""
+        """Refuse to look: the variants have results, the whole has none.
+
+        Parameters
+        ----------
+        value: any
+            ignored
+
+        Raises
+        ------
+        TypeError
+            always
+        """
         raise TypeError(
             "a Parallel keeps no results itself: look a variant up, such as parallel.steps[0].lookup(value)"
         )

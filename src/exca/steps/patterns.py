@@ -63,6 +63,11 @@ class Scatter(Step):
         -------
         iterable
             names, such as str or int; each counts once, and there must be one at least
+
+        Raises
+        ------
+        NotImplementedError
+            unless a subclass defines it
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not define the branches of an item: write `def branches(self, item)`"
@@ -77,6 +82,11 @@ class Scatter(Step):
             the input
         branch: Any
             one of its branches
+
+        Raises
+        ------
+        NotImplementedError
+            unless a subclass defines it
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not define the input of a branch: write `def take(self, item, branch)`"
@@ -89,6 +99,16 @@ class Scatter(Step):
         ----------
         results: list of BranchResult
             in the order of the branches
+
+        Returns
+        -------
+        any
+            the output of the item
+
+        Raises
+        ------
+        TypeError
+            if branches have names that no dict can hold
         """
         try:
             return {result.branch: result.result for result in results}

@@ -45,7 +45,7 @@ class Repairs:
     after: Report
 
     def to_json(self) -> dict[str, tp.Any]:
-        """The whole report in JSON types."""
+        """Return the whole report in JSON types."""
         reports = {"before": self.before.to_json(), "after": self.after.to_json()}
         return {**reports, "done": self.done, "left": self.left}
 

@@ -128,12 +128,12 @@ class Report:
         return all(folder.sound for folder in self.folders)
 
     def totals(self) -> dict[str, int]:
-        """All findings as numbers, by name, over all folders."""
+        """Return all findings as numbers, by name, over all folders."""
         every = [folder.counts() for folder in self.folders]
         return {name: sum(counts[name] for counts in every) for name in _COLUMNS}
 
     def to_json(self) -> dict[str, tp.Any]:
-        """The whole report in JSON types."""
+        """Return the whole report in JSON types."""
         folders = [{**dataclasses.asdict(folder), "sound": folder.sound} for folder in self.folders]
         return {"root": self.root, "sound": self.sound, "totals": self.totals(), "folders": folders}
 
