@@ -1,6 +1,5 @@
 """Slurm as it is on a bad day: late, failing or silent commands, limits, preemption, submitters that die."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -307,7 +306,7 @@ def test_an_id_that_slurm_gave_to_a_later_job_is_not_taken_for_the_job(
     # as it is when the controller has lost its state, and counts anew: the id of the record, and where it leads to
     logs = JobPaths(job.submission.logs, another)
     logs.folder.symlink_to(os.readlink(job.paths.folder))
-    reused = dataclasses.replace(job.submission, job_id=another)
+    reused = job.submission._replace(job_id=another)
     backend = backends.get("slurm")
     ours, theirs = backend.states([job.submission, reused])
     assert (ours.alive, theirs.alive) == (True, False)
