@@ -65,6 +65,15 @@ def reported(folder: Path, **options: tp.Any) -> str:
     return render.report(facts.gather(folder.name, str(folder), rows(folder)), **options)
 
 
+def test_words_stay_apart_in_a_text_browser(cache: Path) -> None:
+    """One knows no style sheet: links and counts have spaces between them, and nothing is there but hidden."""
+    written = reported(cache)
+    body = written[written.index("<body") : written.index("<footer")]
+    assert "</a><a" not in body
+    assert '</span><span class="count"' not in body
+    assert "No run fits" not in body
+
+
 def test_the_command_writes_one_file(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "report.html"
     assert re.fullmatch(rf"{target}: 13 runs, [\d.]+ KB\n", say(capsys, "report", cache, "-o", target))

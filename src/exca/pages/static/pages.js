@@ -231,7 +231,8 @@
       update();
       if (more.hidden) body.rows[before]?.querySelector("a, button")?.focus(); // the button is gone
     });
-    table.parentElement.after(more);
+    const none = section.querySelector(".none") ?? make("p", { className: "none" }, "No run fits.");
+    table.parentElement.after(none, more);
 
     function update() {
       const tests = search.value.split(/\s+/).filter(Boolean).map((word) => conditionOf(word, data));
@@ -272,7 +273,7 @@
       const all = data.order.length;
       const noun = all === 1 ? "run" : "runs";
       countLine.textContent = shown.length === all ? `${count(all)} ${noun}` : `${count(shown.length)} of ${count(all)} ${noun}`;
-      section.querySelector(".none").hidden = shown.length > 0;
+      none.hidden = shown.length > 0;
       more.hidden = shown.length <= most;
       moreButton.textContent = `Show ${count(Math.min(9 * most, shown.length - most))} more of ${count(shown.length)}`;
       choose([], true);
