@@ -108,6 +108,7 @@ def test_help_of_a_target(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     said = say(capsys, "run", "trained:Train", "--help")
     assert "rate: float   (default 0.5)" in said
     assert "A training." in said
+    assert "  model.layers: int   (default 2)   [Network]\n" in said
 
 
 def test_a_module_that_fails_on_import(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

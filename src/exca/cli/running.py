@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import traceback
+import types
 import typing as tp
 from collections.abc import Sequence
 
@@ -124,14 +125,20 @@ def _fields(model: type[pydantic.BaseModel], prefix: str, without: set[str], dep
         default = (
             "required"
             if field.is_required()
-            else f"default {field.get_default(call_default_factory=False)!r}"
+            else f"default {field.get_default(call_default_factory=True, validated_data={})!r}"
         )
         described = f"   {field.description}" if field.description else ""
         lines.append(f"  {prefix}{name}: {_type_text(field.annotation)}   ({default[:80]}){described}")
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel) and depth < 3:
-            lines += _fields(annotation, f"{prefix}{name}.", set(), depth + 1)
+        parts = tp.get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
+        models = [part for part in parts if isinstance(part, type) and issubclass(part, pydantic.BaseModel)]
+        for variant in models if depth < 3 else ():
+            below = _fields(variant, f"{prefix}{name}.", set(), depth + 1)
+            lines += below if len(models) == 1 else [f"{line}   [{variant.__name__}]" for line in below]
     return lines
+
+
+def _is_union(annotation: tp.Any) -> bool:
+    return tp.get_origin(annotation) in (tp.Union, types.UnionType)
 
 
 def _type_text(annotation: tp.Any) -> str:
