@@ -18,7 +18,7 @@ EVERYTHING: tp.Final = "all"
 #: All refusals by their codes, with what each is about.
 REFUSALS: tp.Final[dict[str, str]] = {
     "async-method": "an infra is applied to an `async def`, which returns a coroutine in place of a result",
-    "extra-fields": "without a folder: a model in the object does not say what to do with unknown fields",
+    "extra-fields": "without a folder, or an infra: a model in the object does not say what to do with unknown fields",
     "generator-method": "a `TaskInfra` is applied to a method that yields, which returns a generator, not a result",
     "infra-in-container": "infras are in a list, tuple, set or dict of a field, where they belong to no object",
     "infra-kind": "the default of a field is an infra of another class than the field is annotated with",

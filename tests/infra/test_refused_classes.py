@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 import exca
-from exca import settings
+from exca import settings, steps
 from exca.errors import ExtraFieldsError, InfraError, RefusalWarning
 
 KINDS: tp.Any = [exca.TaskInfra, exca.MapInfra, exca.SubmitInfra]
@@ -251,6 +251,50 @@ def test_a_model_that_ignores_unknown_fields_without_a_folder(
     monkeypatch.setenv(settings.VARIABLE, f"extra-fields:{__name__}.Lax")
     with pytest.warns(RefusalWarning, match=r"found at 'models\.0'"):
         assert call(Uses.model_validate({"models": mistyped})) is not None
+
+
+class Stepping(steps.Step):
+    """A step over a model."""
+
+    model: Lax = Lax()
+
+    def _run(self, value: int) -> int:
+        return value * self.model.layers
+
+
+class Around(steps.Step):
+    """A step that holds another one and keeps it out of its uid."""
+
+    inner: Stepping = Stepping()
+
+    @classmethod
+    def _exclude_from_cls_uid(cls) -> list[str]:
+        return ["inner"]
+
+    def _run(self, value: int) -> int:
+        return value
+
+
+@pytest.mark.parametrize("kind", ["step", "chain", "behind a cached step"])
+def test_a_model_that_ignores_unknown_fields_in_a_step_without_an_infra(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step: steps.Step = Stepping.model_validate({"model": {"layres": 3}})
+    if kind == "chain":
+        step = steps.Chain(steps=[step])
+    elif kind != "step":
+        cached = Around.model_validate({"infra": {"backend": "Cached", "folder": tmp_path}})
+        step = steps.Chain(steps=[cached, step])
+    for _ in range(2):
+        with pytest.raises(ExtraFieldsError, match=r"Lax \(found at 'model'\) does not say what") as caught:
+            step.run(2)
+        with pytest.raises(ExtraFieldsError):
+            list(step.run_many([2]))
+    assert caught.value.code == "extra-fields"
+    assert Around().run(2) == 2
+    monkeypatch.setenv(settings.VARIABLE, f"extra-fields:{__name__}.Stepping")
+    with pytest.warns(RefusalWarning, match=r"found at 'model'"):
+        assert step.run(2) == 2
 
 
 def test_an_object_that_has_no_uid_runs_without_a_folder() -> None:

@@ -132,7 +132,9 @@ def class_names(
     )
 
 
-def check_strict(obj: pydantic.BaseModel, exclude: tp.Collection[str] = ()) -> None:
+def check_strict(
+    obj: pydantic.BaseModel, exclude: tp.Collection[str] = (), *, ignore_first_override: bool = False
+) -> None:
     """Refuse a model in an object that leaves `extra` unset, as `export` does, where no uid is asked for.
 
     Raises
@@ -142,7 +144,9 @@ def check_strict(obj: pydantic.BaseModel, exclude: tp.Collection[str] = ()) -> N
     try:
         found = [
             part
-            for part in parts(exporter(True, True), obj, exclude=exclude)
+            for part in parts(
+                exporter(True, True), obj, exclude=exclude, ignore_override=ignore_first_override
+            )
             if is_model(part.model) and is_lax(type(part.model))
         ]
     except Exception as error:  # a uid would refuse it, and none is asked for

@@ -454,6 +454,8 @@ def pipeline_of(step: "Step") -> Pipeline:
     state = step._exca_state
     if state.pipeline is None:
         pipeline = compiled(step)
+        for placed in pipeline.uncached:  # of the others, their uid is asked for
+            identity.check_strict(placed.step, ignore_first_override=True)
         identity.freeze(step)
         for stage in pipeline.all_stages():
             stage.caches = state.caches
