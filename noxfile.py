@@ -49,6 +49,8 @@ PYTEST = (
     "2",
     "-m",
     "not (slurm or long or torture)",
+    "--deselect",
+    "tests/test_helpers.py::test_type_checkers_see_through_the_helpers",
 )
 
 nox.options.default_venv_backend = "venv"
