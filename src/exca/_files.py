@@ -288,7 +288,7 @@ def _by_steps(path: str, flags: int, mode: int = SHARED) -> int:
 def _refuse(error: OSError, path: str, target: str | None, changes: bool) -> None:
     """Raise for what is neither a folder nor a link, and for a link through which a file would be changed."""
     if target is None and error.errno == errno.ENOTDIR:
-        raise NotADirectoryError(error.errno, os.strerror(error.errno), path) from error
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
     if target is not None and changes:
         raise OddFileError(errno.ELOOP, IS_A_LINK, path) from error
 

@@ -290,7 +290,7 @@ def test_a_model_that_ignores_unknown_fields_in_a_step_without_an_infra(
             step.run(2)
         with pytest.raises(ExtraFieldsError):
             list(step.run_many([2]))
-    assert caught.value.code == "extra-fields"
+        assert caught.value.code == "extra-fields"
     assert Around().run(2) == 2
     monkeypatch.setenv(settings.VARIABLE, f"extra-fields:{__name__}.Stepping")
     with pytest.warns(RefusalWarning, match=r"found at 'model'"):
