@@ -121,6 +121,29 @@ def test_with_other_values_and_in_a_model(kind: str, tmp_path: Path) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize("given", [5, 20])
+def test_two_earlier_values_among_many(kind: str, given: int, tmp_path: Path) -> None:
+    """What were defaults together is told by the folders beside; also the last of many values may be one."""
+    make = MAKERS[kind]
+    names = [f"f{k:02}" for k in range(given)]
+    defaults = dict.fromkeys(names, 0) | {"lr": 0.1, "size": 3}
+    values = {name: k + 1 for k, name in enumerate(names)}
+    before = make(**defaults)
+    for other in range(3):  # of the same defaults
+        ask(kind, before, tmp_path, **values | {"f00": other + 7})
+    result = ask(kind, before, tmp_path, **values)
+    once = make(**defaults | {"size": 4})
+    assert ask(kind, once, tmp_path, size=3, **values) == result
+    ask(kind, once, tmp_path, **values | {"lr": 5.0})  # of later defaults
+    twice = make(**defaults | {"lr": 0.2, "size": 4})
+    for _ in range(2):
+        assert ask(kind, twice, tmp_path, lr=0.1, size=3, **values) == result
+    assert len(COMPUTED) == 5
+    ask(kind, twice, tmp_path, lr=0.1, size=3, **values | {"f01": 100})
+    assert len(COMPUTED) == 6
+
+
+@KINDS
 def test_other_values_of_the_field_are_computed(kind: str, tmp_path: Path) -> None:
     """The address without the value is that of another configuration, or of nothing."""
     make = MAKERS[kind]

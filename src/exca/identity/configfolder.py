@@ -28,6 +28,7 @@ import math
 import os
 import re
 import shutil
+import time
 import typing as tp
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -245,6 +246,7 @@ _told: set[tuple[str, str]] = set()  # folders of methods, and fields that were 
 
 _MOST_SINGLE = 16  # places without one value that are looked at
 _MOST_TOGETHER = 4  # values of which all combinations are left out
+_MOST_BESIDE = 200  # folders beside a place that are read for what were defaults together
 
 
 def under_earlier_default(
@@ -261,7 +263,8 @@ def under_earlier_default(
     full: the same with the defaults
     place_of: the folder of a uid configuration
     """
-    for paths in _left_out_together(_leaves(uid_config)):
+    leaves = _leaves(uid_config)
+    for paths in (*_left_out_together(leaves), *_earlier_together(leaves, uid_config, place_of)):
         candidate = _without(uid_config, paths)
         place = place_of(candidate)
         if not os.path.lexists(f"{place}/{UID}"):
@@ -316,6 +319,73 @@ def _left_out_together(leaves: list[KeyPath]) -> Iterable[tuple[KeyPath, ...]]:
         return [(leaf,) for leaf in leaves[:_MOST_SINGLE]]
     counts = range(1, len(leaves) + 1)
     return itertools.chain.from_iterable(itertools.combinations(leaves, count) for count in counts)
+
+
+def _earlier_together(
+    leaves: list[KeyPath], uid_config: Config, place_of: Callable[[tp.Any], str]
+) -> Iterator[tuple[KeyPath, ...]]:
+    """Which values to leave out together where these are too many for all combinations.
+
+    Those that were defaults at one time, as the folders beside tell, and those that were at any time.
+    """
+    if len(leaves) <= _MOST_TOGETHER:
+        return
+    defaults = _neighbours(os.path.dirname(place_of(uid_config))).defaults()
+    found = [
+        tuple(p for p in leaves if p in then and _agree(_at(uid_config, p), then[p], p)) for then in defaults
+    ]
+    for paths in dict.fromkeys([*found, tuple(p for p in leaves if any(p in paths for paths in found))]):
+        if len(paths) > 1 or (paths and paths[0] not in leaves[:_MOST_SINGLE]):
+            yield paths
+
+
+class _Neighbours:
+    """What the defaults were, as told by a folder of uid folders: of some, evenly spread, where these are many.
+
+    They are read again now and then, so that it takes a twentieth of the time at most.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._again = 0.0  # monotonic time
+        self._known: dict[str, dict[KeyPath, tp.Any]] = {}
+        self._defaults: list[dict[KeyPath, tp.Any]] = []
+
+    def defaults(self) -> list[dict[KeyPath, tp.Any]]:
+        """For each time at which some of the defaults were others, what is known of them."""
+        start = time.monotonic()
+        if start >= self._again:
+            try:
+                names = sorted(os.listdir(self._folder))
+            except OSError:  # there is none yet
+                names = []
+            chosen = names[:: len(names) // _MOST_BESIDE + 1]
+            self._known = {name: self._known.get(name) or self._load(name) for name in chosen}
+            self._defaults = []
+            for one in self._known.values():
+                self._add(one)
+            now = time.monotonic()
+            self._again = now + 20 * (now - start)
+        return self._defaults
+
+    def _load(self, name: str) -> dict[KeyPath, tp.Any]:
+        place = Path(self._folder, name)
+        try:
+            uid, full = load(place / UID)[0], load(place / FULL)[0]
+            return {path: _at(full, path) for path in _leaves(full) if _at(uid, path) is _ABSENT}
+        except (OSError, *NO_CONFIGURATION):
+            return {}  # it holds no configuration
+
+    def _add(self, one: dict[KeyPath, tp.Any]) -> None:
+        for then in self._defaults:
+            if all(then.get(path, value) == value for path, value in one.items()):
+                then.update(one)
+                return
+        if one and len(self._defaults) < _MOST_SINGLE:
+            self._defaults.append(dict(one))
+
+
+_neighbours = functools.lru_cache(maxsize=16)(_Neighbours)
 
 
 def _without(value: tp.Any, paths: Sequence[KeyPath]) -> tp.Any:
