@@ -20,7 +20,7 @@ export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help demo test check check-format check-lint check-mypy check-pyright check-completeness lowest trackers bench comparison docs docs-links downstream matrix release-check release identity long torture night format lock slurm-up slurm-newer slurm-down clean
 
-help: ## say what each target does
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 $(VENV)/.demo: pyproject.toml requirements-dev.lock scripts/venv.sh
@@ -51,17 +51,17 @@ demo: $(VENV)/.demo ## run the study of examples/digits (CLUSTER=slurm: on Slurm
 	fi; \
 	CLUSTER="$(CLUSTER)" $(BIN)/python examples/digits/study.py $(ARGS)
 
-test: $(TEST_VENV) ## run the tests, those that need Slurm too where the test cluster can be started
+test: $(TEST_VENV) ## run the tests, including those that need Slurm where the test cluster can be started
 	@scripts/slurm/up.sh || echo "Slurm tests skipped: the test cluster is not up, the line above says why"
 	@$(if $(MEASURED),$(BIN)/python -m coverage erase; export EXCA_COVERAGE=1;) status=0; $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS) || status=$$?; \
 	$(if $(MEASURED),$(REPORT) || status=1;) exit $$status
 
-# A part of the tests says nothing of the whole; where Slurm or torch is missing, the floor does not hold.
+# Coverage is measured for full runs only; without Slurm or torch the floor does not apply.
 MEASURED := $(if $(ARGS)$(filter 0,$(COVERAGE)),,yes)
 FLOOR := $(if $(and $(EXCA_REQUIRE_SLURM),$(filter-out 0,$(TORCH))),,--fail-under=0)
 REPORT = $(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report --skip-covered $(FLOOR)
 
-check: check-format check-lint check-mypy check-pyright check-completeness ## look at format, style and types (make -k check: all, even if one fails)
+check: check-format check-lint check-mypy check-pyright check-completeness ## check format, style and types (make -k check: all of them, even if one fails)
 
 $(VENV)-lowest/.made: pyproject.toml scripts/venv.sh scripts/lowest.py
 	@mkdir -p $(@D) && $(PYTHON) scripts/lowest.py > $(@D)/constraints.txt
@@ -72,7 +72,7 @@ $(VENV)-trackers/.made: pyproject.toml scripts/venv.sh
 	@scripts/venv.sh $(@D) test,trackers /dev/null
 	@touch $@
 
-trackers: $(VENV)-trackers/.made ## run the tests of exports to MLflow, W&B, Trackio and TensorBoard, which do not go with all that is in .venv
+trackers: $(VENV)-trackers/.made ## run the tests of exports to MLflow, W&B, Trackio and TensorBoard, in an environment of their own, since some of their versions conflict with those in .venv
 	$(VENV)-trackers/bin/python -m pytest -m "long or not long" tests/cli/test_trackers.py $(ARGS)
 
 # "typed" cases hold what pydantic 2.14 makes of them
@@ -103,7 +103,7 @@ $(VENV)/.bench: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check hydra-core==1.3.8
 	@touch $@
 
-bench: $(VENV)/.bench ## measure beside the published release and other tools, and make a page of it in build/bench
+bench: $(VENV)/.bench ## benchmark against the published release and other tools, and write a page to build/bench
 	$(BIN)/python benchmarks/run.py --json build/bench/measurements.json $(ARGS)
 	$(BIN)/python benchmarks/page.py build/bench/measurements.json
 
@@ -113,50 +113,50 @@ comparison: $(VENV)/.dev ## ask other tools and this one the same questions, eac
 docs: $(VENV)/.docs ## build the documentation in build/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html -c scripts/docs docs build/docs $(ARGS)
 
-docs-links: $(VENV)/.docs ## look whether the links of the documentation lead somewhere (needs the network)
+docs-links: $(VENV)/.docs ## check the links of the documentation (needs the network)
 	$(BIN)/python -m sphinx -W --keep-going -b linkcheck -c scripts/docs docs build/docs-links $(ARGS)
 
-identity: $(TEST_VENV) ## search for uids, keys and addresses that are not those of the published release
+identity: $(TEST_VENV) ## search for uids, keys and addresses that differ from those of the published release
 	$(BIN)/python tests/identity/against_release/search.py $(ARGS)
 
-long: $(TEST_VENV) ## run the tests that take too long for each change: losses and checkpoints on Slurm, Dask, warm supervisors
+long: $(TEST_VENV) ## run the tests that are too slow to run on each change: losses and checkpoints on Slurm, Dask, warm supervisors
 	@scripts/slurm/up.sh
 	$(BIN)/python -m pytest -m long --numprocesses $(WORKERS) $(ARGS)
 
 torture: $(TEST_VENV) ## run the long form of the torture suite
 	$(BIN)/python -m pytest -m torture $(ARGS)
 
-night: $(TEST_VENV) ## run 300 trainings on Slurm while all around them fails (a quarter of an hour at most)
+night: $(TEST_VENV) ## run 300 trainings on Slurm while everything around them fails (15 minutes at most)
 	@folder=$$(mktemp -d) && $(BIN)/python tests/night/overnight.py $$folder/night $(ARGS)
 
-downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this (see CONTRIBUTING.md)
+downstream: ## run the tests of published packages that depend on exca, with 0.6.0 and with this release (see CONTRIBUTING.md)
 	$(PYTHON) downstream/run.py $(ARGS)
 
 matrix: $(VENV)/.release ## run the tests on all interpreters found, with newest and lowest versions, and without what some machines lack
 	$(BIN)/python -m nox $(ARGS)
 
-release-check: $(VENV)/.release ## build what would be released of the last commit, twice; look inside, install and use it
+release-check: $(VENV)/.release ## build the release of the last commit twice, inspect it, install it and use it
 	$(BIN)/python scripts/release.py check $(ARGS)
 
 release: $(VENV)/.release ## make release VERSION=1.2.0: write version and changelog, check, commit, tag
 	$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
 
-format: $(VENV)/.dev ## format the code, and mend what can be mended by itself
+format: $(VENV)/.dev ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.torch $(VENV)/.docs $(VENV)/.release ## write the versions that lie in .venv into requirements-dev.lock
+lock: $(VENV)/.torch $(VENV)/.docs $(VENV)/.release ## write the versions installed in .venv to requirements-dev.lock
 	@$(BIN)/pip freeze --exclude-editable | sed -E '/^(exca|pip|setuptools|wheel)\b|^#| @ /d; s/\+[a-z0-9.]+$$//' > requirements-dev.lock
 
 slurm-up: ## start the Slurm test cluster (root, Debian)
 	scripts/slurm/up.sh
 
-slurm-newer: $(TEST_VENV) ## run Slurm tests on the Slurm of the next Debian, in a folder of its own (root, debootstrap)
+slurm-newer: $(TEST_VENV) ## run the Slurm tests with the Slurm of the next Debian, in a separate folder (root, debootstrap)
 	scripts/slurm/newer.sh $(ARGS)
 
 slurm-down: ## stop the Slurm test cluster
 	scripts/slurm/down.sh
 
-clean: ## remove environments, caches and what the demo wrote
+clean: ## remove environments, caches and the output of the demo
 	rm -rf .nox .venv .venv-lowest .venv-trackers .venv-reference .venv-comparison .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo-cache demo-cache.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
