@@ -7,6 +7,7 @@ at most 0.25 s, in one commit of many.
 
 import dataclasses
 import functools
+import importlib
 import json
 import os
 import sys
@@ -108,11 +109,11 @@ class Config:
 @peer(HYDRA, SWEEP, module="peers_more")
 def hydra_sweep(folder: Path) -> float:
     """Keeps what it is told to write, here nothing, and a folder per run with the configuration."""
-    import hydra
-    from hydra.core.config_store import ConfigStore
-
+    # installed by `make bench` alone
+    hydra = importlib.import_module("hydra")
+    store = importlib.import_module("hydra.core.config_store").ConfigStore.instance()
     os.environ["HYDRA_MAIN_MODULE"] = "__main__"  # else it looks for a package around this module
-    ConfigStore.instance().store(name="config", node=Config)
+    store.store(name="config", node=Config)
     seen: list[float] = []
 
     def app(config: Config) -> None:

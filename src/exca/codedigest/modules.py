@@ -342,13 +342,16 @@ def _changed_name(node: ast.AST) -> str | None:
 
 
 def given_to_calls(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str]]:
-    """The names that statements of a module do nothing with but give them to a function, and its name."""
+    """The names that statements of a module do nothing with but give them to a function, and its name.
+
+    What `setattr` is given counts as an assignment (`_assigned`).
+    """
     stack = list(body)
     while stack:
         node = stack.pop()
         match node:
             case ast.Expr(value=ast.Call(args=args) as call):
-                for each in args if last_name(call) not in references.CHANGES else ():
+                for each in args if last_name(call) not in {*references.CHANGES, "setattr"} else ():
                     if isinstance(each, ast.Name):
                         yield each.id, last_name(call)
             case _:
