@@ -17,8 +17,8 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     top = argparse.ArgumentParser(
         prog="exca",
-        description="See and steer what is in a cache folder.",
-        epilog="Tasks are named by " + _NAMES + ". `exca COMMAND --help` says more.",
+        description="Show and manage what is in a cache folder.",
+        epilog="Identify tasks by " + _NAMES + ". `exca COMMAND --help` shows its options.",
     )
     top.add_argument("--version", action="store_true", help="print the version, and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
@@ -38,7 +38,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     )
     ls.add_argument("--all", action="store_true", help="show all")
     _columns(ls)
-    ls.add_argument("--all-cols", action="store_true", help="show also what all tasks share")
+    ls.add_argument("--all-cols", action="store_true", help="also show values that all tasks share")
 
     show = _command(commands, "show", "looking:show", "show all that is known of one task")
     _selection(show)
@@ -50,11 +50,9 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
 
     logs = _command(commands, "logs", "looking:logs", "print what the job of a task printed")
     _selection(logs)
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
-    logs.add_argument("--err", action="store_true", help="its stderr instead of its stdout")
-    logs.add_argument(
-        "--rank", type=int, default=0, metavar="R", help="of which process of the job (default 0)"
-    )
+    logs.add_argument("-f", "--follow", action="store_true", help="follow until the job ends")
+    logs.add_argument("--err", action="store_true", help="show stderr instead of stdout")
+    logs.add_argument("--rank", type=int, default=0, metavar="R", help="process of the job (default 0)")
     logs.add_argument("-n", type=int, metavar="N", help="only the last N lines")
 
     table = _command(commands, "table", "looking:table", "print parameters and results as one table")
@@ -95,7 +93,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     )
     report.add_argument("--title", help="its heading (default: the name of the folder)")
     report.add_argument(
-        "--details", type=int, default=200, metavar="N", help="show all that is known of N runs (default 200)"
+        "--details", type=int, default=200, metavar="N", help="show full details of N runs (default 200)"
     )
     report.add_argument("--no-logs", action="store_true", help="leave out the ends of logs")
 
@@ -112,7 +110,7 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     )
     _selection(watch)
     watch.add_argument(
-        "--interval", type=float, default=2.0, metavar="S", help="seconds between two looks (default 2)"
+        "--interval", type=float, default=2.0, metavar="S", help="seconds between updates (default 2)"
     )
 
     _serving(commands)
@@ -144,23 +142,21 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     )
     _folder(doctor)
     doctor.add_argument(
-        "--bundle", metavar="FILE", help="write an archive for a bug report, without values of yours"
+        "--bundle", metavar="FILE", help="write an archive for a bug report, without your values"
     )
     doctor.add_argument(
         "--strict",
         action="store_true",
-        help="import the modules of your tasks here, and tell what a strict setting would refuse or compute again",
+        help="import the modules of your tasks here, and show what a strict setting would refuse or compute again",
     )
-    doctor.add_argument("--task", metavar="TASK", help="tell of this task in the bundle")
+    doctor.add_argument("--task", metavar="TASK", help="include this task in the bundle")
     _formats(doctor)
 
     verify = _command(
         commands, "verify", "looking:verify", "compare all results with their sizes and checksums"
     )
     verify.add_argument("folder", nargs="?", default=".", help="cache folder (default: here)")
-    verify.add_argument(
-        "--repair", action="store_true", help="set aside what is damaged, to be computed again"
-    )
+    verify.add_argument("--repair", action="store_true", help="set damaged data aside, to be computed again")
     _formats(verify)
 
 
@@ -184,7 +180,7 @@ def _serving(commands: tp.Any) -> None:
     ui.add_argument(
         "--uds",
         metavar="PATH",
-        help="a socket at this path, which only you can open, instead of a port: on hosts that others use too",
+        help="a socket at this path, which only you can open, instead of a port: on shared hosts",
     )
     ui.add_argument(
         "--root-path",
@@ -205,11 +201,13 @@ def _acting(commands: tp.Any) -> None:
     """Commands that change what there is."""
     cancel = _command(commands, "cancel", "acting:cancel", "end the jobs of tasks that wait or run")
     _selection(cancel)
-    cancel.add_argument("-y", "--yes", action="store_true", help="do it (else: say what would be done)")
+    cancel.add_argument(
+        "-y", "--yes", action="store_true", help="do it (default: only show what would be done)"
+    )
 
     rm = _command(commands, "rm", "acting:rm", "move tasks into the trash of their folder")
     _selection(rm)
-    rm.add_argument("-y", "--yes", action="store_true", help="do it (else: say what would be done)")
+    rm.add_argument("-y", "--yes", action="store_true", help="do it (default: only show what would be done)")
 
     gc = _command(
         commands, "gc", "acting:gc", "move what is not wanted any more into the trash, or empty the trash"
@@ -219,9 +217,9 @@ def _acting(commands: tp.Any) -> None:
     gc.add_argument(
         "--unread", metavar="AGE", help="what was last read before: 180d (by the times of the file system)"
     )
-    gc.add_argument("--failed", action="store_true", help="what failed")
+    gc.add_argument("--failed", action="store_true", help="failed tasks")
     gc.add_argument(
-        "--version-below", type=int, metavar="N", help="what is of an earlier version of its method"
+        "--version-below", type=int, metavar="N", help="results of earlier versions of their method"
     )
     gc.add_argument(
         "--keep", action="append", default=[], metavar="SWEEP", help="but keep the points of this sweep"
@@ -229,7 +227,9 @@ def _acting(commands: tp.Any) -> None:
     gc.add_argument(
         "--trash", action="store_true", help="delete what is in the trash (with --older: since then)"
     )
-    gc.add_argument("--apply", dest="yes", action="store_true", help="do it (else: say what would be done)")
+    gc.add_argument(
+        "--apply", dest="yes", action="store_true", help="do it (default: only show what would be done)"
+    )
 
     restore = _command(commands, "restore", "acting:restore", "bring back what was moved into the trash")
     restore.add_argument(
@@ -249,11 +249,9 @@ def _acting(commands: tp.Any) -> None:
     bring_in.add_argument(
         "--trust",
         action="store_true",
-        help="take also what may run code when it is loaded (pickles...), and config.yaml: it becomes yours",
+        help="also take data that may run code when loaded (pickles...), and config.yaml: you become its owner",
     )
-    bring_in.add_argument(
-        "--strict", action="store_true", help="exit with 1 where something is there already"
-    )
+    bring_in.add_argument("--strict", action="store_true", help="exit with 1 if an entry already exists")
 
 
 def _computing(commands: tp.Any) -> None:
@@ -267,7 +265,7 @@ def _computing(commands: tp.Any) -> None:
     )
     _target(run)
     run.add_argument(
-        "--dry-run", action="store_true", help="only say what is cached and what would be computed"
+        "--dry-run", action="store_true", help="only show what is cached and what would be computed"
     )
     run.add_argument("-h", "--help", action="store_true", help="show what can be set, and exit")
 
@@ -279,9 +277,9 @@ def _computing(commands: tp.Any) -> None:
         commands, "sweep", "sweeping:sweep", "compute what is missing of many points; again: go on"
     )
     sweep.add_argument("file", metavar="FILE", help="a YAML file, or grids.py:function that yields points")
-    sweep.add_argument("--name", help="by which it is asked for later (default: that of the file)")
+    sweep.add_argument("--name", help="name of the sweep, for later commands (default: that of the file)")
     sweep.add_argument(
-        "--dry-run", action="store_true", help="only say what is cached and what would be computed"
+        "--dry-run", action="store_true", help="only show what is cached and what would be computed"
     )
     sweep.add_argument("--wait", action="store_true", help="wait until all jobs are done")
     sweep.add_argument("--retry", action="append", metavar="STATE", help="compute these again: failed")
@@ -294,12 +292,12 @@ def _computing(commands: tp.Any) -> None:
     retry = _command(commands, "retry", "again:retry", "compute again what failed or was lost")
     _selection(retry)
     retry.add_argument(
-        "--lost", action="store_true", help="only what a lost job left, not errors of the method itself"
+        "--lost", action="store_true", help="only tasks whose job was lost, not errors of the method itself"
     )
     retry.add_argument(
-        "--time", metavar="MIN|xF", help="another time limit: 60 minutes, or x2 of what was asked"
+        "--time", metavar="MIN|xF", help="another time limit: 60 minutes, or x2 of the earlier limit"
     )
-    retry.add_argument("--mem", metavar="GB|xF", help="other memory: 32, or x1.5 of what was asked")
+    retry.add_argument("--mem", metavar="GB|xF", help="other memory: 32, or x1.5 of the earlier request")
     retry.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="another field of the infra: cluster=slurm"
     )
@@ -307,7 +305,7 @@ def _computing(commands: tp.Any) -> None:
         "--task", metavar="MODULE:CLASS.METHOD", help="what to import (default: what the folder names)"
     )
     retry.add_argument("--wait", action="store_true", help="wait until all jobs are done")
-    retry.add_argument("--dry-run", action="store_true", help="only say what would be computed again")
+    retry.add_argument("--dry-run", action="store_true", help="only show what would be computed again")
 
     accept = _command(
         commands, "accept", "again:accept", "declare that a change of code is harmless for the results"
@@ -362,14 +360,14 @@ def _searching(commands: tp.Any) -> None:
     )
     goal = search.add_mutually_exclusive_group()
     goal.add_argument("--minimize", metavar="KEY", help="the key of the result; . for the result itself")
-    goal.add_argument("--maximize", metavar="KEY", help="the same, for what is to be large")
-    search.add_argument("-n", type=int, metavar="N", help="how many trials (default 100)")
-    search.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default 1)")
+    goal.add_argument("--maximize", metavar="KEY", help="the same, to be maximized")
+    search.add_argument("-n", type=int, metavar="N", help="number of trials (default 100)")
+    search.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default 1)")
     search.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same points")
     search.add_argument("--sampler", metavar="CLASS", help="of optuna.samplers (default TPESampler)")
     search.add_argument("--prune", metavar="METRIC", help="end trials early by what they give to log_metrics")
-    search.add_argument("--name", help="by which it is asked for later (default: that of the file)")
-    search.add_argument("--dry-run", action="store_true", help="only say what is searched")
+    search.add_argument("--name", help="name of the sweep, for later commands (default: that of the file)")
+    search.add_argument("--dry-run", action="store_true", help="only show what would be searched")
 
 
 def _target(command: argparse.ArgumentParser) -> None:
@@ -424,7 +422,7 @@ def _conditions(command: argparse.ArgumentParser) -> None:
 
 def _columns(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sort", metavar="COLUMN", help="sort by a field, _seconds, _state...")
-    command.add_argument("-r", "--reverse", action="store_true", help="in the reverse order")
+    command.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     command.add_argument("--cols", metavar="A,B", help="show these columns")
 
 
