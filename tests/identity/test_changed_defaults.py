@@ -127,7 +127,7 @@ def test_two_earlier_values_among_many(kind: str, given: int, tmp_path: Path) ->
     make = MAKERS[kind]
     names = [f"f{k:02}" for k in range(given)]
     defaults = dict.fromkeys(names, 0) | {"lr": 0.1, "size": 3}
-    values = {name: k + 1 for k, name in enumerate(names)}
+    values: tp.Any = {name: k + 1 for k, name in enumerate(names)}
     before = make(**defaults)
     for other in range(3):  # of the same defaults
         ask(kind, before, tmp_path, **values | {"f00": other + 7})
