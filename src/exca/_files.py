@@ -315,8 +315,8 @@ def _target(name: str, folder: int, path: str, outside: bool) -> str | None:
     if status.st_uid not in (0, os.geteuid()) and not only_ours:
         raise UntrustedFileError(
             errno.ELOOP,
-            f"Not following the link {name!r}, which belongs to user {status.st_uid}: replace it by what it leads to, "
-            "or by a link of yours",
+            f"Not following the link {name!r}, which belongs to user {status.st_uid}: replace it with its target, "
+            "or with a link that you own",
             path,
         )
     return target

@@ -260,7 +260,7 @@ def test_retry_of_failures(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_retry_with_other_resources(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, here, "run", "trained:Train", "rate=9", "infra.cluster=local", "infra.timeout_min=3", code=1)
-    assert "asked for no mem_gb, so x2 of it is nothing" in say(
+    assert "asked for no mem_gb, so x2 of it cannot be computed" in say(
         capsys, "retry", "results", "--mem", "x2", code=2
     )
     assert "submitted 1 of trained.Train.loss,1 again" in say(capsys, "retry", "results", "--time", "x2")

@@ -114,7 +114,7 @@ def test_show_takes_any_name(cache: Path, capsys: pytest.CaptureFixture[str], na
 
 
 def test_show_wants_one(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "several fit where one is asked for" in say(capsys, "show", "-C", cache, "Train.loss", code=2)
+    assert "several tasks match, and one is needed" in say(capsys, "show", "-C", cache, "Train.loss", code=2)
     assert "nothing in" in say(capsys, "show", "-C", cache, "Train.loss", "--user", "nobody", code=2)
 
 

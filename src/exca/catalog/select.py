@@ -129,7 +129,7 @@ def one(selection: Selection) -> Row:
     shown = ", ".join(row.address for row in rows[:3])
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     raise NoSuchTaskError(
-        f"several fit where one is asked for: {shown}{more}. Give more digits of the hash, or a path"
+        f"several tasks match, and one is needed: {shown}{more}. Give more digits of the hash, or a path"
     )
 
 

@@ -139,7 +139,7 @@ def _resources(row: Row, options: argparse.Namespace) -> list[str]:
         before = row.facts.get(f"resources.{name}")
         if not isinstance(before, (int, float)):
             raise ValueError(  # noqa: TRY004 # of the command line
-                f"{row.id} asked for no {name}, so {text} of it is nothing: give a number"
+                f"{row.id} asked for no {name}, so {text} of it cannot be computed: give a number"
             )
         value = before * _factor(name, text)
         found.append(f"{name}={round(value) if name == 'timeout_min' else value}")

@@ -101,7 +101,9 @@ def _looking(commands: tp.Any) -> None:  # noqa: PLR0915 # one statement per opt
     _selection(du)
     _formats(du)
 
-    eff = _command(commands, "eff", "efficiency:eff", "show what jobs asked for and used, and what would do")
+    eff = _command(
+        commands, "eff", "efficiency:eff", "show what jobs requested and used, and what would be enough"
+    )
     _selection(eff)
     _formats(eff)
 

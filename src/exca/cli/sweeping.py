@@ -230,7 +230,9 @@ def _from_python(text: str) -> tuple[Callable[[], tp.Any], str]:
         raise SweepError(f"{path} has no function {name!r} that yields the points of a sweep")
     task = getattr(module, "task", None) or getattr(function, "task", None)
     if not isinstance(task, str):
-        raise SweepError(f'{path} says not what it sweeps: write task = "train:Train.loss" at its top')
+        raise SweepError(
+            f'{path} does not name the task to sweep: write task = "train:Train.loss" at its top'
+        )
     return function, task
 
 

@@ -125,7 +125,7 @@ class Code:
         """The names of what changed since."""
         changes = self.changes(recorded)
         if changes is None:
-            return "what changed is not known, since what its code was is not kept"
+            return "the change cannot be shown, since the earlier code is not recorded"
         names = [name for name, _, _ in changes]
         shown = ", ".join(names[:MAX_NAMED])
         return f"{shown}{'' if len(names) <= MAX_NAMED else f' and {len(names) - MAX_NAMED} more'} changed"
