@@ -67,6 +67,16 @@ def missing_paths(document: Path, text: str) -> list[str]:
     return missing
 
 
+def missing_tests(text: str) -> list[str]:
+    """Return the quoted tests, as ``file::name``, that are not there."""
+    tests = [quote.split("::") for quote in quoted(text) if re.fullmatch(r"[\w/]+\.py::\w+", quote)]
+    return [
+        f"{file}::{name}"
+        for file, name in tests
+        if not (ROOT / file).is_file() or f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+
+
 @functools.cache
 def names_of_code() -> frozenset[str]:
     """Return all names that the package defines, sets or takes as arguments, and those of its files and folders."""
@@ -210,6 +220,7 @@ def broken_links(document: Path, text: str) -> list[str]:
 def test_what_a_document_quotes_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert missing_paths(document, text) == []
+    assert missing_tests(text) == []
     assert wrong_commands(document, text) == []
     assert unknown_variables(text) == []
     assert unknown_extras(text) == []
@@ -256,6 +267,9 @@ def test_other_things_that_do_not_exist_are_found() -> None:
         "EXCA_" + "TRUSTED_CATS"
     ]
     assert unknown_extras("`pip install 'exca[tables,chairs]'`") == ["chairs"]
+    assert missing_tests(
+        "`tests/test_documents.py::test_no_such`, `tests/test_documents.py::missing_tests`"
+    ) == ["tests/test_documents.py::test_no_such"]
     links = "[a](guarantees.md) [b](nowhere.md) [c](#storage) [d](#nowhere) [e](https://example.org)"
     assert broken_links(DESIGN, links) == ["nowhere.md", "#nowhere"]
     assert missing_names("`core.CacheDict`, `core.no_such_name`, `os.path.join`") == ["core.no_such_name"]
