@@ -45,7 +45,8 @@ def test_ls_filters_and_sorts(cache: Path, capsys: pytest.CaptureFixture[str]) -
     said = say(capsys, "ls", cache, "-w", "rate >= 1", "--state", "completed", "--sort", "model.layers", "-r")
     rows = [line.split() for line in said.splitlines() if " completed " in f" {line} "][1:]
     assert [row[2] for row in rows] == ["8", "4"]
-    assert "nothing is cached in" in say(capsys, "ls", cache, "--user", "nobody")
+    assert say(capsys, "ls", cache, "--user", "nobody") == f"nothing in {cache} fits these filters\n"
+    assert say(capsys, "ls", cache, "-w", "raet == 1") == f"nothing in {cache} fits these filters\n"
     assert "...  --all for 4 more" in say(capsys, "ls", cache, "-n", 2)
     assert say(capsys, "ls", cache, "--since", "1d", "--json") == say(capsys, "ls", cache, "--json")
     assert re.search(r"^ +rate +_user$", say(capsys, "ls", cache, "--cols", "rate,_user"), re.MULTILINE)

@@ -51,7 +51,12 @@ def ls(options: argparse.Namespace) -> int:
             lines.append(f"  ...  --all for {len(group) - len(shown)} more")
         lines.append("")
     if not rows:
-        lines = [f"nothing is cached in {', '.join(options.names) or options.folder}", ""]
+        where = ", ".join(options.names) or options.folder
+        filters = (options.where, options.state, options.since, options.sweep, options.user)
+        lines = [
+            f"nothing in {where} fits these filters" if any(filters) else f"nothing is cached in {where}",
+            "",
+        ]
     out.write(lines[:-1])
     return 0
 
