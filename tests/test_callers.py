@@ -1,6 +1,8 @@
 """A warning names the line of the user's code that led to it."""
 
+import contextlib
 import threading
+import typing as tp
 import warnings
 from pathlib import Path
 
@@ -45,6 +47,15 @@ def test_a_warning_of_a_call_is_at_its_line(tmp_path: Path, monkeypatch: pytest.
 
     with pytest.warns(RefusalWarning) as caught:
         assert list(twice.map([[1]])) == [2]
+    assert [Path(each.filename) for each in caught] == [Path(__file__)]
+
+
+def test_a_warning_at_the_end_of_a_with_block_is_at_its_line() -> None:
+    text = "@contextlib.contextmanager\ndef leaving():\n    yield\n    warn('odd')"
+    names: dict[str, tp.Any] = {"contextlib": contextlib, "warn": warn}
+    exec(compile(text, exca.__file__, "exec"), names)  # as if it were exca's
+    with pytest.warns(UserWarning, match="odd") as caught, names["leaving"]():
+        pass
     assert [Path(each.filename) for each in caught] == [Path(__file__)]
 
 

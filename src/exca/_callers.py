@@ -1,16 +1,21 @@
 """Warnings that name the line of the user's code that led to them, not one of exca's."""
 
+import contextlib
 import os
 import sys
 import warnings
 
 import pydantic
 
-_INNER = (*(os.path.dirname(file) + os.sep for file in (__file__, str(pydantic.__file__))), "<frozen ")
+_INNER = (
+    *(os.path.dirname(file) + os.sep for file in (__file__, str(pydantic.__file__))),
+    contextlib.__file__,  # which leaves `with` blocks
+    "<frozen ",
+)
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """Warn at the innermost line that is neither exca's nor pydantic's; at the caller's where there is none."""
+    """Warn at the innermost line of a user's file; at the caller's where there is none."""
     level, frame = 2, sys._getframe(1)
     while frame.f_code.co_filename.startswith(_INNER):
         if frame.f_back is None:  # a thread of exca's, or its command line
