@@ -128,6 +128,7 @@ def _play(blocks: list[Block], scripts: list[Script], folder: Path) -> None:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m exca "$@"\n')
     command.chmod(0o755)
     environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "COLUMNS": "120"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # as in the player, for the processes that scripts start
     names = [script.block.file for script in scripts if script.block.file != "conftest.py"]
     _player().play(folder, came, names, environment)
     for script in scripts:

@@ -57,6 +57,9 @@ def play(came: Path, names: list[str]) -> bool:
 def main() -> None:
     import numpy  # noqa: F401 # for the forks
 
+    # a module that a script rewrites within a second, at the same length, would be taken from its bytecode
+    sys.dont_write_bytecode = True
+
     import exca
 
     for name in exca.__all__:  # the names are loaded when first touched
