@@ -235,7 +235,8 @@ def test_what_is_no_archive(cache: Path, tmp_path: Path, capsys: pytest.CaptureF
     for data in (b"", b"no archive", whole[:middle], flipped, gzip.compress(b"none"), bz2.compress(b"")):
         (tmp_path / "none.tar").write_bytes(data)
         said = say(capsys, "import", tmp_path / "none.tar", "-C", tmp_path / "in", code=2)
-        assert "is no archive of `exca export`" in said or "(its checksum differs)" in said
+        # a flipped byte may spoil any part of the archive, so any refusal will do
+        assert data == flipped or "is no archive of `exca export`" in said
         assert not list((tmp_path / "in").iterdir())
     assert "No such file" in say(capsys, "import", tmp_path / "nowhere", "-C", tmp_path / "in", code=2)
 
