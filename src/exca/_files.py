@@ -380,6 +380,12 @@ def remove(path: str) -> None:
             raise OddFileError(e.errno, NOT_REGULAR, path) from e
 
 
+def read_link(path: str) -> str | None:
+    """Where a link leads, None for what is none; raises UntrustedFileError for a link of another user's."""
+    with _within(path) as (name, folder):
+        return None if folder is None else _target(name, folder, path, outside=False)
+
+
 def remove_tree(path: str) -> None:
     """Remove a folder, if it is there, and all in it as far as possible; no link in it is followed."""
     import shutil

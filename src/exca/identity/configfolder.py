@@ -361,9 +361,10 @@ class _Neighbours:
                 names = []
             chosen = names[:: len(names) // _MOST_BESIDE + 1]
             self._known = {name: self._known.get(name) or self._load(name) for name in chosen}
-            self._defaults = []
+            found: list[dict[KeyPath, tp.Any]] = []
             for one in self._known.values():
-                self._add(one)
+                _add_defaults(found, one)
+            self._defaults = found  # whole, for other threads
             now = time.monotonic()
             self._again = now + 20 * (now - start)
         return self._defaults
@@ -376,13 +377,15 @@ class _Neighbours:
         except (OSError, *NO_CONFIGURATION):
             return {}  # it holds no configuration
 
-    def _add(self, one: dict[KeyPath, tp.Any]) -> None:
-        for then in self._defaults:
-            if all(then.get(path, value) == value for path, value in one.items()):
-                then.update(one)
-                return
-        if one and len(self._defaults) < _MOST_SINGLE:
-            self._defaults.append(dict(one))
+
+def _add_defaults(found: list[dict[KeyPath, tp.Any]], one: dict[KeyPath, tp.Any]) -> None:
+    """Add what is known of the defaults of one folder to those of a time that it can be of."""
+    for then in found:
+        if all(then.get(path, value) == value for path, value in one.items()):
+            then.update(one)
+            return
+    if one and len(found) < _MOST_SINGLE:
+        found.append(dict(one))
 
 
 _neighbours = functools.lru_cache(maxsize=16)(_Neighbours)

@@ -142,7 +142,8 @@ def remove_written(places: tp.Iterable[JobPaths]) -> None:
     """Remove what jobs would have run: a full disk is not to be fuller than before."""
     for place in places:
         with contextlib.suppress(OSError):
-            place.submitted_pickle.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                _files.remove(str(place.submitted_pickle))
             place.folder.rmdir()  # where nothing else is in it
 
 

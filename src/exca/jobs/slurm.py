@@ -437,10 +437,10 @@ def _is_another(job: Submission, state: JobState) -> bool:
     if not state.script:
         return False
     try:
-        sent = Path(os.readlink(paths.JobPaths(job.logs, job.job_id).folder)).parent.name
-    except OSError:
+        target = _files.read_link(str(paths.JobPaths(job.logs, job.job_id).folder))
+    except OSError:  # it is not there, or another user's
         return False
-    script = Path(state.script)
+    sent, script = Path(target or "").parent.name, Path(state.script)
     return sent.startswith(_SENT) and (script.parent.name, script.name) != (sent, paths.SCRIPT)
 
 
