@@ -17,6 +17,7 @@ from exca import steps
 from exca.catalog import index, scan
 from exca.catalog.rows import Row
 from exca.claims import Claims
+from exca.engine import record
 from exca.engine.record import KEY
 
 LEGACY = Path(__file__).parents[1] / "legacy_caches"
@@ -70,6 +71,24 @@ def test_what_ends_while_it_is_looked_at_is_not_taken_for_empty(
     assert states(scan.rows(tmp_path / "cache")) == ["completed"]
 
 
+def test_an_attempt_whose_outcome_is_there_no_longer_runs(tmp_path: Path) -> None:
+    """Its claim goes a moment after its record has come; a claim of another attempt computes it again."""
+    task = trained.train(tmp_path / "cache")
+    folder = task.infra.uid_folder(create=True)
+    assert folder is not None
+    claim, _ = Claims(folder).acquire([KEY])
+    assert claim is not None
+    record.publish(
+        folder, {"version": 2, "state": "completed", "result": {}, "attempt": claim.token}, durable=False
+    )
+    assert states(scan.rows(tmp_path / "cache")) == ["completed"]
+    claim.release()
+    claim, _ = Claims(folder).acquire([KEY])
+    assert claim is not None
+    assert states(scan.rows(tmp_path / "cache")) == ["running"]
+    claim.release()
+
+
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
 def test_any_folder_on_the_way_may_be_named(cache: Path, depth: int) -> None:
     row = next(row for row in scan.rows(cache) if row.facts.get("value") == 0.25)
@@ -106,8 +125,8 @@ print(len(rows), sorted(set(sys.modules) & {{"trained", "pickle", "cloudpickle",
 
 def test_damage_is_a_state_of_its_own(cache: Path) -> None:
     rows = {row.facts.get("value"): row for row in scan.rows(cache)}
-    record = Path(rows[0.25].folder) / "job.json"
-    record.write_bytes(record.read_bytes().replace(b"0.25", b"0.26"))
+    kept = Path(rows[0.25].folder) / "job.json"
+    kept.write_bytes(kept.read_bytes().replace(b"0.25", b"0.26"))
     later = Path(rows[0.125].folder) / "job.json"
     later.write_text(json.dumps({"version": 3, "state": "completed", "result": {}}))
     assert states(scan.rows(cache)) == ["completed"] * 2 + ["damaged"] + ["failed"] * 2 + [

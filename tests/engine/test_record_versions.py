@@ -111,6 +111,15 @@ def test_a_record_of_version_3_is_reported_and_left_alone(
     assert computed(tmp_path) == 1
 
 
+def test_a_damaged_version_is_damage_and_no_later_release(tmp_path: Path) -> None:
+    """One bit makes a 3 of the 2: the checksum tells that the record is one of this release."""
+    whole = as_version(tmp_path, 2)
+    [path] = tmp_path.rglob("job.json")
+    path.write_bytes(whole.replace(b'"version":2', b'"version":3', 1))
+    assert task_in(tmp_path).run() == 2
+    assert computed(tmp_path) == 2
+
+
 def test_a_claim_of_version_3_is_reported_and_left_alone(tmp_path: Path) -> None:
     squares = Squares.model_validate({"infra": {"folder": tmp_path}})
     assert list(squares.run([1])) == [1]

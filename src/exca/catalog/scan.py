@@ -395,7 +395,8 @@ def _claims(path: str, row: Row) -> None:
         holders = [h for folder in claim_folders(path) for h in Claims(folder).holders().values()]
     except (OSError, UnknownVersionError):
         return
-    living = [holder for holder in holders if holder.alive()]
+    ended = row.facts.get("attempt")  # its outcome is there, and its claim about to go
+    living = [holder for holder in holders if holder.token != ended and holder.alive()]
     if living:
         row.state = "running"
         owner = living[0].owner

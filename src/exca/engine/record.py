@@ -200,7 +200,8 @@ def parse(data: bytes, file: str) -> dict[str, tp.Any] | None:
 
     try:
         if not _is_sealed(data):
-            _check_version(orjson.loads(data), file)  # a later format may be sealed in another way
+            if not _is_sealed_but_for_version(data):
+                _check_version(orjson.loads(data), file)  # a later format may be sealed in another way
             return None
         content: dict[str, tp.Any] = orjson.loads(data)
         if content["version"] > VERSION:
@@ -217,6 +218,14 @@ def _is_sealed(data: bytes) -> bool:
 
     body = data[:-_SEAL_LENGTH]
     return data == SEALED % (body, xxhash.xxh3_64_intdigest(body))
+
+
+def _is_sealed_but_for_version(data: bytes) -> bool:
+    """Whether the damage is in the version, which no later release wrote."""
+    return any(
+        _is_sealed(re.sub(rb'^{"version":\d+', b'{"version":%d' % version, data))
+        for version in range(1, VERSION + 1)
+    )
 
 
 def _check_version(content: tp.Any, file: str) -> None:
