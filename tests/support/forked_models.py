@@ -77,7 +77,7 @@ class Observer(pydantic.BaseModel):
                 str(type(h)) for h in logging.getLogger().handlers + logging.getLogger("exca").handlers
             ],
             "levels": [logging.getLogger().level, logging.getLogger("exca").level],
-            "gc": [gc.isenabled(), gc.get_threshold()],
+            "gc": [gc.isenabled(), gc.get_threshold(), gc.get_freeze_count() > 10_000],
             "flags": str(sys.flags),
             "limits of python": [sys.getrecursionlimit(), sys.getswitchinterval()],
             "hooks": [sys.excepthook is sys.__excepthook__, sys.gettrace() is None, sys.getprofile() is None],

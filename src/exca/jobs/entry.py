@@ -4,6 +4,8 @@ On Slurm: ``python -m exca.jobs.entry <folder of the array> <pattern of the log 
 process of a job. Local jobs come here through ``worker``.
 """
 
+import contextlib
+import gc
 import os
 import pickle
 import sys
@@ -69,7 +71,8 @@ def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
             raise UntrustedFileError(
                 f"{content} is not what was submitted: it was exchanged, so it is not run"
             )
-        call = pickle.loads(data)
+        with _without_looks_at_modules():
+            call = pickle.loads(data)
         outcome: tuple[str, tp.Any] = ("success", call())
         code = 1 if job_paths.rank > 0 and _failed(outcome[1]) else 0  # ends the other processes of the job
     except Exception:
@@ -79,6 +82,18 @@ def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
         sys.stderr.write(outcome[1])
     _files.write_atomically(job_paths.result_pickle, pickled_outcome(outcome), mode=_files.PRIVATE)
     return code
+
+
+@contextlib.contextmanager
+def _without_looks_at_modules() -> tp.Iterator[None]:
+    """Load what a job needs, which no garbage collection looks at: neither now, nor later, nor as Python ends."""
+    often = gc.get_threshold()
+    gc.set_threshold(100_000, *often[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
+        gc.freeze()  # a sixth of what a trivial job takes
 
 
 def _failed(value: tp.Any) -> bool:
