@@ -81,3 +81,9 @@ Sleeper(gate={str(tmp_path / "gate")!r}, infra=infra).run()
     assert "To end it: job.cancel()" in err
     (tmp_path / "gate").touch()
     wait_for(lambda: list(tmp_path.rglob("job.json")), "the job to go on to its end")
+
+
+def test_messages_of_storage_alone_look_the_same(tmp_path: Path) -> None:
+    (tmp_path / "damaged-info.jsonl").write_text('{"#key": "a"\n')
+    done = elsewhere.run(f"from exca.cachedict import CacheDict\nlen(CacheDict({str(tmp_path)!r}))")
+    assert done.stderr.startswith("exca WARNING: Skipped a damaged line at byte 0 of")

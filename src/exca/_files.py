@@ -24,7 +24,6 @@ import collections
 import contextlib
 import errno
 import functools
-import logging
 import os
 import platform
 import re
@@ -33,6 +32,7 @@ import threading
 import typing as tp
 import weakref
 
+from ._log import logger
 from .errors import OddFileError, UntrustedFileError
 
 _T = tp.TypeVar("_T")
@@ -852,7 +852,7 @@ def _as_written(folder: str, advice: str) -> str:
     path = os.path.abspath(folder)
     if path not in _literal:
         _literal.add(path)
-        logging.getLogger("exca").warning(
+        logger.warning(
             "The folder that is literally called %s is used, as earlier releases made it: %s", path, advice
         )
     return path

@@ -3,7 +3,6 @@
 import collections.abc
 import functools
 import inspect
-import logging
 import sys
 import types
 import typing as tp
@@ -12,6 +11,7 @@ import warnings
 import pydantic
 
 from ._earlier import earlier_names
+from ._log import logger
 from .errors import InfraError
 from .identity import DiscriminatedModel
 from .identity.fields import members
@@ -37,7 +37,6 @@ __all__ = [
 P = tp.ParamSpec("P")
 X = tp.TypeVar("X")
 X_co = tp.TypeVar("X_co", covariant=True)
-logger: logging.Logger = logging.getLogger("exca")
 _ABSENT = inspect.Parameter.empty
 # compared as they are: a configuration that holds "1" where a number is meant is a mistake worth telling
 _PLAIN = (str, int, float, bool)

@@ -1,7 +1,5 @@
 """Import path of the logger in earlier releases."""
 
-import logging
+from ._log import logger
 
 __all__ = ["logger"]
-
-logger: logging.Logger = logging.getLogger("exca")

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import logging
 import threading
 import typing as tp
 from pathlib import Path
 
 import pydantic
 
+from ._log import logger
 from ._polling import Poller
 from .engine.links import link_code
 from .engine.method import Method, running
@@ -22,7 +22,6 @@ from .jobs.job import CallJob, DoneJob, Job
 from .jobs.remote_errors import RemoteError
 
 F = tp.TypeVar("F", bound=tp.Callable[..., tp.Any])
-logger: logging.Logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send calls that there was no room for
 
 

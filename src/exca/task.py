@@ -3,7 +3,6 @@
 import collections
 import collections.abc
 import contextlib
-import logging
 import os
 import typing as tp
 from pathlib import Path
@@ -25,7 +24,6 @@ if tp.TYPE_CHECKING:
     from .submit import SubmitInfra
 
 F = tp.TypeVar("F", bound=tp.Callable[[tp.Any], tp.Any])
-logger: logging.Logger = logging.getLogger("exca")
 __all__ = ["SubmitInfra", "TaskInfra"]  # the former had its home here in earlier releases
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import logging
 import os
 import shutil
 import typing as tp
@@ -13,6 +12,7 @@ from pathlib import Path
 import pydantic
 
 from ._earlier import earlier_names
+from ._log import logger
 from .errors import NothingToDeleteError
 from .identity.configfolder import DEFAULT_CHECK_SKIPS
 
@@ -28,7 +28,6 @@ __all__ = [
     "to_chunks",
 ]
 
-logger: logging.Logger = logging.getLogger(__name__)
 
 T = tp.TypeVar("T")
 X = tp.TypeVar("X")

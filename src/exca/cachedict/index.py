@@ -15,7 +15,6 @@ memory (`exca.cachedict.preload`), a deletion by another process may be seen 10 
 import array
 import contextlib
 import itertools
-import logging
 import os
 import sys
 import threading
@@ -29,6 +28,7 @@ import xxhash
 
 from .. import _files, _trust
 from .._files import Handle, on_network
+from .._log import logger
 from . import sideindex
 from .datafiles import DATA_DIR
 from .preload import INTERVAL, MAX_BYTES, Preloaded
@@ -58,7 +58,6 @@ if tp.TYPE_CHECKING:
     from .dumpcontext import DumpContext
     from .writer import FolderWriter
 
-logger: logging.Logger = logging.getLogger("exca")
 
 Found = tuple[Info, LineRef]  # an entry and its line
 WAITING: Found = ({}, -1)  # of a key that this process has set and not yet written

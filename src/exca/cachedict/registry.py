@@ -2,14 +2,12 @@
 
 import dataclasses
 import enum
-import logging
 import pathlib
 import typing as tp
 
 from .._earlier import earlier_names
+from .._log import logger
 from ..errors import HandlerError, UnknownHandlerError
-
-logger: logging.Logger = logging.getLogger("exca")
 
 HANDLERS: dict[str, type] = {}  # by the name under "#type"
 TYPE_DEFAULTS: dict[type, type] = {}  # registered by users

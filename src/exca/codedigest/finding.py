@@ -6,7 +6,6 @@ was run again, a module that was reloaded. Later processes find it by the status
 
 import contextlib
 import functools
-import logging
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 
 from .. import _reloads
+from .._log import logger
 from . import usercache
 from .digest import CodeDigest
 
@@ -99,7 +99,7 @@ def digest_of(
         except Exception as e:  # of what odd classes and modules do when they are looked at
             from .computing import unknown
 
-            logging.getLogger("exca").debug("There is no digest of %r", function, exc_info=True)
+            logger.debug("There is no digest of %r", function, exc_info=True)
             found = _Known(unknown(function, e), (), ())
         known[key] = found
     return found.code

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import os
 import pickle
 import sys
@@ -12,6 +11,7 @@ import uuid
 from pathlib import Path
 
 from .. import _files
+from .._log import logger
 from ..errors import UntrustedFileError
 from ..jobs import backends, losses
 from ..jobs.environment import current_job
@@ -24,8 +24,6 @@ from .record import KEY
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Claims
     from ..codedigest import CodeDigest
-
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class Worker(tp.Protocol):

@@ -6,7 +6,6 @@ the changes that a user accepted as harmless: one file each, which counts where 
 """
 
 import datetime
-import logging
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from .. import _files, _trust, settings
 from .._callers import warn
+from .._log import logger
 from ..codedigest import CodeDigest, comparable
 from ..codedigest.digest import SCHEME
 from ..codedigest.record import FOLDER, Content, changed_parts, read_code, write_code
@@ -29,7 +29,6 @@ Change = tuple[str, str, str]  # a part, its digest before, and its digest now
 MAX_NAMED = 3  # parts in a message
 PREFIX = "accepted-"
 _PACKAGE = "package "  # in front of a package's name, where a part is one
-logger: logging.Logger = logging.getLogger("exca")
 _told: set[tuple[str, str, str]] = set()
 _same: set[tuple[str, str, str]] = set()  # folder and two digests between which all changes are accepted
 _others: dict[tuple[str, str, str], float] = {}  # those of which they are not, until when that is believed

@@ -10,7 +10,6 @@ counts only where there is no record.
 """
 
 import contextlib
-import logging
 import os
 import pickle
 import re
@@ -20,11 +19,11 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
+from .._log import logger
 from ..errors import DamagedEntryError, OddFileError, StoredValueError
 from ..jobs import backends
 from ..jobs.backends import Submission
 
-logger: logging.Logger = logging.getLogger("exca")
 # submitit's frames in the traceback of an error: of the call of the function, and of reading what to call
 _CALLED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in result\b')
 _LOADED = re.compile(r'submitit[/\\]core[/\\]utils\.py", line \d+, in load\b')

@@ -1,12 +1,10 @@
 """Links in the folder of a result to the code and the logs of the job that computes it."""
 
-import logging
 import os
 from pathlib import Path
 
 from .. import _files
-
-logger: logging.Logger = logging.getLogger("exca")
+from .._log import logger
 
 
 def link_code(folder: Path, workdir: Path | None) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import logging
 import math
 import os
 import platform
@@ -24,6 +23,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files, _trust
+from .._log import logger
 from ..errors import (
     ChangedConfigError,
     JobError,
@@ -53,7 +53,6 @@ SEALED = b'%b,"#xxh":"%016x"}\n'  # a JSON object without its closing brace, and
 _SEAL_LENGTH = len(SEALED % (b"", 0))
 _COMPLETED = tuple(b'{"version":%d,"state":"completed","result":{' % version for version in (1, VERSION))
 _OUTCOME = {"completed": "result", "failed": "error"}  # what a record of each state must hold
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class Record(tp.NamedTuple):

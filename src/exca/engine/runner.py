@@ -7,11 +7,11 @@ room comes.
 import contextlib
 import dataclasses
 import itertools
-import logging
 import threading
 import typing as tp
 from pathlib import Path
 
+from .._log import logger
 from .._polling import Poller
 from ..errors import ClaimLostError, SubmissionError
 from ..jobs import arrays, backends, losses, parts
@@ -25,7 +25,6 @@ from .call import ItemsCall, PickledWorker, Worker
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
 
-logger: logging.Logger = logging.getLogger("exca")
 _ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
 _OWN_COMMENT = ("slurm", "local")  # find a job by its tag alone, so that where its logs are need not be noted
 Shares = tp.Sequence[tuple[list[str], list[tp.Any]]]

@@ -5,16 +5,15 @@ import collections.abc
 import datetime
 import decimal
 import enum
-import logging
 import pathlib
 import re
 import sys
 import typing as tp
 
 from .. import settings
+from .._log import logger
 from ..errors import AmbiguousItemError
 
-logger: logging.Logger = logging.getLogger("exca")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), pathlib.PurePath, enum.Enum, decimal.Decimal)
 _DATES = (datetime.date, datetime.time, datetime.timedelta)
 _warned: set[str] = set()  # methods for which it was said that items cannot be compared

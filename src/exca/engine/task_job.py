@@ -1,10 +1,10 @@
 """Handles on tasks: their outcome is the record in their uid folder."""
 
 import contextlib
-import logging
 import typing as tp
 from pathlib import Path
 
+from .._log import logger
 from .._polling import Poller
 from ..errors import JobError
 from ..jobs import backends, losses
@@ -20,7 +20,6 @@ if tp.TYPE_CHECKING:
 
 R = tp.TypeVar("R")
 Again = tp.Callable[[], "TaskJob[tp.Any] | DoneJob[tp.Any] | None"]
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class TaskJob(Job[R]):

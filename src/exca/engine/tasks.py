@@ -5,7 +5,6 @@ A task is claimed first, then computed here, or sent to a job that owns the clai
 
 import contextlib
 import functools
-import logging
 import math
 import os
 import threading
@@ -14,6 +13,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files
+from .._log import logger
 from ..errors import DamagedEntryError, JobError, ReadOnlyError, SubmissionError
 from ..identity import check_secrets
 from ..jobs import backends, losses
@@ -30,7 +30,6 @@ if tp.TYPE_CHECKING:
     from ..jobs.resources import Resources
 
 R = tp.TypeVar("R")
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class DoneTask(DoneJob[R]):

@@ -6,7 +6,6 @@ under a claim only, and believed only if it is this user's.
 
 import base64
 import contextlib
-import logging
 import os
 import pickle
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import orjson
 
 from .. import _files, _trust
+from .._log import logger
 from ..errors import OddFileError, UntrustedFileError
 from .method import Method
 
@@ -30,7 +30,6 @@ _unread: set[str] = set()  # pickles that could not be read here, of which this 
 Batch = dict[str, tp.Any]
 Submit = tp.Callable[[list[Method], Method, int], list[Path]]
 _submit: list[Submit] = []  # set by `tasks`, which uses this list
-logger: logging.Logger = logging.getLogger("exca")
 
 
 def add(logs: Path, methods: tp.Sequence[Method], through: Method, max_workers: int) -> None:

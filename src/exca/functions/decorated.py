@@ -1,14 +1,12 @@
 """What stands in the place of a decorated function, whichever way its results are kept."""
 
 import functools
-import logging
 import typing as tp
 
+from .._log import logger
 from ..helpers import Decorated, name_of, plain, reachable
 from ..infra.base import BaseInfra
 from .signature import Options
-
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class Function(Decorated):

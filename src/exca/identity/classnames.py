@@ -8,7 +8,6 @@ is computed, and lists all names that were met; a cache without it is taken as i
 """
 
 import contextlib
-import logging
 import sys
 import types
 import typing as tp
@@ -20,13 +19,13 @@ import orjson
 import pydantic
 
 from .. import _files
+from .._log import logger
 from .fields import class_has
 from .parts import model_fields, parts
 
 if tp.TYPE_CHECKING:
     from .export import ValueExporter
 
-logger: logging.Logger = logging.getLogger(__name__)
 FILE: tp.Final = "classes.json"
 VERSION: tp.Final = 1
 _SCRIPT: tp.Final = "__main__"

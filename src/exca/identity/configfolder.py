@@ -23,7 +23,6 @@ import functools
 import hashlib
 import itertools
 import json
-import logging
 import math
 import os
 import re
@@ -39,6 +38,7 @@ import xxhash
 
 from .. import _files, _trust
 from .._callers import warn
+from .._log import logger
 from ..errors import ChangedDefaultError, FolderNotWritableError, GoneFieldWarning, InconsistentConfigError
 from .nesting import absorb
 from .uid import NEVER_FOLDED, DottedKeyError, UidMaker, fold, folded_entry, is_ordered, uid_text
@@ -47,7 +47,6 @@ if tp.TYPE_CHECKING:
     from ..claims import FirstClaim
     from .classnames import NotedNames
 
-logger: logging.Logger = logging.getLogger(__name__)
 
 Config = Mapping[str, tp.Any] | Sequence[tp.Any]
 

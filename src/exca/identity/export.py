@@ -8,7 +8,6 @@ import collections
 import collections.abc
 import enum
 import functools
-import logging
 import pathlib
 import threading
 import typing as tp
@@ -19,6 +18,7 @@ import pydantic_core
 
 from .. import settings
 from .._callers import warn
+from .._log import logger
 from ..errors import ExportError, IdentityError, MaskedSecretError
 from . import classnames, fields
 from .alike import check_look_alikes, has_odd_default, holds_dataclasses, is_suspect
@@ -51,7 +51,6 @@ from .fields import (
 from .nesting import OrderedItem
 from .parts import parts
 
-logger: logging.Logger = logging.getLogger(__name__)
 _OVERRIDE: tp.Final = "_exca_uid_dict_override"
 
 

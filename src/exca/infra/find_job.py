@@ -1,7 +1,6 @@
 """From the id of a job back to the configuration that it computes."""
 
 import contextlib
-import logging
 import os
 import pickle
 import re
@@ -9,6 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import _trust
+from .._log import logger
 from ..engine import tasks as _tasks  # noqa: F401 # with it, a job that is waited for sends those without room
 from ..engine.call import ItemsCall, TaskCall
 from ..engine.record import SUBMISSION, read_submission
@@ -22,7 +22,6 @@ from ..jobs.paths import JobPaths, logs_of_part, part_of
 if tp.TYPE_CHECKING:
     from ..confdict import ConfDict
 
-logger: logging.Logger = logging.getLogger("exca")
 # <module>.<Class>.<method>,<version>
 _METHOD_FOLDER = re.compile(r"[^,]+\.[^,]+,[^,]+")
 # what is not entered: in the folder of a method, and elsewhere

@@ -2,20 +2,19 @@
 
 import contextlib
 import itertools
-import logging
 import os
 import typing as tp
 from pathlib import Path
 
 import pydantic
 
+from .._log import logger
 from ..identity import configfolder
 from ..jobs.resources import Resources
 
 if tp.TYPE_CHECKING:
     from .base import BaseInfra
 
-logger: logging.Logger = logging.getLogger("exca")
 _SHARE = 5000  # names sorted together
 _skipped: set[str] = set()  # folders that were reported
 

@@ -1,10 +1,10 @@
 """What becomes of a method with an infra that a child class overrides without one."""
 
-import logging
 import typing as tp
 import weakref
 
 from .._callers import warn
+from .._log import logger
 from ..errors import InfraError, UncachedOverrideWarning
 from ..identity.alike import own_names
 
@@ -12,7 +12,6 @@ if tp.TYPE_CHECKING:
     from .attribute import InfraAttribute
     from .base import Applied
 
-logger: logging.Logger = logging.getLogger("exca")
 _lent: "weakref.WeakKeyDictionary[type, dict[str, bool]]" = weakref.WeakKeyDictionary()
 
 

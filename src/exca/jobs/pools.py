@@ -4,12 +4,12 @@ import concurrent.futures
 import concurrent.futures.process
 import contextvars
 import dataclasses
-import logging
 import os
 import threading
 import time
 import typing as tp
 
+from .._log import logger
 from ..errors import JobError, ResultError
 
 if tp.TYPE_CHECKING:
@@ -20,7 +20,6 @@ if tp.TYPE_CHECKING:
     from .remote_errors import RemoteError
 
 Groups = tp.Sequence[tuple[list[str], list[tp.Any]]]
-logger: logging.Logger = logging.getLogger("exca")
 _LOOK_EVERY = 0.1  # seconds
 
 

@@ -1,16 +1,15 @@
 """Where a computation runs and with what: the fields that every infra shares."""
 
 import functools
-import logging
 import typing as tp
 from pathlib import Path
 
 import pydantic
 
 from .. import _clusters, _files
+from .._log import logger
 from . import losses
 
-logger: logging.Logger = logging.getLogger("exca")
 # each a line of the batch script
 _SLURM_LINES = ("constraint", "partition", "account", "qos", "additional_parameters")
 

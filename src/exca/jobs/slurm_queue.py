@@ -6,7 +6,6 @@ has not ended. A caller that waits gets an error when that has lasted for long (
 """
 
 import functools
-import logging
 import os
 import re
 import shutil
@@ -16,10 +15,9 @@ import time
 import typing as tp
 
 from .._clusters import UNKNOWN, JobState
+from .._log import logger
 from ..errors import SchedulerError
 from .silence import Silence
-
-logger: logging.Logger = logging.getLogger("exca")
 
 REMEMBER = 2.0  # seconds an answer is good for
 WANTED = 10.0  # seconds for which a job that was asked about is asked for along with others

@@ -7,12 +7,12 @@ backend is asked about all of them every two seconds, and the files of a job tha
 
 import contextlib
 import heapq
-import logging
 import os
 import threading
 import time
 import typing as tp
 
+from .._log import logger
 from .._polling import Poller
 from ..claims import chain
 from . import backends
@@ -25,7 +25,6 @@ SEND_EVERY = 5.0  # seconds between two attempts to send what there was no room 
 MOST_LOOKS = 64  # jobs whose outcome is looked for at a time
 AnyJob: tp.TypeAlias = "Job[tp.Any]"
 Tell = tp.Callable[["BaseException | None"], None]
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class Ended(tp.NamedTuple):

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.machinery
 import json
-import logging
 import os
 import sys
 import typing as tp
@@ -12,6 +11,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _files
+from .._log import logger
 from ..errors import WorkDirError
 from . import workdir_copy
 from .workdir_copy import Rules, Source
@@ -21,7 +21,6 @@ __all__ = ["WorkDir", "identify_path", "inside"]
 if tp.TYPE_CHECKING:
     import importlib.metadata
 
-logger: logging.Logger = logging.getLogger("exca")
 _PACKAGES = frozenset(("site-packages", "dist-packages"))
 
 

@@ -2,7 +2,6 @@
 
 import fnmatch
 import functools
-import logging
 import os
 import re
 import shutil
@@ -11,9 +10,8 @@ import typing as tp
 from pathlib import Path
 
 from .. import _files
+from .._log import logger
 from ..errors import UncommittedChangesError, UntrustedFileError, WorkDirError
-
-logger: logging.Logger = logging.getLogger("exca")
 
 CODE = "EXCA_CODE"  # variable that tells a local job where the copy is that it runs on
 # folders that hold the results, logs and copies of a method: no code of the user is there

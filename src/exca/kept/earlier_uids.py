@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import logging
 import os
 import re
 import typing as tp
@@ -12,11 +11,10 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from .._log import logger
 from ..confdict import ConfDict
 from ..identity.nesting import absorb
 from ..identity.uid import UidMaker, fold
-
-logger: logging.Logger = logging.getLogger("exca")
 
 CURRENT: tp.Final = 3  # the version of uids that is written; below it is the text of this module
 

@@ -1,17 +1,15 @@
 """What the published releases held about infras beside the infras themselves."""
 
 import dataclasses
-import logging
 import typing as tp
 
 import pydantic
 
+from .._log import logger
 from .typing import ExcludeCallable, X
 
 if tp.TYPE_CHECKING:
     from ..infra.base import Applied, BaseInfra
-
-logger: logging.Logger = logging.getLogger("exca")
 
 
 class Sentinel:

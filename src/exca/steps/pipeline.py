@@ -8,7 +8,6 @@ the end costs one look-up at any length.
 """
 
 import contextlib
-import logging
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 import pydantic
 
 from .. import _clusters, _files, identity
+from .._log import logger
 from ..errors import BatchProtocolError, ChangedConfigError, InfraError, ModeError, ResolutionError
 from . import addresses
 
@@ -31,7 +31,6 @@ if tp.TYPE_CHECKING:
     from .backends import Backend
     from .base import Chain, Step
 
-logger: logging.Logger = logging.getLogger("exca")
 
 Config = dict[str, tp.Any]
 CACHED, RETRY, FORCE = 0, 1, 2  # each computes again what the one before does, and more

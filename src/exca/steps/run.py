@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import _files, _reloads, errors, identity
+from .._log import logger
 from ..engine.method import observers, running
 from ..errors import BatchProtocolError, ChangedConfigError, LostInputError, ReadOnlyError
 from . import addresses
@@ -28,7 +29,6 @@ if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
     from .base import Step
 
-logger: logging.Logger = logging.getLogger("exca")
 
 # what is wrong with how a computation was asked for, or where it runs: no outcome of an item, so it is not kept as one
 _NO_OUTCOMES: tp.Final = (

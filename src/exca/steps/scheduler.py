@@ -7,7 +7,6 @@ works with.
 
 import contextvars
 import dataclasses
-import logging
 import threading
 import time
 import typing as tp
@@ -19,7 +18,6 @@ from .pipeline import Stage
 if tp.TYPE_CHECKING:
     from ..engine.once import Work
 
-logger: logging.Logger = logging.getLogger("exca")
 
 _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stages are looked at again
 Progress = Callable[[int], None]
