@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pydantic
+import xxhash
 
 import blocks
 import exca
@@ -234,6 +235,28 @@ def test_every_key_of_a_record_is_described(tmp_path: Path) -> None:
     assert {f"`{key}`" for key in found | {"git", "attempts", "before"}} == described
     first_line = table[2].partition("\n")[0]
     assert all(f"`{key}`" in first_line for key in json.loads(submission.read_text()))
+
+
+def test_every_file_of_the_tree_of_a_cache_is_named_in_the_code() -> None:
+    tree = blocks.blocks_of(ON_DISK)[0]
+    lines = [
+        line.strip() for line in tree.body.splitlines() if not line.startswith(" " * 10)
+    ]  # a comment goes on
+    names = {part for line in lines for part in re.split(r"  +", line)[0].split("/")}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    plain = {part for name in names for part in re.split(r"<[^>]*>", name) if re.search(r"[a-z]{2}", part)}
+    assert {"uid.yaml", ".claim", ".exca-rows", ".optuna.jsonl"} <= plain
+    assert [part for part in plain if part.strip("-,") not in code] == []
+
+
+def test_the_claim_file_on_the_page_has_the_bytes_of_the_table() -> None:
+    [example] = [block for block in blocks.blocks_of(ON_DISK) if block.body.startswith('{"state"')]
+    line, keys, end = example.body.encode().split(b"\n")
+    assert line[10:15] == b"owned"
+    assert line[25:35] == b"0" * 10
+    assert line[37:43] == b'"sum":'
+    behind = line[37 + len(b'"sum":"') + 16 + len(b'",') :] + b"\n" + keys + b"\n" + end
+    assert json.loads(line)["sum"] == xxhash.xxh3_64_hexdigest(behind)
 
 
 def test_the_handler_of_the_documents_stores_and_loads(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import typing as tp
 from pathlib import Path
 
 import pytest
+import yaml
 
 import blocks
+import exca
+from exca.cli.sweeping import Specification
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -59,18 +63,37 @@ def test_a_script_for_slurm_does_what_its_page_shows(name: str, slurm_folder: Pa
 
 
 @pytest.mark.parametrize("page", BLOCKS)
-def test_every_block_of_python_is_run_or_has_its_reason(page: str) -> None:
+def test_every_block_is_played_or_has_its_reason(page: str) -> None:
     run = {script.block.file for script in SCRIPTS[page]}
     for block in BLOCKS[page]:
-        if block.language != "python" or block.file in run:
+        if block.language.startswith("{"):  # of the site, as the contents
             continue
         where = f"{page}:{block.line}"
         if "played" in block.words:
-            assert (ROOT / block.words["played"]).is_file(), where
+            test = (ROOT / block.words["played"]).read_text(encoding="utf-8")
+            assert Path(page).name in test, f"{where}: {block.words['played']} does not read this page"
         elif "notest" in block.words:  # and there it says why
             assert block.words["notest"], f"{where} has no reason"
+        elif block.language == "python":
+            assert (block.file or blocks.JOINED) in run, where
         else:
-            assert blocks.JOINED in run, where
+            assert block.file or {"output", "error", "tree"} & set(block.words), (
+                f"{where}: no test plays this block: give it file=NAME, played=PATH or notest=REASON"
+            )
+
+
+def test_configurations_are_valid() -> None:
+    """Also of files that no script reads: what is an infra, a sweep or a search has no wrong field."""
+    for page, block in ((page, block) for page, every in BLOCKS.items() for block in every):
+        if block.language == "toml":
+            tomllib.loads(block.body)
+        if block.language == "yaml":
+            content = yaml.safe_load(block.body)
+            if "task" in content:
+                Specification.model_validate(content)
+            if "infra" in content:
+                exca.TaskInfra.model_validate(content["infra"])
+            assert isinstance(content, dict), f"{page}:{block.line}"
 
 
 def package_of(page: str) -> str:

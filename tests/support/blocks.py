@@ -1,13 +1,13 @@
-"""The code blocks of a document, run the way its reader would: as files in a folder of his own, in their order.
+"""The code blocks of a document, run the way its reader would: as files in an empty folder, in their order.
 
 What is written behind the language of a fence says what a block is (neither GitHub nor the site shows it):
 
 * ``python file=NAME`` or ``bash file=NAME``: a script. ``slurm`` behind it: needs the cluster; ``raises=ERROR``: ends
   with that error; ``fresh``: has a folder without what the scripts before it left. pytest runs files ``test_*.py``;
-* ``python`` alone: one script, of all such blocks of the page; ``python notest=REASON``: cannot be run here, and why;
-  ``played=PATH``: this test plays it; ``untyped=REASON``: type checkers would complain, and why;
+* ``python`` alone: one script, of all such blocks of the page; ``untyped=REASON``: why type checkers would complain;
+* any language with ``notest=REASON``: cannot be run here, and why; with ``played=PATH``: this test plays it;
 * any language with ``file=NAME``: a file that the scripts find beside them;
-* ``text output`` and ``text error``: lines that the script before it prints, or ends with; ``...`` stands for anything;
+* ``text output`` and ``text error``: lines that the script before it prints, or ends with; ``...`` matches anything;
 * ``text tree``: files that are there after all scripts ran.
 """
 
@@ -148,7 +148,7 @@ def _compare(script: Script, stdout: str, stderr: str, code: str) -> None:
 
 
 def pattern_of(output: str) -> re.Pattern[str]:
-    """Return the pattern of an output in which ``...`` stands for anything."""
+    """Return the pattern of an output in which ``...`` matches anything."""
     return re.compile(_escaped(output), re.DOTALL)
 
 
@@ -159,8 +159,8 @@ def _escaped(text: str) -> str:
 def missing_files(tree: Block, folder: Path) -> list[str]:
     """Return those lines of a tree of files that match no file in a folder.
 
-    A line holds a name, in which ``*`` stands for anything, and a comment two or more spaces behind it; it lies in
-    the folder above it that is indented by two spaces less.
+    A line holds a name, in which ``*`` matches anything, and a comment after two or more spaces; the file is in the
+    folder named above it that is indented by two spaces less.
     """
     above: list[str] = []
     missing = []
