@@ -219,9 +219,8 @@ def two_at_once(project: Project) -> str:
     """Have two processes ask while the function is held up, and look after some seconds how often it runs."""
     project.pause.touch()
     asking = [project.start(), project.start()]
-    until(
-        lambda: all(map(project.asking, asking)) or project.count() > 1, 60
-    )  # else one waits before it asks
+    # until both ask: one of them may be slow to start
+    until(lambda: all(map(project.asking, asking)) or project.count() > 1, 60)
     until(lambda: project.count() > 1, 6)
     project.pause.unlink()
     for process in asking:

@@ -324,9 +324,8 @@ class _InfraSubject(_Subject):
                 version = other.removeprefix(prefix)
                 if version in (other, self.infra.version):
                     continue
-                with contextlib.suppress(
-                    Exception
-                ):  # of validators: such an object cannot be, so has no result
+                # of validators: such an object cannot be, so has no result
+                with contextlib.suppress(Exception):
                     infra = getattr(self.infra.clone_obj({f"{name}.version": version}), name)
                     if _has_outcome(infra.uid_folder()):
                         found.append(version)

@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-KNOWING = (
-    f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"  # what their programs start with
-)
+# what their programs start with
+KNOWING = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
 
 
 def start(code: str, *args: str, **env: str) -> "subprocess.Popen[str]":

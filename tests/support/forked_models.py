@@ -174,9 +174,8 @@ class Greedy(pydantic.BaseModel):
     def run(self) -> int:
         import mmap
 
-        reserved = mmap.mmap(
-            -1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
-        )  # address space only
+        # address space only
+        reserved = mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
         held = b"x" * (self.mib << 20)
         for _ in range(self.children):
             if os.fork() == 0:  # shares what is held

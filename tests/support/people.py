@@ -71,10 +71,8 @@ class Person:
     ) -> "subprocess.Popen[str]":
         env = {k: v for k, v in os.environ.items() if not k.startswith(("EXCA_", "XDG_"))}
         env |= {"LOGNAME": self.name, "USER": self.name, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        paths = (
-            str(Path(__file__).parent),
-            os.environ.get("PYTHONPATH"),
-        )  # the latter chooses another source
+        # the latter chooses another source
+        paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
         # what they find out of code is kept nowhere: their homes are looked through
         env |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "EXCA_CACHE_DIR": "none", **environment}
         groups = ["--reuid", str(self.uid), "--regid", str(self.uid), "--groups", str(TEAM)]

@@ -152,9 +152,8 @@ def _walk(top: str, inside: str, found: list[Row], keep: bool, *, within: bool =
 
 def _entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield name and status of what is in a folder, in the order of names; no link is followed."""
-    relative = (
-        os.stat in os.supports_dir_fd and os.listdir in os.supports_fd
-    )  # a third faster than whole paths
+    # a third faster than whole paths
+    relative = os.stat in os.supports_dir_fd and os.listdir in os.supports_fd
     fd = None
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if relative else None

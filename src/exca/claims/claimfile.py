@@ -50,9 +50,8 @@ class Announcement(tp.NamedTuple):
 
     cluster: str
     tag: str  # in the job's comment, by which it is found again
-    task: int | None = (
-        None  # number of the array's task that will do the work; None for a job that is no array
-    )
+    # number of the array's task that will do the work; None for a job that is no array
+    task: int | None = None
     logs: str | None = None  # folder of the job's logs, with ``%j`` for its id, where its backend looks there
 
 

@@ -74,9 +74,8 @@ class Claim:
         if self._entry is None or self._pid != os.getpid():  # a forked child holds nothing
             return
         names = [self._entry.name]
-        if self._is_job() and self._claim_files.exists(
-            names[0]
-        ):  # else a later worker has succeeded this one
+        # where the file is gone, a later worker has succeeded this one
+        if self._is_job() and self._claim_files.exists(names[0]):
             # what the submitter may have written at the very moment of the adoption goes, too
             names += [n for n in self._claim_files.names() if token_of(n) == self.token and n not in names]
         self._entry = None
@@ -108,9 +107,8 @@ class Claim:
     def transfer_to(self, owner: Owner) -> None:
         """Make a job the owner: from now on nothing depends on this process."""
         entry = self._current()._replace(owner=owner, announced=None)
-        with contextlib.suppress(
-            ClaimLostError
-        ):  # the job was faster and adopted it; or lost it, and will find out
+        # the job was faster and adopted it; or lost it, and will find out
+        with contextlib.suppress(ClaimLostError):
             self._succeed([entry])
         self._entry = None
 

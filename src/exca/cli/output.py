@@ -81,9 +81,8 @@ class Output:
             pager = os.environ.get("PAGER") or shutil.which("less")
             if pager:
                 env = {"LESS": "FRX", **os.environ}
-                with contextlib.suppress(
-                    OSError, ValueError
-                ):  # a pager that is not there, or not closed quotes
+                # a pager that is not there, or not closed quotes
+                with contextlib.suppress(OSError, ValueError):
                     subprocess.run(
                         shlex.split(pager), input=text.encode(errors="backslashreplace"), env=env, check=False
                     )

@@ -233,9 +233,8 @@ class Space:
             places = list(self._places(name))
             for place in places:
                 own = {dimension.place.key: dimension for dimension in self._dimensions(place, each)}
-                found = (
-                    {**own, **found} if each == Wanted() else {**found, **own}
-                )  # what is given in detail counts
+                # what is given in detail counts
+                found = {**own, **found} if each == Wanted() else {**found, **own}
         # variants are chosen before what they hold
         self.dimensions: list[Dimension] = sorted(found.values(), key=lambda d: len(d.place.conditions))
         if not self.dimensions:

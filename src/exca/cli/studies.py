@@ -20,10 +20,8 @@ from ..errors import SearchError
 from .configuring import near
 from .spaces import Search, Space
 
-_ABOUT, _EXHAUSTED = (
-    "exca",
-    "exhausted",
-)  # attributes of a study: what it was made for; that all points were drawn
+# attributes of a study: what it was made for; that all points were drawn
+_ABOUT, _EXHAUSTED = "exca", "exhausted"
 UID, REJECTED = "uid", "rejected"  # attributes of a trial: its task; that it fails the condition
 
 

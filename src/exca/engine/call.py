@@ -126,9 +126,8 @@ class TaskCall(Call):
     replaces: str | None = None  # the attempt whose outcome is there already
     submitted: float | None = None  # when, in seconds since the epoch
     code: "CodeDigest | None" = None
-    series: losses.Series = (
-        losses.NONE_LOST
-    )  # the attempts before it, and what becomes of it should it be lost
+    # the attempts before it, and what becomes of it should it be lost
+    series: losses.Series = losses.NONE_LOST
 
     def __repr__(self) -> str:
         return f"{type(self.method.obj).__qualname__} ({self.folder.parent.name}/{self.folder.name})"

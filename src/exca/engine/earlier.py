@@ -192,9 +192,8 @@ def look(folder: Path, one: Earlier | None = None, *, depth: int = 0) -> Standin
             job_behind(folder, holder, found, "").record_death()
             claims.wait([record.end_of(holder.token)], done=lambda: False)  # another process may publish it
         dead = holder.path
-        holder = claims.holders([KEY]).get(
-            KEY
-        )  # it may have handed over, or been followed, between the looks
+        # it may have handed over, or been followed, between the looks
+        holder = claims.holders([KEY]).get(KEY)
         found = record.latest(folder)
         if holder is not None and holder.path == dead:
             break
@@ -210,9 +209,8 @@ def look(folder: Path, one: Earlier | None = None, *, depth: int = 0) -> Standin
 def _logs_of(folder: Path, one: Earlier | None) -> str:
     if one is not None and one.logs:
         return one.logs
-    return str(
-        folder.parent / "logs" / _files.user_name() / "%j"
-    )  # where they are unless another place was set
+    # where they are unless another place was set
+    return str(folder.parent / "logs" / _files.user_name() / "%j")
 
 
 def is_past(found: record.Record, *, depth: int = 0) -> bool:

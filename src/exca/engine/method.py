@@ -34,9 +34,8 @@ class Computed(tp.Protocol):
         ...
 
 
-observers: list[
-    tp.Callable[[Computed], None]
-] = []  # of tests, called before something is computed or submitted
+# of tests, called before something is computed or submitted
+observers: list[tp.Callable[[Computed], None]] = []
 # what this thread computes (or what makes it, if asked), its attempt where that is not the claim's, and its kind
 running: contextvars.ContextVar[tuple[Computed | tp.Callable[[], Computed], str, Kind] | None] = (
     contextvars.ContextVar("exca_running", default=None)

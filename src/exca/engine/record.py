@@ -260,9 +260,8 @@ class Attempt:
     folder: Path
     token: str  # of the claim
     where: dict[str, tp.Any]  # cluster, job id and logs
-    asked: dict[str, tp.Any] = dataclasses.field(
-        default_factory=dict
-    )  # configuration, resources, submission time
+    # configuration, resources, submission time
+    asked: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
     source: str | None = None  # folder of the code, whose git commit is recorded
     lost: tp.Sequence[losses.Attempt] = ()  # attempts before it
     started: float = dataclasses.field(default_factory=time.time)

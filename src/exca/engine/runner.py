@@ -152,9 +152,8 @@ class _Sending:
     submissions: list[Submission] = dataclasses.field(default_factory=list)
     before: "_Sending | None" = None  # what this thread waited for already
     lost: dict[int, list[losses.Attempt]] = dataclasses.field(default_factory=dict)  # by number of the share
-    back: list[int] = dataclasses.field(
-        default_factory=list
-    )  # numbers of lost shares that are to be sent again
+    # numbers of lost shares that are to be sent again
+    back: list[int] = dataclasses.field(default_factory=list)
 
     def __enter__(self) -> None:
         """This thread waits for the jobs from now on."""
@@ -192,9 +191,8 @@ class _Sending:
         try:
             return {first + k: CallJob(submission) for k, submission in enumerate(self.send())}
         except SubmissionError as e:
-            if not e.passing or isinstance(
-                e, arrays.UnsureError
-            ):  # a job that came through has the same claim
+            # after the latter, a job that came through has the same claim
+            if not e.passing or isinstance(e, arrays.UnsureError):
                 raise
             logger.warning("%s. It is tried again in a while", e)
             return {}
@@ -227,9 +225,8 @@ class _Sending:
             try:
                 jobs.update(self._send_group(request, start, numbers))
             except SubmissionError as e:
-                if (
-                    e.passing
-                ):  # a job that came through all the same finds its claim gone, and computes nothing
+                # a job that came through all the same finds its claim gone, and computes nothing
+                if e.passing:
                     logger.warning("%s. It is tried again in a while", e)
                     continue
                 errors.update(dict.fromkeys(numbers, e))

@@ -151,12 +151,8 @@ def _equal_arrays(one: tp.Any, other: tp.Any, numpy: tp.Any) -> bool | None:
 
 # ---------------------------------------------------------------- texts that are not of one item only
 
-_SHOWN_IN_PART = (
-    "pandas",
-    "polars",
-    "torch",
-    "xarray",
-)  # packages whose objects show a part of what they hold
+# packages whose objects show a part of what they hold
+_SHOWN_IN_PART = ("pandas", "polars", "torch", "xarray")
 _IN_MEMORY = re.compile(r" at 0x[0-9a-fA-F]{4,}")
 
 

@@ -60,9 +60,8 @@ class Task:
         self.lock: threading.RLock = lock
         self.job: TaskJob[tp.Any] | DoneTask[tp.Any] | None = None  # the one that this object asked for
         self.forced: bool = False  # whether this object has had it computed again already
-        self.looked_before: float = (
-            -earlier.EVERY
-        )  # when it was looked, by the monotonic clock, what was lost before
+        # when it was looked, by the monotonic clock, what was lost before
+        self.looked_before: float = -earlier.EVERY
 
     @property
     def hint(self) -> str:

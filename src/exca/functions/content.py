@@ -71,9 +71,8 @@ Content.__pydantic_serializer__ = pydantic_core.SchemaSerializer(
     )
 )
 _ABSENT: tp.Final = object()
-CALLED: tp.Final = (
-    object()
-)  # what tells a validator that the values are arguments, and not read from a configuration
+# what tells a validator that the values are arguments, and not read from a configuration
+CALLED: tp.Final = object()
 
 
 def _label(value: tp.Any) -> str:

@@ -269,9 +269,8 @@ def refuse_bare(obj: pydantic.BaseModel) -> None:
 EXCLUDED: tp.Final = "_exclude_from_cls_uid"
 WHOLE: tp.Final = "."
 NEW_FIELDS: tp.Final = "_exca_new_fields"  # of infras and backends: fields that release 0.6 would refuse
-EARLIER_VALUES: tp.Final = (
-    "_exca_earlier_values"  # of infras: by field, the only values that release 0.6 takes
-)
+# of infras: by field, the only values that release 0.6 takes
+EARLIER_VALUES: tp.Final = "_exca_earlier_values"
 IS_NEW: tp.Final = "_exca_is_new"  # of backends of steps: release 0.6 has none of that name
 MISSING: tp.Final = object()
 

@@ -57,9 +57,8 @@ class Backend(abc.ABC):
     decides: tp.ClassVar[bool] = False  # whether "cannot be told" is never taken for the end of a job
     # whether exca itself enforces ``mem_gb`` there: of several calls in one job, each then has a limit of its own
     limits_memory: tp.ClassVar[bool] = False
-    outlive_submitter: tp.ClassVar[bool] = (
-        True  # whether its jobs go on when the process ends that submitted them
-    )
+    # whether its jobs go on when the process ends that submitted them
+    outlive_submitter: tp.ClassVar[bool] = True
 
     @abc.abstractmethod
     def submit(self, request: Request) -> list[Submission | None]:

@@ -20,9 +20,8 @@ from . import paths
 if tp.TYPE_CHECKING:
     from ..claims.owner import Process
 
-BEGAN = (
-    "pid"  # file with the process that runs the job, there from its beginning; for ranks above 0 see `began`
-)
+# file with the process that runs the job, there from its beginning; for ranks above 0 see `began`
+BEGAN = "pid"
 CANCELLED = "cancelled"  # file that keeps from beginning what has not begun
 
 

@@ -69,9 +69,8 @@ def checked(value: tp.Any) -> tp.Any:
 
 _made: dict[str, tp.Any] = {}
 _making = threading.Lock()
-_futures: dict[
-    tuple[str, str], "concurrent.futures.Future[tp.Any]"
-] = {}  # that have no result, by logs and job id
+# that have no result, by logs and job id
+_futures: dict[tuple[str, str], "concurrent.futures.Future[tp.Any]"] = {}
 
 
 def executor_of(value: "str | HeldExecutor | None") -> tp.Any:
@@ -140,9 +139,7 @@ class ExecutorBackend(hosted.HostedBackend):
                 out.append(job)
             if later is not None:
                 later.start()
-        except (
-            Exception
-        ) as e:  # of an executor of any kind: it is shut down, or cannot pickle what it was given
+        except Exception as e:  # of an executor of any kind: it is shut down, or cannot pickle the launch
             self.cancel([job for job in out if job is not None])
             raise SubmissionError(
                 f"the executor {type(executor).__qualname__} did not take {request.name}: {type(e).__name__}: {e}. "

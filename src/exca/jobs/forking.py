@@ -68,9 +68,8 @@ def modules_needed(pickles: tp.Iterable[bytes]) -> list[str]:
             other = value.__name__ if kind is type(sys) else getattr(value, "__module__", None)
             if type(other) is str:
                 todo.append(other)
-    return [
-        name for name in list(sys.modules) if name in needed
-    ]  # in the order in which they were imported here
+    # in the order in which they were imported here
+    return [name for name in list(sys.modules) if name in needed]
 
 
 def _named_in(data: bytes) -> list[str]:

@@ -395,9 +395,8 @@ class CallJob(Job[R]):
         if self._process_alive() is not False:
             return False
         folder = os.fspath(self.paths.folder)
-        if _files.on_network(
-            folder
-        ):  # which may remember that there is no result: listing the folder asks the server
+        # which may remember that there is no result: listing the folder asks the server
+        if _files.on_network(folder):
             with contextlib.suppress(OSError):
                 os.listdir(folder)
         return self._finished() is None

@@ -24,9 +24,8 @@ KINDS: tp.Final = (
     "exited",  # it began, and its process ended by itself, without an outcome
     "unknown",  # it began, and its backend does not know how it ended
 )
-SENT_BACK: tp.Final = (
-    "sent_back"  # state of an attempt that began before an earlier task was done; it never counts
-)
+# state of an attempt that began before an earlier task was done; it never counts
+SENT_BACK: tp.Final = "sent_back"
 RETRY_ON: tp.Final = ("preempted", "node_fail", "launch_failure")  # by default
 NEW_FIELDS: tp.Final = (  # of infras and steps, which release 0.6 does not know
     "retries",
@@ -37,9 +36,8 @@ NEW_FIELDS: tp.Final = (  # of infras and steps, which release 0.6 does not know
 )
 MAX_BACKOFF = 600.0  # seconds
 _SCALED_AFTER = {"mem_gb": ("out_of_memory", "killed"), "timeout_min": ("timeout",)}  # losses, by resource
-ATTEMPTS = (
-    "attempts.jsonl"  # file beside the logs of a share or call: the attempts of it that were lost so far
-)
+# file beside the logs of a share or call: the attempts of it that were lost so far
+ATTEMPTS = "attempts.jsonl"
 _MOST_RETRIES = 1000  # that are believed of a file
 _MOST_LISTED = 50  # attempts in a record
 _MOST_SAID = 300  # characters of a reason
@@ -246,9 +244,8 @@ def asked_of_next(resources: "Resources", series: Series, pause: int) -> dict[st
     """What the job of the next attempt asks for otherwise than its fields tell, to start in so many seconds."""
     changed = dict(series.scaled)
     options = resources.slurm_additional_parameters or {}
-    if (
-        pause > 1 and "begin" not in options
-    ):  # the scheduler holds it, in place of a node on which it would wait
+    # the scheduler holds it, in place of a node on which it would wait
+    if pause > 1 and "begin" not in options:
         changed["slurm_additional_parameters"] = {**options, "begin": f"now+{pause}"}
     return changed
 

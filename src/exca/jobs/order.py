@@ -29,13 +29,11 @@ class Order:
     memory: int = 0  # bytes; 0 for no limit
     forks: bool = False  # whether tasks may be forked
     modules: tuple[str, ...] = ()  # what they need, to be imported before
-    address: str = (
-        ""  # where later submissions find a supervisor that stays (see `warm`); empty if none is to stay
-    )
+    # where later submissions find a supervisor that stays (see `warm`); empty if none is to stay
+    address: str = ""
     stays: float = 0  # seconds that it does
-    after: str = (
-        ""  # digest of the list of jobs before whose end none of these begins; empty if there are none
-    )
+    # digest of the list of jobs before whose end none of these begins; empty if there are none
+    after: str = ""
 
     def text(self) -> str:
         """As JSON."""

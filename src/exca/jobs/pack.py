@@ -88,9 +88,8 @@ class Pack:
     mem_gb: float | None = None  # of each, in GiB
     delay: float = 90.0  # seconds before its end at which the job is warned
     max_requeues: int = 0  # of the job
-    modules: tuple[str, ...] | None = (
-        None  # what the calls need of installed packages; None: they are not forked
-    )
+    # what the calls need of installed packages; None: they are not forked
+    modules: tuple[str, ...] | None = None
     minutes: float | None = None  # time limit of the job
     limits: bool = False  # whether nothing else limits the memory of the job
 
@@ -414,9 +413,8 @@ def main(arguments: tp.Sequence[str]) -> int:
 def _end_with(parent: int) -> None:
     """End when the process does that started this one, of which nothing looks after the part any more."""
     if sys.platform == "linux":
-        with contextlib.suppress(
-            ImportError, OSError, AttributeError
-        ):  # some Pythons are built without ctypes
+        # some Pythons are built without ctypes
+        with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes
 
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

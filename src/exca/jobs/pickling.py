@@ -12,10 +12,8 @@ import typing as tp
 
 _OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _MOST = 1 << 20  # characters of one source
-_SHARED_NAMES = (
-    "<string>",
-    "<stdin>",
-)  # of many pieces of code: lines of the one would be shown for the other
+# of many pieces of code: lines of the one would be shown for the other
+_SHARED_NAMES = ("<string>", "<stdin>")
 
 
 def dumps(value: tp.Any) -> bytes:

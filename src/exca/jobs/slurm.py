@@ -29,9 +29,8 @@ if tp.TYPE_CHECKING:
     from .resources import Resources
 
 SBATCH_TIMEOUT = 300.0  # seconds
-GONE_AFTER = (
-    90.0  # seconds for which a job may be in no list before it counts as gone without a word of its end
-)
+# seconds for which a job may be in no list before it counts as gone without a word of its end
+GONE_AFTER = 90.0
 NEW = 900.0  # seconds for which a job that neither squeue nor accounting knows may be too new for them
 LATE = 2.5  # seconds for what sbatch was interrupted at to be listed
 _CANNOT_OPEN = 53  # the signal that Slurm reports where it could not open a file of the job
@@ -228,9 +227,8 @@ class _Sbatch:
         self.request = request
         resources = request.resources
         limit = resources.max_pickle_size_gb
-        self.content = [
-            pickled(call, limit) for call in request.calls
-        ]  # all of them before anything is written
+        # all of them before anything is written
+        self.content = [pickled(call, limit) for call in request.calls]
         self.processes = resources.nodes * resources.tasks_per_node
         self.tag = request.tag or f"exca:{uuid.uuid4().hex}"
         self.pattern = request.logs

@@ -26,9 +26,8 @@ ACCOUNTING_TIMEOUT = 10.0  # seconds for accounting to answer
 ACCOUNTING_AGAIN = 30.0  # seconds after which accounting is asked again that gave no answer
 MAX_LISTED = 500  # with more jobs than this, all jobs are asked for instead of a list
 MAX_ARGUMENT = 100_000  # characters of one argument of a command: Linux takes 131,072
-STILL = (
-    "accounting still has it as "  # reason of a job that squeue does not list, and that has no end elsewhere
-)
+# reason of a job that squeue does not list, and that has no end elsewhere
+STILL = "accounting still has it as "
 _JOB_ID = re.compile(r"\d+([_.+]\d+)?", re.ASCII)
 _RANGES = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", re.ASCII)  # pending tasks of an array: 565_[0-7,9%64]
 _TAG_RANGE = re.compile(r"(.*)\[(\d+)-(\d+)\]", re.ASCII)

@@ -211,9 +211,8 @@ async def result_of(job: "Job[tp.Any]") -> tp.Any:
     """Wait for a job in an event loop, without a thread of its own, and return its result or raise its error."""
     import asyncio
 
-    if (
-        job.succeeded() is None and not chain.is_computing()
-    ):  # else the thread that waits is looked for in circles
+    # within a computation, the thread that waits has to be found in circles
+    if job.succeeded() is None and not chain.is_computing():
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 

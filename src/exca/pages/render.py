@@ -70,7 +70,7 @@ def as_data(content: tp.Any) -> "Markup":
         text = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str).decode()
     except (
         TypeError
-    ):  # an integer of more than 64 bits, which a script has no number for, or a lone surrogate
+    ):  # an integer of more than 64 bits, for which a script has no number, or a lone surrogate
         text = orjson.dumps(_known_to_scripts(content), option=orjson.OPT_NON_STR_KEYS, default=str).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
