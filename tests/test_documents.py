@@ -227,6 +227,13 @@ def test_what_a_document_quotes_exists(document: Path) -> None:
     assert broken_links(document, text) == []
 
 
+def test_links_of_the_changelog_lead_somewhere() -> None:
+    """Those of its next lines are read as they will be in the changelog."""
+    changelog = ROOT / "CHANGELOG.md"
+    for document in (changelog, *(ROOT / "changes").glob("+*.md")):
+        assert broken_links(changelog, document.read_text(encoding="utf-8")) == [], document.name
+
+
 @pytest.mark.parametrize(
     "document", [DESIGN, ON_DISK, DESIGN.with_name("decisions.md")], ids=lambda path: path.name
 )
