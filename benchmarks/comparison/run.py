@@ -3,6 +3,7 @@
     python benchmarks/comparison/run.py                        # all tools; makes an environment for each
     python benchmarks/comparison/run.py --only 'joblib;redun'   # some of them
     python benchmarks/comparison/run.py --pythons DIR          # environments that are there: DIR/joblib/bin/python
+    python benchmarks/comparison/run.py --ahead                # what others do and this one does not (tools/ahead.py)
 
 Each tool computes the same function (`tools/compared.py`) through a program of a few lines beside it, as its
 documentation shows it. A question changes a file, kills a process or damages a file, asks again in a new process, and
@@ -29,6 +30,8 @@ ROOT = HERE.parents[1]
 ANSWERS = HERE / "answers.json"
 DOCUMENT = ROOT / "docs" / "comparison.md"
 BEGIN, END = "<!-- begin: made by make comparison -->\n", "<!-- end -->\n"
+AHEAD = HERE / "ahead.json"
+AHEAD_BEGIN, AHEAD_END = "<!-- begin: made by make comparison, ahead -->\n", "<!-- end of ahead -->\n"
 SECONDS = 180.0  # for one call, on a machine that has other work
 REQUIREMENTS = {
     "exca 0.6.0": ["exca==0.6.0", "numpy"],
@@ -43,10 +46,80 @@ REQUIREMENTS = {
     "prefect": ["prefect==3.9.1", "numpy"],
     "dora": ["dora-search==0.1.13", "numpy"],
 }
+ONLY_AHEAD = {"seml": ["seml==0.5.7"]}  # nothing but what it is ahead in can be asked without its server
 OURS, STRICT = "this one", 'this one, code="strict"'
 ON_SLURM = (OURS, STRICT, "exca 0.6.0", "submitit", "hydra", "executorlib", "parsl", "pydra")
 NOT_TRIED = {"dora": "not tried: `dora launch` wants a git repository"}
 NOTHING_KEPT = "keeps nothing"
+
+
+class Claim(tp.NamedTuple):
+    """What a tool does, what this one does about it, and the function of ``tools/ahead.py`` that plays it."""
+
+    tool: str
+    what: str
+    ours: str
+    name: str
+    ahead: bool = True  # False: this one does the same in another way
+
+
+CLAIMS = [
+    Claim("hydra", "A configuration composed of groups in several files", "one file and overrides", "groups"),
+    Claim(
+        "hydra", "A value that refers to another one in the file", "a validator in Python", "interpolation"
+    ),
+    Claim("hydra", "An object of any class, named in the file", "models made for it", "instantiated"),
+    Claim("joblib", "Results are compressed", "no: they are memory-mapped", "compressed"),
+    Claim("joblib", "A cache is reduced to a size", "`exca gc`, by age, reading or version", "reduced"),
+    Claim("joblib", "A result expires", "`exca gc --older`", "expires"),
+    Claim("joblib", "An `async def` is cached", "refused (`async-method`)", "awaited"),
+    Claim("joblib", "Processes share a large array that they are given", "it is pickled", "shared"),
+    Claim(
+        "diskcache",
+        "A cache evicts what was not used, by itself, at a limit of size",
+        "`exca gc`, on request",
+        "evicted",
+    ),
+    Claim("diskcache", "Counters that several processes increase", "no", "counted"),
+    Claim("redun", "A file as an argument is compared by its content", "as its path", "files"),
+    Claim(
+        "redun",
+        "A task calls tasks, and each is cached",
+        "chains of steps; methods may call others",
+        "recursion",
+    ),
+    Claim("redun", "A graph of all calls in a database", "the record of each task", "lineage"),
+    Claim("parsl", "A future as the argument of a call", "`after`, and steps", "futures"),
+    Claim(
+        "parsl",
+        "Many calls in few Slurm jobs, without a process for each",
+        "packed tasks: a process each",
+        "pilot",
+    ),
+    Claim(
+        "parsl",
+        "Other schedulers and clouds, each with workers that grow and shrink in number",
+        "Slurm; others through Dask or an executor",
+        "providers",
+    ),
+    Claim("executorlib", "A future as the argument of a call", "`after`, and steps", "chained"),
+    Claim("pydra", "A command of the shell as a task, with typed fields", "a method that runs it", "shell"),
+    Claim(
+        "pydra", "A task split over its inputs and combined again", "`MapInfra`, `job_array`", "split", False
+    ),
+    Claim("prefect", "A server with a page, which starts runs on a schedule", "`exca ui`; cron", "schedule"),
+    Claim(
+        "seml", "Grids and random parameters in nested sections", "`exca sweep`, without sections", "sections"
+    ),
+    Claim("seml", "All runs of a group in a database", "plain files", "database"),
+    Claim(
+        "dora",
+        "A grid as a Python file, followed on the terminal",
+        "`exca sweep grids.py:NAME`, `exca watch`",
+        "grid",
+        False,
+    ),
+]
 
 
 class Said(tp.NamedTuple):
@@ -400,12 +473,18 @@ def python_of(tool: str, pythons: Path) -> Path:
             "--quiet",
             "--disable-pip-version-check",
         ]
-        subprocess.run([*pip, *REQUIREMENTS[tool]], check=True)
+        subprocess.run([*pip, *(REQUIREMENTS | ONLY_AHEAD)[tool]], check=True)
     return folder / "bin" / "python"
 
 
+def package_of(tool: str) -> str:
+    if tool in {OURS, STRICT}:
+        return "exca"
+    return (REQUIREMENTS | ONLY_AHEAD)[tool][0].partition("==")[0].partition("[")[0]
+
+
 def version_of(tool: str, python: Path) -> str:
-    package = "exca" if tool in {OURS, STRICT} else REQUIREMENTS[tool][0].partition("==")[0].partition("[")[0]
+    package = package_of(tool)
     query = f"import importlib.metadata as m; print(m.version({package!r}))"
     return subprocess.check_output([str(python), "-c", query], text=True).strip()
 
@@ -442,6 +521,66 @@ def cell(tool: str, question: str, text: str) -> str:
     return f"**{text}**" if ahead else text.replace("|", "\\|")
 
 
+def play_ahead(tool: str, python: Path, name: str) -> str:
+    """Play a claim of ``tools/ahead.py`` with the interpreter of its tool, and return what was seen."""
+    with tempfile.TemporaryDirectory(prefix="exca-compare-", ignore_cleanup_errors=True) as folder:
+        env = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+        where = package_of(tool) if name == "requirements" else folder
+        done = subprocess.run(
+            [str(python), str(HERE / "tools" / "ahead.py"), name, where],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=2 * SECONDS,
+            check=False,
+        )
+        found = re.search(r"^SEEN (.*)$", done.stdout, re.MULTILINE)
+        if found is None:
+            raise RuntimeError(f"{tool}: {name}\n{done.stdout}{done.stderr}")
+        return found[1]
+
+
+def ask_ahead(tools: list[str], pythons: Path) -> dict[str, dict[str, str]]:
+    """Return per tool its version, what it needs, and what was seen of each claim."""
+    found: dict[str, dict[str, str]] = {}
+    for tool in tools:
+        python = python_of(tool, pythons)
+        needs = play_ahead(tool, python, "requirements")
+        found[tool] = {"version": version_of(tool, python), "requirements": needs}
+        for claim in CLAIMS:
+            if claim.tool == tool:
+                found[tool][claim.name] = play_ahead(tool, python, claim.name)
+                print(f"{tool}: {claim.what}: {found[tool][claim.name]}", file=sys.stderr, flush=True)
+    return found
+
+
+def ahead_tables(found: dict[str, dict[str, str]]) -> str:
+    """Return what others are ahead in, and what each tool needs, as Markdown tables."""
+    lines = ["| | this one | | what was seen |", "|---|---|---|---|"]
+    for claim in CLAIMS:
+        each = found[claim.tool]
+        mark = "**" if claim.ahead else ""
+        name = f"{mark}{claim.tool} {each['version']}{mark}"
+        lines.append(f"| {claim.what} | {claim.ours} | {name} | {each[claim.name]} |")
+    lines += [
+        "",
+        "| | packages that come with it | Python | systems that its metadata names |",
+        "|---|---|---|---|",
+    ]
+    for tool, each in found.items():
+        name = tool if tool == OURS else f"{tool} {each['version']}"
+        lines.append(f"| {name} | {' | '.join(each['requirements'].split('; '))} |")
+    return "\n".join(lines) + "\n"
+
+
+def put(begin: str, end: str, made: str) -> None:
+    """Write what was made between two marks of the page."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    head, _, rest = text.partition(begin)
+    DOCUMENT.write_text(f"{head}{begin}{made}{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Ask each tool the same questions, by running it.")
     parser.add_argument("--only", default="", help="tools, separated by semicolons")
@@ -452,7 +591,20 @@ def main() -> None:
     parser.add_argument(
         "--record", action="store_true", help="write the answers down, and the table of the page"
     )
+    parser.add_argument(
+        "--ahead",
+        action="store_true",
+        help="play what others do and this one does not, in place of the questions",
+    )
     options = parser.parse_args()
+    if options.ahead:
+        tools = [tool for tool in (OURS, *REQUIREMENTS, *ONLY_AHEAD) if tool != "exca 0.6.0"]
+        found = ask_ahead(tools, options.pythons)
+        print(ahead_tables(found))
+        if options.record:
+            AHEAD.write_text(json.dumps(found, indent=1) + "\n")
+            put(AHEAD_BEGIN, AHEAD_END, ahead_tables(found))
+        return
     tools = [
         tool for tool in (OURS, STRICT, *REQUIREMENTS) if not options.only or tool in options.only.split(";")
     ]
@@ -473,9 +625,7 @@ def main() -> None:
         }
         merged = {tool: each for tool, each in merged.items() if each}
         ANSWERS.write_text(json.dumps(merged, indent=1) + "\n")
-        text = DOCUMENT.read_text(encoding="utf-8")
-        head, _, rest = text.partition(BEGIN)
-        DOCUMENT.write_text(f"{head}{BEGIN}{table(merged)}{END}{rest.partition(END)[2]}", encoding="utf-8")
+        put(BEGIN, END, table(merged))
 
 
 if __name__ == "__main__":
