@@ -133,6 +133,7 @@ class Project:
     ) -> Shown:
         """Return what a process of its own finds."""
         environment = {**os.environ, **variables, "PYTHONPATH": f"{self.folder}{os.pathsep}{SOURCE}"}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file that changes twice a second has one time
         command = [python, "-c", SHOW, method]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
         assert ran.returncode == 0, ran.stderr

@@ -1,6 +1,7 @@
 """A task in this process: computed once, found again, and every way in which it can be asked wrongly."""
 
 import copy
+import gc
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import typing as tp
+import weakref
 from pathlib import Path
 
 import cloudpickle
@@ -744,3 +746,26 @@ def test_a_clone_is_not_given_the_defaults_of_the_original() -> None:
     assert outer.infra.clone_obj().infra.uid() == outer.infra.uid()
     changed = outer.infra.clone_obj({"inner.width": 3})
     assert (changed.pair, changed.inner) == ([0], Inner(width=3))
+
+
+def test_a_class_that_is_not_used_any_more_is_not_kept_in_memory(tmp_path: Path) -> None:
+    """A notebook makes another one each time that its cell is run."""
+
+    def run_once(version: int) -> "weakref.ref[type]":
+        class Nested(pydantic.BaseModel, extra="forbid"):
+            y: int = 1
+
+        class Passing(pydantic.BaseModel):
+            x: Nested = Nested()
+            infra: exca.TaskInfra = exca.TaskInfra(folder=tmp_path, version=str(version))
+
+            @infra.apply
+            def run(self) -> int:
+                return self.x.y
+
+        assert Passing().run() == 1
+        return weakref.ref(Passing)
+
+    made = [run_once(version) for version in range(4)]
+    gc.collect()
+    assert [each() for each in made[:-1]] == [None] * 3  # the last one may be what was asked for last

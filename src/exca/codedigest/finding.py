@@ -11,10 +11,9 @@ import sys
 import threading
 import types
 import typing as tp
-import weakref
 from collections.abc import Iterable, Mapping
 
-from .. import _reloads
+from .. import _perclass, _reloads
 from .._log import logger
 from . import usercache
 from .digest import CodeDigest
@@ -58,7 +57,7 @@ def _cell() -> int:
     return int(shell.execution_count) if shell is not None else 0
 
 
-_known: "weakref.WeakKeyDictionary[type, dict[tp.Any, _Known]]" = weakref.WeakKeyDictionary()
+_KNOWN: tp.Final = "_exca_known_code"  # what is kept on a class
 
 
 def digest_of(
@@ -91,8 +90,8 @@ def digest_of(
         its text is empty where nothing can be told of the code: see its content for the reason
     """
     key = (function, frozenset(extra_classes), tuple(roots), tuple(packages))
-    known = _known.setdefault(cls, {})
-    found = known.get(key)
+    known = _perclass.kept(cls, _KNOWN)
+    found: _Known | None = known.get(key)
     if found is None or not found.holds():
         try:
             found = _found(cls, *key)

@@ -54,6 +54,7 @@ def find(base: type, name: object) -> type | None:
         return None
     found = _named(base, name)
     if len(found) > 1:
+        found.clear()
         gc.collect()  # a class made inside a function outlives it until then
         found = _named(base, name)
     if len(found) > 1:

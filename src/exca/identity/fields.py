@@ -23,6 +23,7 @@ import typing_extensions
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
+from .. import _perclass
 from ..errors import (
     BareModelError,
     DiscriminatorError,
@@ -226,21 +227,12 @@ def class_has(cls: type, name: str) -> bool:
 
 # ---------------------------------------------------------------- what is worked out once per class
 
-_PLANS: tp.Final = "_exca_plans"  # kept on the class itself, so that it dies with it
-
-
-class _Plans(dict[str, tp.Any]):
-    """Empty after its class is pickled by value: every process works out its own."""
-
-    def __reduce__(self) -> tuple[tp.Any, ...]:
-        return _Plans, ()
-
 
 def kept(obj: pydantic.BaseModel, name: str) -> tp.Any:
     """What is kept under a name for the class of an object; None if the class was rebuilt since."""
     try:
         # asked of the object, since attributes of model classes are slow; it may answer with those of a parent
-        plan = obj._exca_plans[name]  # type: ignore[attr-defined] # set below, on the class
+        plan = obj._exca_plans[name]  # type: ignore[attr-defined] # set by `keep`, on the class
     except (AttributeError, KeyError, TypeError):  # the last where a user's __getattr__ answers to any name
         return None
     return plan if plan.cls is type(obj) and plan.serializer is obj.__pydantic_serializer__ else None
@@ -248,11 +240,7 @@ def kept(obj: pydantic.BaseModel, name: str) -> tp.Any:
 
 def keep(plan: tp.Any, name: str) -> None:
     """Keep what has a `cls`, and the `serializer` that the class had, under a name for the class."""
-    plans = plan.cls.__dict__.get(_PLANS)
-    if plans is None:
-        plans = _Plans()
-        type.__setattr__(plan.cls, _PLANS, plans)
-    plans[name] = plan
+    _perclass.kept(plan.cls, "_exca_plans")[name] = plan
 
 
 def refuse_bare(obj: pydantic.BaseModel) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pydantic
 
-from .. import _files, settings
+from .. import _files, _perclass, settings
 from ..errors import ChangedConfigError, ExclusionError, InfraError
 from ..identity import NotedNames, configfolder
 from ..jobs.resources import JOB_FIELDS, Resources
@@ -121,9 +121,9 @@ class InfraState:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-# digests of code by class, function, classes of models, roots and packages, and until when they are believed
-_digests: "dict[tp.Any, tuple[CodeDigest | None, float]]" = {}
-_DIGEST_SECONDS, _MAX_DIGESTS = 0.05, 1000
+# kept on a class: digests by function, classes of models, roots and packages, and until when they are believed
+_DIGESTS: tp.Final = "_exca_digests"
+_DIGEST_SECONDS = 0.05
 # a result in memory: object, method, value, when the code was compared (`_reloads.now`), and its digest
 Kept = tuple[tp.Any, Applied | None, tp.Any, object, str | None]
 NOTHING_KEPT: tp.Final[Kept] = (None, None, None, None, None)
@@ -677,8 +677,9 @@ class BaseInfra(Edge, SubmititMixin):
             state.classes = classes_in(obj)
         # of a configuration of a function: what that calls
         function = getattr(type(obj), "_exca_function", applied.function)
-        key = (type(obj), function, state.classes, self.code_roots, self.code_packages)
-        known = _digests.get(key)
+        key = (function, state.classes, self.code_roots, self.code_packages)
+        digests = type(obj).__dict__.get(_DIGESTS)
+        known: tuple[CodeDigest | None, float] | None = None if digests is None else digests.get(key)
         if known is not None and time.monotonic() < known[1]:
             now, state.digest_until = known
             state.digest = None if now is None else now.digest
@@ -688,21 +689,19 @@ class BaseInfra(Edge, SubmititMixin):
         cls = self._factory_class(obj, applied)
         now = None
         try:
-            now = digest_of(cls, *key[1:2], extra_classes=key[2], roots=key[3], packages=key[4])
+            now = digest_of(cls, function, extra_classes=key[1], roots=key[2], packages=key[3])
         except Exception as e:  # of code of any kind: to compute counts more
             from ..engine.code import cannot_tell
 
             cannot_tell(f"{cls.__qualname__}.{applied.name}", e)
         if now is not None and not now.digest:
             now = None  # code that cannot be looked at
-        if len(_digests) > _MAX_DIGESTS:
-            _digests.clear()
         # what is typed into an interpreter changes at any moment, modules when they are reloaded
         main = sys.modules.get("__main__")
         typed = not hasattr(main, "__file__") and any(
-            each.__module__ == "__main__" for each in (*cls.__mro__, *key[2])
+            each.__module__ == "__main__" for each in (*cls.__mro__, *key[1])
         )
-        _digests[key] = now, 0.0 if typed else time.monotonic() + _DIGEST_SECONDS
+        _perclass.kept(type(obj), _DIGESTS)[key] = now, 0.0 if typed else time.monotonic() + _DIGEST_SECONDS
         return now
 
     @property
