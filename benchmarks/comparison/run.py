@@ -48,8 +48,7 @@ REQUIREMENTS = {
 }
 ONLY_AHEAD = {"seml": ["seml==0.5.7"]}  # nothing but what it is ahead in can be asked without its server
 OURS, STRICT = "this one", 'this one, code="strict"'
-ON_SLURM = (OURS, STRICT, "exca 0.6.0", "submitit", "hydra", "executorlib", "parsl", "pydra")
-NOT_TRIED = {"dora": "not tried: `dora launch` wants a git repository"}
+ON_SLURM = (OURS, STRICT, "exca 0.6.0", "submitit", "hydra", "executorlib", "parsl", "pydra", "dora")
 NOTHING_KEPT = "keeps nothing"
 
 
@@ -386,7 +385,7 @@ def address(project: Project) -> str:
 def on_slurm(project: Project) -> str:
     """Have a job compute, and ask again, there and here."""
     if project.tool not in ON_SLURM:
-        return NOT_TRIED.get(project.tool, "no")
+        return "no"
     said = project.ask("slurm")
     if not said.runs:
         raise RuntimeError(f"the call on Slurm came to {said}")
@@ -403,7 +402,7 @@ def on_slurm(project: Project) -> str:
 def submitter_killed(project: Project) -> str:
     """Kill the submitter while the job runs, and ask again: is the job found, or another one submitted?"""
     if project.tool not in ON_SLURM:
-        return NOT_TRIED.get(project.tool, "no Slurm")
+        return "no Slurm"
     project.pause.touch()
     process = project.start("slurm")
     if not until(lambda: project.count() > 0 or process.poll() is not None) or not project.count():
