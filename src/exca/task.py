@@ -329,12 +329,12 @@ class TaskInfra(BaseInfra):
         Raises
         ------
         ValueError
-            if a task is repeated
-        RuntimeError
-            if nothing was collected, or in read-only mode something is to be sent; where a task is to come after
-            what is no task, or has neither a job nor a result
+            if a task is repeated, or `after` holds what is no task
         InfraError
-            if nothing was added, unless that is allowed
+            if nothing was collected, unless that is allowed; where a task is to come after one that does not exist, has
+            neither a job nor a result, or comes after it
+        ReadOnlyError
+            in read-only mode, if something is to be sent
         """
         from .engine.array import JobArray, Member
         from .engine.tasks import start

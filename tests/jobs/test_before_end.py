@@ -88,7 +88,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_warning_that_came_before_the_computation_began_is_made_up_for(job: JobPaths) -> None:
     """A job that is shorter than the time ahead of its end is warned while Python starts."""
     saved: list[str] = []
-    todo: dict[str, tp.Any] = {"delay": 90.0, "progress": lambda: False, "most": 0}
+    todo: dict[str, tp.Any] = {"delay": 90.0, "resumable": lambda: False, "most": 0}
     os.kill(os.getpid(), signal.SIGUSR2)
     with before_end.saving(job.folder, save=lambda: saved.append("state"), **todo):
         wait_for(lambda: saved, "the state to be saved")
@@ -119,7 +119,7 @@ def test_a_part_that_has_begun_is_warned_whatever_the_time_of_its_files(job: Job
     """A file server whose clock is late gives its files times from before the part was started."""
     mark = job.folder / entry.BEGAN
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        child = pack._Child(0, 0, process.pid, process, job.folder, limits.Watch(0, 0, job.stderr))
+        child = pack._Child(0, 0, process.pid, process, job.folder, limits.Limits(0, 0, job.stderr))
         assert not child.listens()
         entry.note_process(mark)
         assert not child.listens(), "it is of an earlier run of the part"

@@ -626,7 +626,7 @@ def load_one(folder: str | os.PathLike[str], info: Info, *, trusted: bool = True
     """
     if info["#type"] == "Json" and "content" in info:
         content = info["content"]
-        # a caller may change a container that he was given, and the record must stay as it is
+        # a caller may change a container that it was given, and the record must stay as it is
         return orjson.loads(orjson.dumps(content)) if type(content) in (list, dict) else content
     if trusted:
         return DumpContext(folder).load(info)

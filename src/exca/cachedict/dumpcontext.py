@@ -393,8 +393,7 @@ class DumpContext:
         ------
         CacheWriteError: the folder cannot be written to, or the disk is full
         HandlerError: the handler does not take the value
-        KeyError
-            if what was just written is not found
+        KeyError: what was just written is not found
         """
         index = index_of(_files.expand(self.root))
         writer = writer_of(index)
@@ -443,11 +442,9 @@ class DumpContext:
     ) -> None:
         """Store the value of a key, and hand its line to the writer of the folder, whose lock is held.
 
-        Raises CacheWriteError, and HandlerError when the handler does not take the value.
-
         Parameters
         ----------
-        writer: Writer
+        writer: FolderWriter
             the writer of the folder
         key: str
             the key
@@ -460,6 +457,8 @@ class DumpContext:
         ------
         CacheWriteError
             if it cannot be written
+        HandlerError
+            if the handler does not take the value
         """
         key_hash(key)  # an error before anything is written
         self.files = writer.files

@@ -728,7 +728,7 @@ class FolderIndex:
             return [_ref_of_row(row) for row in rows]
         return [r[-1] for r in sorted(map(self._rank, map(_ref_of_row, rows)), reverse=True)]
 
-    def locate(self, key: str) -> tuple[Info, LineRef] | None:
+    def locate(self, key: str) -> Found | None:
         """The entry of a key and its line, as far as this object has read the folder."""
         for ref in self.refs_of(key):
             info = self.read_entry(ref, key)

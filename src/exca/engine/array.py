@@ -75,7 +75,7 @@ class Member:
             return False
         if found.state == "failed" and self.task.later_attempt(found) is not None:
             return False
-        if earlier.BEFORE in found.content and earlier.is_past(found):
+        if earlier.is_past(found):
             return False
         self.found, self.status = found, tp.cast(Status, found.state)
         return True
@@ -108,7 +108,7 @@ class ArrayHandle:
             the tasks
         through: infra
             the infra that submits them
-        max_workers: int, optional
+        max_workers: int
             how many run at once
         """
         self._members, self._through, self._most = members, through, max_workers
@@ -142,9 +142,6 @@ class ArrayHandle:
         list of Job
             one per task; a task that has none, since its job was cancelled before it began, is left out
         """
-        return self._jobs()
-
-    def _jobs(self) -> list[Job[tp.Any]]:
         jobs = (member.job for member in self._attached())
         return [job for job in jobs if job is not None]
 
@@ -263,7 +260,7 @@ class ArrayHandle:
         bool
             whether all are done, be it with a result or an error
         """
-        jobs = self._jobs()
+        jobs = self.jobs()
         stderr = sys.stderr
         from .. import _notebook
 
@@ -290,7 +287,7 @@ class ArrayHandle:
 
     def cancel(self) -> None:
         """End the jobs of all tasks that are not done, and keep those from being sent that wait for room."""
-        cancel_all(self._jobs())
+        cancel_all(self.jobs())
         self._looked_at = -1e9
 
     def throttle(self, most: int) -> None:

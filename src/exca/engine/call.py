@@ -154,7 +154,7 @@ class TaskCall(Call):
                         series=self.series,
                         submitted=submitted_at,
                     )
-        self.series.wait()
+        losses.wait_until(self.series.not_before)
         self.method.freeze()
         started = time.time()
         if earlier.of(self.method) and self._comes_too_soon(claim, where, started):
@@ -205,7 +205,7 @@ class TaskCall(Call):
             logs,
             delay=self.method.resources.slurm_signal_delay_s,
             save=_checkpoint_of(self.method.obj),
-            progress=lambda: record.holds_files_of_users(self.folder, since),
+            resumable=lambda: record.holds_files_of_users(self.folder, since),
             most=0
             if part_of(where["logs"])
             else self.series.policy.max_requeues,  # the whole job is requeued, or none

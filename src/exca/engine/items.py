@@ -9,7 +9,8 @@ from pathlib import Path
 from ..errors import BatchProtocolError, ChangedConfigError
 from ..identity import check_secrets
 from .method import Method, observers, running
-from .runner import Progress, run_shares
+from .once import Advance
+from .runner import run_shares
 
 if tp.TYPE_CHECKING:
     from ..cachedict import CacheDict
@@ -121,7 +122,7 @@ class ItemWorker:
         return {**self.__dict__, "store": None, "code": None if code is None else code.now}
 
     def compute(
-        self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any], progress: Progress | None = None
+        self, keys: tp.Sequence[str], items: tp.Sequence[tp.Any], progress: Advance | None = None
     ) -> list[str]:
         """Compute items and store each result as soon as it is there; returns the keys that were left to others."""
         store = self.store
@@ -160,7 +161,7 @@ class ItemWorker:
         store: ItemStore,
         keys: tp.Sequence[str],
         items: tp.Sequence[tp.Any],
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> list[str]:
         from ..claims import chain
 
@@ -278,7 +279,7 @@ class ProgressBar:
         self.name = name
         self.bar: tp.Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Advance:
         stderr = sys.stderr
         if self.total < 2:
             return no_progress
@@ -286,13 +287,13 @@ class ProgressBar:
 
         if _notebook.is_notebook():
             self.bar = _notebook.progress(self.total, self.name, "item", leave=False, delay=self.DELAY)
-            return tp.cast(Progress, self.bar.update)
+            return tp.cast(Advance, self.bar.update)
         if stderr is None or not stderr.isatty():
             return no_progress
         import tqdm
 
         self.bar = tqdm.tqdm(total=self.total, desc=self.name, delay=self.DELAY, unit="item", leave=False)
-        return tp.cast(Progress, self.bar.update)
+        return tp.cast(Advance, self.bar.update)
 
     def __exit__(self, *args: object) -> None:
         if self.bar is not None:

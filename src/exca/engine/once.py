@@ -6,6 +6,8 @@ from pathlib import Path
 if tp.TYPE_CHECKING:
     from ..claims import Claim, Holder
 
+Advance = tp.Callable[[int], None]  # called with the number of items that are done since the last call
+
 
 class Work(tp.Protocol):
     """Keyed results in a folder, and the way to compute them."""

@@ -253,7 +253,7 @@ def _attempts(records: tp.Sequence[Content]) -> list[str]:
 
 
 def _times(records: tp.Sequence[Content]) -> list[str]:
-    seconds = [r["seconds"] for r in records if _is_number(r.get("seconds"))]
+    seconds = [r["seconds"] for r in _timed(records)]
     if not seconds:
         return []
     line = f"Computed for {duration(sum(seconds))} in all, {duration(max(seconds))} at most."

@@ -21,6 +21,7 @@ from ..jobs.paths import part_of
 from ..jobs.watching import Watch
 from . import record
 from .call import ItemsCall, PickledWorker, Worker
+from .once import Advance
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
@@ -28,7 +29,6 @@ if tp.TYPE_CHECKING:
 _ROOM_EVERY = 5.0  # seconds between two attempts to send jobs that there was no room for
 _OWN_COMMENT = ("slurm", "local")  # find a job by its tag alone, so that where its logs are need not be noted
 Shares = tp.Sequence[tuple[list[str], list[tp.Any]]]
-Progress = tp.Callable[[int], None]
 MakeRequest = tp.Callable[[list[tp.Callable[[], tp.Any]], str], backends.Request]
 
 
@@ -39,7 +39,7 @@ def run_shares(
     claim: "Claim | tp.Sequence[Claim] | None",
     *,
     request: MakeRequest,
-    progress: Progress,
+    progress: Advance,
     cache: tp.Any = None,
     computed: tp.Callable[[list[str]], None] | None = None,
 ) -> None:
@@ -69,7 +69,7 @@ def run_in_jobs(
     *,
     cluster: str,
     request: MakeRequest,
-    progress: Progress,
+    progress: Advance,
     computed: tp.Callable[[list[str]], None] | None = None,
 ) -> None:
     """Submit shares of items as one array and wait for the jobs, each owning what it was given.
@@ -309,7 +309,7 @@ def say_jobs_go_on(threads: tp.Iterable[threading.Thread]) -> None:
 def _wait_for(
     sending: _Sending,
     keys: tp.Sequence[list[str]],
-    progress: Progress,
+    progress: Advance,
     computed: tp.Callable[[list[str]], None] | None,
     nested: "chain.Waiting",
 ) -> dict[int, Exception]:

@@ -165,7 +165,7 @@ class TaskJob(Job[R]):
     def was_cancelled(self) -> None:
         """Leave no trace of a job that had not begun, and submit none after it."""
         self._again = None
-        if not self._began():
+        if not self.began():
             self._give_up()
 
     def _give_up(self) -> None:
@@ -224,7 +224,7 @@ class TaskJob(Job[R]):
             self.nothing_kept = not self.lost
             return None
         submitted = record.read_submission(self.folder)
-        ending, began = self._backend.ending(self.submission), self._began()
+        ending, began = self._backend.ending(self.submission), self.began()
         if self._noted_as_lost(submitted, ending):
             return None
         if (ending.state == "CANCELLED" and not began) or ending.warned:
@@ -249,7 +249,7 @@ class TaskJob(Job[R]):
         if submitted is None:
             return False
         if self.attempt not in {each.get("attempt") for each in submitted.lost}:
-            began = self._began()
+            began = self.began()
             kind = losses.kind_of(ending, began=began)
             taken_back = kind == "cancelled" and not began  # as if it had never been submitted
             again = submitted.policy.tries_again(kind, submitted.lost) and not taken_back

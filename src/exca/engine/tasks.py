@@ -98,14 +98,16 @@ class Task:
         if not isinstance(job, TaskJob) or job.attempt == found.attempt:
             self.job, self.forced = None, False
 
-    def _is_of_other_code(self, found: record.Record, *, quietly: bool = False) -> bool:
-        """Whether an outcome does not count since the code is another one today."""
+    def _is_of_other_code(self, found: record.Record) -> bool:
+        """Whether an outcome does not count since the code is another one today; warns where it does all the same."""
         code = self.method.code
-        if code is None:
-            return False
-        if quietly:
-            return code.policy == "strict" and code.differs(found.code)
-        return not code.counts(found.code, f"the result in {found.folder}, {found.content.get('finished')}")
+        which = f"the result in {found.folder}, {found.content.get('finished')}"
+        return code is not None and not code.counts(found.code, which)
+
+    def _is_stale(self, found: record.Record) -> bool:
+        """Whether an outcome does not count any more; warns of nothing."""
+        code = self.method.code if self.method.policy == "strict" else None
+        return (code is not None and code.differs(found.code)) or earlier.is_past(found)
 
     def known_job(self, mode: str, *, running: bool = True) -> AnyJob | None:
         """The job of this object, the one that left a record, or the one of the process that computes the task now."""
@@ -201,12 +203,7 @@ class Task:
         if self.job is None and self.method.policy != "strict" and record.is_completed(self.method.folder):
             return "completed"
         found = record.latest(self.method.folder)
-        stale = (
-            found is not None
-            and self.method.policy == "strict"
-            and found.code is not None
-            and self._is_of_other_code(found, quietly=True)
-        ) or (found is not None and earlier.BEFORE in found.content and earlier.is_past(found))
+        stale = found is not None and self._is_stale(found)
         if found is not None and found.state == "completed" and self.job is None and not stale:
             return "completed"
         running = self._holder_status(found)

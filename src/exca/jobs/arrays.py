@@ -156,6 +156,8 @@ def shares(max_workers: int, sizes: tp.Sequence[int]) -> list[int]:
 
 def report(submissions: "tp.Sequence[Submission | None]", name: str, cluster: str) -> None:
     """Say in one line what was submitted."""
+    from .paths import fixed_folder
+
     sent = [s for s in submissions if s is not None]
     jobs = list(dict.fromkeys(s.job_id for s in sent))  # of which each may hold several calls
     bases = list(dict.fromkeys(job_id.partition("_")[0] for job_id in jobs))
@@ -175,15 +177,9 @@ def report(submissions: "tp.Sequence[Submission | None]", name: str, cluster: st
         cluster,
         what,
         ids,
-        _fixed(sent[0].logs),
+        fixed_folder(sent[0].logs),
         f" ({left} more are sent as room comes)" if left else "",
     )
-
-
-def _fixed(pattern: str) -> str:
-    from .paths import fixed_folder
-
-    return str(fixed_folder(pattern))
 
 
 def rest_of(request: "Request", sent: int) -> "Request":

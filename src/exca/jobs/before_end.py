@@ -34,7 +34,6 @@ _CANCELLED = re.compile(
 )
 _STATES = {"PREEMPTION": "preempted", "NODE FAILURE": "node_fail", "TIME LIMIT": "timeout"}
 Save = tp.Callable[[], None]
-Progress = tp.Callable[[], bool]
 
 
 class _Saving(tp.NamedTuple):
@@ -43,7 +42,9 @@ class _Saving(tp.NamedTuple):
     folder: Path  # of the job's logs
     delay: float  # seconds before the end at which the job is warned
     save: Save | None  # what the computation offers
-    progress: Progress  # whether the computation has left something of its own from which it can go on
+    resumable: tp.Callable[
+        [], bool
+    ]  # whether the computation has left something of its own from which it can go on
     most: int  # how often the job may be requeued
 
     def before(self, times: "_Times") -> float:
@@ -87,7 +88,7 @@ def saving(
     *,
     delay: float,
     save: Save | None,
-    progress: Progress,
+    resumable: tp.Callable[[], bool],
     most: int,
     minutes: float | None = None,
 ) -> tp.Iterator[None]:
@@ -97,7 +98,7 @@ def saving(
     it may be requeued, and the minutes its time limit. A job that is shorter than the delay is warned at once, which
     may be before the context is entered, or before Python is up.
     """
-    _job.saving = _Saving(folder, delay, save, progress, most)
+    _job.saving = _Saving(folder, delay, save, resumable, most)
     try:
         if _job.early or (minutes is not None and 60 * minutes <= delay + _EARLY):
             _make_up_for_warning(_job.saving)
@@ -150,7 +151,7 @@ def _warn_in(seconds: float) -> None:
 def _save(todo: _Saving) -> bool:
     """Have the computation save its state; whether it can go on from what is saved."""
     if todo.save is None:
-        return todo.progress()
+        return todo.resumable()
     if time.monotonic() - _job.saved < _AGAIN:
         return True
     try:

@@ -20,13 +20,15 @@ from . import paths
 if tp.TYPE_CHECKING:
     from ..claims.owner import Process
 
-# file with the process that runs the job, there from its beginning; for ranks above 0 see `began`
+# file with the process that runs the job, there from its beginning; for ranks above 0 see `mark_of`
 BEGAN = "pid"
 CANCELLED = "cancelled"  # file that keeps from beginning what has not begun
 
 
 def main(arguments: tp.Sequence[str]) -> int:
     """Run one process of a Slurm job."""
+    from . import before_end
+
     folder, pattern, digest = arguments
     env = os.environ
     job_id, task = env["SLURM_JOB_ID"], env.get("SLURM_ARRAY_TASK_ID")
@@ -34,7 +36,7 @@ def main(arguments: tp.Sequence[str]) -> int:
         job_id = f"{env['SLURM_ARRAY_JOB_ID']}_{task}"
     job_paths = paths.JobPaths(pattern, job_id, int(env.get("SLURM_PROCID", "0")))
     env["SUBMITIT_FOLDER"] = pattern  # by which submitit.JobEnvironment finds the files of the job
-    ignore_warnings_of_end()
+    before_end.listen()
     own = os.path.join(folder, task or "0")
     paths.link_logs(own, job_paths)
     if task is not None:
@@ -42,17 +44,10 @@ def main(arguments: tp.Sequence[str]) -> int:
     return run(os.path.join(own, paths.SUBMITTED), job_paths, digest)
 
 
-def ignore_warnings_of_end() -> None:
-    """Let the signals pass that Slurm sends ahead of a preemption or a time limit; see `before_end`."""
-    from . import before_end
-
-    before_end.listen()
-
-
 def run(content: str, job_paths: paths.JobPaths, digest: str) -> int:
     """Call what a file holds, if it has this digest, and keep what it returns; exit code 0 unless the call failed."""
     # in this order: a process that cancels leaves the mark first and looks then, so that one of the two sees the other
-    mark = job_paths.folder / began(job_paths.rank)
+    mark = job_paths.folder / mark_of(job_paths.rank)
     if job_paths.rank == 0 and mark.exists():
         from . import before_end
 
@@ -117,7 +112,12 @@ def pickled_outcome(outcome: tuple[str, tp.Any]) -> bytes:
         )
 
 
-def began(rank: int) -> str:
+def has_begun(folder: Path) -> bool:
+    """Whether a process has begun to run the job that has this folder of logs."""
+    return (folder / BEGAN).exists()
+
+
+def mark_of(rank: int) -> str:
     """Name of the file that tells which process runs a rank of a job."""
     return BEGAN if rank == 0 else f"{BEGAN}-{rank}"
 

@@ -234,7 +234,7 @@ def _note_end(launch: "Launch", future: "concurrent.futures.Future[tp.Any]") -> 
             with paths.open_log(place.stderr) as err:
                 err.write(f"exca: the executor lost the job: {type(error).__name__}: {error}\n".encode())
         # a process that it had ends with its worker
-        killed = error is not None and (place.folder / entry.BEGAN).exists()
+        killed = error is not None and entry.has_begun(place.folder)
         _files.write_atomically(place.exit_file, b"-9" if killed else b"1", mode=_files.OWN)
 
 

@@ -25,7 +25,7 @@ from .._polling import Poller
 from . import entry, local, paths
 from .backends import Backend, Ending, Request, Submission, pickled
 from .environment import CLUSTER, cleaned, import_path, python_of, submitit_variables
-from .limits import Watch
+from .limits import Limits
 from .workdir_copy import CODE, require_ours
 
 _CANCELLED_EVERY = 0.5  # seconds between two looks whether a job is cancelled
@@ -50,16 +50,16 @@ class Launch:
         """Run the call and wait for it; returns its exit code, and keeps it beside the logs."""
         place = self.paths()
         place.exit_file.unlink(missing_ok=True)  # of a run in a worker that was lost
-        watch = Watch(self.seconds, self.memory, place.stderr)
+        limits = Limits(self.seconds, self.memory, place.stderr)
         code = 1
         try:
-            code = self._run(watch)
+            code = self._run(limits)
         except Exception as e:
             with paths.open_log(place.stderr) as err:
                 err.write(f"exca: the job could not be started: {e!r}\n".encode())
             raise
         finally:
-            noted = f"{code} {watch.word if code else ''}".strip()
+            noted = f"{code} {limits.word if code else ''}".strip()
             _files.write_atomically(place.exit_file, noted.encode(), mode=_files.OWN)
         return code
 
@@ -67,7 +67,7 @@ class Launch:
         """Files of one of its processes."""
         return paths.JobPaths(self.logs, self.job_id, rank)
 
-    def _run(self, watch: Watch) -> int:
+    def _run(self, limits: Limits) -> int:
         cancelled = self.paths().folder / entry.CANCELLED
         if cancelled.exists():
             return 1
@@ -78,8 +78,8 @@ class Launch:
         try:
             for rank in range(self.processes):
                 started.append(self._start(rank, read))
-                watch.pids.append(started[-1].pid)
-            return _wait_for(started, watch, cancelled)
+                limits.pids.append(started[-1].pid)
+            return _wait_for(started, limits, cancelled)
         finally:
             os.close(read)
             os.close(write)  # ends what still runs
@@ -111,7 +111,7 @@ class Launch:
             )
 
 
-def _wait_for(processes: "list[subprocess.Popen[bytes]]", watch: Watch, cancelled: Path) -> int:
+def _wait_for(processes: "list[subprocess.Popen[bytes]]", limits: Limits, cancelled: Path) -> int:
     """Wait for the processes of a job; where one fails, or the job is cancelled, the others end with it."""
     poller = Poller()
     code: int | None = None  # which counts
@@ -123,8 +123,8 @@ def _wait_for(processes: "list[subprocess.Popen[bytes]]", watch: Watch, cancelle
         look = poller.is_time_to("look whether it is cancelled", every=_CANCELLED_EVERY)
         if code is None and (failed is not None or (look and cancelled.exists())):
             code = failed or -signal.SIGTERM
-            watch.end()
-        watch.look()
+            limits.end()
+        limits.look()
         poller.pause()
 
 
@@ -222,7 +222,7 @@ def state_by_files(job: Submission) -> JobState | None:
 
 def began(job: Submission) -> bool:
     """Whether a process has begun to run a job."""
-    return (paths.JobPaths(job.logs, job.job_id).folder / entry.BEGAN).exists()
+    return entry.has_begun(paths.JobPaths(job.logs, job.job_id).folder)
 
 
 def gone(job: Submission, why: str) -> JobState:

@@ -80,7 +80,7 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def began(self) -> bool:
         """Whether the job has started to run what it was given; no scheduler is asked."""
-        return self._began()
+        return entry.has_begun(self.paths.folder)
 
     def done(self) -> bool:
         """Whether there is an outcome, be it a result or an error."""
@@ -231,10 +231,6 @@ class Job(abc.ABC, tp.Generic[R]):
 
     def _scheduler_state(self) -> str:
         return self._backend.state(self.submission)
-
-    def _began(self) -> bool:
-        """Whether the job started to run what it was given."""
-        return (self.paths.folder / entry.BEGAN).exists()
 
     def began_at(self) -> tuple[str | None, float | None]:
         """Return on which host the job began, and when, in seconds since the epoch."""
@@ -407,7 +403,7 @@ class CallJob(Job[R]):
             if self._error_of_a_rank() is not None:
                 return None
             ending = self._backend.ending(self.submission)
-            return losses.Loss(losses.kind_of(ending, began=self._began()), ending.text, ending.counts)
+            return losses.Loss(losses.kind_of(ending, began=self.began()), ending.text, ending.counts)
         # else a result, which may be large, need not be loaded for that
         error = self._load() if set(policy.on).difference(losses.KINDS) else None
         name = policy.named(error) if isinstance(error, Exception) else None

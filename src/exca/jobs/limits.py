@@ -22,7 +22,7 @@ _GIB = 1 << 30
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
-class Watch:
+class Limits:
     """The limits of one job, and its processes.
 
     Parameters

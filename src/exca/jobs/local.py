@@ -108,11 +108,9 @@ class LocalBackend(Backend):
         code = look.exit_code
         # only its parent knows the exit code of a single job that wrote none: a process that ends by itself writes
         # an outcome, so one that is gone was most likely killed
-        loss = "killed" if code is None and look.state == "FAILED" and self._began(submission) else ""
+        began = entry.has_begun(JobPaths(submission.logs, submission.job_id).folder)
+        loss = "killed" if code is None and look.state == "FAILED" and began else ""
         return Ending(look.state, in_words(look.state, code), signal=max(0, -(code or 0)), loss=loss)
-
-    def _began(self, submission: Submission) -> bool:
-        return (JobPaths(submission.logs, submission.job_id).folder / entry.BEGAN).exists()
 
     def tagged(self, tag: str, task: int | None, logs: str, *, not_before: float = 0.0) -> Submission | None:
         """The job that was submitted with a tag, from which its id was made."""
@@ -130,7 +128,7 @@ class LocalBackend(Backend):
                 continue
             with contextlib.suppress(OSError):  # its folder is gone: so is what it would run
                 _files.write_atomically(folder / entry.CANCELLED, b"", mode=_files.OWN)
-            noted = (entry.noted_process(folder / entry.began(k)) for k in range(submission.processes))
+            noted = (entry.noted_process(folder / entry.mark_of(k)) for k in range(submission.processes))
             running += [process for process in noted if process is not None]
         end_processes(running)
 

@@ -207,10 +207,6 @@ class Series(tp.NamedTuple):
         start = min(since, now) + policy.pause_after(number_of(lost))
         return cls(policy, tuple(lost), start, scaled(resources, lost))
 
-    def wait(self) -> None:
-        """Wait until the attempt may start."""
-        wait_until(self.not_before)
-
     def tries_again(self, kind: str) -> bool:
         """Whether there is another attempt, should this one end by a loss of this kind."""
         return self.policy.tries_again(kind, self.lost)

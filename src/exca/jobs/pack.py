@@ -19,7 +19,7 @@ from .. import _files, _trust
 from .._polling import Poller
 from . import before_end, entry, paths
 from .environment import PART, THREADS, current_job
-from .limits import Watch
+from .limits import Limits
 
 END_WITHIN = 3.0  # seconds that a part has between being asked to end and being made to
 # seconds for which this process has to outlive a part that was killed, before the kill counts as its own: at the end
@@ -108,7 +108,7 @@ class Pack:
             folder,
             delay=self.delay,
             save=None,
-            progress=packing.warn,
+            resumable=packing.warn,
             most=self.max_requeues,
             minutes=self.minutes,
         ):
@@ -187,9 +187,9 @@ class _Packing:
         pid, process = start(own, variables, arguments)
         # one that takes more than its part is ended in the place of its neighbours
         limit = (self.pack.mem_gb or 0) if self.pack.limits or self.pack.concurrent > 1 else 0
-        watch = Watch(0, int(limit * (1 << 30)), own.stderr)
-        watch.pids.append(pid)
-        self.running.append(_Child(number, slot, pid, process, own.folder, watch))
+        limits = Limits(0, int(limit * (1 << 30)), own.stderr)
+        limits.pids.append(pid)
+        self.running.append(_Child(number, slot, pid, process, own.folder, limits))
 
     def _fork(self, own: paths.JobPaths, variables: dict[str, str], arguments: list[str]) -> tuple[int, None]:
         from . import forking
@@ -211,7 +211,7 @@ class _Packing:
         """Look at all that runs; returns whether something ended."""
         before = len(self.running)
         for child in list(self.running):
-            child.watch.look()
+            child.limits.look()
             if for_what_is_to_end and is_cancelled(child.folder):
                 child.end()
             left = child.reap()
@@ -243,7 +243,7 @@ class _Child:
     pid: int
     process: "subprocess.Popen[bytes] | None"  # None for one that was forked
     folder: Path  # of its logs
-    watch: Watch  # of its memory
+    limits: Limits  # of its memory
     asked: float | None = None  # when it was asked to end
 
     def warn(self) -> None:
@@ -279,7 +279,7 @@ class _Child:
         """How it ended; None as long as it runs. What it started, and left in its group, ends with it."""
         if self.process is not None and not hasattr(os, "waitid"):
             polled = self.process.poll()
-            return None if polled is None else Exit(polled, None, self.watch.word)
+            return None if polled is None else Exit(polled, None, self.limits.word)
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
         self._signal(signal.SIGKILL)  # while its id is still taken
@@ -288,7 +288,7 @@ class _Child:
         if self.process is not None:
             self.process.returncode = code
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-        return Exit(code, round(usage.ru_maxrss / unit, 1), self.watch.word if code else "")
+        return Exit(code, round(usage.ru_maxrss / unit, 1), self.limits.word if code else "")
 
 
 def _spawn(
@@ -405,7 +405,7 @@ def main(arguments: tp.Sequence[str]) -> int:
     if given["cpus"]:
         os.sched_setaffinity(0, given["cpus"])
     if given["where"]["cluster"] != "local":
-        entry.ignore_warnings_of_end()
+        before_end.listen()
     own = paths.JobPaths(logs, job_id)
     return entry.run(str(own.submitted_pickle), own, digest)
 

@@ -229,7 +229,7 @@ class Parts(Backend):
         if part is None:
             return self.backend.waits_for(submission)
         why = self.backend.waits_for(_job_of(submission))
-        if not why and not _began(_folder(submission)) and self.alive(submission):
+        if not why and not entry.has_begun(_folder(submission)) and self.alive(submission):
             return f"other tasks of the {part.of} in its job"
         return why
 
@@ -242,10 +242,6 @@ def _job_of(submission: Submission) -> Submission:
 
 def _folder(submission: Submission) -> Path:
     return JobPaths(submission.logs, submission.job_id).folder
-
-
-def _began(folder: Path) -> bool:
-    return (folder / entry.BEGAN).exists()
 
 
 def _any_left(job: Submission, count: int) -> bool:
@@ -263,7 +259,7 @@ def _state(part: Submission, job: JobState) -> JobState:
         word = ended.word or word
         code = f"{max(0, ended.code)}:{max(0, -ended.code)}"
         return JobState(part.job_id, word, exit_code=code, alive=False)
-    if not _began(folder):
+    if not entry.has_begun(folder):
         if is_cancelled(folder):
             return JobState(part.job_id, "CANCELLED", alive=False)
         if job.state == "RUNNING":
@@ -277,7 +273,7 @@ def _own_ending(part: Submission) -> Ending | None:
     """How a part ended, where that is its own doing; None where it ended with its job."""
     folder = _folder(part)
     ended, cancelled = read_exit(folder), is_cancelled(folder)
-    if cancelled and (ended is not None or not _began(folder)):
+    if cancelled and (ended is not None or not entry.has_begun(folder)):
         return Ending("CANCELLED", "It was cancelled.")
     if ended is None:
         return None
@@ -292,13 +288,13 @@ def _own_ending(part: Submission) -> Ending | None:
 def _ending_with_job(part: Submission, job: Ending) -> Ending:
     """How a part ended that ended with its job."""
     others, own = _others(part), _folder(part)
-    began = "it had begun" if _began(own) else "it had not begun yet"
+    began = "it had begun" if entry.has_begun(own) else "it had not begun yet"
     log = JobPaths(_job_of(part).logs, part.job_id).stderr
     text = f"It ended with its job of {1 + len(others)} tasks (log: {log}), and {began}: {job.text}"
     state = "FAILED" if job.state == "COMPLETED" else job.state
     ending = job._replace(state=state, text=text)
-    if not _began(own):
-        if state != "CANCELLED" and any(map(_began, others)):
+    if not entry.has_begun(own):
+        if state != "CANCELLED" and any(map(entry.has_begun, others)):
             # the doing of its neighbours, of which at least one has begun each time: it has used up no attempt
             return ending._replace(loss="launch_failure", counts=False, warned=True)
         return ending

@@ -15,7 +15,7 @@ from .. import _files
 from .._polling import LAST_PAUSE, Poller
 from . import entry, paths
 from .environment import submitit_variables
-from .limits import OUT_OF_MEMORY, TIMEOUT, Watch
+from .limits import OUT_OF_MEMORY, TIMEOUT, Limits
 from .order import OUT_OF_MEMORY_CODE, TIMED_OUT, Order, spawn_arguments
 from .workdir_copy import CODE, require_ours
 
@@ -141,7 +141,7 @@ class _Job:
         self.paths = paths.JobPaths(order.logs, job_id)
         self.digest = digest
         self.processes: list[_Process] = []
-        self.watch = Watch(order.seconds, order.memory, self.paths.stderr)
+        self.limits = Limits(order.seconds, order.memory, self.paths.stderr)
         self._code: int | None = None  # which counts
         self._noted = True
 
@@ -167,7 +167,7 @@ class _Job:
                 self.processes.append(_Process(pid))
             else:
                 self.processes.append(self._spawn(own))
-            self.watch.pids.append(self.processes[-1].pid)
+            self.limits.pids.append(self.processes[-1].pid)
         return None
 
     def give_up(self, why: str) -> None:
@@ -176,7 +176,7 @@ class _Job:
             err.write(f"exca: {why}\n".encode())
         self._code = 1
         if self.processes:
-            self.watch.end()
+            self.limits.end()
 
     def _spawn(self, own: paths.JobPaths) -> _Process:
         command = [sys.executable, "-m", "exca.jobs.worker", *spawn_arguments(own, self.digest)]
@@ -194,21 +194,21 @@ class _Job:
         if failed is not None and self._code is None:
             self._code = failed
             if None in codes:
-                self.watch.end()
+                self.limits.end()
         if None not in codes:
             return True
-        self.watch.look()
+        self.limits.look()
         return False
 
     def note_exit(self) -> int:
         """Note how it ended, since others of the array may go on for long; returns the exit code."""
         code = self._code or 0
-        word = self.watch.word if code else ""
+        word = self.limits.word if code else ""
         if self._noted:
             text = f"{code} {word}".strip().encode()
             _files.write_atomically(self.paths.exit_file, text, mode=_files.OWN)
         if word:
-            sys.stderr.write(f"exca: {self.paths.job_id}: {self.watch.said}\n")
+            sys.stderr.write(f"exca: {self.paths.job_id}: {self.limits.said}\n")
         return {TIMEOUT: TIMED_OUT, OUT_OF_MEMORY: OUT_OF_MEMORY_CODE}.get(word, code)
 
     def forget(self) -> None:
@@ -220,7 +220,7 @@ class _Job:
 def _wait_for_any(jobs: "tp.Sequence[_Job]") -> None:
     """Wait until a process ends, or a limit is to be looked at."""
     processes = [process for job in jobs for process in job.processes if process.code is None]
-    times = [due for job in jobs if (due := job.watch.due()) is not None]
+    times = [due for job in jobs if (due := job.limits.due()) is not None]
     if not processes:
         return
     if any(process.handle is None for process in processes):

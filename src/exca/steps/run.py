@@ -19,11 +19,12 @@ from pathlib import Path
 from .. import _files, _reloads, errors, identity
 from .._log import logger
 from ..engine.method import observers, running
+from ..engine.once import Advance
 from ..errors import BatchProtocolError, ChangedConfigError, LostInputError, ReadOnlyError
 from . import addresses
 from .addresses import NO_INPUT
 from .pipeline import CACHED, FORCE, Keyed, Pipeline, Stage, composed, describe, pipeline_of
-from .scheduler import Background, MissingKeys, Progress, Scheduler
+from .scheduler import Background, MissingKeys, Scheduler
 
 if tp.TYPE_CHECKING:
     from ..claims import Claim, chain
@@ -95,7 +96,7 @@ class StageWorker:
     def __repr__(self) -> str:
         return f"the computation of {self.stage.address}"
 
-    def compute(self, keys: Sequence[str], items: Sequence[tp.Any], progress: Progress | None = None) -> None:
+    def compute(self, keys: Sequence[str], items: Sequence[tp.Any], progress: Advance | None = None) -> None:
         """Compute items, and store each result as soon as it is there; errors are stored as well."""
         from ..claims import chain
 
@@ -151,7 +152,7 @@ class StageWorker:
                 self.stage.store.put_errors(failed, error)
             raise
 
-    def _compute_uncached(self, batch: "chain.Batch", fetch: Fetch, progress: Progress | None) -> None:
+    def _compute_uncached(self, batch: "chain.Batch", fetch: Fetch, progress: Advance | None) -> None:
         store = self.stage.store
         given = Keyed(batch, fetch)
         stored: list[str] = []
@@ -217,13 +218,13 @@ class StageRun:
         source: Stage | None,
         *,
         size: int | None = None,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
     ) -> None:
         self.stage = stage
         self.fetch = fetch  # gives the input of a key
         self.source = source  # the stage before, where the inputs are its results
         self.size = size  # items of a share, by default as many as the backend asks for
-        self.progress: Progress = progress or (lambda count: None)  # called for items done, in this process
+        self.progress: Advance = progress or (lambda count: None)  # called for items done, in this process
 
     @property
     def folder(self) -> Path:
@@ -270,7 +271,7 @@ def run_shares(
     shares: Sequence[tuple[list[str], list[tp.Any]]],
     claim: "Claim | Sequence[Claim] | None",
     *,
-    progress: Progress,
+    progress: Advance,
 ) -> None:
     """Have shares of items computed in threads, processes or jobs, and return when that is done."""
     from ..engine import runner
@@ -287,7 +288,7 @@ def run_shares(
 
 
 def run_of(
-    part: MissingKeys, fetch: Fetch, progress: Progress | None = None, size: int | None = None
+    part: MissingKeys, fetch: Fetch, progress: Advance | None = None, size: int | None = None
 ) -> StageRun:
     """Return the work on missing keys of a stage."""
     inputs = fetch if part.source is None else results_of(part.source)

@@ -13,6 +13,7 @@ import typing as tp
 from collections.abc import Callable, Sequence
 
 from .._polling import Poller
+from ..engine.once import Advance
 from .pipeline import Stage
 
 if tp.TYPE_CHECKING:
@@ -20,7 +21,6 @@ if tp.TYPE_CHECKING:
 
 
 _INLINE_SLICE = 0.2  # seconds of work in this thread after which the other stages are looked at again
-Progress = Callable[[int], None]
 
 
 @dataclasses.dataclass
@@ -32,7 +32,7 @@ class MissingKeys:
     keys: list[str]  # the items
 
 
-WorkOf = Callable[[MissingKeys, Progress, int | None], "Work"]
+WorkOf = Callable[[MissingKeys, Advance, int | None], "Work"]
 """Makes the work on missing keys, from what to call for items done and the size of a share."""
 
 
