@@ -144,12 +144,7 @@ class Table(list[Row]):
 
     def __str__(self) -> str:
         header, rows = self.columns()
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in (header, *rows)
-        ]
-        return "\n".join(lines)
+        return aligned([header, *rows])
 
     def _repr_html_(self) -> str | None:
         from .. import _notebook
@@ -170,6 +165,13 @@ class Table(list[Row]):
         for row in rows:
             table.add_row(*map(rich.text.Text, row))  # as text: what a job printed is no markup
         return table
+
+
+def aligned(rows: tp.Sequence[tp.Sequence[str]]) -> str:
+    """Rows of cells as lines of text, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
 
 
 def _short(text: str) -> str:

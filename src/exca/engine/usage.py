@@ -54,17 +54,11 @@ def _gpu_memory() -> float | None:
             return float(max(peaks, default=0)) / (1 << 20) or None
     except Exception:  # of whatever library goes by this name: a result counts more than what it cost
         return None
-    return _held_by(os.getpid()) if os.path.exists(DEVICE) and _may_use_gpus() else None
+    if not os.path.exists(DEVICE):
+        return None
+    from ..jobs.forking import has_open
 
-
-def _may_use_gpus() -> bool:
-    """Whether this process has opened a device of the driver, which a context of CUDA keeps open."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/self/fd/{name}").startswith("/dev/nvidia"):
-                    return True
-    return False
+    return _held_by(os.getpid()) if has_open("/dev/nvidia") else None
 
 
 def _held_by(pid: int) -> float | None:

@@ -15,7 +15,7 @@ import typing_extensions
 
 from .. import settings
 from ..errors import LookAlikeError
-from .fields import MISSING, MODEL, SCALARS, class_has, is_model, members
+from .fields import MISSING, MODEL, SCALARS, class_has, is_discriminated, is_model, members
 from .parts import Part, annotations, model_fields, parts, values_of
 
 if tp.TYPE_CHECKING:
@@ -116,8 +116,7 @@ def _nearest(kind: type, part: Part) -> type[tp.Any] | None:
 
 def _is_told_by_name(cls: type) -> bool:
     """Whether the configuration holds the name of the class; or the class is that of an infra, which never counts."""
-    key = getattr(cls, "_exca_discriminator_key", None) if class_has(cls, "_exca_discriminator_key") else None
-    return isinstance(key, str) or class_has(cls, "_infra_name")
+    return is_discriminated(cls) or class_has(cls, "_infra_name")
 
 
 def _is_told_apart(exported: tp.Any, kind: type, meant: type[tp.Any]) -> bool:
@@ -227,7 +226,9 @@ def own_names(cls: type) -> dict[str, bool]:
             for name, value in list(vars(cls).items())
             if _is_variable(name, value) and name not in found and name not in fields
         }
-        found |= {name: False for name in _own_private(cls) if name not in found}
+        found |= {
+            name: False for name in _own_private(cls) if name not in found and not name.startswith("_exca_")
+        }
         _owned[cls] = found
     return found
 
@@ -279,7 +280,7 @@ def _own_private(cls: type) -> tp.Iterator[str]:
     """The private attributes that a class defines itself: pydantic keeps those of its parents with them."""
     for name, attribute in vars(cls).get("__private_attributes__", {}).items():
         inherited = (getattr(base, "__private_attributes__", {}).get(name) for base in cls.__bases__)
-        if not name.startswith("_exca_") and all(attribute is not known for known in inherited):
+        if all(attribute is not known for known in inherited):
             yield name
 
 
@@ -287,13 +288,7 @@ def _says_same(cls: type) -> bool:
     if SAME in vars(cls):
         return bool(vars(cls)[SAME])
     # pydantic takes it for a private attribute where it is not annotated
-    return SAME in _own_same(cls) and bool(vars(cls)["__private_attributes__"][SAME].default)
-
-
-def _own_same(cls: type) -> list[str]:
-    private = vars(cls).get("__private_attributes__", {})
-    inherited = (getattr(base, "__private_attributes__", {}).get(SAME) for base in cls.__bases__)
-    return [SAME] if SAME in private and all(private[SAME] is not known for known in inherited) else []
+    return SAME in _own_private(cls) and bool(vars(cls)["__private_attributes__"][SAME].default)
 
 
 def _is_library(cls: type) -> bool:

@@ -20,7 +20,7 @@ import pydantic
 
 from .. import _files
 from .._log import logger
-from .fields import class_has
+from .fields import class_has, is_discriminated
 from .parts import model_fields, parts
 
 if tp.TYPE_CHECKING:
@@ -69,8 +69,7 @@ def united(several: Iterable[Names]) -> Names:
 
 
 def _is_bare(cls: type) -> bool:
-    key = getattr(cls, "_exca_discriminator_key", None) if class_has(cls, "_exca_discriminator_key") else None
-    return isinstance(key, str) and not class_has(cls, "_infra_name")
+    return is_discriminated(cls) and not class_has(cls, "_infra_name")
 
 
 def _name(cls: type) -> str | None:

@@ -425,7 +425,7 @@ def _at(config: tp.Any, path: KeyPath) -> tp.Any:
 
 def _is_new(place: str, write_files: Callable[[str], None], first_claim: "FirstClaim | None") -> bool:
     """Make the folder with all its files in one step; False if it was there, or cannot be made so."""
-    if first_claim is None and os.path.lexists(place):  # made for the claim on what will be in it
+    if first_claim is None and os.path.lexists(place):  # by the claim on what will be in it
         return False
     parent, name = os.path.split(place)
     draft = f"{parent}/{_files.temporary_name(name)}"
@@ -588,7 +588,7 @@ def _write_first(path: str, data: bytes) -> bytes:
             os.link(partial, path)  # the one step that fails for all but the first
         except FileExistsError:
             return _read(path) or data
-        except OSError:  # no hard links here: the last one wins, and everybody reads it
+        except OSError:  # no hard links here: the last one wins, and all processes read it
             os.replace(partial, path)
             return _read(path) or data
         finally:

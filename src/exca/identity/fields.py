@@ -225,6 +225,14 @@ def class_has(cls: type, name: str) -> bool:
     return found
 
 
+def is_discriminated(cls: type) -> bool:
+    """Whether configurations name the class by a key, as they do for a `DiscriminatedModel`."""
+    return class_has(cls, _KEY) and isinstance(getattr(cls, _KEY), str)
+
+
+_KEY: tp.Final = "_exca_discriminator_key"
+
+
 # ---------------------------------------------------------------- what is worked out once per class
 
 

@@ -131,7 +131,7 @@ def prepare(modules: tp.Iterable[str]) -> bool:
 
 def is_alone() -> bool:
     """Whether nothing runs in this process, or is open, that a forked child could not go on with."""
-    if threading.active_count() > 1 or _uses_gpu():
+    if threading.active_count() > 1 or has_open(*_GPU_DEVICES):
         return False
     if _threads() == 1:
         return True
@@ -146,11 +146,13 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def _uses_gpu() -> bool:
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}").startswith(_GPU_DEVICES):
-                return True
+def has_open(*devices: str) -> bool:
+    """Whether this process has a device open whose path begins so, as a context of CUDA keeps that of its driver."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}").startswith(devices):
+                    return True
     return False
 
 

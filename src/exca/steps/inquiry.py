@@ -412,12 +412,9 @@ class Plan:
         return rows
 
     def __str__(self) -> str:
-        rows = self._rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        from ..engine.reports import aligned
+
+        return aligned(self._rows())
 
 
 def plan(step: "Step", values: Iterable[tp.Any] | None) -> Plan:
