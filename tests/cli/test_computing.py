@@ -169,6 +169,11 @@ def test_a_sweep_computes_what_is_missing(here: Path, capsys: pytest.CaptureFixt
             "log: [1, 2], linear: [1, 2]",
             "give either log: [low, high] or linear: [low, high]",
         ),
+        (
+            "grid:",
+            "limits: {per_job: 2}\ngrid:",
+            "wide.yaml:4: limits.per_job: Extra inputs are not permitted; there are",
+        ),
         ('"not (', '"not not (', None),
         ("rate > 0.5)", "rate > )", "cannot read the filter"),
         ("trained:Train.loss", "trained:Trein", "did you mean 'Train'?"),

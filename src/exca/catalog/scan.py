@@ -1,4 +1,4 @@
-"""Looking through a cache folder: each configuration in it as a row, whatever wrote it and whoever does now."""
+"""Looking through a cache folder: a row per configuration, whichever release wrote it, and while others write."""
 
 import contextlib
 import datetime

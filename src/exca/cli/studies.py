@@ -22,7 +22,6 @@ from .spaces import Search, Space
 
 # attributes of a study: what it was made for; that all points were drawn
 _ABOUT, _EXHAUSTED = "exca", "exhausted"
-UID, REJECTED = "uid", "rejected"  # attributes of a trial: its task; that it fails the condition
 
 
 class _Journal(BaseJournalBackend):

@@ -128,7 +128,6 @@ class Limits(pydantic.BaseModel):
     model_config: tp.ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid")
 
     running: pydantic.PositiveInt | None = None
-    per_job: pydantic.PositiveInt | None = None
 
 
 class Specification(pydantic.BaseModel):

@@ -60,7 +60,7 @@ class PickledWorker:
 
 
 @dataclasses.dataclass(repr=False)
-class Call:
+class ClaimedCall:
     """What a job runs: some keys of a folder, under the claim that it was given."""
 
     folder: Path  # of the claim, and of the results
@@ -97,7 +97,7 @@ class Call:
 
 
 @dataclasses.dataclass(repr=False)
-class ItemsCall(Call):
+class ItemsCall(ClaimedCall):
     """A share of the items of one computation."""
 
     worker: PickledWorker
@@ -119,7 +119,7 @@ class ItemsCall(Call):
 
 
 @dataclasses.dataclass(repr=False)
-class TaskCall(Call):
+class TaskCall(ClaimedCall):
     """A task."""
 
     method: Method

@@ -597,7 +597,7 @@ def holds_files_of_users(folder: Path, since: float) -> bool:
 def note_loss(
     folder: Path, attempt: str, loss: tp.Sequence[losses.Attempt], claim: "Claim | None" = None
 ) -> None:
-    """Note that the attempt last submitted for a task was lost, with attempts left; whoever submits next reads it.
+    """Note that the attempt last submitted for a task was lost, with attempts left, for the next caller that submits.
 
     The loss comes last, after the runs of the same job that were requeued.
 

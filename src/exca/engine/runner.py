@@ -6,10 +6,8 @@ room comes.
 
 import contextlib
 import dataclasses
-import itertools
 import threading
 import typing as tp
-from pathlib import Path
 
 from .._log import logger
 from .._polling import Poller
@@ -17,7 +15,7 @@ from ..errors import ClaimLostError, SubmissionError
 from ..jobs import arrays, backends, losses, parts
 from ..jobs.backends import Submission
 from ..jobs.job import SAY_WHY, CallJob, say_they_go_on
-from ..jobs.paths import part_of
+from ..jobs.paths import fixed_folder, part_of
 from ..jobs.watching import Watch
 from . import record
 from .call import ItemsCall, PickledWorker, Worker
@@ -83,8 +81,7 @@ def run_in_jobs(
     shared: PickledWorker | None = None
     try:
         draft = request([], "")
-        stable = Path(*itertools.takewhile(lambda part: "%" not in part, Path(draft.logs).parts))
-        shared = PickledWorker.write(worker, stable, draft.resources.max_pickle_size_gb)
+        shared = PickledWorker.write(worker, fixed_folder(draft.logs), draft.resources.max_pickle_size_gb)
         calls = [
             ItemsCall(c.folder, c.token, draft.logs, shared, keys, items)
             for c, (keys, items) in zip(claims, shares, strict=True)

@@ -149,7 +149,7 @@ _FEEDS: dict[type, _Feed] = {
 
 def _foreign(value: tp.Any) -> _Feed | None:
     """What reads a value that is known better than pickle knows it."""
-    if isinstance(value, SECRETS):  # whoever reads the cache could try guesses
+    if isinstance(value, SECRETS):  # a reader of the cache could try guesses
         raise ContentError("a secret, of which a digest would tell")
     if isinstance(value, enum.Enum):  # it and a path are pickled in another way by each version of Python
         return _enum

@@ -1,7 +1,7 @@
 """Freezing: an object whose uid is in use refuses changes that would make the uid a lie.
 
 The mark is in the set of fields that were given to the object, which every pydantic model has and which no comparison
-looks at. It is a plain set to everybody, and copies and pickles of it are plain sets: copies of objects are not frozen.
+looks at. It is a plain set to all code, and copies and pickles of it are plain sets: copies of objects are not frozen.
 """
 
 import collections

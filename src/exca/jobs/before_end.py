@@ -123,7 +123,7 @@ def _on_signal(number: int, frame: tp.Any) -> None:
     _job.busy = True
     try:
         saved = _save(todo)
-        with contextlib.suppress(OSError):  # whoever passed it on then waits for longer
+        with contextlib.suppress(OSError):  # the process that passed it on then waits for longer
             _files.write_atomically(todo.folder / WARNED, SAVED.encode() if saved else b"", mode=_files.OWN)
         if todo.most and number == getattr(signal, "SIGUSR2", None):  # the other one comes with the end
             _leave_at_time_limit(todo, saved)

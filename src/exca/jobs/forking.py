@@ -97,7 +97,7 @@ def _named_in(data: bytes) -> list[str]:
 
 
 def is_installed(file: str) -> bool:
-    """Whether a file belongs to Python or to an installed package, not to somebody's project."""
+    """Whether a file belongs to Python or to an installed package, not to a user's project."""
     real = os.path.realpath(file)
     if "site-packages" in real or "dist-packages" in real:
         return True

@@ -269,7 +269,7 @@ class Job(abc.ABC, tp.Generic[R]):
     def death_notice(self) -> str:
         """Return why the job has no outcome: the scheduler's words and the end of stderr."""
         text = f"{self.label()} ended without a result. {self._backend.ending(self.submission).text}"
-        # what another user may have named is not passed on to whoever reads the record
+        # what another user may have named is not passed on to all who read the record
         err = paths.tail(self.paths.stderr) if self.submission.trusted else ""
         return text + (
             f"\nEnd of its stderr ({self.paths.stderr}):\n{err}"

@@ -212,7 +212,7 @@ def _supervisor_file(submission: Submission) -> Path:
 
 
 def base_of(tag: str) -> str:
-    """The id of a submission, from its tag: so it is found again by whoever knows the tag."""
+    """The id of a submission, from its tag: so all who know the tag find it again."""
     import hashlib
 
     return hashlib.sha256(tag.encode()).hexdigest()[:8]

@@ -277,7 +277,7 @@ class _Sbatch:
     def withdraw(self) -> None:
         """End what was submitted, also by an ``sbatch`` that was interrupted before it answered.
 
-        A job that began under a claim owns what it was given: it goes on, and whoever asks for that finds the job.
+        A job that began under a claim owns what it was given: it goes on, and the next caller finds it.
         """
         if not self.made:
             return

@@ -157,7 +157,7 @@ class _Slurm:
         self._tags: tuple[float, dict[str, str]] = (-1.0e9, {})
 
     def states(self, ids: list[str]) -> dict[str, JobState]:
-        with self._lock:  # whoever comes while the scheduler is asked waits for that answer
+        with self._lock:  # callers that come while it is asked wait for that answer
             recent = [i for i in ids if i not in self._old]
             if recent and not self._knows(recent):
                 self._ask({base_id(i) for i in recent})

@@ -20,7 +20,7 @@ from .order import OUT_OF_MEMORY_CODE, TIMED_OUT, Order, spawn_arguments
 from .workdir_copy import CODE, require_ours
 
 
-class Task(tp.NamedTuple):
+class ForkedTask(tp.NamedTuple):
     """What a forked process is to run."""
 
     own: paths.JobPaths
@@ -50,7 +50,7 @@ def main(order: Order) -> int:
             return _give_up(order, str(e))
     inherited = frozenset(sys.modules)
     done = keep(order, forks)
-    if isinstance(done, Task):
+    if isinstance(done, ForkedTask):
         own, digest = done.own, done.digest
         forking.become(own, done.processes, spawn_arguments(own, digest))
         forking.run_to_the_end(lambda: entry.run(str(own.submitted_pickle), own, digest), inherited)
@@ -77,7 +77,7 @@ def _give_up(order: Order, why: str) -> int:
     return 1
 
 
-def keep(order: Order, forks: bool) -> int | Task:
+def keep(order: Order, forks: bool) -> int | ForkedTask:
     """Start the jobs, as many at once as are allowed, and wait for them. In a forked process, return its task."""
     todo = order.jobs()[::-1]
     running: list[_Job] = []
@@ -145,7 +145,7 @@ class _Job:
         self._code: int | None = None  # which counts
         self._noted = True
 
-    def start(self, forks: bool) -> Task | None:
+    def start(self, forks: bool) -> ForkedTask | None:
         """Start its processes, unless it is not to run; in a forked one, return what that is to run."""
         if (self.paths.folder / entry.CANCELLED).exists():
             self._code, self._noted = 1, False
@@ -163,7 +163,7 @@ class _Job:
 
                 pid = fork()
                 if pid == 0:
-                    return Task(own, self.digest, self.order.processes)
+                    return ForkedTask(own, self.digest, self.order.processes)
                 self.processes.append(_Process(pid))
             else:
                 self.processes.append(self._spawn(own))

@@ -247,7 +247,7 @@ def _copy_files(pairs: tp.Iterable[tuple[str, str]]) -> None:
 def _copy_file(source: str, target: str) -> None:
     shutil.copyfile(source, target)
     mode = os.stat(target).st_mode & ~0o022  # jobs run it, so that no group may change it, whatever the umask
-    if os.access(source, os.X_OK):  # whoever may read the copy may run it
+    if os.access(source, os.X_OK):  # all users who may read the copy may run it
         mode |= (mode & 0o444) >> 2
     os.chmod(target, mode)
 

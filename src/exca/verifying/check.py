@@ -91,7 +91,7 @@ def report_on(root: str, folder: str, *, holds_results: bool) -> FolderReport | 
 
 
 def _check_folder(folder: Path, report: FolderReport) -> None:
-    _check_claims(folder, report)  # first: whoever starts later cannot make it look abandoned
+    _check_claims(folder, report)  # first: a process that starts later cannot make it look abandoned
     _check_kinds(folder, report)
     ctx = Checking(folder)
     _check_index(folder, report, ctx)
