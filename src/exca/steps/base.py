@@ -38,8 +38,6 @@ class Traits:
         whether it cannot run without a value
     takes_input: bool
         whether it can take a value at all
-    batched: bool
-        whether it computes batches in a way of its own
     resolves: bool
         whether another step may run in its place
     """
@@ -47,7 +45,6 @@ class Traits:
     runnable: bool = False
     needs_input: bool = True
     takes_input: bool = True
-    batched: bool = False
     resolves: bool = False
 
 
@@ -59,7 +56,6 @@ def _traits_of(cls: type, root: type) -> Traits:
         runnable=any(own.values()),
         needs_input=needs,
         takes_input=takes,
-        batched=own["_run_batch"] or own["_run_items"],
         resolves=own["_resolve_step"],
     )
 
