@@ -754,6 +754,9 @@ def test_a_class_that_is_not_used_any_more_is_not_kept_in_memory(tmp_path: Path)
     def run_once(version: int) -> "weakref.ref[type]":
         class Nested(pydantic.BaseModel, extra="forbid"):
             y: int = 1
+            below: "Nested | None" = None
+
+        Nested.model_rebuild(_types_namespace={"Nested": Nested})
 
         class Passing(pydantic.BaseModel):
             x: Nested = Nested()
@@ -763,8 +766,8 @@ def test_a_class_that_is_not_used_any_more_is_not_kept_in_memory(tmp_path: Path)
             def run(self) -> int:
                 return self.x.y
 
-        assert Passing().run() == 1
-        return weakref.ref(Passing)
+        assert Passing(x=Nested(below=Nested())).run() == 1
+        return weakref.ref(Nested)
 
     made = [run_once(version) for version in range(4)]
     gc.collect()

@@ -90,8 +90,8 @@ def digest_of(
         its text is empty where nothing can be told of the code: see its content for the reason
     """
     key = (function, frozenset(extra_classes), tuple(roots), tuple(packages))
-    known = _perclass.kept(cls, _KNOWN)
-    found: _Known | None = known.get(key)
+    known: dict[tp.Any, _Known] = cls.__dict__.get(_KNOWN) or _perclass.kept(cls, _KNOWN)
+    found = known.get(key)
     if found is None or not found.holds():
         try:
             found = _found(cls, *key)

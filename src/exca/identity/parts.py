@@ -4,11 +4,11 @@ import collections
 import collections.abc
 import dataclasses
 import typing as tp
-import weakref
 
 import pydantic
 import typing_extensions
 
+from .. import _perclass
 from . import fields
 from .fields import MAPPING_ORIGINS, SCALARS, SEQUENCE_ORIGINS, class_has, is_model, may_hold_models, members
 
@@ -84,16 +84,17 @@ class Part(tp.NamedTuple):
     default: type | None
 
 
-_fields: "weakref.WeakKeyDictionary[type, tuple[Field, ...]]" = weakref.WeakKeyDictionary()
+_FIELDS: tp.Final = "_exca_model_fields"  # kept on a class, which may hold models of its own kind
 
 
 def model_fields(cls: type[tp.Any]) -> tuple[Field, ...]:
     """The fields of a class that may hold models other than infras and that no function of the class writes."""
-    found = _fields.get(cls)
-    if found is None:
+    known: dict[str, tuple[Field, ...]] | None = cls.__dict__.get(_FIELDS)
+    if not known:
         found = _of_dataclass(cls) if not isinstance(cls, fields.MODEL) else _of_model(cls)
-        found = _fields[cls] = tuple(field for field in found if not _is_infra(field.declared))
-    return found
+        known = _perclass.kept(cls, _FIELDS)
+        known["models"] = tuple(field for field in found if not _is_infra(field.declared))
+    return known["models"]
 
 
 def _of_model(cls: type[pydantic.BaseModel]) -> tuple[Field, ...]:
