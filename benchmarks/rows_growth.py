@@ -23,7 +23,7 @@ def a_million(folder: Path) -> None:
 
 
 def cache_folder(folder: Path) -> Path:
-    """Return where the map's cache lies, found by its files: nothing of it is open in this process yet."""
+    """Return where the map's cache is, found by its files: nothing of it is open in this process yet."""
     return next(folder.rglob("*-info.jsonl")).parent
 
 

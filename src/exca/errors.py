@@ -55,7 +55,7 @@ class ResultError(TypeError):
 
 
 class WorkDirError(RuntimeError):
-    """A working directory has nothing to copy, or cannot be copied as it stands."""
+    """A working directory has nothing to copy, or cannot be copied as it is."""
 
 
 class UncommittedChangesError(WorkDirError):
@@ -74,7 +74,7 @@ class ExtraFieldsError(IdentityError):
 
 
 class BareModelError(IdentityError):
-    """A plain `pydantic.BaseModel`, which has no fields, stands where a configuration was meant."""
+    """A plain `pydantic.BaseModel`, which has no fields, is where a configuration was meant."""
 
 
 class DiscriminatorError(IdentityError):

@@ -252,7 +252,7 @@ def _by_name(
 
 
 class Decorated:
-    """What stands in the place of a function, which is its ``func``; it pickles by its name where that leads to it."""
+    """What takes the place of a function, which is its ``func``; it pickles by its name where that leads to it."""
 
     func: tp.Callable[..., tp.Any]
 

@@ -315,7 +315,7 @@ class TaskInfra(BaseInfra):
         allow_empty: bool
             do not complain when nothing was collected
         allow_repeated_tasks: bool
-            do not complain when two objects stand for the same task
+            do not complain when two objects are of the same task
         after: list
             what has to be done before any of them begins, beside what their fields `after` hold
 

@@ -1,7 +1,7 @@
 """The claim files of one folder: their format, and the few operations on them.
 
 ``<folder>/<token>.<revision>.<random>.claim`` holds two lines of JSON: the owner, and the keys.
-The first bytes stand at fixed places, so that one write into the file changes them; ``sum`` is the XXH3-64 of all
+The first bytes have fixed places, so that one write into the file changes them; ``sum`` is the XXH3-64 of all
 bytes behind it, since others wait for what is taken for the owner::
 
     {"state": "asked", "beat": "0000000000", "sum": "<hex>", "since": 1.7e9, "every": 5.0, "owner": {...}}

@@ -365,7 +365,7 @@ class Claims:
         return None if taken is None else Claim(files, *taken)
 
     def _lost_meanwhile(self, old: ClaimEntry, entry: ClaimEntry, keys: tuple[str, ...]) -> Collection[str]:
-        """The keys that others took from the claim that stood before, thinking its owner dead."""
+        """The keys that others took from the earlier claim, thinking its owner dead."""
         family = frozenset((entry.token,))
         if not old.owned:
             return protocol.contest(self._claim_files, entry, keys, family).lost

@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 
-BEAT_OFFSET = 25  # where the digits stand in a claim file
+BEAT_OFFSET = 25  # of the digits in a claim file
 BEAT_DIGITS = 10
 MAX_WAKEUPS = 50  # per second, however many claims come and go
 

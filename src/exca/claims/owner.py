@@ -66,7 +66,7 @@ class Owner(tp.NamedTuple):
     process: Process | None = None  # the process; of a job: the worker that runs it, once it is known
     # number of the thread within its process, never used twice; None when the claim is bound to no thread
     thread: int | None = None
-    # of a job: the name of its cluster, the backend's id ("12" or "12_3"), and where its logs lie
+    # of a job: the name of its cluster, the backend's id ("12" or "12_3"), and where its logs are
     cluster: str | None = None
     job_id: str | None = None
     folder: str | None = None

@@ -209,7 +209,7 @@ def latest(files: ClaimFolder, token: str) -> ClaimEntry | None:
 
 
 def look(files: ClaimFolder, names: Iterable[str] | None = None) -> list[ClaimEntry]:
-    """All claims that stand now (or the named ones); jobs among them are asked about together."""
+    """All claims there are now (or the named ones); jobs among them are asked about together."""
     names = files.names() if names is None else names
     entries = [e for e in map(files.read, names) if e is not None]
     ask_together(entries)

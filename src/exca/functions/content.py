@@ -1,4 +1,4 @@
-"""Arguments that no configuration can hold as they are: in it stands a digest of what they hold."""
+"""Arguments that no configuration can hold as they are: a digest of what they hold takes their place."""
 
 import ast
 import collections

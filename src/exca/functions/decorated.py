@@ -1,4 +1,4 @@
-"""What stands in the place of a decorated function, whichever way its results are kept."""
+"""What takes the place of a decorated function, whichever way its results are kept."""
 
 import functools
 import typing as tp

@@ -201,7 +201,7 @@ def _data(reader: _Reader, array: tp.Any) -> None:
 
     dtype = array.dtype
     reader.tag("array", dtype.str if dtype.names is None else repr(dtype), *array.shape)
-    if dtype.names is not None:  # one by one, for what lies between fields may be anything
+    if dtype.names is not None:  # one by one, for what is between fields may be anything
         for name in dtype.names:
             _data(reader, array[name])
     elif dtype.hasobject or dtype.kind == "T":

@@ -1,7 +1,7 @@
 """Which classes a configuration is of, where its address holds no more than their bare names.
 
-Steps and other discriminated models stand in a uid by the name of their class, and classes of a script are addressed as
-``__main__``. A model in a field that is declared as Any or BaseModel stands there by its fields alone: then the path of
+Steps and other discriminated models are in a uid by the name of their class, and classes of a script are addressed as
+``__main__``. A model in a field that is declared as Any or BaseModel is there by its fields alone: then the path of
 the field takes the place of the bare name. ``classes.json``, beside the configuration, holds the whole names under
 which results were computed: of a class of a script, the name of its file, never its folder. It is written when a result
 is computed, and lists all names that were met; a cache without it is taken as it is.

@@ -931,7 +931,7 @@ def _empty(value: tp.Any) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _name(text: str) -> str:
-    """A text that may stand as a key, and anywhere else, without quotes."""
+    """A text that may be a key, or anything else, without quotes."""
     if not _is_plain(text) or text in _WORDS:
         raise _UnusualError
     return text

@@ -124,7 +124,7 @@ def annotations(cls: type[tp.Any]) -> dict[str, tp.Any]:
         return {name: field.annotation for name, field in cls.__pydantic_fields__.items()}
     try:
         hints = typing_extensions.get_type_hints(cls, include_extras=True)
-    except Exception:  # it runs what stands in the annotations
+    except Exception:  # it runs what is in the annotations
         hints = {}
     return {field.name: hints.get(field.name, tp.Any) for field in dataclasses.fields(cls)}
 

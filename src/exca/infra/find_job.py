@@ -241,5 +241,5 @@ def _folder_from_slurm(job_id: str) -> Path:
                 return parent
     raise ValueError(
         f"Slurm does not tell where job {job_id} keeps its results "
-        f"({said or 'its logs lie in no folder of an infra'}): give the folder of its infra."
+        f"({said or 'its logs are in no folder of an infra'}): give the folder of its infra."
     )

@@ -414,7 +414,7 @@ def connected(resources: "Resources", logs: str) -> tuple[_Scheduler, str]:
 
 
 def _address_in(text: str) -> str:
-    """The address that a text is, or that stands in the scheduler file that it names."""
+    """The address that a text is, or that is in the scheduler file that it names."""
     if "://" in text or (not text.endswith(".json") and not Path(text).is_file()):
         return text if "://" in text else f"tcp://{text}"
     path = _files.expand(text, "dask_address")

@@ -190,7 +190,7 @@ def identify_path(name: str | Path) -> Path:
     ------
     ValueError
         nothing has this name (the message lists where it was looked for), or it is an installed package that
-        is not editable (the message says where it lies).
+        is not editable (the message says where it is).
     """
     given = Path(name).expanduser()
     looked = [Path(os.path.abspath(given))]
