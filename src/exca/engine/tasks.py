@@ -635,9 +635,14 @@ def _submit(claimed: list[_Claimed], request: "backends.Request", cluster: str) 
     now = time.time()
     request.calls = [
         TaskCall(
-            *(c.claim.folder, c.claim.token, request.logs, c.task.method, c.replaces, now),
-            None if c.task.method.code is None else c.task.method.code.now,
-            c.series,
+            c.claim.folder,
+            c.claim.token,
+            request.logs,
+            c.task.method,
+            replaces=c.replaces,
+            submitted=now,
+            code=None if c.task.method.code is None else c.task.method.code.now,
+            series=c.series,
         )
         for c in claimed
     ]

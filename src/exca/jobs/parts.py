@@ -85,8 +85,15 @@ def submit(backend: Backend, cluster: str, request: Request) -> list[Submission 
     contents = [pickled(call, limit) for call in calls]  # all of them before anything is submitted
     at_once = min(resources.concurrent_per_job or 1, len(calls))
     draft = Pack(
-        *(request.logs, [], at_once, resources.cpus_per_task, _gpus(resources, at_once), resources.mem_gb),
-        *(resources.slurm_signal_delay_s, resources.max_requeues, _modules(request, contents[0])),
+        request.logs,
+        [],
+        concurrent=at_once,
+        cpus=resources.cpus_per_task,
+        gpus=_gpus(resources, at_once),
+        mem_gb=resources.mem_gb,
+        delay=resources.slurm_signal_delay_s,
+        max_requeues=resources.max_requeues,
+        modules=_modules(request, contents[0]),
         minutes=resources.timeout_min,
         limits=backend.limits_memory,
     )
