@@ -3,10 +3,20 @@
 import functools
 import typing as tp
 
+from .. import _foreign
 from .._log import logger
 from ..helpers import Decorated, name_of, plain, reachable
 from ..infra.base import BaseInfra
 from .signature import Options
+
+# attributes of what joblib.Memory.cache returns, and what to write here
+OF_JOBLIB = {
+    "call": "f.func(...) computes without the cache, f.using(mode='force')(...) computes again and keeps the result",
+    "func_id": "the folder of the results is f.infra_of(...).uid_folder()",
+    "func_code_info": "exca.why(f.infra_of(...)) tells by which code a result was computed",
+    "store_backend": "the folder of the results is f.infra_of(...).uid_folder()",
+    "mmap_mode": "large arrays are memory-mapped when they are read",
+}
 
 
 class Function(Decorated):
@@ -22,6 +32,8 @@ class Function(Decorated):
         what the decorator says of its parameters
     """
 
+    _of_joblib: tp.ClassVar[tp.Mapping[str, str]] = OF_JOBLIB
+
     _made: tp.Any = None  # what was made of it in this process
     _kept: tp.Any = None  # configurations that this process keeps
 
@@ -34,6 +46,11 @@ class Function(Decorated):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {name_of(self.func)} with {self.infra!r}>"
 
+    if not tp.TYPE_CHECKING:  # type checkers refuse unknown attributes
+
+        def __getattr__(self, name: str) -> tp.Any:
+            return _foreign.attribute(self, name, "joblib", self._of_joblib)
+
     def __getstate__(self) -> dict[str, tp.Any]:
         func = reachable(self.func)
         return {**self.__dict__, "func": func, "__wrapped__": func, "_made": None, "_kept": None}
@@ -44,7 +61,7 @@ class Function(Decorated):
 
 
 # what users of joblib may write, and what it is here
-_OF_JOBLIB = {
+_OPTIONS_OF_JOBLIB = {
     "location": "write folder",
     "verbose": "leave it out, and set the level of the 'exca' logger",
     "mmap_mode": "leave it out: large arrays are memory-mapped when they are read",
@@ -65,8 +82,8 @@ def checked_fields(
             f"@exca.{decorator} needs a folder to keep results in: write @exca.{decorator}(folder=...)"
         )
     for name, value in fields.items():
-        if name in _OF_JOBLIB:
-            raise TypeError(f"{name}={value!r} is an option of joblib.Memory: {_OF_JOBLIB[name]}")
+        if name in _OPTIONS_OF_JOBLIB:
+            raise TypeError(f"{name}={value!r} is an option of joblib.Memory: {_OPTIONS_OF_JOBLIB[name]}")
     if folder is not None:
         fields = {**fields, "folder": folder}
     infra: tp.Any = kind(**fields)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pydantic
 
+from .. import _foreign
 from ..jobs.backends import pickled
 from ..jobs.job import Job, cancel_all, say_they_go_on
 from ..jobs.watching import when_done
@@ -89,6 +90,11 @@ class JobFuture(concurrent.futures.Future[X]):
         with self._lock:
             return super().cancel() and not self.set_running_or_notify_cancel()
 
+    if not tp.TYPE_CHECKING:  # type checkers refuse unknown attributes
+
+        def __getattr__(self, name: str) -> tp.Any:
+            return _foreign.attribute(self, name, "submitit", _OF_JOBS)
+
     def running(self) -> bool:
         """Whether the call has begun and is not done."""
         return not self.done() and self.job is not None and self.job.began()
@@ -130,6 +136,28 @@ class JobFuture(concurrent.futures.Future[X]):
                 self.set_exception(error)
             else:
                 self.set_result(tp.cast(X, result))
+
+
+# attributes of submitit's executors, and what to write here
+_OF_SUBMITIT = {
+    "update_parameters": "give the parameters to exca.Executor(folder, timeout_min=10, ...)",
+    "parameters": "the parameters are those given to exca.Executor(folder, timeout_min=10, ...)",
+    "batch": "leave the with block out: calls submitted within a moment go out as one array",
+    "map_array": "write executor.map(f, xs), which returns the results, or [executor.submit(f, x) for x in xs]",
+    "submit_array": "write [executor.submit(f, x) for x in xs]: calls submitted within a moment go out as one array",
+}
+_OF_JOBS = {
+    "state": "write future.job.state, once the job is submitted",
+    "job_id": "write future.job.job_id, once the job is submitted",
+    "paths": "write future.job.paths, once the job is submitted",
+    "stdout": "write future.job.stdout(), once the job is submitted",
+    "stderr": "write future.job.stderr(), once the job is submitted",
+    "results": "write future.result(), or future.job.results() for all processes of a job",
+    "wait": "write concurrent.futures.wait([future])",
+    "awaitable": "write await asyncio.wrap_future(future)",
+    "task": "write future.job.results()[rank] for the result of one process",
+    "num_tasks": "write len(future.job.results())",
+}
 
 
 class Executor(concurrent.futures.Executor):
@@ -276,6 +304,11 @@ class Executor(concurrent.futures.Executor):
             except KeyboardInterrupt:
                 say_they_go_on([f.job for f in unfinished if f.job is not None and not f.done()])
                 raise
+
+    if not tp.TYPE_CHECKING:  # type checkers refuse unknown attributes
+
+        def __getattr__(self, name: str) -> tp.Any:
+            return _foreign.attribute(self, name, "submitit", _OF_SUBMITIT)
 
     def _forget(self, future: tp.Any) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ from ..identity.export import exporter
 from ..identity.fields import DROPPED, SCALARS
 from ..map import MapInfra
 from .content import CALLED, Content, given
-from .decorated import Function, checked_fields
+from .decorated import OF_JOBLIB, Function, checked_fields
 from .fields import MapFields
 from .signature import Options, Signature, Unannotated, check_function
 
@@ -194,6 +194,13 @@ class MappedFunction(Function, tp.Generic[I, P, Y]):
     func: callable
         the plain function: neither cached nor checked
     """
+
+    _of_joblib: tp.ClassVar[tp.Mapping[str, str]] = {
+        **OF_JOBLIB,
+        "check_call_in_cache": "write bool(exca.why(f.infra_of(...), item)), which is true where a result is cached",
+        "call_and_shelve": "write f.map(items), which computes what is missing and returns an iterator",
+        "clear": "write f.infra_of(...).clear()",
+    }
 
     def __init__(
         self,

@@ -7,12 +7,13 @@ import functools
 import typing as tp
 from pathlib import Path
 
+from .. import _foreign
 from ..engine.array import ArrayHandle
 from ..errors import InfraError
 from ..helpers import FuncConfig, name_of, plain, reachable, to_config_model
 from ..task import TaskInfra
 from .content import CALLED
-from .decorated import Function, checked_fields
+from .decorated import OF_JOBLIB, Function, checked_fields
 from .fields import TaskFields
 from .signature import UNCHECKABLE, Options, Signature, Unannotated, check_function
 
@@ -96,6 +97,14 @@ class CachedFunction(Function, tp.Generic[P, X]):
     func: callable
         the plain function: neither cached nor checked
     """
+
+    _of_joblib: tp.ClassVar[tp.Mapping[str, str]] = {
+        **OF_JOBLIB,
+        "check_call_in_cache": "write bool(f.why(...)), which is true where a result is cached",
+        "call_and_shelve": "write f.submit(...), whose result() returns the result",
+        "clear": "write f.infra_of(...).clear() for one call, and this loop for all: "
+        "for call in f.iter_cached(): call.infra.clear()",
+    }
 
     def __init__(self, func: tp.Callable[P, X], infra: dict[str, tp.Any], options: Options) -> None:
         super().__init__(func, infra, options)
@@ -321,6 +330,16 @@ class Calls(collections.abc.Sequence[Call[X]], ArrayHandle, tp.Generic[P, X]):
 # ---------------------------------------------------------------- the decorator
 
 
+# attributes of joblib.Memory, and what to write here
+_OF_MEMORY = {
+    "clear": "each function has its own results: for call in f.iter_cached(): call.infra.clear()",
+    "eval": "write cache(f)(...)",
+    "reduce_size": "write exca gc -C FOLDER --unread 90d on the command line",
+    "location": "write .infra['folder']",
+    "store_backend": "write .infra['folder']",
+}
+
+
 class cached:  # noqa: N801 # a decorator
     """Decorate a function so that what it returns is kept by its arguments, and computed where the infra says.
 
@@ -412,6 +431,11 @@ class cached:  # noqa: N801 # a decorator
             **infra, ignore=ignore or options.ignore, unannotated=unannotated or options.unannotated
         )
         return changed if func is None else changed(func)
+
+    if not tp.TYPE_CHECKING:  # type checkers refuse unknown attributes
+
+        def __getattr__(self, name: str) -> tp.Any:
+            return _foreign.attribute(self, name, "joblib", _OF_MEMORY)
 
     def __repr__(self) -> str:
         return f"cached(**{self.infra!r})"

@@ -6,7 +6,7 @@ import os
 import typing as tp
 from pathlib import Path
 
-from .. import _files, _trust
+from .. import _files, _foreign, _trust
 from .._log import logger
 from .._polling import Poller
 from ..errors import JobError
@@ -19,6 +19,17 @@ R = tp.TypeVar("R")
 # seconds: a finished job leaves its mark before the scheduler tells that it ended
 _LIVENESS_EVERY = 1.0
 SAY_WHY = 60.0  # seconds of waiting after which it is said why a job is pending
+
+
+# attributes of submitit's jobs, and what to write here
+_OF_SUBMITIT = {
+    "awaitable": "write await job",
+    "task": "write job.results()[rank] for the result of one process",
+    "num_tasks": "write len(job.results())",
+    "submission_id": "write job.submission",
+    "get_info": "write job.state",
+    "cancel_at_deletion": "write job.cancel() where the job is to end",
+}
 
 
 class Job(abc.ABC, tp.Generic[R]):
@@ -178,6 +189,11 @@ class Job(abc.ABC, tp.Generic[R]):
         part = paths.part_of(self.submission.logs)
         which = "" if part is None else f"task {part.number} of the {part.of} in "
         return f"{which}{kind} {self.job_id} (logs: {self.paths.stderr})"
+
+    if not tp.TYPE_CHECKING:  # type checkers refuse unknown attributes
+
+        def __getattr__(self, name: str) -> tp.Any:
+            return _foreign.attribute(self, name, "submitit", _OF_SUBMITIT)
 
     def __await__(self) -> tp.Generator[tp.Any, tp.Any, R]:
         from .watching import result_of

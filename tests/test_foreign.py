@@ -1,0 +1,103 @@
+"""Names of joblib and submitit that exca does not have: the error has what to write instead, and that works."""
+
+import typing as tp
+from pathlib import Path
+
+import pytest
+
+import exca
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "check_call_in_cache",
+            r"'CachedFunction' object has no attribute 'check_call_in_cache', which is a ",
+        ),
+        ("check_call_in_cache", r"which is a name of joblib: write bool\(f\.why\(\.\.\.\)\)"),
+        ("call_and_shelve", r"f\.submit\(\.\.\.\), whose result\(\) returns the result"),
+        ("clear", r"for call in f\.iter_cached\(\): call\.infra\.clear\(\)"),
+        ("call", r"f\.using\(mode='force'\)\(\.\.\.\)"),
+        ("store_backend", r"f\.infra_of\(\.\.\.\)\.uid_folder\(\)"),
+        ("anything_else", "^'CachedFunction' object has no attribute 'anything_else'$"),
+    ],
+)
+def test_names_of_joblib_on_a_cached_function(tmp_path: Path, name: str, words: str) -> None:
+    f: tp.Any = exca.cached(folder=tmp_path)(double)
+    with pytest.raises(AttributeError, match=words):
+        getattr(f, name)
+    assert not hasattr(f, name)
+
+
+def test_what_the_errors_of_a_cached_function_advise_works(tmp_path: Path) -> None:
+    f = exca.cached(folder=tmp_path)(double)
+    assert not bool(f.why(3))
+    assert f.submit(3).result() == 6
+    assert bool(f.why(3))
+    assert f.using(mode="force")(3) == f.func(3) == 6
+    for call in f.iter_cached():
+        call.infra.clear()
+    assert not list(f.iter_cached())
+
+
+def test_names_of_joblib_on_a_mapped_function(tmp_path: Path) -> None:
+    f: tp.Any = exca.map_cached(folder=tmp_path)(double)
+    assert list(f.map([3])) == [6]
+    with pytest.raises(AttributeError, match=r"joblib: write f\.infra_of\(\.\.\.\)\.clear\(\)$"):
+        f.clear()
+    with pytest.raises(AttributeError, match=r"write bool\(exca\.why\(f\.infra_of\(\.\.\.\), item\)\)"):
+        f.check_call_in_cache(3)
+    assert bool(exca.why(f.infra_of(), 3))
+    f.infra_of().clear()
+    assert not exca.why(f.infra_of(), 3)
+
+
+def test_names_of_joblib_on_a_memory(tmp_path: Path) -> None:
+    memory: tp.Any = exca.cached(folder=tmp_path)
+    with pytest.raises(
+        AttributeError, match=r"'cached' object has no attribute 'reduce_size'.*exca gc -C FOLDER"
+    ):
+        memory.reduce_size(bytes_limit="1G")
+    with pytest.raises(AttributeError, match="each function has its own results"):
+        memory.clear()
+    assert memory.infra["folder"] == tmp_path  # instead of `location`
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("update_parameters", r"submitit: give the parameters to exca\.Executor\("),
+        ("map_array", r"write executor\.map\(f, xs\)"),
+        ("batch", "leave the with block out"),
+    ],
+)
+def test_names_of_submitit_on_an_executor_and_its_futures_and_jobs(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    executor: tp.Any = exca.Executor(tmp_path)
+    with pytest.raises(AttributeError, match=words):
+        getattr(executor, name)
+    future = executor.submit(double, 3)
+    with pytest.raises(AttributeError, match=r"'JobFuture' .* 'stdout', .*write future\.job\.stdout\(\)"):
+        future.stdout()
+    with pytest.raises(AttributeError, match=r"write await job$"):
+        future.job.awaitable()
+    assert future.job.results() == [6]  # instead of `task(0).result()`
+
+
+class Broken(exca.cached):
+    """A decorator of a user's own, with a mistake."""
+
+    @property
+    def state(self) -> str:
+        return str(tp.cast(tp.Any, self).missing)
+
+
+def test_an_error_within_a_property_is_not_hidden(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError, match=r"^'Broken' object has no attribute 'missing'$"):
+        getattr(Broken(folder=tmp_path), "state")  # noqa: B009 # the expression alone would be useless
