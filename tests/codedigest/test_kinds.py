@@ -1,11 +1,13 @@
 """Each kind of code that a method may reach: what of it counts, and what is listed as unresolved."""
 
+import random
 import re
 import textwrap
 import typing as tp
 
 import pytest
 
+from exca.codedigest.record import WHEN
 from projects import Project, unresolved
 
 MODEL = "from pydantic import BaseModel\nimport helper\nfrom helper import *\nclass Model(BaseModel):\n    x: int = 1\n"
@@ -721,9 +723,93 @@ def test_what_is_unresolved_is_listed(
 ) -> None:
     project.write({"model.py": model(body), "helper.py": helper})
     found = unresolved(project.digest())
-    assert list(found) == [part]
+    assert [name for name in found if not name.endswith(WHEN)] == [part]
     [text] = found[part]
     assert re.search(reason, text)
+
+
+IMPORTED = """
+import importlib, logging, os, random, sys, warnings
+import random as r
+logger = logging.getLogger(__name__)
+VALUES = {}
+alias = os.path
+lazily = importlib.import_module("random")
+def own(): pass
+def f(): return random.random()
+"""
+# statements of a module, and how each is listed
+ACTS = {
+    "random.seed(3)": "random.seed(3)",
+    "r.seed( 3 )  # a comment": "r.seed(3)",
+    "os.environ['LANGUAGE_OF_NOTHING'] = '1'": "os.environ['LANGUAGE_OF_NOTHING'] = '1'",
+    "random.of_nothing = 1": "random.of_nothing = 1",
+    "random.of_nothing: int = 1": "random.of_nothing: int = 1",
+    "random.BPF += 0": "random.BPF += 0",
+    "random.of_nothing = 2; del random.of_nothing": "del random.of_nothing",
+    "setattr(random, 'of_nothing', 1)": "setattr(random, 'of_nothing', 1)",
+    "own()": "own()",
+    "(lambda: random.seed(3))()": "(lambda: random.seed(3))()",
+    "[random.seed(i) for i in range(2)]": "[random.seed(i) for i in range(2)]",
+    "_ = random.seed(3)": "_ = random.seed(3)",
+    "if VALUES:\n    pass\nelse:\n    random.seed(3)": "random.seed(3)",
+    "with warnings.catch_warnings():\n    random.seed(3)": "random.seed(3)",
+    "for i in range(2):\n    random.seed(i)": "random.seed(i)",
+    "while not random.seed(3):\n    random.seed(4)\n    break": "random.seed(4)",
+    "try:\n    random.seed(3)\nexcept ImportError:\n    pass": "random.seed(3)",
+    "try:\n    pass\nfinally:\n    random.seed(3)": "random.seed(3)",
+    "match 1:\n    case 1:\n        random.seed(3)": "random.seed(3)",
+    "if __name__ == '__main__':\n    pass\nelse:\n    random.seed(3)": "random.seed(3)",
+    "alias.sep = alias.sep": "alias.sep = alias.sep",
+    "lazily.seed(3)": "lazily.seed(3)",
+    "import atexit\n@atexit.register\ndef at_the_end(): pass": "@atexit.register",
+}
+
+DO_NOT_ACT = [
+    "'a docstring'",
+    "__all__ = ['f']",
+    "VALUES['a'] = own",  # counts, where VALUES does
+    "VALUES.update(a=1)",
+    "setattr(own, 'a', 1)",
+    "logger.setLevel(logging.INFO)",
+    "logging.getLogger('of_nothing').setLevel(logging.INFO)",
+    "x = y = random.Random(3)",
+    "if __name__ == '__main__':\n    random.seed(3)",
+    "if '__main__' == __name__:\n    random.seed(3)",
+    "def g():\n    random.seed(3)",
+    "class A:\n    a = 1",
+]
+
+
+def test_what_a_module_does_when_it_is_imported_is_listed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed and does not count, since whether it changes a result is known only when it runs."""
+    monkeypatch.setenv("LANGUAGE_OF_NOTHING", "0")
+    monkeypatch.setattr(random, "of_nothing", 0, raising=False)
+    project.write({"model.py": model("helper.f()"), "helper.py": IMPORTED})
+    before = project.digest()
+    assert not unresolved(before)
+    for statement, shown in ACTS.items():
+        project.write({"helper.py": f"{IMPORTED}{statement}\n"})
+        after = project.digest()
+        assert unresolved(after) == {f"helper{WHEN}": [shown]} or shown.startswith("del "), statement
+        assert shown in unresolved(after)[f"helper{WHEN}"]
+        assert after.digest == before.digest
+    for statement in DO_NOT_ACT:
+        project.write({"helper.py": f"{IMPORTED}{statement}\n"})
+        assert not unresolved(project.digest()), statement
+
+
+def test_serializers_of_what_is_dumped_as_by_earlier_pydantic_count(project: Project) -> None:
+    body, helper, counts, _ = CASES["what is called by no name"]
+    for name in ("dict", "json"):
+        project.write({"model.py": model(body.replace("model_dump()", f"{name}()")), "helper.py": helper})
+        before = project.digest()
+        for old, new in counts[:4]:
+            project.write({"helper.py": textwrap.dedent(helper).replace(old, new)})
+            assert project.digest().digest != before.digest, (name, old)
+        project.write({"helper.py": helper})
 
 
 NESTED = """

@@ -7,12 +7,12 @@ import sys
 import typing as tp
 from collections.abc import Iterable, Mapping
 
-from . import usercache
+from . import importing, usercache
 from .digest import CodeDigest
 from .modules import INSTALLED, Finder, absolute
 from .normal import SCHEME, digest
 from .reach import Reach
-from .record import Content
+from .record import WHEN, Content
 
 
 def compute(
@@ -31,6 +31,9 @@ def compute(
         parts[name] = ordered[0].digest if len(ordered) == 1 else prefix + digest(whole)
         sources[name] = "\n".join(each.text for each in ordered)
     compared = sorted(set(packages))
+    for module in filter(None, finder.modules.values()):
+        for statement in importing.effects(module):
+            reach.note(f"{module.title}{WHEN}", statement)
     unresolved = {name: sorted(reasons) for name, reasons in sorted(reach.unresolved.items())}
     versions = _versions({*finder.installed, *_imported(finder), *compared})
     return reach, finder, Content(SCHEME, method, parts, sources, unresolved, versions, compared)

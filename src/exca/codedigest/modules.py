@@ -252,11 +252,11 @@ def _bound(body: Iterable[ast.stmt], guards: tuple[ast.AST, ...]) -> Iterator[tu
                         yield name, Binding(ast.Expr(item.context_expr), guards), False
             case _:
                 yield from _assigned(node, guards)
-        for inner, around in reversed(_inside(node)):
+        for inner, around in reversed(inside(node)):
             stack += [(each, (*guards, *around)) for each in reversed(inner)]
 
 
-def _inside(node: ast.stmt) -> list[_Guarded]:
+def inside(node: ast.stmt) -> list[_Guarded]:
     """The statements in a statement, each list with what decides whether it is run."""
     match node:
         case ast.If() | ast.While():
@@ -355,7 +355,7 @@ def given_to_calls(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str]]:
                     if isinstance(each, ast.Name):
                         yield each.id, last_name(call)
             case _:
-                stack += [each for inner, _ in _inside(node) for each in inner]
+                stack += [each for inner, _ in inside(node) for each in inner]
 
 
 def _names_in(target: ast.AST | None) -> Iterator[str]:

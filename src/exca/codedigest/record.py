@@ -14,6 +14,7 @@ from .. import _files, _trust
 from .digest import CodeDigest, tag_of
 
 FOLDER: tp.Final = ".code"
+WHEN: tp.Final = " (when imported)"
 _DIGEST: tp.Final = r"(?:[a-z0-9_]+-)?[0-9a-f]{16}"
 
 
@@ -31,7 +32,7 @@ class Content(tp.NamedTuple):
     sources
         source of each part as far as it counts, for people
     unresolved
-        what can't be told of a part, and why
+        what can't be told of a part, and why; what a module does when it is imported, with `WHEN` behind its name
     packages
         versions of the installed packages that the modules import by name
     compared
@@ -45,6 +46,10 @@ class Content(tp.NamedTuple):
     unresolved: dict[str, list[str]]
     packages: dict[str, str]
     compared: list[str]
+
+    def is_told(self) -> bool:
+        """Whether all that the method reaches is known, whatever modules do besides when they are imported."""
+        return all(name.endswith(WHEN) for name in self.unresolved)
 
     def digest(self) -> str:
         """The digest of it all; it begins with a version of Python where a part has no source."""

@@ -31,6 +31,7 @@ _DUMPS = frozenset(
         "to_python",
     )
 )
+_DUMPS_OF_OLD = frozenset(("dict", "json"))  # methods of models that pydantic deprecated; only as attributes
 _UNTOLD = {  # attributes, by what is not known of what they give
     "__subclasses__": "what __subclasses__() gives is known only when it runs",
     "__doc__": "it reads __doc__, and docstrings do not count",
@@ -94,7 +95,7 @@ class References:
 
     def read_attribute(self, name: str) -> None:
         """Note what reading an attribute of this name means, whatever it is read of."""
-        self.dumps |= name in _DUMPS
+        self.dumps |= name in _DUMPS or name in _DUMPS_OF_OLD
         if name in _UNTOLD:
             self.unknown.add(_UNTOLD[name])
 

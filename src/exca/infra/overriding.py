@@ -106,7 +106,7 @@ def _is_lent(cls: type, owner: type, applied: "Applied") -> bool:
     try:
         one, other = digest_of(owner, applied.function), digest_of(cls, applied.function)
         # what is found only when it runs may be among what is overridden
-        return one.digest == other.digest and not (one.content.unresolved or other.content.unresolved)
+        return one.digest == other.digest and one.content.is_told() and other.content.is_told()
     except Exception as error:  # whatever goes wrong there, the result is not known to be the parent's
         logger.debug("What %s.%s uses cannot be told: %r", _named(owner), applied.name, error)
         return False
