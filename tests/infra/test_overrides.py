@@ -1,6 +1,7 @@
 """Methods with an infra that a child class overrides without one: plain, said once, and never under a wrong address."""
 
 import logging
+import random
 import typing as tp
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::exca.errors.UncachedOverrideWar
 @pytest.fixture(autouse=True)
 def _nothing_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_warned", set())
+
+
+random.getstate()  # what a module does on import is listed, and no reason to keep nothing
 
 
 class Parent(pydantic.BaseModel):
