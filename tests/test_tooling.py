@@ -1,5 +1,6 @@
 """The files around the package agree with each other, and the test cluster is what the tests expect."""
 
+import importlib.metadata
 import itertools
 import re
 import subprocess
@@ -7,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import exca
 
@@ -61,6 +63,20 @@ def test_a_line_of_another_form_is_found(name: str, text: str) -> None:
 def test_the_lock_holds_exact_versions_and_nothing_of_the_machine_it_was_made_on() -> None:
     for line in (ROOT / "requirements-dev.lock").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
+
+
+def test_what_is_locked_goes_with_the_oldest_python() -> None:
+    """The lock may be made with a later patch release than a machine has: Debian 12 has 3.11.2."""
+    locked = dict(line.split("==") for line in (ROOT / "requirements-dev.lock").read_text().split())
+    for name, version in locked.items():
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        needed = found.metadata["Requires-Python"] or ""
+        assert found.version.split("+")[0] != version or SpecifierSet(needed).contains("3.11.0"), (
+            f"{name} {version} needs Python {needed}: lock an earlier version"
+        )
 
 
 def test_every_named_requirement_is_in_the_lock() -> None:
