@@ -1,11 +1,15 @@
-"""Names of joblib and submitit that exca does not have: the error has what to write instead, and that works."""
+"""What users of joblib, submitit and hydra write at first: the error has what to write instead, and that works."""
 
+import functools
 import typing as tp
 from pathlib import Path
 
+import pydantic
 import pytest
 
 import exca
+from exca.cli import commandline
+from exca.errors import ResultError
 
 
 def double(x: int) -> int:
@@ -88,6 +92,62 @@ def test_names_of_submitit_on_an_executor_and_its_futures_and_jobs(
     with pytest.raises(AttributeError, match=r"write await job$"):
         future.job.awaitable()
     assert future.job.results() == [6]  # instead of `task(0).result()`
+
+
+def test_methods_that_other_decorators_made_into_something_else() -> None:
+    anything: tp.Any = exca.TaskInfra().apply
+    with pytest.raises(TypeError, match=r"double, which is a property: write @property above @infra\.apply"):
+        anything(property(double))
+    with pytest.raises(TypeError, match="which is a cached_property: leave @functools"):
+        anything(functools.cached_property(double))
+    with pytest.raises(TypeError, match="which is a classmethod: a class method has no object whose fields"):
+        anything(classmethod(tp.cast(tp.Any, double)))
+    mapped: tp.Any = exca.MapInfra().apply(item_uid=str)
+    with pytest.raises(TypeError, match=r"MapInfra cannot be applied to .*double, which is a property"):
+        mapped(property(double))
+
+
+class Mapped(pydantic.BaseModel):
+    infra: exca.MapInfra = exca.MapInfra()
+
+    @infra.apply(item_uid=str)
+    def double(self, xs: tp.Iterable[int]) -> tp.Iterator[int]:
+        for x in xs:
+            yield 2 * x
+
+
+def test_one_item_in_the_place_of_items() -> None:
+    one: tp.Any = 3
+    with pytest.raises(
+        TypeError, match=r"double\(\) takes an iterable of items, and got 3: write \[3\] for one"
+    ):
+        Mapped().double(one)
+    assert list(Mapped().double([3])) == [6]
+
+
+def test_a_generator_as_a_result(tmp_path: Path) -> None:
+    def generate(n: int) -> tp.Any:
+        return (k for k in range(n))
+
+    with pytest.raises(ResultError, match=r"\.register\(default_for=\.\.\.\)\. Otherwise, return plain data"):
+        exca.cached(folder=tmp_path)(generate)(3)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--multirun", "rate=1,2"], "--multirun is an option of hydra: give a field several values"),
+        (["-m", "rate=1,2"], "-m is an option of hydra: give a field several values"),
+        (["--cfg", "job"], "--cfg is an option of hydra: use --dry-run"),
+        (["--config-path=conf"], "--config-path is an option of hydra: give the YAML file as an argument"),
+        (["--epochs", "3"], "to set a field, write it without dashes: epochs=VALUE"),
+        (["--batch-size=3"], "to set a field, write it without dashes: batch_size=3"),
+    ],
+)
+def test_options_of_hydra(given: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        commandline.main(["run", "train:Train", *given])
+    assert words in capsys.readouterr().err
 
 
 class Broken(exca.cached):

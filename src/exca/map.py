@@ -1,5 +1,6 @@
 """MapInfra: one result per item, each cached and computed once."""
 
+import collections.abc
 import itertools
 import os
 import sys
@@ -147,7 +148,15 @@ class MapInfra(BaseInfra):
             if infra is None:
                 return function(obj, *args, **kwargs)
             if len(args) == 1 and not kwargs:
-                return infra._process(args[0])
+                try:
+                    return infra._process(args[0])
+                except TypeError:
+                    if isinstance(args[0], collections.abc.Iterable) or hasattr(args[0], "__getitem__"):
+                        raise
+                    raise TypeError(
+                        f"{applied.name}() takes an iterable of items, and got {args[0]!r}: write [{args[0]!r}] "
+                        "for one item"
+                    ) from None
             if args or list(kwargs) != [name]:
                 raise TypeError(f"{applied.name}() takes the items, as its only argument or as {name}=...")
             return infra._process(kwargs[name])
@@ -424,6 +433,9 @@ def _chunks(items: tp.Iterable[tp.Any]) -> tp.Iterable[tp.Sequence[tp.Any]]:
 def _items_parameter(function: tp.Any) -> str:
     import inspect
 
+    from .infra.placing import refuse_descriptor
+
+    refuse_descriptor("MapInfra", function)
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 2:
         raise ValueError(

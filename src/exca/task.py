@@ -443,8 +443,9 @@ def _folder_of_job(value: tp.Any) -> str | None:
 def _check_signature(function: tp.Any) -> None:
     import inspect
 
-    from .infra.placing import refuse_generator
+    from .infra.placing import refuse_descriptor, refuse_generator
 
+    refuse_descriptor("TaskInfra", function)
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 1:
         raise ValueError(

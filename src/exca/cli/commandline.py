@@ -434,6 +434,32 @@ def _formats(command: argparse.ArgumentParser) -> None:
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, help=text)
 
 
+# options of hydra, and what to write here
+_OF_HYDRA = {
+    **dict.fromkeys(
+        ("-m", "--multirun"),
+        "give a field several values, as in rate=0.1,0.2, or write a file for `exca sweep`",
+    ),
+    **dict.fromkeys(
+        ("-cp", "-cn", "--config-path", "--config-name", "--config-dir"),
+        "give the YAML file as an argument, as in exca run train:Train base.yaml",
+    ),
+    **dict.fromkeys(("-c", "--cfg", "--resolve"), "use --dry-run, which shows what would be computed"),
+}
+
+
+def _remedy(options: argparse.Namespace, rest: Sequence[str]) -> str:
+    """What to write instead of an option that a command does not have, where it sets fields of a configuration."""
+    if not hasattr(options, "arguments"):
+        return ""
+    option, _, value = next(text for text in rest if text.startswith("-")).partition("=")
+    if option in _OF_HYDRA:
+        return f"\n{option} is an option of hydra: {_OF_HYDRA[option]}"
+    if not option.startswith("--") or len(option) == 2:
+        return ""
+    return f"\nto set a field, write it without dashes: {option[2:].replace('-', '_')}={value or 'VALUE'}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer a command line.
 
@@ -457,7 +483,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             getattr(options, several).extend(rest)
             rest = []
     if rest:
-        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        parser().error(f"unrecognized arguments: {' '.join(rest)}{_remedy(options, rest)}")
     if options.version:
         from .. import __version__
 

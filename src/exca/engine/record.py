@@ -278,8 +278,8 @@ class Attempt:
             raise
         except Exception as e:
             raise ResultError(
-                f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: {e}; "
-                "return plain data, arrays, tensors, DataFrames or picklable objects, or register a handler"
+                f"cannot store the result of {self.folder.parent.name}, a {type(value).__qualname__}: "
+                f"{str(e).rstrip('.')}. Otherwise, return plain data, arrays, tensors, DataFrames or picklable objects"
             ) from e
         _write_for_earlier_release(self.folder, "success", value)
         old = read(self.folder) if os.path.exists(f"{self.folder}/{NAME}") else None

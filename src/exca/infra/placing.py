@@ -1,6 +1,7 @@
 """What is refused when a class with infras is made."""
 
 import collections.abc
+import functools
 import inspect
 import typing as tp
 
@@ -23,6 +24,26 @@ def refuse_coroutine(infra: object, function: tp.Any) -> None:
             ),
             _class_of(function),
         )
+
+
+def refuse_descriptor(kind: str, method: tp.Any) -> None:
+    """Refuse to apply an infra to what another decorator made of a method: a property, or a class method."""
+    if isinstance(method, classmethod):
+        function: tp.Any = method.__func__
+        remedy = "a class method has no object whose fields identify its results: make it a method"
+    elif isinstance(method, (property, functools.cached_property)):
+        function = method.fget if isinstance(method, property) else method.func
+        remedy = "write @property above @infra.apply, not below, or make it a method"
+        if isinstance(method, functools.cached_property):
+            remedy = (
+                "leave @functools.cached_property out: keep_in_ram=True of the infra keeps results in memory"
+            )
+    else:
+        return
+    raise TypeError(
+        f"{kind} cannot be applied to {function.__module__}.{function.__qualname__}, which is a "
+        f"{type(method).__name__}: {remedy}"
+    )
 
 
 def refuse_generator(function: tp.Any) -> None:
