@@ -207,6 +207,15 @@ def test_every_number_counts(source: str, data: st.DataObject) -> None:
     assert digest(changed) != digest(source)
 
 
+@hypothesis.given(functions(), st.data())
+def test_every_operator_and_callee_counts(source: str, data: st.DataObject) -> None:
+    found = list(re.finditer(r" (\+|>|\*|!=) |\b(b|c|f|range|open|KeyError|ValueError)(?=[( ])", source))
+    hypothesis.assume(found)
+    at = data.draw(st.sampled_from(found))
+    other = {" + ": " - ", " > ": " >= ", " * ": " ** ", " != ": " == "}.get(at[0], "other")
+    assert digest(source[: at.start()] + other + source[at.end() :]) != digest(source)
+
+
 @hypothesis.given(functions(), functions())
 def test_two_functions_have_one_digest_only_if_they_run_the_same(one: str, other: str) -> None:
     def runs(source: str) -> str:
