@@ -158,6 +158,36 @@ class Broken(exca.cached):
         return str(tp.cast(tp.Any, self).missing)
 
 
+def test_one_item_of_a_mapped_function(tmp_path: Path) -> None:
+    f: tp.Any = exca.map_cached(folder=tmp_path)(double)
+    with pytest.raises(
+        TypeError, match=r"map\(\) takes an iterable of items, and got 3: write \[3\] for one item"
+    ):
+        f.map(3)
+
+
 def test_an_error_within_a_property_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(AttributeError, match=r"^'Broken' object has no attribute 'missing'$"):
         getattr(Broken(folder=tmp_path), "state")  # noqa: B009 # the expression alone would be useless
+
+
+def test_a_job_array_without_with(tmp_path: Path) -> None:
+    f: tp.Any = exca.cached(folder=tmp_path)(double)
+    for each in (f, f.infra_of(3)):
+        words = r"job_array\(\) submits at the end of a `with` block, and has no 'append' outside of one: write `with"
+        with pytest.raises(AttributeError, match=words):
+            each.job_array().append(3)
+    with f.job_array() as calls:
+        calls.append(3)
+    assert [call.build() for call in calls] == [6]
+
+
+def test_a_generator_is_not_reported_as_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    f: tp.Any = exca.cached(folder=tmp_path)(numbers)
+    with pytest.raises(ResultError, match=r"a generator.*cannot be pickled"):
+        f(3)
+    assert "stored as pickles" not in caplog.text
+
+
+def numbers(x: int) -> tp.Iterator[int]:
+    return (k for k in range(x))

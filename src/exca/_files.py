@@ -362,7 +362,9 @@ def make_folders(path: str, mode: int = SHARED_FOLDER) -> None:
             raise OddFileError(e.errno, f"not a folder; {_MOVABLE}", path) from e
         except FileNotFoundError:  # removed by another process meanwhile
             continue
-    raise FileNotFoundError(errno.ENOENT, "is being removed again and again", above)
+    raise FileNotFoundError(
+        errno.ENOENT, "cannot be made: the folder is removed again and again, or takes no folders", path
+    )
 
 
 _MAX_TRIES = 100

@@ -10,7 +10,7 @@ import sys
 
 _BY_DEFAULT = logging.INFO - 1  # no level of others, so that one that the application sets is told apart
 
-logger = logging.getLogger("exca")
+logger: logging.Logger = logging.getLogger("exca")
 
 
 class _Stderr(logging.Handler):

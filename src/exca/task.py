@@ -2,14 +2,13 @@
 
 import collections
 import collections.abc
-import contextlib
 import os
 import typing as tp
 from pathlib import Path
 
 import pydantic
 
-from . import _reloads
+from . import _foreign, _reloads
 from ._earlier import earlier_names
 from .engine.method import Status, observers, running
 from .errors import InfraError, ReadOnlyError
@@ -293,7 +292,7 @@ class TaskInfra(BaseInfra):
         """Cancel the job if it runs, and remove the outcome: another name of `clear_job`."""
         self.clear_job()
 
-    @contextlib.contextmanager
+    @_foreign.only_in_with
     def job_array(
         self,
         max_workers: int = 256,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import trained
+from exca.cli import commandline
 from saying import say
 
 LEGACY = Path(__file__).parents[1] / "legacy_caches"
@@ -50,6 +51,17 @@ def test_ls_filters_and_sorts(cache: Path, capsys: pytest.CaptureFixture[str]) -
     assert "...  --all for 4 more" in say(capsys, "ls", cache, "-n", 2)
     assert say(capsys, "ls", cache, "--since", "1d", "--json") == say(capsys, "ls", cache, "--json")
     assert re.search(r"^ +rate +_user$", say(capsys, "ls", cache, "--cols", "rate,_user"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["ls", "table"])
+def test_a_column_that_no_row_has_is_told(
+    cache: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert commandline.main([command, str(cache), "--cols", "ratee,_state", "--sort", "nonsense"]) == 0
+    said = capsys.readouterr().err
+    assert "exca: no row has 'ratee'; did you mean 'rate'?\n" in said
+    assert "exca: no row has 'nonsense'; there are " in said
+    assert "_state" not in said.replace("_state,", "")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import os
+import sys
 import typing as tp
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ def ls(options: argparse.Namespace) -> int:
     """List tasks and caches, the latest of each method."""
     rows = selection(options).rows()
     rows = _sorted(rows, options.sort, reverse=options.reverse)
+    _tell_unknown(rows, options)
     if options.format is not None:
         print(_formatted(options.format, rows, columns_of(rows, options, everything=True)))
         return 0
@@ -122,6 +124,26 @@ def columns_of(
     return columns
 
 
+def _tell_unknown(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Tell names of columns that nothing has, on stderr, since the output may be read by a program."""
+    asked = [*(options.cols or "").split(","), options.sort or ""]
+    for name in dict.fromkeys(filter(None, asked)):
+        if rows and not any(_has(row, name) for row in rows):
+            from .configuring import near
+
+            facts = {f"_{fact}" for row in rows for fact in row.facts} | {"_state", "_id", "_method", "_uid"}
+            known = [*sorted({field for row in rows for field in row.config}), *sorted(facts)]
+            Output(sys.stderr).write([f"exca: no row has {name!r}{near(name, known)}"])
+
+
+def _has(row: Row, name: str) -> bool:
+    try:
+        row.value(name)
+    except KeyError:
+        return False
+    return True
+
+
 def _fact(name: str) -> Column:
     return Column(name, lambda row: row.facts.get(name))
 
@@ -147,6 +169,7 @@ def _formatted(kind: str, rows: Sequence[Row], columns: Sequence[Column]) -> str
 def table(options: argparse.Namespace) -> int:
     """Print parameters and results."""
     rows = _sorted(selection(options).rows(), options.sort, reverse=options.reverse)
+    _tell_unknown(rows, options)
     columns = columns_of(rows, options, everything=True)
     if options.output is None:
         if options.format is not None:

@@ -82,6 +82,10 @@ class Items:
         """Validate items: now where they are at hand, else as they are taken."""
         if isinstance(items, collections.abc.Sequence):
             return list(map(self.check, items))
+        if not (isinstance(items, collections.abc.Iterable) or hasattr(items, "__getitem__")):
+            raise TypeError(
+                f"map() takes an iterable of items, and got {items!r}: write [{items!r}] for one item"
+            )
         return map(self.check, items) if iter(items) is items else _Checked(items, self.check)
 
 

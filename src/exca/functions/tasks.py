@@ -1,7 +1,6 @@
 """`cached`: a function whose calls run, and are kept, as tasks."""
 
 import collections.abc
-import contextlib
 import copy
 import functools
 import typing as tp
@@ -197,7 +196,7 @@ class CachedFunction(Function, tp.Generic[P, X]):
         """
         return self.infra_of(*args, **kwargs).job()
 
-    @contextlib.contextmanager
+    @_foreign.only_in_with
     def job_array(
         self, max_workers: int = 256, allow_empty: bool = False, allow_repeated_tasks: bool = False
     ) -> tp.Iterator["Calls[P, X]"]:

@@ -118,8 +118,9 @@ class PickleFallback(Pickle):
 
     @classmethod
     def __dump_info__(cls, ctx: DumpContext, value: tp.Any) -> Info:
-        registry.report_pickled(type(value))
-        return {**super().__dump_info__(ctx, value), "#type": "Pickle"}
+        info = {**super().__dump_info__(ctx, value), "#type": "Pickle"}
+        registry.report_pickled(type(value))  # once it is: what cannot be pickled has an error of its own
+        return info
 
 
 registry.add_builtin(Pickle)
