@@ -1,6 +1,7 @@
 """What every test gets: a clean environment, and Slurm where a test is marked with it."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import signal
@@ -28,6 +29,15 @@ _DIGESTS = os.environ.setdefault("EXCA_TEST_DIGESTS", "") or tempfile.mkdtemp(pr
 if not os.environ["EXCA_TEST_DIGESTS"]:
     os.environ["EXCA_TEST_DIGESTS"] = _DIGESTS
     atexit.register(shutil.rmtree, _DIGESTS, ignore_errors=True)
+# modules about tables among others, left out where no extra brings pandas
+if importlib.util.find_spec("pandas") is None:
+    collect_ignore = [
+        "cachedict/test_odd_files.py",
+        "cachedict/test_system_errors.py",
+        "functions/test_contents.py",
+        "functions/test_digest.py",
+        "functions/test_functions_hypothesis.py",
+    ]
 _REQUIRED = os.environ.get("EXCA_REQUIRE_SLURM", "") not in ("", "0")
 _PROPERTY = "slurm"  # carried by the reports of tests so marked, also from the processes of xdist
 
