@@ -763,6 +763,9 @@ ACTS = {
     "alias.sep = alias.sep": "alias.sep = alias.sep",
     "lazily.seed(3)": "lazily.seed(3)",
     "import atexit\n@atexit.register\ndef at_the_end(): pass": "@atexit.register",
+    "class A:\n    random.seed(3)": "random.seed(3)",
+    "class A:\n    import random as inside\n    inside.seed(3)": "inside.seed(3)",
+    "class A:\n    class B:\n        if VALUES is not None:\n            random.seed(3)": "random.seed(3)",
 }
 
 DO_NOT_ACT = [
@@ -778,6 +781,8 @@ DO_NOT_ACT = [
     "if '__main__' == __name__:\n    random.seed(3)",
     "def g():\n    random.seed(3)",
     "class A:\n    a = 1",
+    "class A:\n    a = {}\n    a['b'] = 1\n    a.update(b=2)",
+    "class A:\n    def a(self): random.seed(3)",
 ]
 
 
@@ -799,6 +804,19 @@ def test_what_a_module_does_when_it_is_imported_is_listed(
     for statement in DO_NOT_ACT:
         project.write({"helper.py": f"{IMPORTED}{statement}\n"})
         assert not unresolved(project.digest()), statement
+
+
+def test_what_packages_above_a_module_do_when_they_are_imported_is_listed(project: Project) -> None:
+    """Python runs them before the module, though no code names them."""
+    files = {"helper.py": "", "model.py": model("leaf.f()", "from above.below import leaf\n")}
+    files |= {f"{folder}/__init__.py": IMPORTED for folder in ("above", "above/below")}
+    project.write({**files, "above/below/leaf.py": "def f():\n    return 1\n"})
+    before = project.digest()
+    assert not unresolved(before)
+    project.write({"above/__init__.py": f"{IMPORTED}random.seed(3)\n"})
+    after = project.digest()
+    assert unresolved(after) == {f"above{WHEN}": ["random.seed(3)"]}
+    assert after.digest == before.digest
 
 
 def test_serializers_of_what_is_dumped_as_by_earlier_pydantic_count(project: Project) -> None:

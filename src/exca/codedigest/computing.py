@@ -31,6 +31,7 @@ def compute(
         parts[name] = ordered[0].digest if len(ordered) == 1 else prefix + digest(whole)
         sources[name] = "\n".join(each.text for each in ordered)
     compared = sorted(set(packages))
+    _find_packages_above(finder)
     for module in filter(None, finder.modules.values()):
         for statement in importing.effects(module):
             reach.note(f"{module.title}{WHEN}", statement)
@@ -56,6 +57,15 @@ def keep(key: str, code: str, content: Content, finder: Finder) -> None:
     folders = _metadata(content.packages) | _without(finder)
     found = (code, content.method)
     usercache.keep(key, found, content.encode(), files=files, loaded=loaded, folders=sorted(folders))
+
+
+def _find_packages_above(finder: Finder) -> None:
+    """Read the packages that Python imports before a module in them, though no code names them."""
+    for module in [each for each in finder.modules.values() if each is not None]:
+        parent = module.name.rpartition(".")[0]
+        while parent:
+            finder.module(parent)
+            parent = parent.rpartition(".")[0]
 
 
 def _without(finder: Finder) -> set[str]:

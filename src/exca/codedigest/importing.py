@@ -23,7 +23,7 @@ def effects(module: modules.SourceModule) -> set[str]:
     Not those that change a value of the module's own: they count with the name (`modules.bindings_of`). Neither what
     it does only as a script.
     """
-    own = {name for name, found in module.bindings.items() if any(each.imported is None for each in found)}
+    own = _made_by(module.bindings)
     own -= {name for name in own if any(_is_alias(each.node, own) for each in module.bindings[name])}
     return {
         textwrap.shorten(
@@ -31,17 +31,24 @@ def effects(module: modules.SourceModule) -> set[str]:
             _MOST_CHARACTERS,
             placeholder=" ...",
         )
-        for node in _executed(module.tree.body)
-        for shown in _acts(node, own)
+        for node, names in _executed(module.tree.body, own)
+        for shown in _acts(node, names)
     }
 
 
-def _executed(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+def _made_by(bindings: modules.Bindings) -> set[str]:
+    return {name for name, found in bindings.items() if any(each.imported is None for each in found)}
+
+
+def _executed(body: Iterable[ast.stmt], own: set[str]) -> Iterator[tuple[ast.stmt, set[str]]]:
+    """The statements that an import executes, also those in the bodies of classes, each with the names made there."""
     stack = list(body)
     while stack:
         node = stack.pop()
-        yield node
-        if isinstance(node, ast.If) and _is_for_scripts(node.test):
+        yield node, own
+        if isinstance(node, ast.ClassDef):
+            yield from _executed(node.body, own | _made_by(modules.bindings_of(node.body)))
+        elif isinstance(node, ast.If) and _is_for_scripts(node.test):
             stack += node.orelse
         else:
             stack += [each for inner, _ in modules.inside(node) for each in inner]
