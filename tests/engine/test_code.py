@@ -426,6 +426,9 @@ def test_another_class_of_the_same_name_is_refused_unless_its_code_is_the_same(
 
     assert run("one.py") == result
     assert run("two.py") == result  # moved or copied
+    if kind == "step":  # what is edited after it was moved is the same class all the same
+        [names_file] = study.folder.glob("cache/*/classes.json")
+        assert json.loads(names_file.read_text())["classes"] == {"Same": ["one.Same", "two.Same"]}
     said = r"OtherClassError.*was computed by .*one.*, and .*three.*other-class"
     with pytest.raises(AssertionError, match=f"(?s){said}"):
         run("three.py")

@@ -81,6 +81,8 @@ class Code:
         if recorded == self.now.digest or (self.policy == "warn" and told in _told):
             return True
         if not self.differs(recorded):
+            if isinstance(recorded, str) and self._method.mode != "read-only":  # of a class that was moved
+                classnames.NotedNames(self._method.class_names).add_to(os.fspath(self._method.folder))
             return True
         self._refuse_others()
         if self.policy == "warn":

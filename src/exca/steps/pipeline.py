@@ -557,6 +557,7 @@ class _StageMethod:
 
     def __init__(self, stage: Stage) -> None:
         self.name = stage.name
+        self.mode = stage.infra.mode
         self.home = stage.store.base
         self.folder = stage.store.folder
         self._stage = stage
