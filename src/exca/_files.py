@@ -162,6 +162,8 @@ def open_file(path: str, flags: int = READ) -> int:
     circle, and for a link in the place of what is to be changed: an unpacked archive may have put it there.
     """
     folder, _, name = path.rpartition("/")
+    if not _NOFOLLOW and flags & os.O_RDWR and os.path.islink(path):  # Windows
+        raise OddFileError(errno.ELOOP, IS_A_LINK, path)
     try:
         fd = os.open(path, flags)
     except OSError as e:

@@ -151,6 +151,9 @@ def test_a_crash_at_any_step_leaves_nothing_in_the_way(
     held.release()
 
 
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/stat"), reason="which process has stopped is read from /proc"
+)
 @pytest.mark.parametrize("operation", ["acquire", "announce", "split", "adopt"])
 def test_stopped_at_any_step_and_resumed_there_is_one_owner(
     operation: str, folder: Path, start: Start
@@ -331,6 +334,9 @@ def test_a_claim_that_could_not_be_removed_goes_later(
 
 
 @needs_chattr
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/stat"), reason="the heartbeat process is for Linux, with /proc"
+)
 def test_a_keeper_that_was_killed_leaves_the_removal_to_the_next(
     folder: Path, immutable: Callable[[Path, bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
