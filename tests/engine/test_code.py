@@ -112,9 +112,7 @@ class Study:
 
     def python(self, *args: str) -> str:
         env = {**os.environ, "PYTHONPATH": SOURCE, "EXCA_CACHE_DIR": str(self.folder / "user")}
-        env["PYTHONPYCACHEPREFIX"] = str(
-            self.folder / f"bytecode{self.changes}"
-        )  # a file may change twice a second
+        env["PYTHONDONTWRITEBYTECODE"] = "1"  # a file that changes twice a second has one time
         ran = subprocess.run(
             [sys.executable, *args], cwd=self.folder, capture_output=True, text=True, check=False, env=env
         )
