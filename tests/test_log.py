@@ -78,7 +78,7 @@ Sleeper(gate={str(tmp_path / "gate")!r}, infra=infra).run()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert "goes on without this interpreter" in err
-    assert "To end it: job.cancel()" in err
+    assert "To end it: job.cancel(), of a task infra.job().cancel()" in err
     (tmp_path / "gate").touch()
     wait_for(lambda: list(tmp_path.rglob("job.json")), "the job to go on to its end")
 

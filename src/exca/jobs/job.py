@@ -301,11 +301,11 @@ def say_they_go_on(jobs: "tp.Sequence[Job[tp.Any]]") -> None:
         return
     ids = list(dict.fromkeys(job.job_id for job in submitted))
     bases = list(dict.fromkeys(i.partition("_")[0] for i in ids))
-    how = "job.cancel()"
+    how = "job.cancel(), of a task infra.job().cancel()"
     if submitted[0].cluster == "slurm" and all(
         paths.part_of(job.submission.logs) is None for job in submitted
     ):
-        how += f" or `scancel {' '.join(ids if len(ids) <= 3 else bases[:10])}`"
+        how += f", or `scancel {' '.join(ids if len(ids) <= 3 else bases[:10])}`"
     shown = ids[0] if len(ids) == 1 else f"{len(ids)} jobs, {ids[0]} to {ids[-1]},"
     place = "without" if backends.of_job(submitted[0].submission).outlive_submitter else "only as long as"
     logger.warning(
