@@ -754,9 +754,6 @@ def test_a_class_that_is_not_used_any_more_is_not_kept_in_memory(tmp_path: Path)
     def run_once(version: int) -> "weakref.ref[type]":
         class Nested(pydantic.BaseModel, extra="forbid"):
             y: int = 1
-            below: "Nested | None" = None
-
-        Nested.model_rebuild(_types_namespace={"Nested": Nested})
 
         class Passing(pydantic.BaseModel):
             x: Nested = Nested()
@@ -766,8 +763,8 @@ def test_a_class_that_is_not_used_any_more_is_not_kept_in_memory(tmp_path: Path)
             def run(self) -> int:
                 return self.x.y
 
-        assert Passing(x=Nested(below=Nested())).run() == 1
-        return weakref.ref(Nested)
+        assert Passing(x=Nested(y=2)).run() == 2
+        return weakref.ref(Passing)
 
     made = [run_once(version) for version in range(4)]
     gc.collect()
