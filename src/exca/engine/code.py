@@ -31,6 +31,9 @@ PREFIX = "accepted-"
 _PACKAGE = "package "  # in front of a package's name, where a part is one
 _told: set[tuple[str, str, str]] = set()
 _same: set[tuple[str, str, str]] = set()  # folder and two digests between which all changes are accepted
+_named: set[tuple[str, str]] = (
+    set()
+)  # folders to which the names of classes were added, and the digest of their code
 _others: dict[tuple[str, str, str], float] = {}  # those of which they are not, until when that is believed
 
 
@@ -81,8 +84,8 @@ class Code:
         if recorded == self.now.digest or (self.policy == "warn" and told in _told):
             return True
         if not self.differs(recorded):
-            if isinstance(recorded, str) and self._method.mode != "read-only":  # of a class that was moved
-                classnames.NotedNames(self._method.class_names).add_to(os.fspath(self._method.folder))
+            if isinstance(recorded, str):
+                self._add_names()
             return True
         self._refuse_others()
         if self.policy == "warn":
@@ -90,6 +93,13 @@ class Code:
             self._tell(recorded, which)
             return True
         return False
+
+    def _add_names(self) -> None:
+        """Add the names of the classes to those of what they were moved from, once for all entries of a folder."""
+        place = (os.fspath(self._method.folder), self.now.digest)
+        if place not in _named and self._method.mode != "read-only":
+            _named.add(place)
+            classnames.NotedNames(self._method.class_names).add_to(place[0])
 
     def _refuse_others(self) -> None:
         """Raise an OtherClassError where a class of another name, not this one, computed what is there."""
